@@ -1,0 +1,5 @@
+"""`python -m collector` is `sidespan`."""
+
+from collector.cli import main
+
+main()

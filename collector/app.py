@@ -1,0 +1,241 @@
+"""The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from collector import page
+from collector.batch import Receipt
+from collector.delivery.window import CONSUMER, Target
+from collector.delivery.worker import DeliveryWorker
+from collector.experiments import Experiments
+from collector.health import Health
+from collector.ingest import Encoded, ingest
+from collector.journal import Journal
+from collector.journal.writer import open_journal
+from collector.metrics import Metrics
+from collector.mlflow import Mlflow, authorization, open_mlflow, tls
+from collector.operations import BadParameter, bad_parameter, operations_routes
+from collector.receivers import http as otlp_http
+from collector.receivers.bounds import Bounds
+from collector.settings import Settings
+from collector.summaries.api import trace_routes
+from collector.summaries.source import TraceSource
+from proxy import Observation, Upstream, check_host, check_origin, open_proxy
+
+_log = logging.getLogger("sidespan")
+
+SWEEP_SECONDS = 10.0
+RESTART_PAUSE_SECONDS = 1.0
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# tells the app that the process is about to stop: new exports are refused, windows in flight finish
+Drain = Callable[[], None]
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
+    """Everything, opened downstream first and closed in the reverse order.
+
+    Raises Misconfigured before anything listens.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        pool = settings.delivery.max_in_flight + 8  # look-ups must not wait behind deliveries
+        mlflow = await stack.enter_async_context(open_mlflow(settings.mlflow, max_connections=pool))
+        journal = await stack.enter_async_context(
+            open_journal(
+                settings.data_dir,
+                settings=settings.journal,
+                consumers=(CONSUMER,),
+                keep_claims=settings.delivery.trace_memory,
+                observe_commit=metrics.commit.observe,
+            )
+        )
+        experiments = Experiments(
+            mlflow,
+            create=settings.routing.create_experiments,
+            lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
+        )
+        worker = DeliveryWorker(journal, _target(settings, mlflow, experiments, metrics), settings.delivery)
+        bounds = Bounds(
+            max_requests=settings.receiver.max_concurrent_requests,
+            max_bytes=settings.receiver.max_in_flight_bytes,
+        )
+        # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
+        await stack.enter_async_context(
+            _background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2)
+        )
+        proxy = await stack.enter_async_context(
+            open_proxy(
+                upstream=_upstream(settings),
+                allowed_hosts=settings.server.allowed_hosts,
+                public_origins=settings.server.public_origins,
+                trusted_proxies=settings.server.trusted_proxies,
+                observe=partial(_observe, metrics),
+            )
+        )
+        health = Health(
+            journal=journal,
+            worker=worker,
+            bounds=bounds,
+            mlflow=mlflow,
+            max_bytes=settings.journal.max_bytes,
+        )
+        own = Starlette(
+            routes=[
+                *operations_routes(journal, metrics, health.read),
+                *trace_routes(TraceSource(pending=journal.find, mlflow=mlflow)),
+                *page.routes(),
+            ],
+            exception_handlers={BadParameter: bad_parameter},
+        )
+        own.router.redirect_slashes = False
+        receiver = otlp_http.otlp_endpoint(
+            _ingest(settings, experiments, journal),
+            bounds=bounds,
+            settings=settings.receiver,
+            allowed_hosts=settings.server.allowed_hosts,
+            metrics=metrics,
+        )
+
+        def drain() -> None:
+            bounds.draining = True
+            worker.stop()
+
+        yield _dispatch(_with_cors(receiver, settings), _guarded(own, settings), proxy), drain
+
+
+def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
+    """OTLP paths to the receiver, `/-/` to our own routes, everything else to the proxy."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path in otlp_http.PATHS:
+            await receiver(scope, receive, send)
+        elif scope["type"] == "http" and path.startswith("/-/"):
+            await own(scope, receive, send)
+        else:
+            await proxy(scope, receive, send)
+
+    return app
+
+
+def _guarded(own: ASGIApp, settings: Settings) -> ASGIApp:
+    """Our own paths, only under our own names and, where they change something, from our own pages."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        refusal = check_host(host, settings.server.allowed_hosts)
+        if refusal is None and scope["method"] not in SAFE_METHODS:
+            refusal = check_origin(
+                headers.get(b"origin"),
+                scheme=scope["scheme"],
+                host=host,
+                public_origins=settings.server.public_origins,
+                sec_fetch_site=headers.get(b"sec-fetch-site"),
+            )
+        if refusal is None:
+            await own(scope, receive, send)
+            return
+        error = {"parameter": "host or origin", "value": host, "message": refusal}
+        await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
+
+    return app
+
+
+def _with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
+    if not settings.receiver.cors_allowed_origins:
+        return receiver
+    return CORSMiddleware(
+        receiver,
+        allow_origins=settings.receiver.cors_allowed_origins,
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        max_age=7200,
+    )
+
+
+def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
+    async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
+        return await ingest(
+            request,
+            limits=settings.receiver,
+            routing=settings.routing,
+            reserve=reserve,
+            exists=experiments.exists,
+            append=journal.append,
+        )
+
+    return take
+
+
+def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:
+    return Target(
+        mlflow=mlflow,
+        experiments=experiments,
+        settings=settings.delivery,
+        quarantine_after_crashes=settings.journal.quarantine_after_crashes,
+        metrics=metrics,
+        in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
+    )
+
+
+def _upstream(settings: Settings) -> Upstream:
+    return Upstream(
+        url=settings.mlflow.url,
+        authorization=authorization(settings.mlflow),
+        ssl=tls(settings.mlflow),
+        connect_timeout_seconds=settings.mlflow.connect_timeout_seconds,
+        read_timeout_seconds=settings.proxy.read_timeout_seconds,
+        max_connections=settings.proxy.max_connections,
+    )
+
+
+def _observe(metrics: Metrics, seen: Observation) -> None:
+    metrics.proxy_requests.labels(resource=seen.resource, action=seen.action, decision=seen.decision).inc()
+    if seen.upstream_seconds is not None:
+        metrics.proxy_upstream.observe(seen.upstream_seconds)
+
+
+@asynccontextmanager
+async def _background(
+    worker: DeliveryWorker, journal: Journal, *, stop_seconds: float
+) -> AsyncIterator[None]:
+    """Delivery and the journal's housekeeping, started again if a bug ends them."""
+    delivering = asyncio.create_task(_supervise("delivery", worker.run))
+    sweeping = asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))
+    try:
+        yield
+    finally:
+        worker.stop()
+        await asyncio.wait([delivering], timeout=stop_seconds)
+        for task in (delivering, sweeping):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await run()
+        except Exception:
+            _log.exception("a background task failed and is started again", extra={"task": name})
+        else:
+            return
+        await asyncio.sleep(RESTART_PAUSE_SECONDS)
+
+
+async def _sweep(journal: Journal) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        await journal.sweep()

@@ -1,0 +1,80 @@
+"""Entries of one lane into requests. Pure.
+
+MLflow takes large requests 2.7 times faster than one trace each, and needs a trace's spans in order. So
+entries that share a trace stay together, and different requests never share one: they may be in flight at
+the same time. Messages are merged as bytes: a repeated field's serialized messages concatenate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collector.batch import Entry
+
+# MLflow links at most that many traces to a run in one call, and only logs when there are more
+MAX_LINKED_TRACES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Spans that go to MLflow together: one serialized ExportTraceServiceRequest."""
+
+    payload: bytes
+    span_count: int
+    trace_ids: frozenset[bytes]
+    received_unix_ns: int
+    client: str = ""
+
+
+def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | None = None) -> list[Request]:
+    """Requests of up to `request_bytes` and `max_traces`, in the order of the entries.
+
+    A set of entries that share traces is never torn apart, also when it is larger than the bounds.
+    """
+    requests: list[list[Entry]] = []
+    size = traces = 0
+    for part in _components(entries):
+        part_size = sum(len(entry.payload) for entry in part)
+        part_traces = len(frozenset().union(*(entry.trace_ids for entry in part)))
+        fits = size + part_size <= request_bytes and (
+            max_traces is None or traces + part_traces <= max_traces
+        )
+        if requests and fits:
+            requests[-1] += part
+            size, traces = size + part_size, traces + part_traces
+        else:
+            requests.append(list(part))
+            size, traces = part_size, part_traces
+    return [_merge(part) for part in requests]
+
+
+def _components(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Entries that share traces, directly or through others, each set in log order."""
+    parent = list(range(len(entries)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first_with: dict[bytes, int] = {}
+    for index, entry in enumerate(entries):
+        for trace_id in entry.trace_ids:
+            other = first_with.setdefault(trace_id, index)
+            low, high = sorted((root(other), root(index)))
+            parent[high] = low
+    components: dict[int, list[Entry]] = {}
+    for index, entry in enumerate(entries):
+        components.setdefault(root(index), []).append(entry)
+    return list(components.values())
+
+
+def _merge(entries: Sequence[Entry]) -> Request:
+    clients = {entry.client for entry in entries}
+    return Request(
+        payload=b"".join(entry.payload for entry in entries) if len(entries) > 1 else entries[0].payload,
+        span_count=sum(entry.span_count for entry in entries),
+        trace_ids=frozenset().union(*(entry.trace_ids for entry in entries)),
+        received_unix_ns=min(entry.received_unix_ns for entry in entries),
+        client=clients.pop() if len(clients) == 1 else "",
+    )

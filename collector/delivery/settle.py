@@ -1,0 +1,172 @@
+"""One request, until it is delivered, refused or deferred. Finds the span that MLflow chokes on.
+
+    send ── taken ──────────────────────────────────────────► delivered
+      ├── passing ──────────────────────────────────────────► deferred (the window comes again)
+      ├── too large, refused: halve down to one span ───────► refused
+      └── suspect: the same again, a few times
+            └── still: halve down to one span, each alone again
+                  └── still, and MLflow took something else meanwhile ► refused (poison)
+                      and MLflow took nothing ──────────────────────── ► deferred: it is the server
+
+"Took something else" is another request since the suspicion arose, or a control: a span that MLflow has
+taken before, sent once more (upserted, so without effect).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from collector.delivery.answers import Sent, Verdict
+from collector.delivery.bisect import halve
+from collector.delivery.group import Request
+
+Send = Callable[[Request], Awaitable[Sent]]
+Pause = Callable[[float], Awaitable[None]]
+
+RESEND_PAUSE_SECONDS = 0.2
+MAX_CONTROL_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Spans that MLflow will not take, and why."""
+
+    request: Request
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Every span of the request is in MLflow or in `refusals`."""
+
+    delivered_spans: int
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Something of the request is neither: send it again, at the earliest after the server's wish."""
+
+    message: str
+    retry_after_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Health:
+    """What MLflow took lately, over all requests of a worker: the evidence against a suspect."""
+
+    successes: int = 0
+    control: tuple[Send, Request] | None = None
+
+    def took(self, send: Send, request: Request) -> None:
+        """MLflow has taken `request`."""
+        self.successes += 1
+        if len(request.payload) <= MAX_CONTROL_BYTES:
+            self.control = (send, request)
+
+    async def is_proven(self, successes_before: int) -> bool:
+        """Whether MLflow has taken anything since `successes_before`; asks with the control if not."""
+        if self.successes > successes_before:
+            return True
+        if self.control is None:
+            return False
+        send, request = self.control
+        return (await send(request)).verdict is Verdict.TAKEN
+
+
+@dataclass(slots=True)
+class _Findings:
+    delivered_spans: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    suspects: list[Refusal] = field(default_factory=list)
+
+
+class _Passing(Exception):
+    """The server's trouble, found in the middle of halving."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__(sent.message)
+        self.sent = sent
+
+
+async def settle(
+    request: Request, send: Send, *, health: Health, resends: int, pause: Pause = asyncio.sleep
+) -> Settled | Deferred:
+    """Bring `request` to an end. `send` says what became of one try; it doesn't raise."""
+    found = _Findings()
+    successes_before = health.successes
+    try:
+        await _settle(request, send, found, health=health, resends=resends, pause=pause, is_whole=True)
+        if found.suspects and not await health.is_proven(successes_before):
+            return Deferred(message=f"MLflow takes nothing at all: {found.suspects[0].message}")
+    except _Passing as passing:
+        return Deferred(message=passing.sent.message, retry_after_seconds=passing.sent.retry_after_seconds)
+    return Settled(delivered_spans=found.delivered_spans, refusals=(*found.refusals, *found.suspects))
+
+
+async def _settle(
+    request: Request,
+    send: Send,
+    found: _Findings,
+    *,
+    health: Health,
+    resends: int,
+    pause: Pause,
+    is_whole: bool,
+) -> None:
+    # in the middle of halving only the whole and the single span are sent again: a suspect in between
+    # will be halved anyway
+    tries = resends + 1 if is_whole or request.span_count == 1 else 1
+    sent = await _send_up_to(tries, request, send, pause)
+    match sent.verdict:
+        case Verdict.TAKEN:
+            health.took(send, request)
+            found.delivered_spans += request.span_count
+            return
+        case Verdict.PASSING | Verdict.NO_EXPERIMENT:
+            raise _Passing(sent)
+    if request.span_count > 1:
+        for half in halve(request):
+            await _settle(half, send, found, health=health, resends=resends, pause=pause, is_whole=False)
+        return
+    refusal = Refusal(request=request, reason=_reason(sent.verdict), message=sent.message)
+    (found.suspects if sent.verdict is Verdict.SUSPECT else found.refusals).append(refusal)
+
+
+async def _send_up_to(tries: int, request: Request, send: Send, pause: Pause) -> Sent:
+    for attempt in range(1, tries + 1):
+        sent = await send(request)
+        if sent.verdict is not Verdict.SUSPECT or attempt == tries:
+            return sent
+        await pause(RESEND_PAUSE_SECONDS * attempt)
+    raise AssertionError("tries is at least 1")
+
+
+def _reason(verdict: Verdict) -> str:
+    match verdict:
+        case Verdict.SUSPECT:
+            return "poison"
+        case Verdict.TOO_LARGE:
+            return "too_large"
+        case _:
+            return "refused"
+
+
+def combine(outcomes: Iterable[Settled | Deferred]) -> Settled | Deferred:
+    """The outcome of a window from those of its requests: deferred if any is."""
+    delivered = 0
+    refusals: list[Refusal] = []
+    deferred: Deferred | None = None
+    for outcome in outcomes:
+        match outcome:
+            case Deferred():
+                deferred = outcome if deferred is None else _longer(deferred, outcome)
+            case Settled():
+                delivered += outcome.delivered_spans
+                refusals += outcome.refusals
+    return deferred or Settled(delivered_spans=delivered, refusals=tuple(refusals))
+
+
+def _longer(one: Deferred, other: Deferred) -> Deferred:
+    return max(one, other, key=lambda deferred: deferred.retry_after_seconds or 0)

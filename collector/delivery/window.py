@@ -1,0 +1,193 @@
+"""One window of one lane: resolve -> claim -> group -> send -> outcome."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.batch import Entry, Route
+from collector.delivery.answers import Sent, Verdict
+from collector.delivery.bisect import split
+from collector.delivery.group import MAX_LINKED_TRACES, Request, group
+from collector.delivery.send import headers_for, missing_spans, send
+from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
+from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
+from collector.journal import Journal
+from collector.metrics import Metrics
+from collector.mlflow import Mlflow, MlflowUnreachable
+from collector.settings import Delivery as DeliverySettings
+
+CONSUMER = "delivery"
+VERIFY_RESENDS = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Target:
+    """MLflow as the windows see it: where to send, what is known of it, how much at a time."""
+
+    mlflow: Mlflow
+    experiments: Experiments
+    settings: DeliverySettings
+    quarantine_after_crashes: int
+    metrics: Metrics
+    in_flight: asyncio.Semaphore
+    health: Health = field(default_factory=Health)
+    sample: random.Random = field(default_factory=random.Random)
+
+
+async def deliver_window(
+    entries: Sequence[Entry], *, lane: str, journal: Journal, target: Target, request_bytes: int
+) -> Settled | Deferred:
+    """Bring the window's entries to MLflow, or say why not now.
+
+    Settled: each span is in MLflow or among the refusals; the caller commits. Deferred: nothing may be
+    committed. Spans may reach MLflow more than once; it upserts them.
+    """
+    quarantined = [e for e in entries if e.attempts >= target.quarantine_after_crashes]
+    if quarantined:  # such an entry comes alone
+        return _refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
+    route = Route.from_lane(lane)
+    resolution = await target.experiments.resolve(route)
+    match resolution:
+        case CannotAsk(message=message, retry_after_seconds=at_least):
+            return Deferred(message=message, retry_after_seconds=at_least)
+        case NoSuchExperiment(message=message):
+            return _refuse_all(entries, "unknown_experiment", message)
+        case Resolved(experiment_id=experiment_id):
+            pass
+    run = await _check_run(route, target)
+    if isinstance(run, Deferred):
+        return run
+    if isinstance(run, str):
+        return _refuse_all(entries, "unknown_run", run)
+    owner = f"{route.workspace or ''}/{experiment_id}"
+    claims = {trace_id: owner for entry in entries for trace_id in entry.trace_ids}
+    owners = await journal.begin(CONSUMER, lane, through=entries[-1].sequence, claims=claims)
+    foreign = frozenset(trace_id for trace_id, found in owners.items() if found != owner)
+    if target.settings.foreign_trace == "allow":
+        foreign = frozenset()
+    requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
+    await journal.processed(CONSUMER, lane)
+    outcomes = await asyncio.gather(*(_send_one(request, run, experiment_id, target) for request in requests))
+    return combine((*outcomes, Settled(delivered_spans=0, refusals=refusals)))
+
+
+async def _check_run(route: Route, target: Target) -> Route | Deferred | str:
+    """The route to send with; a text: the run is unknown, and that is a reason to refuse."""
+    if route.run_id is None:
+        return route
+    found = await target.experiments.has_run(route)
+    if isinstance(found, CannotAsk):
+        return Deferred(message=found.message, retry_after_seconds=found.retry_after_seconds)
+    if found:
+        return route
+    if target.settings.unknown_run == "deliver-without-link":
+        target.metrics.unknown_runs.inc()
+        return Route(
+            experiment_id=route.experiment_id,
+            experiment_name=route.experiment_name,
+            workspace=route.workspace,
+        )
+    return f"MLflow has no run {route.run_id!r} (x-mlflow-run-id)"
+
+
+def _prepare(
+    entries: Sequence[Entry], foreign: frozenset[bytes], route: Route, request_bytes: int
+) -> tuple[list[Request], tuple[Refusal, ...]]:
+    """The requests of a window, and what belongs to another experiment's traces. Pure but slow: a thread."""
+    max_traces = MAX_LINKED_TRACES if route.run_id is not None else None
+    requests: list[Request] = []
+    refusals: list[Refusal] = []
+    for request in group(entries, request_bytes=request_bytes, max_traces=max_traces):
+        theirs, ours = split(request, foreign.__contains__) if foreign else (None, request)
+        if theirs is not None:
+            refusals.append(
+                Refusal(
+                    request=theirs,
+                    reason="foreign_trace",
+                    message="the trace belongs to another experiment; MLflow would merge it into that one",
+                )
+            )
+        while ours is not None and max_traces is not None and len(ours.trace_ids) > max_traces:
+            some = frozenset(sorted(ours.trace_ids)[:max_traces])
+            part, ours = split(ours, some.__contains__)
+            requests += [part] if part is not None else []
+        requests += [ours] if ours is not None else []
+    return requests, tuple(refusals)
+
+
+async def _send_one(request: Request, route: Route, experiment_id: str, target: Target) -> Settled | Deferred:
+    async with target.in_flight:
+        try_once = partial(_send_and_verify, route=route, experiment_id=experiment_id, target=target)
+        outcome = await settle(
+            request, try_once, health=target.health, resends=target.settings.suspect_resends
+        )
+    return outcome
+
+
+async def _send_and_verify(request: Request, *, route: Route, experiment_id: str, target: Target) -> Sent:
+    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
+    for _ in range(1 + VERIFY_RESENDS):
+        sent = await send(
+            request,
+            target.mlflow,
+            headers=headers_for(route, experiment_id),
+            compression=target.settings.compression,
+            metrics=target.metrics,
+        )
+        if sent.verdict is Verdict.NO_EXPERIMENT:
+            target.experiments.forget(route)
+        if sent.verdict is not Verdict.TAKEN or not _is_to_verify(target):
+            return sent
+        try:
+            missing = await missing_spans(_span_ids(request), target.mlflow, workspace=route.workspace)
+        except MlflowUnreachable as error:
+            return Sent(verdict=Verdict.PASSING, message=str(error))
+        if not missing:
+            return sent
+        target.metrics.spans_missing.inc(len(missing))
+    return Sent(
+        verdict=Verdict.REFUSED,
+        message=f"MLflow answered 200 {1 + VERIFY_RESENDS} times and does not return {len(missing)} spans",
+    )
+
+
+def _is_to_verify(target: Target) -> bool:
+    match target.settings.verify:
+        case "off":
+            return False
+        case "all":
+            return True
+        case "sample":
+            return target.sample.random() < target.settings.verify_sample_ratio
+
+
+def _span_ids(request: Request) -> dict[bytes, frozenset[bytes]]:
+    found: defaultdict[bytes, set[bytes]] = defaultdict(set)
+    for resource_spans in ExportTraceServiceRequest.FromString(request.payload).resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                found[span.trace_id].add(span.span_id)
+    return {trace_id: frozenset(ids) for trace_id, ids in found.items()}
+
+
+def _refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
+    refusals = tuple(
+        Refusal(
+            request=Request(
+                payload=entry.payload,
+                span_count=entry.span_count,
+                trace_ids=entry.trace_ids,
+                received_unix_ns=entry.received_unix_ns,
+                client=entry.client,
+            ),
+            reason=reason,
+            message=message,
+        )
+        for entry in entries
+    )
+    return Settled(delivered_spans=0, refusals=refusals)

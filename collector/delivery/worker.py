@@ -1,0 +1,191 @@
+"""Which lane is next, and how long a lane waits: read -> deliver -> commit | park | wait.
+
+Lanes are served in turn, one window at a time, a bounded number at once. A lane whose window is deferred
+waits by itself: another's poison, flood or missing experiment never holds it up. There is no age at which
+a waiting entry is given up.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collector.batch import Entry, Parked
+from collector.delivery.backoff import delay_seconds
+from collector.delivery.settle import Deferred, Settled
+from collector.delivery.window import CONSUMER, Target, deliver_window
+from collector.journal import Journal, PendingLane
+from collector.settings import Delivery as DeliverySettings
+
+_log = logging.getLogger("sidespan.delivery")
+
+MIN_REQUEST_BYTES = 64 * 1024
+IDLE_SECONDS = 5.0
+# under load each append would wake the loop; nothing is lost by looking a little later
+LOOK_EVERY_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A lane whose last window was deferred."""
+
+    attempt: int
+    not_before: float
+    message: str
+
+
+class DeliveryWorker:
+    """Carries the journal's lanes to MLflow until `run` is cancelled."""
+
+    def __init__(self, journal: Journal, target: Target, settings: DeliverySettings) -> None:
+        self._journal = journal
+        self._target = target
+        self._settings = settings
+        self._waiting: dict[str, _Waiting] = {}
+        self._active: set[str] = set()
+        self._served: dict[str, float] = {}
+        self._finished = asyncio.Event()
+        self._stopping = False
+        self._request_bytes = settings.request_bytes
+        self._jitter = random.Random()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why something waits longer than it should, or None."""
+        if not self._waiting:
+            return None
+        worst = max(self._waiting.values(), key=lambda waiting: waiting.attempt)
+        return f"{len(self._waiting)} routes wait: {worst.message}"
+
+    async def run(self) -> None:
+        """Deliver until stopped. Any exception is a bug; what was not committed comes again."""
+        async with asyncio.TaskGroup() as group:
+            while not self._stopping:
+                self._journal.appended.clear()
+                self._finished.clear()
+                pending = await self._journal.pending(CONSUMER)
+                self._forget_served(pending)
+                for lane in self._next(pending):
+                    self._active.add(lane)
+                    group.create_task(self._serve(lane))
+                await self._wait(pending)
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def stop(self) -> None:
+        """End `run` once the windows in flight are done."""
+        self._stopping = True
+        self._finished.set()
+
+    def _next(self, pending: Sequence[PendingLane]) -> list[str]:
+        """The lanes to serve now: those that waited longest since their last turn."""
+        now = time.monotonic()
+        free = self._settings.max_lanes - len(self._active)
+        ready = [lane.lane for lane in pending if self._ready_in(lane, now) <= 0]
+        ready.sort(key=lambda lane: self._served.get(lane, 0.0))
+        return ready[:free]
+
+    def _ready_in(self, lane: PendingLane, now: float) -> float:
+        """Seconds until the lane may be served; infinite while it is being served."""
+        if lane.lane in self._active:
+            return float("inf")
+        if waiting := self._waiting.get(lane.lane):
+            return waiting.not_before - now
+        age_seconds = (time.time_ns() - lane.first_received_unix_ns) / 1e9
+        # an age below zero means that the clock was set back: don't wait for it
+        return self._settings.linger_seconds - age_seconds if age_seconds >= 0 else 0.0
+
+    async def _wait(self, pending: Sequence[PendingLane]) -> None:
+        """Until something was appended, a window ended, or a lane's pause is over."""
+        if len(self._active) >= self._settings.max_lanes:
+            await self._finished.wait()
+            return
+        now = time.monotonic()
+        pause = min((max(0.0, self._ready_in(lane, now)) for lane in pending), default=IDLE_SECONDS)
+        waiters = [asyncio.ensure_future(event.wait()) for event in (self._journal.appended, self._finished)]
+        try:
+            await asyncio.wait(waiters, timeout=min(pause, IDLE_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    async def _serve(self, lane: str) -> None:
+        """One window of one lane. Whatever goes wrong, the cursor stays and the lane waits."""
+        try:
+            outcome = await self._window(lane)
+        except Exception as error:
+            _log.exception("a window could not be processed; it comes again", extra={"lane": lane})
+            outcome = Deferred(message=f"internal error: {error!r}")
+        finally:
+            self._served[lane] = time.monotonic()
+            self._active.discard(lane)
+            self._finished.set()
+        self._note(lane, outcome)
+
+    async def _window(self, lane: str) -> Settled | Deferred | None:
+        entries = await self._journal.read(
+            CONSUMER, lane, limit_bytes=self._request_bytes * self._settings.max_in_flight
+        )
+        if not entries:
+            return None
+        outcome = await deliver_window(
+            entries,
+            lane=lane,
+            journal=self._journal,
+            target=self._target,
+            request_bytes=self._request_bytes,
+        )
+        if isinstance(outcome, Settled):
+            await self._commit(lane, entries, outcome)
+        return outcome
+
+    async def _commit(self, lane: str, entries: Sequence[Entry], outcome: Settled) -> None:
+        parked = [
+            Parked(
+                lane=lane,
+                payload=refusal.request.payload,
+                span_count=refusal.request.span_count,
+                trace_ids=refusal.request.trace_ids,
+                reason=refusal.reason,
+                message=refusal.message,
+                received_unix_ns=refusal.request.received_unix_ns,
+                client=refusal.request.client,
+            )
+            for refusal in outcome.refusals
+        ]
+        await self._journal.commit(CONSUMER, lane, through=entries[-1].sequence, parked=parked)
+        self._target.metrics.spans_delivered.inc(outcome.delivered_spans)
+        for part in parked:
+            self._target.metrics.spans_dead_lettered.labels(reason=part.reason).inc(part.span_count)
+            _log.warning(
+                "spans went to the dead letters",
+                extra={"spans": part.span_count, "reason": part.reason, "why": part.message, "lane": lane},
+            )
+
+    def _note(self, lane: str, outcome: Settled | Deferred | None) -> None:
+        """Remember a lane that has to wait; say once when trouble starts and when it ends."""
+        if not isinstance(outcome, Deferred):
+            if self._waiting.pop(lane, None):
+                _log.info("delivery goes on", extra={"lane": lane})
+            if isinstance(outcome, Settled):
+                self._request_bytes = min(self._settings.request_bytes, self._request_bytes * 2)
+            return
+        if "in time" in outcome.message:  # a smaller request may be done before the time is over
+            self._request_bytes = max(MIN_REQUEST_BYTES, self._request_bytes // 2)
+        attempt = self._waiting[lane].attempt + 1 if lane in self._waiting else 1
+        pause = delay_seconds(
+            attempt,
+            initial_seconds=self._settings.backoff_initial_seconds,
+            max_seconds=self._settings.backoff_max_seconds,
+            jitter=self._jitter.random(),
+            at_least_seconds=outcome.retry_after_seconds,
+        )
+        if attempt == 1:
+            _log.warning("delivery waits", extra={"lane": lane, "why": outcome.message})
+        self._waiting[lane] = _Waiting(attempt, time.monotonic() + pause, outcome.message)
+
+    def _forget_served(self, pending: Sequence[PendingLane]) -> None:
+        alive = {lane.lane for lane in pending} | self._active
+        self._served = {lane: at for lane, at in self._served.items() if lane in alive}
+        self._waiting = {lane: waiting for lane, waiting in self._waiting.items() if lane in alive}

@@ -1,0 +1,345 @@
+"""The table from attributes to facts: one row a fact, its sources left to right. Pure.
+
+The first source that is there and can be read wins. A convention that is new to us is one more source in
+the rows it has something to say about; nothing else changes.
+
+    gen_ai.*               OpenTelemetry GenAI, current and older names, pydantic-ai
+    llm.* session.id ...   OpenInference
+    traceloop.* llm.usage  OpenLLMetry / Traceloop
+    ai.*                   Vercel AI SDK
+    langfuse.* lmnr.*      Langfuse, Laminar
+    mlflow.*               MLflow's own SDK, and what MLflow adds when a trace is read back
+
+Readers never raise: a value of the wrong type is read as what was meant ("12" is 12) or is left out.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_TEXT_CHARACTERS = 1000
+MAX_COUNT = 2**53
+
+
+class Kind(StrEnum):
+    """What a span does."""
+
+    LLM = "LLM"
+    TOOL = "TOOL"
+    AGENT = "AGENT"
+    CHAIN = "CHAIN"
+    RETRIEVER = "RETRIEVER"
+    EMBEDDING = "EMBEDDING"
+    RERANKER = "RERANKER"
+    GUARDRAIL = "GUARDRAIL"
+    EVALUATOR = "EVALUATOR"
+    WORKFLOW = "WORKFLOW"
+    OTHER = "OTHER"
+
+
+class CostSource(StrEnum):
+    """Who computed a cost. A price table of our own comes with the index."""
+
+    CLIENT = "client"
+    MLFLOW = "mlflow"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One attribute that a fact may stand in.
+
+    `part` is the member to take where the attribute is an object (or JSON text of one); `only` limits the
+    source to spans of one kind; `divisor` turns its unit into ours.
+    """
+
+    key: str
+    part: str = ""
+    only: Kind | None = None
+    divisor: int = 1
+    cost: CostSource = CostSource.CLIENT
+
+
+Row = tuple[Source, ...]
+
+
+def row(*sources: str | Source) -> Row:
+    """A row of the table; a bare name is an attribute that is read as it stands."""
+    return tuple(Source(each) if isinstance(each, str) else each for each in sources)
+
+
+SAME_KINDS = {kind.value.lower(): kind for kind in Kind if kind is not Kind.OTHER}
+_VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
+
+# attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
+KINDS: Mapping[str, Mapping[str, Kind]] = {
+    "mlflow.spanType": SAME_KINDS
+    | {
+        "chat_model": Kind.LLM,
+        "task": Kind.CHAIN,
+        "parser": Kind.CHAIN,
+        "memory": Kind.OTHER,
+    },
+    "openinference.span.kind": SAME_KINDS | {"prompt": Kind.CHAIN},
+    "gen_ai.operation.name": {
+        "chat": Kind.LLM,
+        "generate_content": Kind.LLM,
+        "text_completion": Kind.LLM,
+        "response": Kind.LLM,
+        "embeddings": Kind.EMBEDDING,
+        "execute_tool": Kind.TOOL,
+        "create_agent": Kind.AGENT,
+        "invoke_agent": Kind.AGENT,
+        "invoke_workflow": Kind.WORKFLOW,
+        "retrieval": Kind.RETRIEVER,
+        "plan": Kind.CHAIN,
+    },
+    "traceloop.span.kind": SAME_KINDS | {"task": Kind.CHAIN},
+    "llm.request.type": {
+        "chat": Kind.LLM,
+        "completion": Kind.LLM,
+        "embedding": Kind.EMBEDDING,
+        "rerank": Kind.RERANKER,
+    },
+    "ai.operationId": {f"ai.{call}": Kind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dogenerate": Kind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dostream": Kind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {
+        "ai.toolcall": Kind.TOOL,
+        "ai.embed": Kind.EMBEDDING,
+        "ai.embed.doembed": Kind.EMBEDDING,
+        "ai.embedmany": Kind.EMBEDDING,
+        "ai.embedmany.doembed": Kind.EMBEDDING,
+        "ai.rerank": Kind.RERANKER,
+        "ai.rerank.dorerank": Kind.RERANKER,
+    },
+    "langfuse.observation.type": SAME_KINDS | {"generation": Kind.LLM},
+    "lmnr.span.type": {
+        "llm": Kind.LLM,
+        "cached": Kind.LLM,
+        "tool": Kind.TOOL,
+        "default": Kind.CHAIN,
+        "pipeline": Kind.CHAIN,
+        "executor": Kind.AGENT,
+        "evaluator": Kind.EVALUATOR,
+        "human_evaluator": Kind.EVALUATOR,
+        "evaluation": Kind.EVALUATOR,
+    },
+}
+
+# fact -> where it stands in the span's attributes
+TABLE: Mapping[str, Row] = {
+    "request_model": row("gen_ai.request.model", "llm.request.model_name", "ai.model.id"),
+    "model": row(
+        "gen_ai.response.model",
+        "llm.response.model_name",
+        "mlflow.llm.model",
+        "gen_ai.request.model",
+        "llm.model_name",
+        "llm.request.model_name",
+        "ai.response.model",
+        "ai.model.id",
+        "langfuse.observation.model.name",
+        "embedding.model_name",
+        Source("model_name", only=Kind.AGENT),
+    ),
+    "provider": row(
+        "gen_ai.provider.name",
+        "gen_ai.system",
+        "llm.provider",
+        "llm.system",
+        "mlflow.llm.provider",
+        "ai.model.provider",
+    ),
+    "agent": row(
+        "gen_ai.agent.name",
+        "agent.name",
+        "agent_name",
+        Source("traceloop.entity.name", only=Kind.AGENT),
+        Source("lmnr.span.path", part="-1", only=Kind.AGENT),
+    ),
+    "tool": row(
+        "gen_ai.tool.name",
+        "tool.name",
+        "ai.toolCall.name",
+        Source("traceloop.entity.name", only=Kind.TOOL),
+    ),
+    "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
+    "conversation": row("gen_ai.conversation.id"),
+    "session": row(
+        "sidespan.session.id",
+        "mlflow.trace.session",
+        "session.id",
+        "langfuse.session.id",
+        "traceloop.association.properties.session_id",
+        "lmnr.association.properties.session_id",
+        "ai.telemetry.metadata.sessionId",
+    ),
+    "user": row(
+        "sidespan.user.id",
+        "user.id",
+        "mlflow.trace.user",
+        "langfuse.user.id",
+        "enduser.id",
+        "traceloop.association.properties.user_id",
+        "lmnr.association.properties.user_id",
+        "ai.telemetry.metadata.userId",
+    ),
+    "trace_name": row("mlflow.traceTag.mlflow.traceName", "langfuse.trace.name"),
+    "input_tokens": row(
+        "gen_ai.usage.input_tokens",
+        "llm.token_count.prompt",
+        Source("mlflow.chat.tokenUsage", part="input_tokens"),
+        "ai.usage.inputTokens",
+        "ai.usage.promptTokens",
+        "gen_ai.usage.prompt_tokens",
+        Source("langfuse.observation.usage_details", part="input"),
+    ),
+    "output_tokens": row(
+        "gen_ai.usage.output_tokens",
+        "llm.token_count.completion",
+        Source("mlflow.chat.tokenUsage", part="output_tokens"),
+        "ai.usage.outputTokens",
+        "ai.usage.completionTokens",
+        "gen_ai.usage.completion_tokens",
+        Source("langfuse.observation.usage_details", part="output"),
+    ),
+    "total_tokens": row(
+        "llm.token_count.total",
+        "gen_ai.usage.total_tokens",
+        "llm.usage.total_tokens",
+        Source("mlflow.chat.tokenUsage", part="total_tokens"),
+        "ai.usage.totalTokens",
+        Source("langfuse.observation.usage_details", part="total"),
+    ),
+    "cache_read_tokens": row(
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.details.cache_read_tokens",
+        "gen_ai.usage.details.cached_tokens",
+        "llm.token_count.prompt_details.cache_read",
+        "llm.token_count.prompt_details.cache_input",
+        Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
+        "ai.usage.cachedInputTokens",
+    ),
+    "cache_write_tokens": row(
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.details.cache_write_tokens",
+        "llm.token_count.prompt_details.cache_write",
+        Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
+    ),
+    "reasoning_tokens": row(
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+        "gen_ai.usage.details.thoughts_tokens",
+        "llm.token_count.completion_details.reasoning",
+        "ai.usage.reasoningTokens",
+        "llm.usage.reasoning_tokens",
+    ),
+    "cost_usd": row(
+        "gen_ai.usage.cost.amount",
+        "operation.cost",
+        "gen_ai.usage.cost",
+        "llm.cost.total",
+        Source("mlflow.llm.cost", part="total_cost", cost=CostSource.MLFLOW),
+        Source("langfuse.observation.cost_details", part="total"),
+    ),
+    "time_to_first_token_seconds": row(
+        "gen_ai.response.time_to_first_chunk",
+        "gen_ai.client.operation.time_to_first_chunk",
+        "gen_ai.server.time_to_first_token",
+        "gen_ai.server.ttft",
+        Source("ai.response.msToFirstChunk", divisor=1000),
+    ),
+    "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
+    "error_type": row("error.type"),
+    "retry_cause": row("pydantic_ai.tool.retry.cause"),
+    "retry_attempt": row("pydantic_ai.tool.retry.attempt"),
+    "retry_max": row("pydantic_ai.tool.retry.max_retries"),
+    "environment": row("langfuse.environment"),
+    "service_version": row("langfuse.release"),
+}
+
+# fact -> where it stands in the resource's attributes, which come before the span's own
+RESOURCE_TABLE: Mapping[str, Row] = {
+    "service": row("service.name"),
+    "service_version": row("service.version"),
+    "environment": row("deployment.environment.name", "deployment.environment"),
+}
+
+# any of these marks a span of a web server or an HTTP client
+HTTP_MARKS = frozenset({"http.request.method", "http.method", "http.route", "http.target"})
+
+
+def rolled_up(sources: Row) -> Row:
+    """The same names for the sum over an agent's run, which pydantic-ai gives names of their own."""
+    own, rolled = "gen_ai.usage.", "gen_ai.aggregated_usage."
+    return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own)))
+
+
+USAGE = ("input", "output", "total", "cache_read", "cache_write", "reasoning")
+AGGREGATED: Mapping[str, Row] = {f"{name}_tokens": rolled_up(TABLE[f"{name}_tokens"]) for name in USAGE}
+
+# every attribute that is looked at; the rest of a span needs no decoding
+KEYS: frozenset[str] = (
+    frozenset(s.key for table in (TABLE, AGGREGATED) for sources in table.values() for s in sources)
+    | frozenset(KINDS)
+    | HTTP_MARKS
+)
+
+
+def text(value: Any) -> str | None:
+    """Text as it stands, numbers as text (MLflow gives the id "7" back as a number), lists joined."""
+    if isinstance(value, str):
+        return (value.strip() and shortened(value)) or None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list):
+        return shortened(", ".join(filter(None, map(text, value)))) or None
+    return None
+
+
+def count(value: Any) -> int | None:
+    """A whole number of things, from 0 to 2^53."""
+    number = amount(value)
+    if number is None or number != int(number) or number > MAX_COUNT:
+        return None
+    return int(number)
+
+
+def amount(value: Any) -> float | None:
+    """A finite number, not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def member(value: Any, part: str) -> Any:
+    """The member `part` of an object, or of JSON text of one; -1 is the last of a list."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, list):
+        return value[-1] if part == "-1" and value else None
+    return value.get(part) if isinstance(value, dict) else None
+
+
+def shortened(value: str) -> str:
+    """At most MAX_TEXT_CHARACTERS of `value`, with a sign where something is left out."""
+    if len(value) <= MAX_TEXT_CHARACTERS:
+        return value
+    return value[: MAX_TEXT_CHARACTERS - 1] + "…"

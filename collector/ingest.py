@@ -1,0 +1,155 @@
+"""The sentence of the service: decode -> validate -> route -> append -> receipt."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.batch import Draft, Receipt, Rejection, Route
+from collector.errors import Reason, Rejected
+from collector.otlp.codec import decode
+from collector.otlp.media import Encoding, inflate
+from collector.otlp.validate import Valid, validate
+from collector.routing import route
+from collector.settings import Receiver, Routing
+
+# takes drafts into the journal; returns after the commit to disk
+Append = Callable[[Sequence[Draft]], Awaitable[int]]
+# sets bytes of memory aside until the request is answered; raises Unavailable when there are none
+Reserve = Callable[[int], None]
+# whether MLflow has the route's experiment: True also while that can't be known
+Exists = Callable[[Route], Awaitable[bool]]
+
+# from this size on decoding leaves the event loop, so that others are still answered
+LARGE_BODY_BYTES = 4 * 1024 * 1024
+LARGE_TEXT_BYTES = 16 * 1024
+LARGE_COMPRESSED_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """An export as it came: `headers` are the routing headers only, lower-case."""
+
+    body: bytes
+    encoding: Encoding
+    content_encoding: str | None = None
+    headers: Mapping[str, str]
+    client: str = ""
+
+
+async def ingest(
+    request: Encoded,
+    *,
+    limits: Receiver,
+    routing: Routing,
+    reserve: Reserve,
+    exists: Exists,
+    append: Append,
+) -> Receipt:
+    """Take one OTLP export into the journal and say what became of it.
+
+    The receipt counts spans: accepted are on disk when this returns, rejected carry their reasons.
+    An export without spans is a success (H9).
+    Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
+    Source: OTLP 1.11, "Full Success", "Partial Success", "Failures".
+    """
+    body, export, surely_flat = await _decode(request, limits)
+    if request.content_encoding:
+        reserve(len(body))
+    valid, rejections = validate(export, max_depth=None if surely_flat else limits.max_attribute_depth)
+    _check_count(valid, rejections, limits.max_spans)
+    lanes = await _route(valid, request.headers, routing, exists, rejections)
+    if rejections and not lanes:  # nothing is left to store
+        raise Rejected(rejections[0].reason, _all_refused(rejections))
+    drafts = _drafts(lanes, None if rejections else body, request)
+    # the parsed messages are several times the body; they must not wait for the commit
+    del export, valid, lanes
+    if drafts:
+        await append(drafts)
+    return Receipt(accepted_spans=sum(d.span_count for d in drafts), rejections=rejections)
+
+
+Decoded = tuple[bytes, ExportTraceServiceRequest, bool]
+
+
+async def _decode(request: Encoded, limits: Receiver) -> Decoded:
+    """The body without its encoding, the export in it, and whether it surely doesn't nest too deep."""
+    bound = LARGE_TEXT_BYTES if request.encoding is Encoding.JSON else LARGE_BODY_BYTES
+    if request.content_encoding:
+        bound = LARGE_COMPRESSED_BYTES
+    if len(request.body) > bound:
+        return await asyncio.to_thread(_decode_now, request, limits)
+    return _decode_now(request, limits)
+
+
+def _decode_now(request: Encoded, limits: Receiver) -> Decoded:
+    body = request.body
+    if request.content_encoding:
+        body = inflate(body, request.content_encoding, limit_bytes=limits.max_body_bytes)
+    return body, *decode(body, request.encoding, max_depth=limits.max_attribute_depth)
+
+
+def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:
+    count = sum(part.span_count for part in valid) + len(rejections)
+    if count > max_spans:
+        raise Rejected(
+            Reason.TOO_MANY_SPANS,
+            f"{count} spans in one request, {max_spans} are allowed; send smaller batches",
+        )
+
+
+async def _route(
+    valid: Sequence[Valid],
+    headers: Mapping[str, str],
+    routing: Routing,
+    exists: Exists,
+    rejections: list[Rejection],
+) -> dict[str, list[Valid]]:
+    """The parts by lane; spans whose experiment MLflow doesn't have are added to `rejections`."""
+    lanes: dict[str, list[Valid]] = {}
+    for part in valid:
+        destination = route(headers, part.resource_spans.resource, routing)
+        if await exists(destination):
+            lanes.setdefault(destination.lane, []).append(part)
+        else:
+            rejections += [_unknown_experiment(destination)] * part.span_count
+    return lanes
+
+
+def _unknown_experiment(destination: Route) -> Rejection:
+    where = (
+        f"with id {destination.experiment_id}"
+        if destination.experiment_id is not None
+        else f"named {destination.experiment_name!r}"
+    )
+    return Rejection(
+        reason=Reason.UNKNOWN_EXPERIMENT,
+        message=f"MLflow has no active experiment {where}; create it, or send another "
+        "x-mlflow-experiment-id or x-mlflow-experiment-name",
+    )
+
+
+def _all_refused(rejections: Sequence[Rejection]) -> str:
+    more = f" (and {len(rejections) - 1} more spans)" if len(rejections) > 1 else ""
+    return f"no span of this request can be stored: {rejections[0].message}{more}"
+
+
+def _drafts(lanes: Mapping[str, Sequence[Valid]], body: bytes | None, request: Encoded) -> list[Draft]:
+    """One draft a lane. `body` None: it holds spans that were refused and can't be kept as it is."""
+    as_sent = body is not None and len(lanes) == 1 and request.encoding is Encoding.PROTOBUF
+    return [
+        Draft(
+            lane=lane,
+            payload=body if body is not None and as_sent else _serialize(parts),
+            span_count=sum(part.span_count for part in parts),
+            trace_ids=frozenset().union(*[part.trace_ids for part in parts]),
+            client=request.client,
+        )
+        for lane, parts in lanes.items()
+    ]
+
+
+def _serialize(parts: Sequence[Valid]) -> bytes:
+    export = ExportTraceServiceRequest(resource_spans=[part.resource_spans for part in parts])
+    return export.SerializeToString()

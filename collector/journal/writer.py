@@ -1,0 +1,347 @@
+"""The journal on SQLite: one thread owns the write connection, one the read connection.
+
+    append, commit, ... -> queue -> [ writer thread: BEGIN, all that waits, COMMIT ] -> futures
+
+Requests that wait together share one commit; their futures are resolved after it. The event loop never
+touches SQLite, and neither thread touches the loop but through call_soon_threadsafe.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from collector.batch import DeadLetter, Draft, Entry, Parked, merge
+from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
+from collector.journal import JournalState, PendingLane, sqlite
+from collector.journal.lock import only_process
+from collector.journal.salvage import salvage, set_aside
+from collector.settings import Journal as JournalSettings
+
+_log = logging.getLogger("sidespan.journal")
+
+FILE_NAME = "journal.sqlite3"
+# there means: the last process met damage, look at the whole file before it is used
+SUSPECT_NAME = "journal.suspect"
+# up to this size the file is looked at on each start; it takes about a second per GiB
+CHECK_UP_TO_BYTES = 256 * 1024 * 1024
+CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+T = TypeVar("T")
+ObserveCommit = Callable[[float], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """One thing for the writer: `drafts` to append, or `run` inside the transaction; then its `future`."""
+
+    future: asyncio.Future[Any]
+    drafts: Sequence[Draft] = ()
+    run: Callable[[sqlite3.Connection], Any] | None = None
+
+
+@asynccontextmanager
+async def open_journal(
+    data_dir: Path,
+    *,
+    settings: JournalSettings,
+    consumers: Sequence[str],
+    keep_claims: int,
+    observe_commit: ObserveCommit = lambda seconds: None,
+) -> AsyncIterator["SqliteJournal"]:
+    """The journal in `data_dir`, until the block ends.
+
+    A file that is broken is set aside and what is readable in it is carried over.
+    Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
+    """
+    with only_process(data_dir):
+        path = data_dir / FILE_NAME
+        try:
+            db = await asyncio.to_thread(_open_file, path)
+        except (sqlite3.OperationalError, sqlite3.NotSupportedError, OSError) as error:
+            raise Misconfigured(f"journal {path} can't be opened: {error}") from error
+        journal = SqliteJournal(
+            path,
+            db,
+            settings=settings,
+            consumers=consumers,
+            keep_claims=keep_claims,
+            observe_commit=observe_commit,
+        )
+        try:
+            yield journal
+        finally:
+            await journal.close()
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    suspect = path.with_name(SUSPECT_NAME)
+    check = suspect.exists() or not path.exists() or path.stat().st_size <= CHECK_UP_TO_BYTES
+    try:
+        db = sqlite.connect(path)
+        sqlite.create_or_check(db, thorough=check)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, (sqlite3.OperationalError, sqlite3.NotSupportedError)):
+            raise
+        with suppress(UnboundLocalError):
+            db.close()
+        db = _replace(path, error)
+    suspect.unlink(missing_ok=True)
+    if cut_short := sqlite.recover(db):
+        _log.warning("the last process ended while it worked on entries", extra={"entries": cut_short})
+    return db
+
+
+def _replace(path: Path, error: Exception) -> sqlite3.Connection:
+    aside = set_aside(path, now_ns=time.time_ns())
+    _log.error(
+        "the journal is broken and was set aside; what is readable is carried over",
+        extra={"file": str(aside), "error": str(error)},
+    )
+    db = sqlite.connect(path)
+    sqlite.create_or_check(db, thorough=False)
+    _log.warning("salvaged", extra={"rows": salvage(aside, db), "file": str(aside)})
+    return db
+
+
+class SqliteJournal:
+    """The real Journal (see the protocol). Opened by `open_journal`."""
+
+    def __init__(
+        self,
+        path: Path,
+        db: sqlite3.Connection,
+        *,
+        settings: JournalSettings,
+        consumers: Sequence[str],
+        keep_claims: int,
+        observe_commit: ObserveCommit,
+    ) -> None:
+        self.appended = asyncio.Event()
+        self.appended.set()
+        self._path = path
+        self._settings = settings
+        self._consumers = consumers
+        self._keep_claims = keep_claims
+        self._observe_commit = observe_commit
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._refusing: str | None = None
+        self._closed = False
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
+        self._read_db = sqlite.connect(path, read_only=True)
+        self._check_room(db)
+        self._thread = threading.Thread(target=self._write_loop, args=(db,), name="journal-write")
+        self._thread.start()
+
+    @property
+    def refusing(self) -> str | None:
+        return self._refusing
+
+    # the verbs
+
+    async def append(self, drafts: Sequence[Draft]) -> int:
+        if self._refusing:
+            # let one through now and then, so that the writer looks at the disk again
+            await self._write(lambda db: None)
+            if self._refusing:
+                raise Unavailable(Reason.JOURNAL_FULL, f"{self._refusing}; send it again")
+        try:
+            sequence: int = await self._put(_Work(future=self._loop.create_future(), drafts=drafts))
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(
+                Reason.JOURNAL_FAILED, f"the journal could not be written ({error}); send it again"
+            ) from error
+        self.appended.set()
+        return sequence
+
+    async def pending(self, consumer: str) -> list[PendingLane]:
+        return await self._read(partial(sqlite.pending, consumer=consumer))
+
+    async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
+        return await self._read(partial(sqlite.read, consumer=consumer, lane=lane, limit_bytes=limit_bytes))
+
+    async def begin(
+        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+    ) -> Mapping[bytes, str]:
+        owners: Mapping[bytes, str] = await self._write(
+            partial(sqlite.begin, consumer=consumer, lane=lane, through=through, claims=claims)
+        )
+        return owners
+
+    async def processed(self, consumer: str, lane: str) -> None:
+        await self._write(partial(sqlite.unmark, consumer=consumer, lane=lane))
+
+    async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
+        def move(db: sqlite3.Connection) -> None:
+            letters = [(part, sqlite.compress(part.payload)) for part in parked]
+            sqlite.commit(db, consumer, lane, through=through, parked=letters, now_ns=time.time_ns())
+            self._sweep(db, lane)
+
+        await self._write(move)
+
+    async def state(self, consumer: str) -> JournalState:
+        return await self._read(partial(sqlite.state, consumer=consumer))
+
+    async def find(self, trace_id: bytes) -> list[bytes]:
+        return await self._read(partial(sqlite.find, trace_id=trace_id))
+
+    async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
+        count: int = await self._write(partial(sqlite.replay, consumer=consumer, since_unix_ns=since_unix_ns))
+        self.appended.set()
+        return count
+
+    async def sweep(self) -> int:
+        count: int = await self._write(self._sweep)
+        return count
+
+    async def dead_letters(self, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        return await self._read(partial(sqlite.dead_letters, limit=limit, after=after))
+
+    async def dead_letter(self, id: int) -> DeadLetter | None:
+        return await self._read(partial(sqlite.dead_letter, id=id))
+
+    async def retry(self, ids: Sequence[int] | None) -> int:
+        count: int = await self._write(partial(sqlite.retry, ids=ids))
+        self.appended.set()
+        return count
+
+    async def drop(self, ids: Sequence[int]) -> int:
+        count: int = await self._write(partial(sqlite.drop, ids=ids))
+        return count
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of the file. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._readers.shutdown(wait=True)
+        self._read_db.close()
+
+    # how they get to the threads
+
+    async def _write(self, run: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await self._put(_Work(future=self._loop.create_future(), run=run))
+
+    async def _put(self, work: _Work) -> Any:
+        if self._closed:
+            raise JournalClosed("the journal is closed")
+        self._queue.put(work)
+        return await work.future
+
+    async def _read(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise JournalClosed("the journal is closed")
+        return await self._loop.run_in_executor(self._readers, run, self._read_db)
+
+    # the writer's thread
+
+    def _write_loop(self, db: sqlite3.Connection) -> None:
+        while (first := self._queue.get()) is not None:
+            works, ended = self._take_more(first)
+            results = self._run_group(db, works)
+            self._loop.call_soon_threadsafe(_resolve, works, results)
+            if ended:
+                break
+        with suppress(sqlite3.Error):
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+
+    def _take_more(self, first: _Work) -> tuple[list[_Work], bool]:
+        """Everything that waits, up to the bound of one commit; whether the end was among it."""
+        works = [first]
+        size = _size(first)
+        while size < self._settings.max_commit_bytes:
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if work is None:
+                return works, True
+            works.append(work)
+            size += _size(work)
+        return works, False
+
+    def _run_group(self, db: sqlite3.Connection, works: Sequence[_Work]) -> list[Any]:
+        """A result or an exception for each work; all of them in one transaction."""
+        started = time.monotonic()
+        self._check_room(db)
+        refused = (
+            Unavailable(Reason.JOURNAL_FULL, f"{self._refusing}; send it again") if self._refusing else None
+        )
+        try:
+            entries = [] if refused else merge([draft for work in works for draft in work.drafts])
+            payloads = [sqlite.compress(entry.payload) for entry in entries]
+            db.execute("BEGIN IMMEDIATE")
+            last = sqlite.insert(db, entries, payloads, now_ns=time.time_ns()) if entries else refused
+            results = [work.run(db) if work.run else last for work in works]
+            db.execute("COMMIT")
+            sqlite.give_back(db)
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            self._note_damage(error)
+            if len(works) > 1 and not isinstance(error, sqlite3.Error):
+                # a bug in one of them must not fail the others
+                return [result for work in works for result in self._run_group(db, [work])]
+            return [error] * len(works)
+        self._observe_commit(time.monotonic() - started)
+        return results
+
+    def _note_damage(self, error: BaseException) -> None:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT_CODES:
+            self._path.with_name(SUSPECT_NAME).touch()
+            self._refusing = "the journal file is damaged; restart the service to repair it"
+        _log.error("a commit to the journal failed", extra={"error": str(error)})
+
+    def _check_room(self, db: sqlite3.Connection) -> None:
+        if self._path.with_name(SUSPECT_NAME).exists():
+            return
+        disk = os.statvfs(self._path.parent)
+        free = disk.f_bavail * disk.f_frsize
+        used = sqlite.used_bytes(db)
+        before = self._refusing
+        if used >= self._settings.max_bytes:
+            self._refusing = f"the journal is full ({used} of journal.max_bytes = {self._settings.max_bytes})"
+        elif free < self._settings.min_free_disk_bytes:
+            self._refusing = f"the disk of the journal has {free} bytes left"
+        else:
+            self._refusing = None
+        if bool(before) != bool(self._refusing):
+            _log.warning(
+                "the journal refuses new entries" if self._refusing else "the journal takes entries again",
+                extra={"reason": self._refusing or before},
+            )
+
+    def _sweep(self, db: sqlite3.Connection, lane: str | None = None) -> int:
+        before_ns = time.time_ns() - int(self._settings.retention_seconds * 1e9)
+        deleted = sqlite.sweep(db, self._consumers, received_before_ns=before_ns, lane=lane)
+        if lane is None:
+            sqlite.forget(db, keep_claims=self._keep_claims)
+        return deleted
+
+
+def _size(work: _Work) -> int:
+    return sum(len(draft.payload) for draft in work.drafts)
+
+
+def _resolve(works: Sequence[_Work], results: Sequence[Any]) -> None:
+    for work, result in zip(works, results, strict=True):
+        if work.future.cancelled():
+            continue
+        if isinstance(result, BaseException):
+            work.future.set_exception(result)
+        else:
+            work.future.set_result(result)

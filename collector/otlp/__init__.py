@@ -1,0 +1,1 @@
+"""What OTLP says, as pure functions: bytes to messages, validation, errors to answers. No I/O."""

@@ -1,0 +1,111 @@
+"""Parsing with a bound on how deep attribute values nest, at the cost of parsing. Pure.
+
+Looking at each attribute of each span costs several times what parsing costs. protobuf's decoder counts
+levels anyway and stops at 100, so the request is parsed inside as many groups as leave just the levels
+that the bound allows (a group has no length in front, so both ends are constants):
+
+    inner { inner { ... { request } ... } }
+
+    request > resource spans > scope spans > span > attribute > value        6 levels, depth 0
+    each list inside a value adds 2 levels, each map 3; an event's attribute has 1 more
+
+What parses is for certain within the bound. What doesn't may still be (maps take more levels than lists),
+and is then looked at span by span.
+"""
+
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+DECODER_LEVELS = 100
+LEVELS_OF_A_VALUE = 6
+LEVELS_OF_A_LIST = 2
+START_INNER, END_INNER, REQUEST = b"\x0b", b"\x0c", b"\x12"
+
+
+def parse_within(body: bytes, depth: int) -> ExportTraceServiceRequest | None:
+    """The export in `body` if no attribute value in it nests deeper than `depth` (at most 46).
+
+    None: the body may nest deeper, or it is no export at all.
+    """
+    # the least that a value nested one deeper than allowed takes
+    too_many = LEVELS_OF_A_VALUE + LEVELS_OF_A_LIST * (depth + 1)
+    groups = DECODER_LEVELS - too_many + 2
+    head = START_INNER * groups + REQUEST + _varint(len(body))
+    try:
+        message = _wrapper().FromString(b"".join((head, body, END_INNER * groups)))
+    except DecodeError:
+        return None
+    for _ in range(groups):
+        message = message.inner
+    request: ExportTraceServiceRequest = message.request
+    return request
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+@cache
+def _wrapper() -> Any:
+    """message Wrapper { optional group Inner = 1 {like Wrapper}; optional request = 2; }"""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="sidespan/nesting.proto",
+        package="sidespan",
+        syntax="proto2",
+        dependency=["opentelemetry/proto/collector/trace/v1/trace_service.proto"],
+    )
+    request = ".opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
+    field = descriptor_pb2.FieldDescriptorProto
+    for name in ("Wrapper", "Inner"):
+        file.message_type.add(name=name).field.extend(
+            [
+                field(
+                    name="inner",
+                    number=1,
+                    label=field.LABEL_OPTIONAL,
+                    type=field.TYPE_GROUP,
+                    type_name=".sidespan.Inner",
+                ),
+                field(
+                    name="request",
+                    number=2,
+                    label=field.LABEL_OPTIONAL,
+                    type=field.TYPE_MESSAGE,
+                    type_name=request,
+                ),
+            ]
+        )
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sidespan.Wrapper"))
+
+
+def deepest(value: AnyValue, bound: int) -> int:
+    """How many lists and maps stand inside each other in `value`; counting stops over `bound`."""
+    level, values = 0, [value]
+    while level <= bound:
+        holders = [_items(outer) for outer in values if _is_list_or_map(outer)]
+        if not holders:
+            return level
+        level, values = level + 1, [item for items in holders for item in items]
+    return level
+
+
+def _is_list_or_map(value: AnyValue) -> bool:
+    return value.WhichOneof("value") in ("array_value", "kvlist_value")
+
+
+def _items(value: AnyValue) -> list[AnyValue]:
+    if value.HasField("array_value"):
+        return list(value.array_value.values)
+    return [pair.value for pair in value.kvlist_value.values]

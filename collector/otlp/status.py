@@ -1,0 +1,119 @@
+"""What an OTLP client is told: errors and receipts to HTTP answers. Pure; the one table of statuses.
+
+Source: OTLP 1.11 "OTLP/HTTP Response", "Failures", "Full Success", "Partial Success" (H5, H6, H10 to H17).
+Clients retry 429, 502, 503, 504 and nothing else, so every trouble that passes is 503.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf import any_pb2, json_format
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+
+from collector.batch import Receipt, Rejection
+from collector.errors import Reason, Rejected, Unavailable
+from collector.otlp.codec import encode_response
+from collector.otlp.media import Encoding
+
+# the OpenTelemetry Collector's client reads 64 KiB of an answer; a few kB say enough
+MAX_MESSAGE_CHARACTERS = 2000
+
+HTTP_STATUS: Mapping[Reason, int] = {
+    Reason.MALFORMED: 400,
+    Reason.INVALID_ROUTE: 400,
+    Reason.INVALID_TRACE_ID: 400,
+    Reason.INVALID_SPAN_ID: 400,
+    Reason.INVALID_PARENT_SPAN_ID: 400,
+    Reason.INVALID_TIMESTAMP: 400,
+    Reason.INVALID_NAME: 400,
+    Reason.ATTRIBUTES_TOO_DEEP: 400,
+    Reason.FORBIDDEN: 403,
+    Reason.NOT_FOUND: 404,
+    Reason.UNKNOWN_EXPERIMENT: 404,
+    Reason.METHOD_NOT_ALLOWED: 405,
+    Reason.TOO_LARGE: 413,
+    Reason.TOO_MANY_SPANS: 413,
+    Reason.UNSUPPORTED_MEDIA_TYPE: 415,
+    Reason.UNSUPPORTED_ENCODING: 415,
+    Reason.TOO_MANY_REQUESTS: 503,
+    Reason.MEMORY_FULL: 503,
+    Reason.JOURNAL_FULL: 503,
+    Reason.JOURNAL_FAILED: 503,
+    Reason.SLOW_BODY: 503,
+    Reason.DRAINING: 503,
+    Reason.BUG: 503,
+}
+
+# google.rpc.Code, for readers of the body; clients act on the HTTP status (H14)
+RPC_CODE: Mapping[int, int] = {400: 3, 403: 7, 404: 5, 405: 12, 413: 8, 415: 3, 503: 14}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer: status, headers beside Content-Type and Content-Length, body."""
+
+    status: int
+    body: bytes
+    encoding: Encoding
+    headers: Sequence[tuple[str, str]] = field(default=())
+
+
+FULL_SUCCESS: Mapping[Encoding, Answer] = {
+    encoding: Answer(
+        status=200, body=encode_response(ExportTraceServiceResponse(), encoding), encoding=encoding
+    )
+    for encoding in Encoding
+}
+
+
+def success(receipt: Receipt, encoding: Encoding) -> Answer:
+    """200; `partial_success` is set only if spans were rejected (H10, H11)."""
+    if not receipt.rejections:
+        return FULL_SUCCESS[encoding]
+    response = ExportTraceServiceResponse(
+        partial_success=ExportTracePartialSuccess(
+            rejected_spans=len(receipt.rejections), error_message=explain(receipt.rejections)
+        )
+    )
+    return Answer(status=200, body=encode_response(response, encoding), encoding=encoding)
+
+
+def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
+    """The error as a google.rpc.Status in the request's encoding (H14), with Retry-After if it passes."""
+    headers = []
+    if isinstance(error, Unavailable):
+        headers.append(("retry-after", str(error.retry_after_seconds)))
+    if error.reason is Reason.METHOD_NOT_ALLOWED:
+        headers.append(("allow", "POST"))
+    status = HTTP_STATUS[error.reason]
+    message = str(error)[:MAX_MESSAGE_CHARACTERS]
+    body = Status(code=RPC_CODE[status], message=message)
+    if status == 400:  # H15
+        detail = any_pb2.Any()
+        violation = BadRequest.FieldViolation(field=error.reason.value, description=message)
+        detail.Pack(BadRequest(field_violations=[violation]))
+        body.details.append(detail)
+    return Answer(status=status, body=_encode(body, encoding), encoding=encoding, headers=headers)
+
+
+def explain(rejections: Sequence[Rejection]) -> str:
+    """Counts and one example a reason, most frequent first, bounded in length."""
+    counts = Counter(rejection.reason for rejection in rejections)
+    examples: dict[Reason, str] = {}
+    for rejection in rejections:
+        examples.setdefault(rejection.reason, rejection.message)
+    parts = [f"{count} {reason}: {examples[reason]}" for reason, count in counts.most_common()]
+    text = f"{len(rejections)} spans rejected; the others are stored. " + "; ".join(parts)
+    return text[:MAX_MESSAGE_CHARACTERS]
+
+
+def _encode(status: Status, encoding: Encoding) -> bytes:
+    if encoding is Encoding.PROTOBUF:
+        return bytes(status.SerializeToString())
+    return json_format.MessageToJson(status, indent=None).encode()

@@ -1,0 +1,56 @@
+"""How much the receivers hold at a time: requests and bytes, until they are answered."""
+
+from typing import Self
+
+from collector.errors import Reason, Unavailable
+
+
+class Bounds:
+    """Counts what is in flight on one event loop and refuses what goes over.
+
+    `draining` refuses everything new: the service is stopping.
+    """
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self.max_requests = max_requests
+        self.max_bytes = max_bytes
+        self.requests = 0
+        self.bytes = 0
+        self.draining = False
+
+    def request(self) -> "Reservation":
+        """A place for one request, held until the reservation ends. Raises Unavailable if there is none."""
+        if self.draining:
+            raise Unavailable(
+                Reason.DRAINING, "the service is stopping; send it again", retry_after_seconds=2
+            )
+        if self.requests >= self.max_requests:
+            raise Unavailable(
+                Reason.TOO_MANY_REQUESTS, f"{self.requests} requests are in flight, send it again"
+            )
+        return Reservation(self)
+
+
+class Reservation:
+    """A request's place and the bytes that it holds; a context manager that gives both back."""
+
+    __slots__ = ("_bounds", "_bytes")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._bytes = 0
+        bounds.requests += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bounds.bytes -= self._bytes
+        self._bounds.requests -= 1
+
+    def reserve(self, size_bytes: int) -> None:
+        """Set `size_bytes` more aside. Raises Unavailable at the bound."""
+        if self._bounds.bytes + size_bytes > self._bounds.max_bytes:
+            raise Unavailable(Reason.MEMORY_FULL, f"{self._bounds.bytes} bytes are in flight, send it again")
+        self._bounds.bytes += size_bytes
+        self._bytes += size_bytes

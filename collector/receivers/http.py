@@ -1,0 +1,215 @@
+"""OTLP over HTTP: the body in, within bounds; the answer out.
+
+    POST /v1/traces                  the export (a trailing slash is the same path: a redirect loses data,
+                                     the Python exporter counts a 3xx as success)
+    POST /v1/metrics, /v1/logs       refused, or accepted and dropped, by setting
+    anything else under these paths  405
+
+Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from collector.batch import Receipt
+from collector.errors import Reason, Rejected, SidespanError, Unavailable
+from collector.ingest import Encoded
+from collector.metrics import Metrics
+from collector.otlp.media import Encoding, encoding_of
+from collector.otlp.status import Answer, failure, success
+from collector.receivers.bounds import Bounds, Reservation
+from collector.routing import HEADERS
+from collector.settings import Receiver
+from proxy import check_host, check_origin
+
+TRACES = "/v1/traces"
+OTHER_SIGNALS = {"/v1/metrics": "metrics", "/v1/logs": "logs"}
+PATHS = frozenset(path + end for path in (TRACES, *OTHER_SIGNALS) for end in ("", "/"))
+
+# the last lines of the sentence, bound to what they need by app.py
+Ingest = Callable[[Encoded, Callable[[int], None]], Awaitable[Receipt]]
+
+_ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
+_log = logging.getLogger("sidespan.receiver")
+
+
+class ClientGone(SidespanError):
+    """The client closed the connection before its body was complete; there is nobody to answer."""
+
+
+def otlp_endpoint(
+    ingest: Ingest, *, bounds: Bounds, settings: Receiver, allowed_hosts: tuple[str, ...], metrics: Metrics
+) -> ASGIApp:
+    """The ASGI app for PATHS."""
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        encoding = encoding_of(_text(headers, b"content-type"))
+        signal = OTHER_SIGNALS.get(scope["path"].rstrip("/"))
+        try:
+            _check_sender(scope, headers, allowed_hosts, settings.cors_allowed_origins)
+            if scope["method"] != "POST":
+                raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
+            if len(headers) != len(scope["headers"]):
+                _check_repeated(scope)
+            if signal:
+                answer = _other_signal(signal, settings, encoding, metrics)
+            else:
+                with bounds.request() as reservation:
+                    answer = await _traces(headers, encoding, receive, reservation)
+        except ClientGone:
+            return
+        except (Rejected, Unavailable) as error:
+            metrics.requests_refused.labels(reason=error.reason.value).inc()
+            answer = failure(error, encoding or Encoding.JSON)
+        except Exception:
+            # nothing is stored yet, and a client drops its data on a 500
+            _log.exception("an export could not be processed; the client is asked to send it again")
+            metrics.requests_refused.labels(reason=Reason.BUG.value).inc()
+            error = Unavailable(Reason.BUG, "internal error, nothing is stored; send it again")
+            answer = failure(error, encoding or Encoding.JSON)
+        await _send(answer, send)
+
+    async def _traces(
+        headers: dict[bytes, bytes],
+        encoding: Encoding | None,
+        receive: Receive,
+        reservation: Reservation,
+    ) -> Answer:
+        if encoding is None:
+            raise Rejected(
+                Reason.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Type {_text(headers, b'content-type')!r} is not supported; "
+                "send application/x-protobuf or application/json",
+            )
+        body = await read_body(headers, receive, reservation, settings)
+        request = Encoded(
+            body=body,
+            encoding=encoding,
+            content_encoding=_text(headers, b"content-encoding"),
+            headers={
+                name: headers[raw].decode("latin-1")
+                for raw, name in _ROUTING_HEADERS.items()
+                if raw in headers
+            },
+        )
+        receipt = await ingest(request, reservation.reserve)
+        metrics.count_receipt(receipt)
+        return success(receipt, encoding)
+
+    return endpoint
+
+
+async def read_body(
+    headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: Receiver
+) -> bytes:
+    """The whole body, within size, memory and time.
+
+    Raises Rejected (too_large), Unavailable (memory_full, slow_body), ClientGone.
+    """
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit():
+        _check_size(int(declared), settings.max_body_bytes)
+        reservation.reserve(int(declared))
+    task = asyncio.current_task()
+    assert task is not None
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    # asyncio.timeout does the same and costs four times as much, on each request
+    timer = asyncio.get_running_loop().call_later(settings.body_timeout_seconds, expire)
+    try:
+        return await _receive_all(receive, None if declared else reservation, settings)
+    except asyncio.CancelledError:
+        if not expired or task.uncancel() > 0:
+            raise
+        raise Unavailable(
+            Reason.SLOW_BODY,
+            f"the body did not arrive within {settings.body_timeout_seconds:g} seconds",
+        ) from None
+    finally:
+        timer.cancel()
+
+
+async def _receive_all(receive: Receive, reservation: Reservation | None, settings: Receiver) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        _check_size(size, settings.max_body_bytes)
+        if reservation:
+            reservation.reserve(len(chunk))
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_size(size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise Rejected(Reason.TOO_LARGE, f"the body is over {limit_bytes} bytes; send smaller batches")
+
+
+def _check_sender(
+    scope: Scope, headers: dict[bytes, bytes], allowed_hosts: tuple[str, ...], origins: tuple[str, ...]
+) -> None:
+    """Pages of other sites can reach a local port through the user's browser; exporters send no Origin."""
+    origin = _text(headers, b"origin")
+    if origin is None or origin in origins or "*" in origins:
+        return
+    host = _text(headers, b"host") or ""
+    refusal = check_host(host, allowed_hosts) or check_origin(
+        origin, scheme=scope["scheme"], host=host, public_origins=origins
+    )
+    if refusal:
+        raise Rejected(
+            Reason.FORBIDDEN,
+            f"pages of {origin[:200]} may not send telemetry; list it in receiver.cors_allowed_origins",
+        )
+
+
+def _check_repeated(scope: Scope) -> None:
+    names = [name for name, _ in scope["headers"] if name in _ROUTING_HEADERS]
+    if len(set(names)) != len(names):
+        raise Rejected(Reason.INVALID_ROUTE, "a routing header (x-mlflow-…) is there twice; send it once")
+
+
+def _other_signal(signal: str, settings: Receiver, encoding: Encoding | None, metrics: Metrics) -> Answer:
+    if settings.other_signals == "reject":
+        raise Rejected(
+            Reason.NOT_FOUND,
+            f"MLflow stores traces only: turn the {signal} exporter off (OTEL_{signal.upper()}_EXPORTER="
+            'none), or set receiver.other_signals = "accept-and-drop"',
+        )
+    metrics.signals_dropped.labels(signal=signal).inc()
+    empty = b"" if encoding is Encoding.PROTOBUF else b"{}"
+    return Answer(status=200, body=empty, encoding=encoding or Encoding.JSON)
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    headers: list[tuple[bytes, bytes]] = [
+        (b"content-type", answer.encoding.value.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        *((name.encode(), value.encode()) for name, value in answer.headers),
+    ]
+    if answer.status in (413, 503):  # the body may not have been read; don't wait for the rest of it
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:
+    value: Any = headers.get(name)
+    return None if value is None else value.decode("latin-1")

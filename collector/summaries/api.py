@@ -1,0 +1,84 @@
+"""GET /-/traces/{trace_id}: one trace, summarised. Thin: the id in, the source, the arithmetic, JSON out.
+
+    200   the summary (models.py)
+    400   the id or a parameter can't be right
+    404   nobody knows the trace
+    503   it isn't in the journal, and MLflow can't be asked: try again
+
+Errors have one form: {"error": {"parameter": …, "value": …, "message": …}}.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from collector.summaries.source import FoundTrace, Unanswered
+from collector.summaries.trace import MAX_SPANS, summarise
+
+TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
+MOST_SPANS = 30_000
+RETRY_AFTER_SECONDS = "2"
+
+ReadTrace = Callable[[str], Awaitable[FoundTrace | Unanswered | None]]
+
+
+def trace_routes(read: Callable[[], ReadTrace]) -> list[Route]:
+    """The routes of trace summaries.
+
+    `read` is asked on every request for the function to read with (TraceSource.read): what it reads from
+    exists only while the service runs.
+    """
+
+    async def trace(request: Request) -> Response:
+        given = request.path_params["trace_id"]
+        trace_id = normal_trace_id(given)
+        if trace_id is None:
+            return _error(
+                400, "trace_id", given, "a trace id is 32 hex digits, with or without `tr-` in front"
+            )
+        wanted = request.query_params.get("max_spans", str(MAX_SPANS))
+        max_spans = _whole_number(wanted)
+        if max_spans is None or max_spans > MOST_SPANS:
+            return _error(400, "max_spans", wanted, f"a whole number from 0 to {MOST_SPANS} is allowed")
+        match await read()(trace_id):
+            case None:
+                return _error(404, "trace_id", given, "neither the journal nor MLflow knows this trace")
+            case Unanswered(reason=reason):
+                message = f"the journal has nothing of it, and MLflow could not be asked: {reason}"
+                return _error(503, "trace_id", given, message)
+            case FoundTrace() as found:
+                return JSONResponse(await asyncio.to_thread(_summary, found, max_spans))
+
+    return [Route("/-/traces/{trace_id}", trace, methods=["GET"], name="trace_summary")]
+
+
+def normal_trace_id(text: str) -> str | None:
+    """32 lower-case hex digits from what people copy, with `tr-` or capitals; None if it is no trace id."""
+    match = TRACE_ID.fullmatch(text.strip())
+    return match.group(1).lower() if match else None
+
+
+def _summary(found: FoundTrace, max_spans: int) -> dict[str, object]:
+    summary = summarise(
+        found.spans,
+        trace_id=found.trace_id,
+        experiment_id=found.experiment_id,
+        experiment_name=found.experiment_name,
+        incomplete=found.incomplete,
+        max_spans=max_spans,
+    )
+    return summary.to_json()
+
+
+def _whole_number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
+
+
+def _error(status: int, parameter: str, value: str, message: str) -> Response:
+    body = {"error": {"parameter": parameter, "value": value[:200], "message": message}}
+    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
+    return JSONResponse(body, status_code=status, headers=headers)

@@ -1,0 +1,16 @@
+"""Fixtures only; what they are made of is in tests/support."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.mlflow_server import MlflowServer
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """One real MLflow for the whole run; tests keep apart by their own experiments."""
+    server = MlflowServer(directory=tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,87 @@
+"""A real MLflow server as a child process, on SQLite and a free port."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.ports import free_port
+
+START_SECONDS = 90
+
+
+@dataclass
+class MlflowServer:
+    """One `mlflow server`; stop() and start() keep its port and its database."""
+
+    directory: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "mlflow.db"
+
+    def start(self, *, wait: bool = True) -> None:
+        log = (self.directory / "mlflow.log").open("ab")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_"))}
+        environment |= {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server"),
+                *("--backend-store-uri", f"sqlite:///{self.database}"),
+                *("--artifacts-destination", str(self.directory / "artifacts")),
+                *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
+            ],
+            stdout=log,
+            stderr=log,
+            cwd=self.directory,
+            env=environment,
+            start_new_session=True,
+        )
+        log.close()
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it answers; raises with the end of its log if it doesn't."""
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/version", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        self.stop()
+        tail = (self.directory / "mlflow.log").read_text()[-2000:]
+        raise RuntimeError(f"mlflow server did not start:\n{tail}")
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, signal_number)
+                self.process.wait(timeout=10)
+                break
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self.process.wait(timeout=10)
+        self.process = None
