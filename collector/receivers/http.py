@@ -70,8 +70,8 @@ def otlp_endpoint(
             # nothing is stored yet, and a client drops its data on a 500
             _log.exception("an export could not be processed; the client is asked to send it again")
             metrics.requests_refused.labels(reason=Reason.BUG.value).inc()
-            error = Unavailable(Reason.BUG, "internal error, nothing is stored; send it again")
-            answer = failure(error, encoding or Encoding.JSON)
+            bug = Unavailable(Reason.BUG, "internal error, nothing is stored; send it again")
+            answer = failure(bug, encoding or Encoding.JSON)
         await _send(answer, send)
 
     async def _traces(

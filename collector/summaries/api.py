@@ -10,7 +10,7 @@ Errors have one form: {"error": {"parameter": …, "value": …, "message": …}
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,15 +23,16 @@ TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 MOST_SPANS = 30_000
 RETRY_AFTER_SECONDS = "2"
 
-ReadTrace = Callable[[str], Awaitable[FoundTrace | Unanswered | None]]
+
+class ReadsTraces(Protocol):
+    """Where traces are read from; `TraceSource` is one."""
+
+    async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
+        """The trace; None: nobody knows it; Unanswered: it can't be told at this moment."""
 
 
-def trace_routes(read: Callable[[], ReadTrace]) -> list[Route]:
-    """The routes of trace summaries.
-
-    `read` is asked on every request for the function to read with (TraceSource.read): what it reads from
-    exists only while the service runs.
-    """
+def trace_routes(source: ReadsTraces) -> list[Route]:
+    """The routes of trace summaries."""
 
     async def trace(request: Request) -> Response:
         given = request.path_params["trace_id"]
@@ -44,7 +45,7 @@ def trace_routes(read: Callable[[], ReadTrace]) -> list[Route]:
         max_spans = _whole_number(wanted)
         if max_spans is None or max_spans > MOST_SPANS:
             return _error(400, "max_spans", wanted, f"a whole number from 0 to {MOST_SPANS} is allowed")
-        match await read()(trace_id):
+        match await source.read(trace_id):
             case None:
                 return _error(404, "trace_id", given, "neither the journal nor MLflow knows this trace")
             case Unanswered(reason=reason):

@@ -8,28 +8,34 @@ there may be more.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import aiohttp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.batch import Route
 from collector.index.facts import SpanFacts, export_facts
+from collector.mlflow import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
 from collector.summaries.mlflow_answer import MlflowTrace, read_trace
 
 TRACE_PATH = "/api/3.0/mlflow/traces/get"
 EXPERIMENT_PATH = "/api/2.0/mlflow/experiments/get"
-CHUNK_BYTES = 65536
+UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+
+Pending = Callable[[bytes], Awaitable[Sequence[bytes]]]
+"""The export requests (protobuf) in the journal that hold spans of a trace, given its 16 bytes."""
+RouteOf = Callable[[bytes], Awaitable[Route | None]]
+"""Where the journal's spans of a trace are bound for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """MLflow's answer, whatever its status."""
+class AsksMlflow(Protocol):
+    """MLflow, as far as it is asked here; `collector.mlflow.Mlflow` is one."""
 
-    status: int
-    body: bytes
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+    ) -> MlflowAnswer:
+        """GET `path`. Raises MlflowUnreachable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +43,6 @@ class Unanswered:
     """Why there is no answer from MLflow that could be used."""
 
     reason: str
-
-
-Get = Callable[[str, Mapping[str, str]], Awaitable[Answered | Unanswered]]
-"""Asks MLflow for a path with a query; see `mlflow_get`."""
-Pending = Callable[[bytes], Awaitable[Sequence[bytes]]]
-"""The export requests (protobuf) in the journal that hold spans of a trace, given its 16 bytes."""
-RouteOf = Callable[[bytes], Awaitable[Route | None]]
-"""Where the journal's spans of a trace are bound for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +65,9 @@ class TraceSource:
     """Reads one trace from wherever its spans are. Safe to use from many tasks at once."""
 
     pending: Pending
-    get: Get
+    mlflow: AsksMlflow
     route_of: RouteOf = field(default=_no_route)
+    timeout_seconds: float = 10.0
 
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         """The trace with this id (32 hex digits, lower case).
@@ -98,63 +97,40 @@ class TraceSource:
     async def _ask(self, trace_id: str) -> MlflowTrace | Unanswered | None:
         """MLflow's trace; None if MLflow is certain to have none."""
         # allow_partial: MLflow would wait 3 s for missing spans, and then know nothing
-        answer = await self.get(TRACE_PATH, {"trace_id": f"tr-{trace_id}", "allow_partial": "true"})
-        match answer:
-            case Unanswered():
-                return answer
-            case Answered(status=200, body=body):
+        query = {"trace_id": f"tr-{trace_id}", "allow_partial": "true"}
+        match await self._get(TRACE_PATH, query):
+            case Unanswered() as unanswered:
+                return unanswered
+            case MlflowAnswer(status=200, body=body) if len(body) >= MAX_ANSWER_BYTES:
+                return Unanswered(reason=f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            case MlflowAnswer(status=200, body=body):
                 try:
                     return await asyncio.to_thread(read_trace, body)
                 except ValueError:
                     return Unanswered(reason="its answer can't be read")
-            case Answered(status=404, body=body) if _is_unknown(body):
+            case MlflowAnswer(status=404) as answer if answer.json().get("error_code") == UNKNOWN:
                 return None
-            case Answered(status=status):
+            case MlflowAnswer(status=status):
                 return Unanswered(reason=f"it answered with status {status}")
 
     async def _experiment_name(self, experiment_id: str) -> str | None:
-        match await self.get(EXPERIMENT_PATH, {"experiment_id": experiment_id}):
-            case Answered(status=200, body=body):
-                try:
-                    name = json.loads(body)["experiment"]["name"]
-                except (ValueError, KeyError, TypeError):
-                    return None
+        match await self._get(EXPERIMENT_PATH, {"experiment_id": experiment_id}):
+            case MlflowAnswer(status=200) as answer:
+                experiment = answer.json().get("experiment")
+                name = experiment.get("name") if isinstance(experiment, dict) else None
                 return name if isinstance(name, str) else None
             case _:
                 return None
 
-
-def mlflow_get(
-    session: aiohttp.ClientSession,
-    base_url: str,
-    *,
-    timeout_seconds: float = 10.0,
-    limit_bytes: int = 64 * 1024 * 1024,
-) -> Get:
-    """A `Get` over `session`, which brings what MLflow wants of headers, credentials and certificates.
-
-    An answer of more than `limit_bytes`, or later than `timeout_seconds`, counts as none.
-    """
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-
-    async def get(path: str, query: Mapping[str, str]) -> Answered | Unanswered:
-        url = base_url.rstrip("/") + path
+    async def _get(self, path: str, query: Mapping[str, str]) -> MlflowAnswer | Unanswered:
         try:
-            async with session.get(url, params=query, timeout=timeout, allow_redirects=False) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                    body += chunk
-                    if len(body) > limit_bytes:
-                        return Unanswered(reason=f"its answer is larger than {limit_bytes} bytes")
-                return Answered(status=response.status, body=bytes(body))
-        except TimeoutError:
-            return Unanswered(reason=f"no answer within {timeout_seconds:g} s")
-        except aiohttp.ClientConnectorError:
-            return Unanswered(reason="no connection")
-        except (aiohttp.ClientError, OSError) as error:
-            return Unanswered(reason=f"the connection failed ({type(error).__name__})")
-
-    return get
+            return await self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
+        except MlflowUnreachable as error:
+            # the error's own text names the server, which is nobody's business out there
+            late = isinstance(error.__cause__, TimeoutError)
+            return Unanswered(
+                reason=f"no answer within {self.timeout_seconds:g} s" if late else "no connection"
+            )
 
 
 def _read_payloads(payloads: Iterable[bytes], trace_id: bytes) -> list[SpanFacts]:
@@ -174,10 +150,3 @@ def _incomplete(stored: MlflowTrace | Unanswered | None, spans: Sequence[SpanFac
     if isinstance(stored, Unanswered):
         return f"MLflow could not be asked: {stored.reason}"
     return None if spans else "MLflow knows this trace but holds none of its spans"
-
-
-def _is_unknown(body: bytes) -> bool:
-    try:
-        return bool(json.loads(body)["error_code"] == "RESOURCE_DOES_NOT_EXIST")
-    except (ValueError, KeyError, TypeError):
-        return False

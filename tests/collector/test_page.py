@@ -102,6 +102,9 @@ class Service:
     retried: list[Any] = field(default_factory=list)
     retry_status: int = 200
 
+    async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
+        return found_traces().get(trace_id)
+
     def app(self) -> Starlette:
         async def ready(_: Request) -> Response:
             return JSONResponse(self.ready, status_code=200 if self.ready.get("ready") else 503)
@@ -116,16 +119,13 @@ class Service:
             self.letters = [each for each in self.letters if each["id"] not in self.retried[-1]["ids"]]
             return JSONResponse({"retried": 1})
 
-        async def read(trace_id: str) -> FoundTrace | Unanswered | None:
-            return found_traces().get(trace_id)
-
         async def elsewhere(_: Request) -> Response:
             return PlainTextResponse("elsewhere")
 
         return Starlette(
             routes=[
                 *page.routes(),
-                *trace_routes(lambda: read),
+                *trace_routes(self),
                 Route("/-/ready", ready),
                 Route("/-/dead-letters", letters),
                 Route("/-/dead-letters/retry", retry, methods=["POST"]),

@@ -1,0 +1,48 @@
+# make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
+# make test   all tests          make lint   ruff and mypy          make bench   the benchmarks
+# make lock   pin the newest versions that pyproject.toml allows
+# Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint format bench lock clean
+.DEFAULT_GOAL := run
+
+run: $(STAMP)
+	@$(BIN)/python examples/run.py
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 14))' || \
+	  { echo "needs Python 3.11 to 3.14, $(PYTHON) is `$(PYTHON) --version 2>&1`; try make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python's venv module is missing; on Debian: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 2; }
+	@echo "Installing Sidespan, MLflow and the test tools into $(VENV) (about a minute, once) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --no-strip-extras --all-extras --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .sidespan

@@ -1,0 +1,103 @@
+"""MLflow's routes as data: (method, path) -> resource and action. Pure but for reading its own table once.
+
+`mlflow_routes.tsv` has a row a route: resource, action (read, write, delete, admin), method, path, prefixes
+(`-` none, `api`, `ajax-api`, `both`). A contract test walks the installed MLflow's routes and fails for one
+that no row knows. POSTs that only read and POSTs that delete are why the method alone says nothing.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+
+TABLE = "mlflow_routes.tsv"
+PREFIXES = {"-": ("",), "api": ("/api",), "ajax-api": ("/ajax-api",), "both": ("/api", "/ajax-api")}
+PARAMETER = re.compile(r"\{\w+(:path)?\}")
+
+
+class Action(StrEnum):
+    """What an operation does to its resource."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a request asks MLflow for. `route` is the row's path, `unknown` if there is none."""
+
+    resource: str
+    action: Action
+    route: str
+
+
+UNKNOWN = Operation(resource="unknown", action=Action.ADMIN, route="unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The table, ready to be asked."""
+
+    exact: dict[tuple[str, str], Operation]
+    patterns: dict[str, tuple[tuple[re.Pattern[str], Operation], ...]]
+
+    def classify(self, method: str, path: str) -> Operation:
+        """The operation of a request whose path is decoded; UNKNOWN if no row knows it.
+
+        HEAD is the GET of the same path. An exact path wins over one with parameters, and of those the
+        first row that fits, longest literal text first.
+        """
+        asked = "GET" if method == "HEAD" else method
+        found = self.exact.get((asked, path))
+        if found is not None:
+            return found
+        for pattern, operation in self.patterns.get(asked, ()):
+            if pattern.fullmatch(path):
+                return operation
+        return UNKNOWN
+
+
+@cache
+def load_catalog() -> Catalog:
+    """The catalog of the MLflow version that this release knows."""
+    exact: dict[tuple[str, str], Operation] = {}
+    patterns: dict[str, list[tuple[str, Operation]]] = {}
+    for method, path, operation in _rows():
+        if PARAMETER.search(path):
+            patterns.setdefault(method, []).append((path, operation))
+        else:
+            exact[method, path] = operation
+    return Catalog(
+        exact,
+        {
+            method: tuple((_compile(path), operation) for path, operation in sorted(rows, key=_by_literal))
+            for method, rows in patterns.items()
+        },
+    )
+
+
+def _rows() -> Iterator[tuple[str, str, Operation]]:
+    lines = files("proxy").joinpath(TABLE).read_text(encoding="utf-8").splitlines()
+    for line in lines[1:]:
+        resource, action, method, path, prefixes = line.split("\t")
+        for prefix in PREFIXES[prefixes]:
+            full = prefix + path
+            yield method, full, Operation(resource=resource, action=Action(action), route=full)
+
+
+def _by_literal(row: tuple[str, Operation]) -> int:
+    return -len(PARAMETER.sub("", row[0]))
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    parts = []
+    position = 0
+    for parameter in PARAMETER.finditer(path):
+        parts.append(re.escape(path[position : parameter.start()]))
+        parts.append(".+" if parameter[1] else "[^/]+")
+        position = parameter.end()
+    return re.compile("".join((*parts, re.escape(path[position:]))))

@@ -1,0 +1,113 @@
+"""What of the headers goes up, and what comes back. Pure: lists in, lists out; repeated headers stay apart.
+
+Hop-by-hop headers and whatever Connection lists are removed first, ours are added after: a client can't have
+one of ours removed by naming it there. Sources: RFC 9110 section 7.6.1; MLFLOW, "Recipe for the sidecar".
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+Headers = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# what says where a request came from is ours to say; MLflow trusts it
+FORWARDING = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+# Host and Origin were checked here; with its own authority and no Origin MLflow's checks pass too
+CHECKED_HERE = frozenset({b"host", b"origin", b"referer", b"expect"})
+# MLflow opens its local-only features to peers that look local; nobody behind us is
+NOT_LOCAL = "192.0.2.1"  # RFC 5737, documentation
+
+
+def upward(
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    peer: str,
+    scheme: str,
+    host: str,
+    upstream_authority: str,
+    authorization: str | None,
+    trusted: bool,
+) -> Headers:
+    """The headers for MLflow.
+
+    `authorization` replaces the client's, which otherwise passes (an MLflow with its own sign-in).
+    `trusted`: the peer is a listed proxy, whose X-Forwarded-For is kept in front of ours.
+    """
+    dropped = HOP_BY_HOP | _listed(headers) | FORWARDING | CHECKED_HERE
+    if authorization is not None:
+        dropped |= {b"authorization"}
+    kept = [(name, value) for name, value in headers if name not in dropped and b"_" not in name]
+    kept.append((b"host", upstream_authority.encode()))
+    if authorization is not None:
+        kept.append((b"authorization", authorization.encode("latin-1")))
+    kept += [
+        (b"x-forwarded-for", _forwarded_for(headers, peer, trusted).encode()),
+        (b"x-forwarded-proto", _first(headers, b"x-forwarded-proto", scheme, trusted).encode("latin-1")),
+        (b"x-forwarded-host", _first(headers, b"x-forwarded-host", host, trusted).encode("latin-1")),
+    ]
+    return kept
+
+
+def downward(headers: Iterable[tuple[bytes, bytes]], *, upstream_url: str) -> Headers:
+    """The headers for the client; a Location that names MLflow's own address becomes relative."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    dropped = HOP_BY_HOP | _listed(lowered)
+    base = upstream_url.encode()
+    return [
+        (name, (value.removeprefix(base) or b"/") if name == b"location" else value)
+        for name, value in lowered
+        if name not in dropped
+    ]
+
+
+def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Names that Connection lists: only for the next hop, which is us."""
+    lists = [value for name, value in headers if name == b"connection"]
+    return frozenset(part.strip().lower() for value in lists for part in value.split(b",") if part.strip())
+
+
+def _forwarded_for(headers: Sequence[tuple[bytes, bytes]], peer: str, trusted: bool) -> str:
+    chain = []
+    if trusted:
+        values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        chain = [part.strip() for value in values for part in value.split(",") if _is_address(part.strip())]
+    chain.append(peer if _is_address(peer) else NOT_LOCAL)
+    return ", ".join(NOT_LOCAL if ip_address(part).is_loopback else part for part in chain)
+
+
+def _first(headers: Sequence[tuple[bytes, bytes]], name: bytes, default: str, trusted: bool) -> str:
+    if trusted:
+        for found, value in headers:
+            if found == name:
+                return value.decode("latin-1").split(",")[0].strip()
+    return default
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

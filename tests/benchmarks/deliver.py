@@ -1,0 +1,70 @@
+"""Spans a second that arrive in MLflow: through Sidespan, from small clients, from the best batching client.
+
+Each way has a fresh MLflow; all post the same number of traces.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.load import post_all
+from tests.benchmarks.payloads import SPANS_A_TRACE, body
+from tests.support.mlflow_server import MlflowServer
+from tests.support.sidespan import Sidespan
+
+TRACES = 1200
+
+
+def run(directory: Path) -> None:
+    print("== delivered into MLflow, spans/s")
+    small = _measure(directory, "small", _small_clients)
+    print(f"   16 small clients, directly, 1 trace a request  {small:>10,.0f}")
+    best = 0.0
+    for traces, clients in ((50, 1), (50, 2), (100, 1), (100, 2)):
+        rate = _measure(directory, f"batch-{traces}-{clients}", _batches(traces, clients))
+        print(f"   directly, {traces:>3} traces a request, {clients} at a time {rate:>13,.0f}")
+        best = max(best, rate)
+    ours = _measure(directory, "sidespan", _through_sidespan(directory))
+    print(
+        f"   Sidespan, fed by 16 small clients {ours:>23,.0f}   "
+        f"{ours / small:.2f} x small clients (bar 2), {ours / best:.2f} of the best batches (bar 0.9)"
+    )
+
+
+def _measure(directory: Path, name: str, deliver: Callable[[str], float]) -> float:
+    home = directory / f"mlflow-{name}"
+    home.mkdir()
+    server = MlflowServer(directory=home)
+    server.start()
+    try:
+        post_all(server.url, [body(1)], clients=1)  # its first request loads half of it
+        return TRACES * SPANS_A_TRACE / deliver(server.url)
+    finally:
+        server.stop()
+
+
+def _small_clients(url: str) -> float:
+    return post_all(url, [body(1) for _ in range(TRACES)], clients=16)
+
+
+def _batches(traces: int, clients: int) -> Callable[[str], float]:
+    def deliver(url: str) -> float:
+        return post_all(url, [body(traces) for _ in range(TRACES // traces)], clients=clients)
+
+    return deliver
+
+
+def _through_sidespan(directory: Path) -> Callable[[str], float]:
+    def deliver(url: str) -> float:
+        service = Sidespan(data_dir=directory / "deliver", mlflow_url=url)
+        service.start()
+        try:
+            bodies = [body(1) for _ in range(TRACES)]
+            started = time.monotonic()
+            post_all(service.url, bodies, clients=16)
+            service.wait_delivered(600)
+            return time.monotonic() - started
+        finally:
+            service.stop()
+
+    return deliver

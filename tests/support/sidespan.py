@@ -1,0 +1,103 @@
+"""The service as its users run it: a process of its own, started, stopped and killed by its id."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.ports import free_port
+
+START_SECONDS = 30
+
+
+@dataclass
+class Sidespan:
+    """`sidespan serve` in front of `mlflow_url`; stop() and start() keep its port and its journal."""
+
+    data_dir: Path
+    mlflow_url: str
+    port: int = field(default_factory=free_port)
+    environment: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.data_dir.with_suffix(".log")
+
+    def start(self, *, wait: bool = True) -> None:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *self.command,
+                    *(sys.executable, "-m", "collector", "serve", "--mlflow-url", self.mlflow_url),
+                    *("--port", str(self.port), "--data-dir", str(self.data_dir)),
+                ],
+                stdout=log,
+                stderr=log,
+                env=clean | self.environment,
+            )
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it listens; raises with the end of its log if it doesn't."""
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/-/healthy", timeout=1).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.02)
+        raise RuntimeError(f"sidespan did not start:\n{self.log.read_text()[-2000:]}")
+
+    def health(self) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+                health: dict[str, Any] = json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            health = json.loads(error.read())
+        return health
+
+    def pending_spans(self) -> int:
+        return int(self.health()["parts"]["delivery"]["pending_spans"])
+
+    def wait_delivered(self, seconds: float) -> None:
+        """Until nothing is pending any more."""
+        deadline = time.monotonic() + seconds
+        while self.pending_spans():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still pending: {self.health()}\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def rss_bytes(self) -> int:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
+
+    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 40) -> int:
+        """Its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=seconds)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
