@@ -1,0 +1,65 @@
+"""Where spans go and under which name: arguments over environment over defaults. Pure.
+
+    endpoint      argument > OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (as it is) > OTEL_EXPORTER_OTLP_ENDPOINT
+                  > SIDESPAN_ENDPOINT > http://127.0.0.1:4318
+    experiment    argument > SIDESPAN_EXPERIMENT > what Sidespan routes by itself
+    service_name  argument > OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES (the SDK reads them)
+
+Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Resource SDK".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
+TRACES_PATH = "/v1/traces"
+EXPERIMENT_ID = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A full traces URL, and what tells Sidespan which experiment: resource attributes or headers.
+
+    The resource is the better place, each span's payload carries it; headers serve where the resource
+    belongs to a provider that we joined and can't be changed.
+    """
+
+    url: str
+    resource_attributes: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+def destination(
+    *, endpoint: str | None, experiment: str | None, environment: Mapping[str, str]
+) -> Destination:
+    """Where this process sends its spans. Raises ValueError for an endpoint that is no http URL."""
+    experiment = experiment or environment.get("SIDESPAN_EXPERIMENT") or None
+    attributes: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    if experiment is not None and EXPERIMENT_ID.match(experiment):
+        attributes["mlflow.experiment.id"] = headers["x-mlflow-experiment-id"] = experiment
+    elif experiment is not None:
+        attributes["mlflow.experiment.name"] = experiment
+        headers["x-mlflow-experiment-name"] = quote(experiment, safe=" ")
+    return Destination(
+        url=_traces_url(endpoint, environment), resource_attributes=attributes, headers=headers
+    )
+
+
+def _traces_url(endpoint: str | None, environment: Mapping[str, str]) -> str:
+    as_it_is = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if endpoint is None and as_it_is:
+        return _checked(as_it_is, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "SIDESPAN_ENDPOINT")
+    found = [(name, environment[name]) for name in names if environment.get(name)]
+    where, base = ("endpoint", endpoint) if endpoint else (*found, ("default", DEFAULT_ENDPOINT))[0]
+    base = _checked(base, where).rstrip("/")
+    return base if base.endswith(TRACES_PATH) else base + TRACES_PATH
+
+
+def _checked(url: str, where: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{where}: {url!r} is not an http:// or https:// URL")
+    return url
