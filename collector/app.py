@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
-from collector.batch import Receipt
+from collector.batch import Receipt, Route
 from collector.delivery.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.experiments import Experiments
@@ -92,7 +92,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         own = Starlette(
             routes=[
                 *operations_routes(journal, metrics, health.read),
-                *trace_routes(TraceSource(pending=journal.find, mlflow=mlflow)),
+                *trace_routes(
+                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(_route_of, journal))
+                ),
                 *page.routes(),
             ],
             exception_handlers={BadParameter: bad_parameter},
@@ -176,6 +178,11 @@ def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> o
         )
 
     return take
+
+
+async def _route_of(journal: Journal, trace_id: bytes) -> Route | None:
+    lane = await journal.lane_of(trace_id)
+    return None if lane is None else Route.from_lane(lane)
 
 
 def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:

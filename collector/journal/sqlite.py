@@ -337,17 +337,37 @@ def state(db: sqlite3.Connection, consumer: str) -> JournalState:
 
 
 def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
-    places = (
-        ("SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane", "entries", "sequence"),
-        ("SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_trace", "dead_letters", "id"),
-    )
     found: list[bytes] = []
-    for index, table, key in places:
+    for table, key, number in _places(db, trace_id):
         query = f"SELECT payload FROM {table} WHERE {key} = ?"  # noqa: S608 (constants)
-        for number, ids in db.execute(f"{index} WHERE instr(trace_ids, ?) > 0", (trace_id,)).fetchall():
-            if trace_id in unpack_ids(ids):
-                found += [decompress(row[0]) for row in db.execute(query, (number,))]
+        found += [decompress(row[0]) for row in db.execute(query, (number,))]
     return found
+
+
+def lane_of(db: sqlite3.Connection, trace_id: bytes) -> str | None:
+    queries = {
+        "entries": "SELECT lane FROM lanes JOIN entries ON lane_id = lanes.id WHERE sequence = ?",
+        "dead_letters": "SELECT lane FROM dead_letters WHERE id = ?",
+    }
+    newest: str | None = None
+    for table, _, number in _places(db, trace_id):
+        for row in db.execute(queries[table], (number,)):
+            newest = str(row[0])
+    return newest
+
+
+def _places(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
+    """(table, key column, key) of what holds spans of a trace; dead letters first, then oldest first."""
+    indexes = (
+        ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_trace"),
+        ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),
+    )
+    return [
+        (table, key, number)
+        for table, key, index in indexes
+        for number, ids in sorted(db.execute(f"{index} WHERE instr(trace_ids, ?) > 0", (trace_id,)))
+        if trace_id in unpack_ids(ids)
+    ]
 
 
 def replay(db: sqlite3.Connection, consumer: str, *, since_unix_ns: int) -> int:

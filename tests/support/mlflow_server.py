@@ -1,12 +1,15 @@
 """A real MLflow server as a child process, on SQLite and a free port."""
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,3 +88,31 @@ class MlflowServer:
                 continue
         self.process.wait(timeout=10)
         self.process = None
+
+    def create_experiment(self, name: str) -> str:
+        """A new experiment's id."""
+        request = urllib.request.Request(
+            f"{self.url}/api/2.0/mlflow/experiments/create",
+            data=json.dumps({"name": name}).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.loads(answer.read())["experiment_id"])
+
+    def create_run(self, experiment_id: str) -> str:
+        """A new run's id."""
+        request = urllib.request.Request(
+            f"{self.url}/api/2.0/mlflow/runs/create",
+            data=json.dumps({"experiment_id": experiment_id, "start_time": 1}).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.loads(answer.read())["run"]["info"]["run_id"])
+
+    def spans(self, experiment_id: str) -> set[tuple[str, str]]:
+        """(trace id, span id) of every span in an experiment, read from MLflow's own database."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as db:
+            rows = db.execute(
+                "SELECT trace_id, span_id FROM spans WHERE experiment_id = ?", (int(experiment_id),)
+            )
+            return {(str(trace_id), str(span_id)) for trace_id, span_id in rows}

@@ -1,0 +1,92 @@
+"""Clients that keep sending, as exporters do, and remember what was acknowledged."""
+
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.otlp import all_spans, export
+
+SpanKey = tuple[str, str]
+Build = Callable[[], ExportTraceServiceRequest]
+
+
+class Senders:
+    """Threads that post one export after the other to `port` until stopped; a context manager.
+
+    A request that isn't answered with 200 is sent again, like an exporter does on 503 and on a lost
+    connection. `pause_seconds` between two requests of a thread keeps the load bounded.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        headers: dict[str, str],
+        threads: int = 4,
+        pause_seconds: float = 0.05,
+        build: Build = lambda: export(spans=3),
+    ) -> None:
+        self._port = port
+        self._headers = {"content-type": "application/x-protobuf", **headers}
+        self._pause_seconds = pause_seconds
+        self._build = build
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self.acknowledged: set[SpanKey] = set()
+        self.statuses: dict[int, int] = {}
+
+    def __enter__(self) -> "Senders":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        while not self._stop.is_set():
+            request = self._build()
+            body = request.SerializeToString()
+            while not self._stop.is_set() and not self._post(connection, request, body):
+                time.sleep(0.05)
+            time.sleep(self._pause_seconds)
+        connection.close()
+
+    def _post(self, connection: HTTPConnection, request: ExportTraceServiceRequest, body: bytes) -> bool:
+        try:
+            connection.request("POST", "/v1/traces", body=body, headers=self._headers)
+            answer = connection.getresponse()
+            answer.read()
+        except (HTTPException, OSError):
+            connection.close()
+            return False
+        with self._lock:
+            self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+            if answer.status == 200:
+                self.acknowledged |= {
+                    (f"tr-{span.trace_id.hex()}", span.span_id.hex()) for span in all_spans(request)
+                }
+        return answer.status == 200
+
+
+def post(port: int, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+    """One request: status, headers (lower-case), body."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(
+            "POST",
+            "/v1/traces",
+            body=body,
+            headers={"content-type": "application/x-protobuf", **(headers or {})},
+        )
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
