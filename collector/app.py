@@ -1,21 +1,22 @@
 """The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
+from collector.background import background
 from collector.batch import Receipt, Route
 from collector.delivery.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.experiments import Experiments
+from collector.guard import guarded
 from collector.health import Health
 from collector.ingest import Encoded, ingest
 from collector.journal import Journal
@@ -25,16 +26,10 @@ from collector.mlflow import Mlflow, authorization, open_mlflow, tls
 from collector.operations import BadParameter, bad_parameter, operations_routes
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
-from collector.settings import Settings
+from collector.settings import Settings, is_loopback
 from collector.summaries.api import trace_routes
 from collector.summaries.source import TraceSource
-from proxy import Observation, Upstream, check_host, check_origin, open_proxy
-
-_log = logging.getLogger("sidespan")
-
-SWEEP_SECONDS = 10.0
-RESTART_PAUSE_SECONDS = 1.0
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+from proxy import Observation, Upstream, open_proxy
 
 # tells the app that the process is about to stop: new exports are refused, windows in flight finish
 Drain = Callable[[], None]
@@ -71,7 +66,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
         await stack.enter_async_context(
-            _background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2)
+            background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2)
         )
         proxy = await stack.enter_async_context(
             open_proxy(
@@ -112,7 +107,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             bounds.draining = True
             worker.stop()
 
-        yield _dispatch(_with_cors(receiver, settings), _guarded(own, settings), proxy), drain
+        yield _dispatch(_with_cors(receiver, settings), guarded(own, settings.server), proxy), drain
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
@@ -126,30 +121,6 @@ def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
             await own(scope, receive, send)
         else:
             await proxy(scope, receive, send)
-
-    return app
-
-
-def _guarded(own: ASGIApp, settings: Settings) -> ASGIApp:
-    """Our own paths, only under our own names and, where they change something, from our own pages."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        refusal = check_host(host, settings.server.allowed_hosts)
-        if refusal is None and scope["method"] not in SAFE_METHODS:
-            refusal = check_origin(
-                headers.get(b"origin"),
-                scheme=scope["scheme"],
-                host=host,
-                public_origins=settings.server.public_origins,
-                sec_fetch_site=headers.get(b"sec-fetch-site"),
-            )
-        if refusal is None:
-            await own(scope, receive, send)
-            return
-        error = {"parameter": "host or origin", "value": host, "message": refusal}
-        await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
 
     return app
 
@@ -192,8 +163,16 @@ def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metric
         settings=settings.delivery,
         quarantine_after_crashes=settings.journal.quarantine_after_crashes,
         metrics=metrics,
+        compress=_compress(settings),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def _compress(settings: Settings) -> bool:
+    # on one machine gzip costs both sides more than the bytes it saves
+    if settings.delivery.compression == "auto":
+        return not is_loopback(urlsplit(settings.mlflow.url).hostname or "")
+    return settings.delivery.compression == "gzip"
 
 
 def _upstream(settings: Settings) -> Upstream:
@@ -211,38 +190,3 @@ def _observe(metrics: Metrics, seen: Observation) -> None:
     metrics.proxy_requests.labels(resource=seen.resource, action=seen.action, decision=seen.decision).inc()
     if seen.upstream_seconds is not None:
         metrics.proxy_upstream.observe(seen.upstream_seconds)
-
-
-@asynccontextmanager
-async def _background(
-    worker: DeliveryWorker, journal: Journal, *, stop_seconds: float
-) -> AsyncIterator[None]:
-    """Delivery and the journal's housekeeping, started again if a bug ends them."""
-    delivering = asyncio.create_task(_supervise("delivery", worker.run))
-    sweeping = asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))
-    try:
-        yield
-    finally:
-        worker.stop()
-        await asyncio.wait([delivering], timeout=stop_seconds)
-        for task in (delivering, sweeping):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def _supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            _log.exception("a background task failed and is started again", extra={"task": name})
-        else:
-            return
-        await asyncio.sleep(RESTART_PAUSE_SECONDS)
-
-
-async def _sweep(journal: Journal) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        await journal.sweep()

@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 letters = typer.Typer(help="Spans that MLflow refused for good.", no_args_is_help=True)
 summary = typer.Typer(help="What the agents did.", no_args_is_help=True)

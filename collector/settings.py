@@ -170,8 +170,8 @@ class Delivery(Section):
     """Routes (experiment, run, workspace) that are worked on at the same time."""
     linger_seconds: float = Field(0.2, ge=0)
     """How long a first entry waits for company before it is sent."""
-    compression: Literal["gzip", "none"] = "gzip"
-    """Content-Encoding of the requests to MLflow."""
+    compression: Literal["auto", "gzip", "none"] = "auto"
+    """Content-Encoding of the requests to MLflow; `auto` is gzip, but none to an MLflow on this machine."""
     backoff_initial_seconds: float = Field(0.5, gt=0)
     """First pause after MLflow could not take a request."""
     backoff_max_seconds: float = Field(30.0, gt=0)
@@ -338,7 +338,7 @@ def _put(values: Values, key: str, value: Any, origin: str) -> None:
 def _suggest(key: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.7)
     section = key.split(".")[0]
     siblings = [known for known in known_keys() if known.split(".")[0] == section]
     if close:

@@ -19,12 +19,12 @@ READ_BACK_TRACES = 10
 
 
 async def send(
-    request: Request, mlflow: Mlflow, *, headers: Mapping[str, str], compression: str, metrics: Metrics
+    request: Request, mlflow: Mlflow, *, headers: Mapping[str, str], compress: bool, metrics: Metrics
 ) -> Sent:
     """POST the request once. Never raises for what a network or a server can do."""
     body = request.payload
     headers = {"content-type": Encoding.PROTOBUF.value, **headers}
-    if compression == "gzip":
+    if compress:
         body = await asyncio.to_thread(compress_gzip, body)
         headers["content-encoding"] = "gzip"
     started = time.monotonic()

@@ -33,6 +33,7 @@ class Target:
     experiments: Experiments
     settings: DeliverySettings
     quarantine_after_crashes: int
+    compress: bool
     metrics: Metrics
     in_flight: asyncio.Semaphore
     health: Health = field(default_factory=Health)
@@ -136,7 +137,7 @@ async def _send_and_verify(request: Request, *, route: Route, experiment_id: str
             request,
             target.mlflow,
             headers=headers_for(route, experiment_id),
-            compression=target.settings.compression,
+            compress=target.compress,
             metrics=target.metrics,
         )
         if sent.verdict is Verdict.NO_EXPERIMENT:

@@ -21,6 +21,8 @@ from collector.settings import Delivery as DeliverySettings
 
 _log = logging.getLogger("sidespan.delivery")
 
+# between two windows of a lane MLflow has nothing to do; more rounds in one make that rarer
+ROUNDS_A_WINDOW = 3
 MIN_REQUEST_BYTES = 64 * 1024
 IDLE_SECONDS = 5.0
 # under load each append would wake the loop; nothing is lost by looking a little later
@@ -124,9 +126,8 @@ class DeliveryWorker:
         self._note(lane, outcome)
 
     async def _window(self, lane: str) -> Settled | Deferred | None:
-        entries = await self._journal.read(
-            CONSUMER, lane, limit_bytes=self._request_bytes * self._settings.max_in_flight
-        )
+        window_bytes = self._request_bytes * self._settings.max_in_flight * ROUNDS_A_WINDOW
+        entries = await self._journal.read(CONSUMER, lane, limit_bytes=window_bytes)
         if not entries:
             return None
         outcome = await deliver_window(

@@ -15,7 +15,7 @@ Invariants
  6. At its size bound the journal refuses new entries; it never drops one to make room.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
-each other. Files: sqlite.py (statements), writer.py (the thread that owns the connection, this
+each other. Files: sqlite.py and letters.py (statements), writer.py (the thread that owns the connection, this
 protocol's real form), salvage.py (what to do with a broken file), memory.py (its twin for tests).
 """
 

@@ -39,6 +39,8 @@ def salvage(aside: Path, db: sqlite3.Connection) -> int:
     """
     try:
         source = sqlite3.connect(aside, isolation_level=None)
+        # without it SQLite reads nothing of a file that is shorter than its head says
+        source.execute("PRAGMA writable_schema = ON")
         lanes = dict(source.execute("SELECT id, lane FROM lanes").fetchall())
     except sqlite3.Error as error:
         _log.error("nothing in the set-aside journal can be read", extra={"error": str(error)})

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from collector.batch import DeadLetter, Draft, Entry, Parked
+from collector.batch import Draft, Entry
 from collector.journal import JournalState, PendingLane
 
 if sys.version_info >= (3, 14):
@@ -227,32 +227,12 @@ def unmark(db: sqlite3.Connection, consumer: str, lane: str) -> None:
     )
 
 
-def commit(
-    db: sqlite3.Connection,
-    consumer: str,
-    lane: str,
-    *,
-    through: int,
-    parked: Sequence[tuple[Parked, bytes]],
-    now_ns: int,
-) -> None:
-    """Move a cursor; `parked` with their compressed payloads go to the dead letters."""
+def move_cursor(db: sqlite3.Connection, consumer: str, lane: str, *, through: int) -> None:
     db.execute(
         "INSERT INTO cursors (consumer, lane_id, sequence) VALUES (?, ?, ?)"
         " ON CONFLICT (consumer, lane_id) DO UPDATE"
         " SET sequence = max(sequence, excluded.sequence), marked = NULL",
         (consumer, lane_id(db, lane), through),
-    )
-    db.executemany(
-        "INSERT INTO dead_letters (parked_unix_ns, received_unix_ns, lane, reason, message, span_count,"
-        " size_bytes, client, trace_ids, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(now_ns, part.received_unix_ns, part.lane, part.reason, part.message, part.span_count),
-                *(len(part.payload), part.client, pack_ids(part.trace_ids), payload),
-            )
-            for part, payload in parked
-        ],
     )
 
 
@@ -387,60 +367,3 @@ def replay(db: sqlite3.Connection, consumer: str, *, since_unix_ns: int) -> int:
                 (first - 1, consumer, number),
             )
     return again
-
-
-_LETTER = (
-    "id, parked_unix_ns, received_unix_ns, lane, reason, message, span_count, size_bytes, client, trace_ids"
-)
-
-
-def dead_letters(db: sqlite3.Connection, *, limit: int, after: int) -> list[DeadLetter]:
-    query = f"SELECT {_LETTER}, NULL FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
-    return [_letter(row) for row in db.execute(query, (after, limit))]
-
-
-def dead_letter(db: sqlite3.Connection, id: int) -> DeadLetter | None:
-    query = f"SELECT {_LETTER}, payload FROM dead_letters WHERE id = ?"  # noqa: S608 (a constant)
-    row = db.execute(query, (id,)).fetchone()
-    return _letter(row) if row else None
-
-
-def _letter(row: tuple[int, int, int, str, str, str, int, int, str, bytes, bytes | None]) -> DeadLetter:
-    id, parked, received, lane, reason, message, span_count, size, client, ids, payload = row
-    return DeadLetter(
-        id=id,
-        parked_unix_ns=parked,
-        received_unix_ns=received,
-        lane=lane,
-        reason=reason,
-        message=message,
-        span_count=span_count,
-        size_bytes=size,
-        trace_ids=unpack_ids(ids),
-        client=client,
-        payload=decompress(payload) if payload is not None else b"",
-    )
-
-
-def retry(db: sqlite3.Connection, ids: Sequence[int] | None) -> int:
-    """Append dead letters again and remove them."""
-    if ids is None:
-        ids = [row[0] for row in db.execute("SELECT id FROM dead_letters ORDER BY id")]
-    found = 0
-    for id in ids:
-        row = db.execute("SELECT lane FROM dead_letters WHERE id = ?", (id,)).fetchone()
-        if row is None:
-            continue
-        found += 1
-        db.execute(
-            "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, trace_ids,"
-            " payload) SELECT ?, received_unix_ns, span_count, size_bytes, client, trace_ids, payload"
-            " FROM dead_letters WHERE id = ?",
-            (lane_id(db, row[0]), id),
-        )
-        db.execute("DELETE FROM dead_letters WHERE id = ?", (id,))
-    return found
-
-
-def drop(db: sqlite3.Connection, ids: Sequence[int]) -> int:
-    return sum(db.execute("DELETE FROM dead_letters WHERE id = ?", (id,)).rowcount for id in ids)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
-from collector.journal import JournalState, PendingLane, sqlite
+from collector.journal import JournalState, PendingLane, letters, sqlite
 from collector.journal.lock import only_process
 from collector.journal.salvage import salvage, set_aside
 from collector.settings import Journal as JournalSettings
@@ -184,8 +184,8 @@ class SqliteJournal:
 
     async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
         def move(db: sqlite3.Connection) -> None:
-            letters = [(part, sqlite.compress(part.payload)) for part in parked]
-            sqlite.commit(db, consumer, lane, through=through, parked=letters, now_ns=time.time_ns())
+            letters.park(db, parked, now_ns=time.time_ns())
+            sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
         await self._write(move)
@@ -209,18 +209,18 @@ class SqliteJournal:
         return count
 
     async def dead_letters(self, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        return await self._read(partial(sqlite.dead_letters, limit=limit, after=after))
+        return await self._read(partial(letters.dead_letters, limit=limit, after=after))
 
     async def dead_letter(self, id: int) -> DeadLetter | None:
-        return await self._read(partial(sqlite.dead_letter, id=id))
+        return await self._read(partial(letters.dead_letter, id=id))
 
     async def retry(self, ids: Sequence[int] | None) -> int:
-        count: int = await self._write(partial(sqlite.retry, ids=ids))
+        count: int = await self._write(partial(letters.retry, ids=ids))
         self.appended.set()
         return count
 
     async def drop(self, ids: Sequence[int]) -> int:
-        count: int = await self._write(partial(sqlite.drop, ids=ids))
+        count: int = await self._write(partial(letters.drop, ids=ids))
         return count
 
     async def close(self) -> None:

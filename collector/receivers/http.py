@@ -92,7 +92,7 @@ def otlp_endpoint(
             encoding=encoding,
             content_encoding=_text(headers, b"content-encoding"),
             headers={
-                name: headers[raw].decode("latin-1")
+                name: headers[raw].decode("latin-1").strip(" \t")
                 for raw, name in _ROUTING_HEADERS.items()
                 if raw in headers
             },

@@ -12,7 +12,7 @@ from tests.benchmarks.payloads import SPANS_A_TRACE, body
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
 
-TRACES = 1200
+TRACES = 2400
 
 
 def run(directory: Path) -> None:

@@ -134,7 +134,7 @@ def test_doctor_says_ok_for_a_service_that_is_well_and_1_for_one_that_is_not(
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (["serve", "--port", "4318x"], {}, "4318x"),
+        (["serve", "--port", "4318x"], {}, "valid integer"),
         (["serve"], {"SIDESPAN_SERVER__PROT": "1"}, "did you mean server.port"),
         (["serve"], {"SIDESPAN_SERVER__HOST": "0.0.0.0"}, 'auth.mode = "none"'),
         (["serve", "--data-dir", "/proc/nowhere"], {}, "can't be written"),

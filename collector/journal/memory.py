@@ -1,0 +1,237 @@
+"""The journal's honest twin in memory, for tests and benchmarks: the same promises, but for the disk."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from collector.batch import DeadLetter, Draft, Entry, Parked, merge
+from collector.errors import JournalClosed, Reason, Unavailable
+from collector.journal import JournalState, PendingLane
+
+ISOLATE_FROM_ATTEMPTS = 2
+
+
+class MemoryJournal:
+    """See the protocol. `crash` does what a killed process does to marks."""
+
+    def __init__(
+        self,
+        *,
+        consumers: Sequence[str] = ("delivery",),
+        max_bytes: int = 2**62,
+        retention_seconds: float = 0.0,
+    ) -> None:
+        self.appended = asyncio.Event()
+        self.appended.set()
+        self._consumers = consumers
+        self._max_bytes = max_bytes
+        self._retention_ns = int(retention_seconds * 1e9)
+        self._entries: list[Entry] = []
+        self._sequence = 0
+        self._cursors: dict[tuple[str, str], int] = {}
+        self._marks: dict[tuple[str, str], int] = {}
+        self._claims: dict[bytes, str] = {}
+        self._letters: dict[int, DeadLetter] = {}
+        self._letter_id = 0
+        self._closed = False
+
+    @property
+    def refusing(self) -> str | None:
+        return f"the journal is full ({self._size()} bytes)" if self._size() >= self._max_bytes else None
+
+    async def append(self, drafts: Sequence[Draft]) -> int:
+        self._check_open()
+        if self.refusing:
+            raise Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again")
+        for draft in merge(drafts):
+            self._add(draft, received_unix_ns=time.time_ns())
+        self.appended.set()
+        return self._sequence
+
+    async def pending(self, consumer: str) -> list[PendingLane]:
+        self._check_open()
+        first: dict[str, Entry] = {}
+        for entry in self._entries:
+            if entry.sequence > self._cursor(consumer, entry.lane):
+                first.setdefault(entry.lane, entry)
+        return [
+            PendingLane(
+                lane=lane, first_sequence=entry.sequence, first_received_unix_ns=entry.received_unix_ns
+            )
+            for lane, entry in first.items()
+        ]
+
+    async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
+        self._check_open()
+        found: list[Entry] = []
+        total = 0
+        for entry in self._after(consumer, lane):
+            total += len(entry.payload)
+            alone = entry.attempts >= ISOLATE_FROM_ATTEMPTS
+            if found and (total > limit_bytes or alone):
+                break
+            found.append(entry)
+            if alone:
+                break
+        return found
+
+    async def begin(
+        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+    ) -> Mapping[bytes, str]:
+        self._check_open()
+        self._marks[consumer, lane] = through
+        return {trace_id: self._claims.setdefault(trace_id, target) for trace_id, target in claims.items()}
+
+    async def processed(self, consumer: str, lane: str) -> None:
+        self._check_open()
+        self._marks.pop((consumer, lane), None)
+
+    async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
+        self._check_open()
+        self._marks.pop((consumer, lane), None)
+        self._cursors[consumer, lane] = max(self._cursor(consumer, lane), through)
+        for part in parked:
+            self._letter_id += 1
+            self._letters[self._letter_id] = DeadLetter(
+                id=self._letter_id,
+                parked_unix_ns=time.time_ns(),
+                received_unix_ns=part.received_unix_ns,
+                lane=part.lane,
+                reason=part.reason,
+                message=part.message,
+                span_count=part.span_count,
+                size_bytes=len(part.payload),
+                trace_ids=part.trace_ids,
+                client=part.client,
+                payload=part.payload,
+            )
+        self._sweep()
+
+    async def state(self, consumer: str) -> JournalState:
+        self._check_open()
+        waiting = [e for e in self._entries if e.sequence > self._cursor(consumer, e.lane)]
+        return JournalState(
+            size_bytes=self._size(),
+            pending_entries=len(waiting),
+            pending_spans=sum(entry.span_count for entry in waiting),
+            oldest_received_unix_ns=min((entry.received_unix_ns for entry in waiting), default=None),
+            dead_letters=len(self._letters),
+            dead_letter_spans=sum(letter.span_count for letter in self._letters.values()),
+        )
+
+    async def find(self, trace_id: bytes) -> list[bytes]:
+        self._check_open()
+        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
+        return [holder.payload for holder in holders if trace_id in holder.trace_ids]
+
+    async def lane_of(self, trace_id: bytes) -> str | None:
+        self._check_open()
+        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
+        lanes = [holder.lane for holder in holders if trace_id in holder.trace_ids]
+        return lanes[-1] if lanes else None
+
+    async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
+        self._check_open()
+        again = 0
+        for lane in {entry.lane for entry in self._entries}:
+            passed = [
+                entry.sequence
+                for entry in self._entries
+                if entry.lane == lane
+                and entry.sequence <= self._cursor(consumer, lane)
+                and entry.received_unix_ns >= since_unix_ns
+            ]
+            if passed:
+                again += len(passed)
+                self._cursors[consumer, lane] = passed[0] - 1
+        self.appended.set()
+        return again
+
+    async def sweep(self) -> int:
+        self._check_open()
+        return self._sweep()
+
+    async def dead_letters(self, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        self._check_open()
+        found = [replace(letter, payload=b"") for id, letter in self._letters.items() if id > after]
+        return found[:limit]
+
+    async def dead_letter(self, id: int) -> DeadLetter | None:
+        self._check_open()
+        return self._letters.get(id)
+
+    async def retry(self, ids: Sequence[int] | None) -> int:
+        self._check_open()
+        letters = [self._letters.pop(id) for id in ids or list(self._letters) if id in self._letters]
+        for letter in letters:
+            draft = Draft(
+                lane=letter.lane,
+                payload=letter.payload,
+                span_count=letter.span_count,
+                trace_ids=letter.trace_ids,
+                client=letter.client,
+            )
+            self._add(draft, received_unix_ns=letter.received_unix_ns)
+        self.appended.set()
+        return len(letters)
+
+    async def drop(self, ids: Sequence[int]) -> int:
+        self._check_open()
+        return sum(self._letters.pop(id, None) is not None for id in ids)
+
+    async def close(self) -> None:
+        """Twice is harmless."""
+        self._closed = True
+
+    def crash(self) -> None:
+        """What a start after a killed process does: marked entries have had an attempt."""
+        for (consumer, lane), through in self._marks.items():
+            cursor = self._cursor(consumer, lane)
+            self._entries = [
+                replace(entry, attempts=entry.attempts + 1)
+                if entry.lane == lane and cursor < entry.sequence <= through
+                else entry
+                for entry in self._entries
+            ]
+        self._marks.clear()
+
+    def _add(self, draft: Draft, *, received_unix_ns: int) -> None:
+        self._sequence += 1
+        self._entries.append(
+            Entry(
+                sequence=self._sequence,
+                received_unix_ns=received_unix_ns,
+                lane=draft.lane,
+                payload=draft.payload,
+                span_count=draft.span_count,
+                trace_ids=draft.trace_ids,
+                client=draft.client,
+            )
+        )
+
+    def _after(self, consumer: str, lane: str) -> list[Entry]:
+        cursor = self._cursor(consumer, lane)
+        return [entry for entry in self._entries if entry.lane == lane and entry.sequence > cursor]
+
+    def _cursor(self, consumer: str, lane: str) -> int:
+        return self._cursors.get((consumer, lane), 0)
+
+    def _size(self) -> int:
+        letters = sum(len(letter.payload) for letter in self._letters.values())
+        return letters + sum(len(entry.payload) for entry in self._entries)
+
+    def _sweep(self) -> int:
+        before = len(self._entries)
+        cutoff = time.time_ns() - self._retention_ns
+        self._entries = [
+            entry
+            for entry in self._entries
+            if entry.received_unix_ns > cutoff
+            or any(entry.sequence > self._cursor(consumer, entry.lane) for consumer in self._consumers)
+        ]
+        return before - len(self._entries)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalClosed("the journal is closed")

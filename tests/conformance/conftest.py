@@ -1,0 +1,102 @@
+"""The receiver on a real socket, appending to a sink."""
+
+import io
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from collector.batch import Receipt
+from collector.ingest import Encoded, ingest
+from collector.metrics import Metrics
+from collector.otlp.media import Encoding
+from collector.receivers.bounds import Bounds
+from collector.receivers.http import otlp_endpoint
+from collector.settings import Receiver, Routing
+from tests.support.serve import serve
+from tests.support.sink import Sink
+
+PROTOBUF = Encoding.PROTOBUF.value
+JSON = Encoding.JSON.value
+
+
+@dataclass(kw_only=True)
+class Answered:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(kw_only=True)
+class Service:
+    """One receiver: its sink, its bounds, and a client."""
+
+    url: str
+    sink: Sink
+    bounds: Bounds
+    client: aiohttp.ClientSession
+
+    async def post(
+        self,
+        body: bytes,
+        content_type: str | None = PROTOBUF,
+        *,
+        path: str = "/v1/traces",
+        method: str = "POST",
+        headers: dict[str, str] | None = None,
+    ) -> Answered:
+        given = dict(headers or {})
+        if content_type is not None:
+            given["content-type"] = content_type
+        async with self.client.request(
+            method,
+            self.url + path,
+            data=io.BytesIO(body),
+            headers=given,
+            allow_redirects=False,
+            skip_auto_headers=("Content-Type",),
+        ) as answer:
+            return Answered(
+                status=answer.status,
+                headers={name.lower(): value for name, value in answer.headers.items()},
+                body=await answer.read(),
+            )
+
+
+def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
+    async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
+        return await ingest(
+            request,
+            limits=limits,
+            routing=Routing(),
+            reserve=reserve,
+            exists=sink.exists,
+            append=sink.append,
+        )
+
+    return otlp_endpoint(
+        take,
+        bounds=bounds,
+        settings=limits,
+        allowed_hosts=("localhost", "127.0.0.1"),
+        metrics=Metrics(),
+    )
+
+
+@pytest.fixture
+def limits() -> Receiver:
+    """A test that needs other limits overrides this fixture."""
+    return Receiver()
+
+
+@pytest.fixture
+async def service(limits: Receiver) -> AsyncIterator[Service]:
+    sink = Sink()
+    bounds = Bounds(max_requests=limits.max_concurrent_requests, max_bytes=limits.max_in_flight_bytes)
+    async with (
+        serve(receiver_app(sink, bounds, limits)) as url,
+        aiohttp.ClientSession() as client,
+    ):
+        yield Service(url=url, sink=sink, bounds=bounds, client=client)

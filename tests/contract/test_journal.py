@@ -1,0 +1,339 @@
+"""The journal's promises, one suite over both forms."""
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from collector.batch import Draft, Parked, Route
+from collector.errors import JournalClosed, Unavailable
+from collector.journal import Journal
+from collector.journal.memory import MemoryJournal
+from collector.journal.writer import SqliteJournal, open_journal
+from collector.settings import Journal as JournalSettings
+
+MIB = 1024 * 1024
+LANE = Route(experiment_id="1").lane
+OTHER = Route(experiment_name="öther", run_id="r").lane
+T1, T2 = b"1" * 16, b"2" * 16
+
+
+def draft(payload: bytes = b"x", *, lane: str = LANE, trace_id: bytes = T1, client: str = "") -> Draft:
+    return Draft(lane=lane, payload=payload, span_count=1, trace_ids=frozenset({trace_id}), client=client)
+
+
+def parked(payload: bytes = b"bad", lane: str = LANE) -> Parked:
+    return Parked(
+        lane=lane,
+        payload=payload,
+        span_count=2,
+        trace_ids=frozenset({T2}),
+        reason="poison",
+        message="MLflow answered 500",
+        received_unix_ns=7,
+        client="team",
+    )
+
+
+@dataclass
+class Opened:
+    """A journal, and what a crash or a proper restart makes of it."""
+
+    journal: Journal
+    crash: Callable[[], Awaitable[Journal]]
+    restart: Callable[[], Awaitable[Journal]]
+
+
+@dataclass
+class SqliteHome:
+    """Journals of one test; a crash goes on with a copy of the files as they were at that moment."""
+
+    base: Path
+    settings: JournalSettings
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    count: int = 0
+
+    async def open(self) -> SqliteJournal:
+        return await self.stack.enter_async_context(
+            open_journal(
+                self.base / str(self.count),
+                settings=self.settings,
+                consumers=("delivery",),
+                keep_claims=1000,
+            )
+        )
+
+    async def crash(self) -> SqliteJournal:
+        old = self.base / str(self.count)
+        self.count += 1
+        shutil.copytree(old, self.base / str(self.count))
+        return await self.open()
+
+    async def restart(self) -> SqliteJournal:
+        await self.stack.aclose()
+        return await self.open()
+
+
+@pytest.fixture
+def settings() -> JournalSettings:
+    """A test that needs others overrides this fixture."""
+    return JournalSettings(min_free_disk_bytes=0)
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def opened(
+    request: pytest.FixtureRequest, tmp_path: Path, settings: JournalSettings
+) -> AsyncIterator[Opened]:
+    if request.param == "sqlite":
+        home = SqliteHome(base=tmp_path, settings=settings)
+        yield Opened(await home.open(), home.crash, home.restart)
+        await home.stack.aclose()
+        return
+    journal = MemoryJournal(max_bytes=settings.max_bytes, retention_seconds=settings.retention_seconds)
+
+    async def crash() -> Journal:
+        journal.crash()
+        return journal
+
+    async def restart() -> Journal:
+        return journal
+
+    yield Opened(journal, crash, restart)
+
+
+@pytest.fixture
+def journal(opened: Opened) -> Journal:
+    return opened.journal
+
+
+async def read_all(journal: Journal, lane: str = LANE) -> list[bytes]:
+    return [entry.payload for entry in await journal.read("delivery", lane, limit_bytes=MIB)]
+
+
+async def test_what_was_appended_is_read_in_order(journal: Journal) -> None:
+    sequences = [await journal.append([draft(bytes([n]))]) for n in range(5)]
+    assert sequences == sorted(set(sequences))
+    assert await read_all(journal) == [bytes([n]) for n in range(5)]
+
+
+async def test_an_append_sets_the_event_that_consumers_wait_for(journal: Journal) -> None:
+    journal.appended.clear()
+    await journal.append([draft()])
+    assert journal.appended.is_set()
+
+
+async def test_what_was_appended_survives_a_crash(opened: Opened) -> None:
+    await opened.journal.append([draft(b"one")])
+    await opened.journal.append([draft(b"two", lane=OTHER)])
+    after = await opened.crash()
+    assert await read_all(after) == [b"one"]
+    assert await read_all(after, OTHER) == [b"two"]
+
+
+async def test_drafts_of_one_append_with_one_route_and_client_become_one_entry(journal: Journal) -> None:
+    await journal.append([draft(b"a"), draft(b"b", trace_id=T2), draft(b"c", client="team")])
+    entries = await journal.read("delivery", LANE, limit_bytes=MIB)
+    assert [(entry.payload, entry.span_count) for entry in entries] == [(b"ab", 2), (b"c", 1)]
+    assert entries[0].trace_ids == {T1, T2}
+
+
+async def test_a_read_stops_at_its_limit_but_returns_at_least_one(journal: Journal) -> None:
+    for _ in range(3):
+        await journal.append([draft(b"x" * 100)])
+    assert len(await journal.read("delivery", LANE, limit_bytes=250)) == 2
+    assert len(await journal.read("delivery", LANE, limit_bytes=1)) == 1
+
+
+async def test_lanes_with_work_are_listed_oldest_first(journal: Journal) -> None:
+    await journal.append([draft(lane=OTHER)])
+    await journal.append([draft()])
+    assert [pending.lane for pending in await journal.pending("delivery")] == [OTHER, LANE]
+    await journal.commit("delivery", OTHER, through=1)
+    assert [pending.lane for pending in await journal.pending("delivery")] == [LANE]
+
+
+async def test_a_commit_passes_its_lane_only(journal: Journal) -> None:
+    await journal.append([draft(b"mine")])
+    last = await journal.append([draft(b"theirs", lane=OTHER)])
+    await journal.commit("delivery", LANE, through=last)
+    assert await read_all(journal) == []
+    assert await read_all(journal, OTHER) == [b"theirs"]
+
+
+async def test_a_cursor_survives_crash_and_restart(opened: Opened) -> None:
+    first = await opened.journal.append([draft(b"done")])
+    await opened.journal.append([draft(b"todo")])
+    await opened.journal.commit("delivery", LANE, through=first)
+    assert await read_all(await opened.crash()) == [b"todo"]
+    assert await read_all(await opened.restart()) == [b"todo"]
+
+
+async def test_a_sequence_is_never_used_again(opened: Opened) -> None:
+    newest = await opened.journal.append([draft(b"old")])
+    await opened.journal.commit("delivery", LANE, through=newest)
+    assert (await opened.journal.state("delivery")).pending_entries == 0
+    after = await opened.restart()
+    assert await after.append([draft(b"new")]) > newest
+    assert await read_all(after) == [b"new"]
+
+
+async def test_an_unfinished_entry_comes_again(journal: Journal) -> None:
+    await journal.append([draft(b"again")])
+    assert await read_all(journal) == [b"again"]
+    assert await read_all(journal) == [b"again"]
+
+
+async def test_the_first_claim_on_a_trace_holds(opened: Opened) -> None:
+    await opened.journal.append([draft()])
+    claims = {T1: "/1"}
+    assert await opened.journal.begin("delivery", LANE, through=1, claims=claims) == {T1: "/1"}
+    after = await opened.crash()
+    second = await after.begin("delivery", OTHER, through=1, claims={T1: "/2", T2: "/2"})
+    assert second == {T1: "/1", T2: "/2"}
+
+
+async def test_crashes_in_processing_are_counted_and_the_suspect_comes_alone(opened: Opened) -> None:
+    journal = opened.journal
+    for payload in (b"a", b"b", b"c"):
+        await journal.append([draft(payload)])
+    for attempts in (1, 2):
+        await journal.begin("delivery", LANE, through=2, claims={})
+        journal = await opened.crash()
+        entries = await journal.read("delivery", LANE, limit_bytes=MIB)
+        assert entries[0].attempts == attempts
+    assert [entry.payload for entry in entries] == [b"a"]
+    await journal.commit("delivery", LANE, through=entries[0].sequence)
+    assert await read_all(journal) == [b"b"]
+    await journal.commit("delivery", LANE, through=2)
+    assert await read_all(journal) == [b"c"]
+
+
+async def test_a_crash_after_processing_counts_nothing(opened: Opened) -> None:
+    await opened.journal.append([draft()])
+    await opened.journal.begin("delivery", LANE, through=1, claims={})
+    await opened.journal.processed("delivery", LANE)
+    after = await opened.crash()
+    assert (await after.read("delivery", LANE, limit_bytes=MIB))[0].attempts == 0
+
+
+async def test_what_is_parked_is_a_dead_letter_with_everything_it_needs(journal: Journal) -> None:
+    last = await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=last, parked=[parked()])
+    (listed,) = await journal.dead_letters()
+    assert (listed.reason, listed.message, listed.span_count) == ("poison", "MLflow answered 500", 2)
+    assert (listed.client, listed.received_unix_ns, listed.payload) == ("team", 7, b"")
+    shown = await journal.dead_letter(listed.id)
+    assert shown is not None
+    assert (shown.payload, shown.trace_ids) == (b"bad", {T2})
+    assert await journal.dead_letter(999) is None
+
+
+async def test_dead_letters_are_paged(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, parked=[parked(), parked(), parked()])
+    first = await journal.dead_letters(limit=2)
+    assert len(first) == 2
+    assert len(await journal.dead_letters(limit=2, after=first[-1].id)) == 1
+
+
+async def test_a_retried_dead_letter_is_an_entry_again(opened: Opened) -> None:
+    await opened.journal.append([draft()])
+    await opened.journal.commit("delivery", LANE, through=1, parked=[parked(), parked(b"bad too")])
+    (one, _) = await opened.journal.dead_letters()
+    assert await opened.journal.retry([one.id, 999]) == 1
+    assert await read_all(opened.journal) == [b"bad"]
+    assert await opened.journal.retry(None) == 1
+    after = await opened.crash()
+    assert await read_all(after) == [b"bad", b"bad too"]
+    assert await after.dead_letters() == []
+
+
+async def test_a_dropped_dead_letter_is_gone(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, parked=[parked()])
+    (letter,) = await journal.dead_letters()
+    assert await journal.drop([letter.id]) == 1
+    assert await journal.drop([letter.id]) == 0
+    assert await journal.dead_letters() == []
+
+
+async def test_the_state_counts_what_waits(journal: Journal) -> None:
+    empty = await journal.state("delivery")
+    assert (empty.pending_spans, empty.oldest_received_unix_ns, empty.dead_letters) == (0, None, 0)
+    await journal.append([draft(b"a"), draft(b"b", lane=OTHER)])
+    await journal.commit("delivery", LANE, through=1, parked=[parked()])
+    state = await journal.state("delivery")
+    assert (state.pending_entries, state.pending_spans) == (1, 1)
+    assert (state.dead_letters, state.dead_letter_spans) == (1, 2)
+    assert state.oldest_received_unix_ns is not None
+
+
+async def test_a_trace_is_found_in_entries_and_dead_letters(journal: Journal) -> None:
+    await journal.append([draft(b"entry", trace_id=T2), draft(b"other", lane=OTHER)])
+    await journal.commit("delivery", OTHER, through=2, parked=[parked(lane=OTHER)])
+    assert await journal.find(T2) == [b"bad", b"entry"]
+    assert await journal.lane_of(T2) == LANE
+    assert await journal.find(b"9" * 16) == []
+    assert await journal.lane_of(b"9" * 16) is None
+    # ids stand side by side: the end of one and the beginning of the next are no third
+    assert await journal.find(T1[8:] + T2[:8]) == []
+
+
+class TestRetention:
+    @pytest.fixture
+    def settings(self) -> JournalSettings:
+        return JournalSettings(min_free_disk_bytes=0, retention_seconds=600)
+
+    async def test_retained_entries_are_replayed(self, journal: Journal) -> None:
+        await journal.append([draft(b"kept")])
+        await journal.commit("delivery", LANE, through=1)
+        assert await read_all(journal) == []
+        assert await journal.sweep() == 0
+        assert await journal.replay("delivery", since_unix_ns=2**62) == 0
+        assert await journal.replay("delivery", since_unix_ns=0) == 1
+        assert await read_all(journal) == [b"kept"]
+
+
+async def test_delivered_entries_are_deleted_without_retention(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1)
+    assert await journal.replay("delivery", since_unix_ns=0) == 0
+    assert await journal.find(T1) == []
+
+
+class TestSizeBound:
+    @pytest.fixture
+    def settings(self) -> JournalSettings:
+        return JournalSettings(min_free_disk_bytes=0, max_bytes=MIB)
+
+    async def test_at_its_bound_it_refuses_and_drops_nothing(self, journal: Journal) -> None:
+        import os
+
+        taken = 0
+        with pytest.raises(Unavailable) as raised:
+            for _ in range(50):
+                await journal.append([draft(os.urandom(100_000))])
+                taken += 1
+        assert raised.value.reason == "journal_full"
+        assert journal.refusing
+        assert (await journal.state("delivery")).pending_entries == taken
+        await journal.commit("delivery", LANE, through=taken)
+        await journal.append([draft(b"again")])
+        assert journal.refusing is None
+
+
+async def test_use_after_close_is_one_named_error(tmp_path: Path) -> None:
+    settings = JournalSettings(min_free_disk_bytes=0)
+    async with open_journal(tmp_path, settings=settings, consumers=("delivery",), keep_claims=9) as sqlite:
+        pass
+    memory = MemoryJournal()
+    for journal in (sqlite, memory):
+        await journal.close()
+        await journal.close()
+        with pytest.raises(JournalClosed):
+            await journal.append([draft()])
+        with pytest.raises(JournalClosed):
+            await journal.read("delivery", LANE, limit_bytes=1)

@@ -1,0 +1,108 @@
+"""The import rules: data flows one way, and the pure parts stay pure."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IMPURE = {"asyncio", "aiohttp", "sqlite3", "starlette", "logging", "time", "random", "os", "socket"}
+
+PURE = [
+    "collector/otlp",
+    "collector/routing.py",
+    "collector/batch.py",
+    "collector/errors.py",
+    "collector/delivery/answers.py",
+    "collector/delivery/backoff.py",
+    "collector/delivery/bisect.py",
+    "collector/delivery/group.py",
+    "collector/index",
+    "collector/summaries/trace.py",
+    "collector/summaries/tree.py",
+    "collector/summaries/counting.py",
+    "proxy/catalog.py",
+    "proxy/errors.py",
+    "proxy/guard.py",
+    "proxy/headers.py",
+    "proxy/policy.py",
+    "proxy/target.py",
+    "instrumentation/settings.py",
+]
+
+# (folder or file, what it must not import, why)
+FORBIDDEN = [
+    ("proxy", ["collector", "instrumentation", "mlflow"], "the proxy knows nothing of the collector"),
+    ("instrumentation", ["collector", "proxy", "mlflow"], "an agent process carries no service"),
+    ("collector", ["mlflow", "instrumentation"], "the service talks HTTP to MLflow"),
+    ("collector/receivers", ["collector.journal", "collector.delivery"], "receivers know Append only"),
+    ("collector/ingest.py", ["collector.journal"], "ingest gets `append` as an argument"),
+    ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
+    ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
+    ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
+]
+
+
+def _files(place: str) -> Iterator[Path]:
+    path = ROOT / place
+    yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def _is_below(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("place", PURE)
+def test_pure_parts_do_no_io(place: str) -> None:
+    found = {
+        (file.name, module)
+        for file in _files(place)
+        for module in _imports(file)
+        if module.split(".")[0] in IMPURE
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "packages", "why"), FORBIDDEN, ids=[f"{row[0]} no {row[1][0]}" for row in FORBIDDEN]
+)
+def test_imports_run_one_way(place: str, packages: list[str], why: str) -> None:
+    found = {
+        (file.relative_to(ROOT).as_posix(), module)
+        for file in _files(place)
+        for module in _imports(file)
+        for package in packages
+        if _is_below(module, package)
+    }
+    assert found == set(), why
+
+
+def test_only_settings_and_the_agents_side_read_the_environment() -> None:
+    allowed = {"collector/settings.py", "collector/embedded.py", "instrumentation/handle.py"}
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("collector", "proxy", "instrumentation")
+        for file in _files(package)
+        if "os.environ" in file.read_text()
+    }
+    assert found == allowed
+
+
+def test_files_keep_to_one_job() -> None:
+    long = {
+        file.relative_to(ROOT).as_posix(): lines
+        for package in ("collector", "proxy", "instrumentation")
+        for file in _files(package)
+        if (lines := len(file.read_text().splitlines())) > 420
+    }
+    assert long == {}
+    assert len((ROOT / "collector/app.py").read_text().splitlines()) <= 220
