@@ -106,7 +106,7 @@ def test_mlflows_python_client_does_its_work_through_us(mlflow_server: MlflowSer
 
 
 # what the UI asks for on its own and the default policy denies on purpose
-DENIED_ON_PURPOSE = ("/assistant/", "/ui-telemetry", "/gateway/secrets", "/users/current", "/jobs")
+DENIED_ON_PURPOSE = ("/assistant/", "/gateway-proxy", "/ui-telemetry", "/users/current")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A small real upstream with named behaviours; what it saw is kept."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ class Seen:
     line: str
     headers: list[tuple[str, str]]
     body_bytes: int = 0
+    body_complete: bool = False
+    sent_bytes: int = 0
     gone: bool = False
 
     def all(self, name: str) -> list[str]:
@@ -51,8 +54,9 @@ class Upstream:
         headers = [(k.strip().lower(), v.strip()) for k, v in (row.split(":", 1) for row in rest)]
         seen = Seen(line, headers)
         self.seen.append(seen)
-        if self.behaviour != "answer_early":
+        if self.behaviour not in ("answer_early", "never_reads"):
             await self._read_body(reader, seen)
+            seen.body_complete = True
         return await getattr(self, f"_{self.behaviour}")(reader, writer, seen)
 
     async def _read_body(self, reader: asyncio.StreamReader, seen: Seen) -> None:
@@ -128,6 +132,7 @@ class Upstream:
         for _number in range(size // len(piece)):
             writer.write(piece)
             await writer.drain()
+            seen.sent_bytes += len(piece)
         return True
 
     async def _answer_early(
@@ -136,6 +141,47 @@ class Upstream:
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig")
         await writer.drain()
         return False
+
+    async def _never_reads(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen
+    ) -> bool:
+        await self.release.wait()
+        return False
+
+    async def _cut_head(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-len")
+        await writer.drain()
+        return False
+
+    async def _bad_chunk(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\nabc")
+        await writer.drain()
+        return False
+
+    async def _stall_in_body(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen
+    ) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n" + b"x" * 400)
+        await writer.drain()
+        return await self._stall(reader, writer, seen)
+
+    async def _range(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+        writer.write(
+            b"HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/10\r\naccept-ranges: bytes\r\n"
+            b"content-length: 3\r\n\r\n234"
+        )
+        return True
+
+    async def _hints(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
+        return await self._echo(_, writer, seen)
+
+    async def _gzip(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+        body = gzip.compress(b"packed" * 100)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        return True
 
     async def _closes_idle(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")

@@ -1,0 +1,77 @@
+"""The proxy on a socket of its own, in front of the upstream that misbehaves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from proxy import Observation, open_proxy
+from proxy import Upstream as Target
+from tests.proxy.upstream import Upstream, running_upstream
+from tests.support.serve import serve
+
+
+@dataclass
+class Stage:
+    """`observed` is what the proxy said of each request."""
+
+    upstream: Upstream
+    url: str
+    client: aiohttp.ClientSession
+    observed: list[Observation] = field(default_factory=list)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    async def talk(self, request: bytes, *, seconds: float = 3.0) -> bytes:
+        """Everything that is answered to these bytes until the connection is closed or silent."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        answer = b""
+        try:
+            writer.write(request)
+            async with asyncio.timeout(seconds):
+                while piece := await reader.read(65536):
+                    answer += piece
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def staged(
+    *,
+    authorization: str | None = None,
+    read_timeout_seconds: float = 1.0,
+    trusted_proxies: tuple[str, ...] = (),
+) -> AsyncIterator[Stage]:
+    observed: list[Observation] = []
+    async with running_upstream() as upstream:
+        proxy = open_proxy(
+            upstream=Target(
+                url=upstream.url,
+                authorization=authorization,
+                ssl=True,
+                connect_timeout_seconds=2,
+                read_timeout_seconds=read_timeout_seconds,
+                max_connections=20,
+            ),
+            allowed_hosts=["127.0.0.1", "localhost"],
+            public_origins=[],
+            trusted_proxies=trusted_proxies,
+            observe=observed.append,
+        )
+        async with proxy as app, serve(app) as url, aiohttp.ClientSession(auto_decompress=False) as client:
+            yield Stage(upstream, url, client, observed)
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 2.0) -> None:
+    """Wait for a condition; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
