@@ -1,6 +1,6 @@
 """Writes docs/settings.md and docs/reference.md from the code; a test fails when they are out of date.
 
-    python docs/generate.py
+python docs/generate.py
 """
 
 from collections.abc import Iterator
