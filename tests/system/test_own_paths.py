@@ -1,0 +1,167 @@
+"""The service's own paths and the commands over them, on the running service."""
+
+import http.client
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.mlflow_server import MlflowServer
+from tests.support.otlp import all_spans, export
+from tests.support.senders import post
+from tests.support.sidespan import Sidespan
+
+
+def ask(
+    service: Sidespan, method: str, path: str, *, body: str | None = None, **headers: str
+) -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        lowered = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, lowered, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def cli(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "collector", *arguments, "--url", service.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_metrics_count_what_happened(
+    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
+) -> None:
+    sidespan.start()
+    request = export(spans=3)
+    all_spans(request)[0].span_id = b""
+    post(sidespan.port, request.SerializeToString(), {"x-mlflow-experiment-id": experiment_id})
+    post(sidespan.port, b"\xff\xff")
+    sidespan.wait_delivered(30)
+    ask(sidespan, "GET", "/version")
+    status, headers, text = ask(sidespan, "GET", "/-/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    for line in (
+        "sidespan_spans_accepted_total 2.0",
+        'sidespan_spans_rejected_total{reason="invalid_span_id"} 1.0',
+        'sidespan_requests_refused_total{reason="malformed"} 1.0',
+        "sidespan_spans_delivered_total 2.0",
+        "sidespan_journal_pending_spans 0.0",
+        'sidespan_proxy_requests_total{action="read",decision="allowed",resource="server"} 1.0',
+    ):
+        assert line in text, line
+
+
+def test_dead_letters_by_the_command_line(
+    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, tmp_path: Path
+) -> None:
+    sidespan.start()
+    request = export(spans=2)
+    body = request.SerializeToString()
+    headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": "0" * 32}
+    assert post(sidespan.port, body, headers)[0] == 200
+    sidespan.wait_delivered(30)
+
+    listed = json.loads(cli(sidespan, "dead-letters", "list", "--json").stdout)
+    assert listed["total"] == 1
+    letter = listed["dead_letters"][0]
+    assert letter["reason"] == "unknown_run"
+    assert letter["route"] == {"experiment_id": experiment_id, "run_id": "0" * 32}
+    id = str(letter["id"])
+    assert "unknown_run" in cli(sidespan, "dead-letters", "list").stdout
+
+    shown = json.loads(cli(sidespan, "dead-letters", "show", id).stdout)
+    span = shown["export"]["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    assert span["traceId"] == all_spans(request)[0].trace_id.hex()
+
+    exported = cli(sidespan, "dead-letters", "export", id, "--directory", str(tmp_path))
+    assert exported.returncode == 0
+    file = tmp_path / f"dead-letter-{id}.binpb"
+    assert ExportTraceServiceRequest.FromString(file.read_bytes()) == request
+    # an export can be posted again, to the right place this time
+    assert post(sidespan.port, file.read_bytes(), {"x-mlflow-experiment-id": experiment_id})[0] == 200
+
+    assert cli(sidespan, "dead-letters", "retry", id).returncode == 0
+    sidespan.wait_delivered(30)
+    again = json.loads(cli(sidespan, "dead-letters", "list", "--json").stdout)["dead_letters"]
+    assert [found["reason"] for found in again] == ["unknown_run"]
+    assert cli(sidespan, "dead-letters", "drop", str(again[0]["id"])).returncode == 0
+    assert cli(sidespan, "dead-letters", "drop", str(again[0]["id"])).returncode == 1
+    assert cli(sidespan, "dead-letters", "show", "999").returncode == 1
+    assert cli(sidespan, "dead-letters", "retry").returncode == 2
+    assert len(mlflow_server.spans(experiment_id)) == 2
+
+
+def test_a_bad_parameter_is_named(sidespan: Sidespan) -> None:
+    sidespan.start()
+    cases = [
+        ("GET", "/-/dead-letters?limit=0", None, "limit"),
+        ("GET", "/-/dead-letters?after=x", None, "after"),
+        ("POST", "/-/dead-letters/retry", "{}", "ids"),
+        ("POST", "/-/dead-letters/drop", '{"ids": ["1"]}', "ids"),
+        ("POST", "/-/dead-letters/drop", "not json", "body"),
+        ("POST", "/-/replay", '{"since_unix_ns": "now"}', "since_unix_ns"),
+    ]
+    for method, path, body, parameter in cases:
+        status, _, text = ask(sidespan, method, path, body=body)
+        assert (status, json.loads(text)["error"]["parameter"]) == (400, parameter), path
+
+
+def test_our_own_paths_are_for_our_own_names_and_pages(sidespan: Sidespan) -> None:
+    sidespan.start()
+    assert ask(sidespan, "GET", "/-/ready", host="evil.example")[0] == 403
+    assert ask(sidespan, "GET", "/-/ready", host="localhost")[0] == 200
+    drop = {"body": '{"ids": [1]}'}
+    path = "/-/dead-letters/drop"
+    assert ask(sidespan, "POST", path, **drop, origin="https://evil.example")[0] == 403
+    assert ask(sidespan, "POST", path, **drop, **{"sec-fetch-site": "cross-site"})[0] == 403
+    assert ask(sidespan, "POST", path, **drop, origin=sidespan.url)[0] == 200
+
+
+def test_browser_sdks_may_send_where_their_origin_is_listed(sidespan: Sidespan) -> None:
+    sidespan.environment = {"SIDESPAN_RECEIVER__CORS_ALLOWED_ORIGINS": "https://app.example"}
+    sidespan.start()
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    status, headers, _ = ask(sidespan, "OPTIONS", "/v1/traces", origin="https://app.example", **asked)
+    assert status == 200
+    assert headers["access-control-allow-origin"] == "https://app.example"
+    assert ask(sidespan, "OPTIONS", "/v1/traces", origin="https://evil.example", **asked)[0] == 400
+
+    body = '{"resourceSpans": []}'
+    json_type = {"content-type": "application/json"}
+    status, headers, _ = ask(
+        sidespan, "POST", "/v1/traces", body=body, origin="https://app.example", **json_type
+    )
+    assert (status, headers["access-control-allow-origin"]) == (200, "https://app.example")
+    assert (
+        ask(sidespan, "POST", "/v1/traces", body=body, origin="https://evil.example", **json_type)[0] == 403
+    )
+
+
+def test_logs_are_json_lines_without_content(sidespan: Sidespan, experiment_id: str) -> None:
+    sidespan.start()
+    request = export()
+    all_spans(request)[0].attributes.add(key="secret").value.string_value = "planted-content"
+    headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": "0" * 32}
+    post(sidespan.port, request.SerializeToString(), headers)
+    sidespan.wait_delivered(30)
+    sidespan.stop()
+    text = sidespan.log.read_text()
+    assert "planted-content" not in text
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert [line["message"] for line in lines] == [
+        "serving",
+        "spans went to the dead letters",
+        "stopping",
+        "stopped",
+    ]
+    assert lines[1]["reason"] == "unknown_run"
