@@ -62,7 +62,7 @@ class Draft:
     """
 
     lane: str
-    payload: bytes
+    payload: bytes | memoryview
     span_count: int
     trace_ids: frozenset[bytes]
     client: str = ""

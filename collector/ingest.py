@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.batch import Draft, Receipt, Rejection, Route
 from collector.errors import Reason, Rejected
-from collector.otlp.codec import decode
+from collector.otlp.codec import Decoded, decode
 from collector.otlp.media import Encoding, inflate
 from collector.otlp.validate import Valid, validate
 from collector.routing import route
@@ -29,9 +29,9 @@ LARGE_COMPRESSED_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """An export as it came: `headers` are the routing headers only, lower-case."""
+    """An export as it came: the chunks of its body; of its headers only those for routing, lower-case."""
 
-    body: bytes
+    chunks: Sequence[bytes]
     encoding: Encoding
     content_encoding: str | None = None
     headers: Mapping[str, str]
@@ -70,24 +70,21 @@ async def ingest(
     return Receipt(accepted_spans=sum(d.span_count for d in drafts), rejections=rejections)
 
 
-Decoded = tuple[bytes, ExportTraceServiceRequest, bool]
-
-
 async def _decode(request: Encoded, limits: Receiver) -> Decoded:
-    """The body without its encoding, the export in it, and whether it surely doesn't nest too deep."""
     bound = LARGE_TEXT_BYTES if request.encoding is Encoding.JSON else LARGE_BODY_BYTES
     if request.content_encoding:
         bound = LARGE_COMPRESSED_BYTES
-    if len(request.body) > bound:
+    if sum(map(len, request.chunks)) > bound:
         return await asyncio.to_thread(_decode_now, request, limits)
     return _decode_now(request, limits)
 
 
 def _decode_now(request: Encoded, limits: Receiver) -> Decoded:
-    body = request.body
+    chunks = request.chunks
     if request.content_encoding:
-        body = inflate(body, request.content_encoding, limit_bytes=limits.max_body_bytes)
-    return body, *decode(body, request.encoding, max_depth=limits.max_attribute_depth)
+        packed = b"".join(chunks)
+        chunks = [inflate(packed, request.content_encoding, limit_bytes=limits.max_body_bytes)]
+    return decode(chunks, request.encoding, max_depth=limits.max_attribute_depth)
 
 
 def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:
@@ -135,7 +132,9 @@ def _all_refused(rejections: Sequence[Rejection]) -> str:
     return f"no span of this request can be stored: {rejections[0].message}{more}"
 
 
-def _drafts(lanes: Mapping[str, Sequence[Valid]], body: bytes | None, request: Encoded) -> list[Draft]:
+def _drafts(
+    lanes: Mapping[str, Sequence[Valid]], body: bytes | memoryview | None, request: Encoded
+) -> list[Draft]:
     """One draft a lane. `body` None: it holds spans that were refused and can't be kept as it is."""
     as_sent = body is not None and len(lanes) == 1 and request.encoding is Encoding.PROTOBUF
     return [

@@ -13,6 +13,7 @@ OTLP's exceptions (OTLP 1.11 "JSON Protobuf Encoding", J1 to J6 in the conforman
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -33,20 +34,25 @@ NOT_AN_ID = base64.b64encode(b"\xff").decode()
 MAX_JSON_DEPTH = 256
 
 
-def decode(body: bytes, encoding: Encoding, *, max_depth: int) -> tuple[ExportTraceServiceRequest, bool]:
-    """The export in `body`, and whether surely no attribute in it nests over `max_depth`.
+# the body, the export in it, and whether surely no attribute in it nests over the bound
+Decoded = tuple[bytes | memoryview, ExportTraceServiceRequest, bool]
 
-    An empty protobuf body is an empty export (H9). Raises Rejected (malformed).
+
+def decode(chunks: Sequence[bytes], encoding: Encoding, *, max_depth: int) -> Decoded:
+    """What the chunks of a body hold. An empty protobuf body is an empty export (H9).
+
+    Raises Rejected (malformed).
     """
     if encoding is Encoding.JSON:
-        return _decode_json(body), False
-    export = parse_within(body, max_depth)
-    return (_decode_protobuf(body), False) if export is None else (export, True)
+        text = b"".join(chunks)
+        return text, _decode_json(text), False
+    body, export = parse_within(chunks, max_depth)
+    return (body, _decode_protobuf(body), False) if export is None else (body, export, True)
 
 
-def _decode_protobuf(body: bytes) -> ExportTraceServiceRequest:
+def _decode_protobuf(body: memoryview) -> ExportTraceServiceRequest:
     try:
-        return ExportTraceServiceRequest.FromString(body)
+        return ExportTraceServiceRequest.FromString(bytes(body))
     except DecodeError as error:
         raise Rejected(
             Reason.MALFORMED, f"the body is not an ExportTraceServiceRequest in protobuf: {error}"

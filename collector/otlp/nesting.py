@@ -13,6 +13,7 @@ What parses is for certain within the bound. What doesn't may still be (maps tak
 and is then looked at span by span.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -27,23 +28,26 @@ LEVELS_OF_A_LIST = 2
 START_INNER, END_INNER, REQUEST = b"\x0b", b"\x0c", b"\x12"
 
 
-def parse_within(body: bytes, depth: int) -> ExportTraceServiceRequest | None:
-    """The export in `body` if no attribute value in it nests deeper than `depth` (at most 46).
+def parse_within(chunks: Sequence[bytes], depth: int) -> tuple[memoryview, ExportTraceServiceRequest | None]:
+    """The body that `chunks` make, and the export in it if no attribute nests deeper than `depth`.
 
-    None: the body may nest deeper, or it is no export at all.
+    `depth` is at most 46. None: the body may nest deeper, or it is no export at all. The chunks are copied
+    once, into their wrapping; the body is a view of that.
     """
     # the least that a value nested one deeper than allowed takes
     too_many = LEVELS_OF_A_VALUE + LEVELS_OF_A_LIST * (depth + 1)
     groups = DECODER_LEVELS - too_many + 2
-    head = START_INNER * groups + REQUEST + _varint(len(body))
+    size = sum(map(len, chunks))
+    head = START_INNER * groups + REQUEST + _varint(size)
+    wrapped = b"".join((head, *chunks, END_INNER * groups))
+    body = memoryview(wrapped)[len(head) : len(head) + size]
     try:
-        message = _wrapper().FromString(b"".join((head, body, END_INNER * groups)))
+        message = _wrapper().FromString(wrapped)
     except DecodeError:
-        return None
+        return body, None
     for _ in range(groups):
         message = message.inner
-    request: ExportTraceServiceRequest = message.request
-    return request
+    return body, message.request
 
 
 def _varint(number: int) -> bytes:

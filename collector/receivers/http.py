@@ -86,9 +86,9 @@ def otlp_endpoint(
                 f"Content-Type {_text(headers, b'content-type')!r} is not supported; "
                 "send application/x-protobuf or application/json",
             )
-        body = await read_body(headers, receive, reservation, settings)
+        chunks = await read_body(headers, receive, reservation, settings)
         request = Encoded(
-            body=body,
+            chunks=chunks,
             encoding=encoding,
             content_encoding=_text(headers, b"content-encoding"),
             headers={
@@ -106,8 +106,8 @@ def otlp_endpoint(
 
 async def read_body(
     headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: Receiver
-) -> bytes:
-    """The whole body, within size, memory and time.
+) -> list[bytes]:
+    """The whole body as it came in pieces, within size, memory and time.
 
     Raises Rejected (too_large), Unavailable (memory_full, slow_body), ClientGone.
     """
@@ -139,7 +139,7 @@ async def read_body(
         timer.cancel()
 
 
-async def _receive_all(receive: Receive, reservation: Reservation | None, settings: Receiver) -> bytes:
+async def _receive_all(receive: Receive, reservation: Reservation | None, settings: Receiver) -> list[bytes]:
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -154,7 +154,7 @@ async def _receive_all(receive: Receive, reservation: Reservation | None, settin
         if reservation:
             reservation.reserve(len(chunk))
         chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return chunks
 
 
 def _check_size(size_bytes: int, limit_bytes: int) -> None:
