@@ -353,7 +353,8 @@ def _explain(error: ValidationError, values: Values, origins: Mapping[str, str])
         known = ".".join(key.split(".")[:2])
         origin = origins.get(key) or origins.get(known)
         message = problem["msg"].removeprefix("Value error, ")
-        shown = "" if _is_secret(key) or origin is None else f" = {_lookup(values, known)!r}"
+        value = _lookup(values, known)
+        shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
         lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
     return "\n".join(lines)
 
@@ -365,5 +366,6 @@ def _lookup(values: Values, key: str) -> Any:
     return found
 
 
-def _is_secret(key: str) -> bool:
-    return key.endswith(("password", "token"))
+def _is_secret(key: str, value: Any) -> bool:
+    # somebody who puts a password into the URL must not find it in a log
+    return key.endswith(("password", "token")) or (key == "mlflow.url" and "@" in str(value))
