@@ -21,6 +21,12 @@ MAX_REMEMBERED = 10_000
 
 API = "/api/2.0/mlflow"
 
+# MLflow's considered no to a question. A 404 or 400 without one of these is somebody else's (a proxy in
+# between, another server under the address) or its database's trouble (BAD_REQUEST), and no verdict.
+NO_CODES = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "FEATURE_DISABLED"})
+# an id that the column of MLflow's database can't hold: PostgreSQL (400 BAD_REQUEST), SQLite (500)
+NO_TEXTS = ("integer out of range", "int too large to convert")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
@@ -117,9 +123,9 @@ class Experiments:
             answer = await self._get("/runs/get", {"run_id": route.run_id}, route)
         except MlflowUnreachable as error:
             return CannotAsk(message=str(error))
-        if answer.status not in (200, 400, 404):
+        found = answer.status == 200 and "run" in answer.json()
+        if not found and not _is_no(answer):
             return _cannot(answer)
-        found = answer.status == 200
         self._runs[key] = (self._now() + (KNOWN_SECONDS if found else UNKNOWN_SECONDS), found)
         _trim(self._runs)
         return found
@@ -141,7 +147,7 @@ class Experiments:
         made = await self._mlflow.post_json(
             f"{API}/experiments/create", {"name": name}, headers=_workspace(key)
         )
-        if made.status == 200:
+        if made.status == 200 and "experiment_id" in made.json():
             return Resolved(experiment_id=str(made.json()["experiment_id"]))
         if made.json().get("error_code") == "RESOURCE_ALREADY_EXISTS":  # somebody was faster
             return _read(await self._get("/experiments/get-by-name", {"experiment_name": name}, key))
@@ -174,19 +180,24 @@ def _workspace(route: Route) -> dict[str, str]:
 
 
 def _read(answer: MlflowAnswer) -> Resolution:
-    if answer.status != 200:
+    experiment = answer.json().get("experiment")
+    if answer.status != 200 or not isinstance(experiment, dict) or "experiment_id" not in experiment:
         return _refusal(answer)
-    experiment = answer.json().get("experiment", {})
     if experiment.get("lifecycle_stage") == "deleted":
         return NoSuchExperiment(message=f"experiment {experiment.get('name')!r} is deleted in MLflow")
     return Resolved(experiment_id=str(experiment["experiment_id"]))
 
 
 def _refusal(answer: MlflowAnswer) -> Resolution:
-    """400 and 404 are verdicts on the request; anything else says something about the server."""
-    if answer.status in (400, 404):
-        return NoSuchExperiment(message=answer.error)
-    return _cannot(answer)
+    return NoSuchExperiment(message=answer.error) if _is_no(answer) else _cannot(answer)
+
+
+def _is_no(answer: MlflowAnswer) -> bool:
+    document = answer.json()
+    says_no = document.get("error_code") in NO_CODES or any(
+        text in str(document.get("message")) for text in NO_TEXTS
+    )
+    return answer.status >= 400 and says_no
 
 
 def _cannot(answer: MlflowAnswer) -> CannotAsk:

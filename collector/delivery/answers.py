@@ -66,12 +66,12 @@ def retry_after(value: str | None, *, now: datetime) -> float | None:
     """Seconds in a Retry-After header: a number or an HTTP-date (RFC 9110, 10.2.3); None if unreadable."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        return max(0.0, (at - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):  # the parser's ways to say no
         return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())

@@ -1,6 +1,7 @@
 """Smaller parts of a request, down to one span. Pure."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -23,6 +24,15 @@ def halve(request: Request) -> tuple[Request, Request]:
     return _part(request, export, lambda at, _: at < middle), _part(
         request, export, lambda at, _: at >= middle
     )
+
+
+def fit(request: Request, *, request_bytes: int, max_traces: int | None = None) -> list[Request]:
+    """Parts of whole traces within the bounds; one trace alone may be over them."""
+    few = max_traces is None or len(request.trace_ids) <= max_traces
+    if len(request.trace_ids) <= 1 or (few and len(request.payload) <= request_bytes):
+        return [request]
+    bounds = partial(fit, request_bytes=request_bytes, max_traces=max_traces)
+    return [part for half in halve(request) for part in bounds(half)]
 
 
 def split(request: Request, belongs: Callable[[bytes], bool]) -> tuple[Request | None, Request | None]:

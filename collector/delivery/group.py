@@ -28,7 +28,8 @@ class Request:
 def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | None = None) -> list[Request]:
     """Requests of up to `request_bytes` and `max_traces`, in the order of the entries.
 
-    A set of entries that share traces is never torn apart, also when it is larger than the bounds.
+    A set of entries that share traces is never torn apart, also when it is larger than the bounds
+    (bisect.fit does that, by trace).
     """
     requests: list[list[Entry]] = []
     size = traces = 0

@@ -5,11 +5,12 @@
       ├── too large, refused: halve down to one span ───────► refused
       └── suspect: the same again, a few times
             └── still: halve down to one span, each alone again
-                  └── still, and MLflow took something else meanwhile ► refused (poison)
-                      and MLflow took nothing ──────────────────────── ► deferred: it is the server
+                  └── still: is MLflow well? then each alone once more, and is it well after that?
+                        ├── yes ────────────────────────────► refused (poison)
+                        └── no ─────────────────────────────► deferred: it is the server
 
-"Took something else" is another request since the suspicion arose, or a control: a span that MLflow has
-taken before, sent once more (upserted, so without effect).
+Well is MLflow if it takes a control: a request that it has taken before, sent once more (upserted, so
+without effect). Where there is none, because all were large, another success in the meantime will do.
 """
 
 import asyncio
@@ -66,13 +67,16 @@ class Health:
             self.control = (send, request)
 
     async def is_proven(self, successes_before: int) -> bool:
-        """Whether MLflow has taken anything since `successes_before`; asks with the control if not."""
-        if self.successes > successes_before:
-            return True
-        if self.control is None:
-            return False
-        send, request = self.control
-        return (await send(request)).verdict is Verdict.TAKEN
+        """Whether MLflow takes the control; without one, whether it took anything since then."""
+        if self.control is not None:
+            send, request = self.control
+            match (await send(request)).verdict:
+                case Verdict.TAKEN:
+                    return True
+                case Verdict.SUSPECT | Verdict.PASSING:
+                    return False
+            self.control = None  # its experiment is gone, say: it proves nothing any more
+        return self.successes > successes_before
 
 
 @dataclass(slots=True)
@@ -98,7 +102,7 @@ async def settle(
     successes_before = health.successes
     try:
         await _settle(request, send, found, health=health, resends=resends, pause=pause, is_whole=True)
-        if found.suspects and not await health.is_proven(successes_before):
+        if found.suspects and not await _are_guilty(found, send, health, successes_before):
             return Deferred(message=f"MLflow takes nothing at all: {found.suspects[0].message}")
     except _Passing as passing:
         return Deferred(message=passing.sent.message, retry_after_seconds=passing.sent.retry_after_seconds)
@@ -132,6 +136,27 @@ async def _settle(
         return
     refusal = Refusal(request=request, reason=_reason(sent.verdict), message=sent.message)
     (found.suspects if sent.verdict is Verdict.SUSPECT else found.refusals).append(refusal)
+
+
+async def _are_guilty(found: _Findings, send: Send, health: Health, successes_before: int) -> bool:
+    """Whether MLflow fails at the suspects and at nothing else. What it takes after all is no suspect."""
+    if not await health.is_proven(successes_before):
+        return False
+    still: list[Refusal] = []
+    for suspect in found.suspects:
+        sent = await send(suspect.request)
+        match sent.verdict:
+            case Verdict.TAKEN:
+                health.took(send, suspect.request)
+                found.delivered_spans += suspect.request.span_count
+            case Verdict.PASSING | Verdict.NO_EXPERIMENT:
+                raise _Passing(sent)
+            case _:
+                still.append(suspect)
+    if still and not await health.is_proven(successes_before):
+        return False
+    found.suspects = still
+    return True
 
 
 async def _send_up_to(tries: int, request: Request, send: Send, pause: Pause) -> Sent:

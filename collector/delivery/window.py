@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.batch import Entry, Route
 from collector.delivery.answers import Sent, Verdict
-from collector.delivery.bisect import split
+from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.send import headers_for, missing_spans, send
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
@@ -73,7 +74,15 @@ async def deliver_window(
         foreign = frozenset()
     requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
     await journal.processed(CONSUMER, lane)
-    outcomes = await asyncio.gather(*(_send_one(request, run, experiment_id, target) for request in requests))
+    try_once = partial(
+        _send_and_verify, route=run, experiment_id=experiment_id, target=target, turn=asyncio.Lock()
+    )
+    outcomes = await asyncio.gather(
+        *(
+            settle(request, try_once, health=target.health, resends=target.settings.suspect_resends)
+            for request in requests
+        )
+    )
     return combine((*outcomes, Settled(delivered_spans=0, refusals=refusals)))
 
 
@@ -113,25 +122,31 @@ def _prepare(
                     message="the trace belongs to another experiment; MLflow would merge it into that one",
                 )
             )
-        while ours is not None and max_traces is not None and len(ours.trace_ids) > max_traces:
-            some = frozenset(sorted(ours.trace_ids)[:max_traces])
-            part, ours = split(ours, some.__contains__)
-            requests += [part] if part is not None else []
-        requests += [ours] if ours is not None else []
+        if ours is not None:
+            requests += fit(ours, request_bytes=request_bytes, max_traces=max_traces)
     return requests, tuple(refusals)
 
 
-async def _send_one(request: Request, route: Route, experiment_id: str, target: Target) -> Settled | Deferred:
-    async with target.in_flight:
-        try_once = partial(_send_and_verify, route=route, experiment_id=experiment_id, target=target)
-        outcome = await settle(
-            request, try_once, health=target.health, resends=target.settings.suspect_resends
-        )
-    return outcome
+@asynccontextmanager
+async def _in_flight(target: Target, turn: asyncio.Lock) -> AsyncIterator[None]:
+    """A place among the requests in flight. A window queues for one at a time, so that lanes take turns."""
+    async with turn:
+        await target.in_flight.acquire()
+    try:
+        yield
+    finally:
+        target.in_flight.release()
 
 
-async def _send_and_verify(request: Request, *, route: Route, experiment_id: str, target: Target) -> Sent:
+async def _send_and_verify(
+    request: Request, *, route: Route, experiment_id: str, target: Target, turn: asyncio.Lock
+) -> Sent:
     """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
+    async with _in_flight(target, turn):
+        return await _try(request, route, experiment_id, target)
+
+
+async def _try(request: Request, route: Route, experiment_id: str, target: Target) -> Sent:
     for _ in range(1 + VERIFY_RESENDS):
         sent = await send(
             request,

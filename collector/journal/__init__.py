@@ -70,7 +70,8 @@ class Journal(Protocol):
     async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
         """The next entries of a lane, in order, at least one if there is one, up to `limit_bytes` in all.
 
-        An entry that two crashes have cut short comes alone.
+        An entry that two crashes have cut short comes alone; one whose bytes the disk has changed goes to
+        the dead letters ("damaged").
         """
 
     async def begin(
@@ -86,8 +87,20 @@ class Journal(Protocol):
     async def processed(self, consumer: str, lane: str) -> None:
         """Take the mark off: what comes now is waiting for the target, not work on the data."""
 
-    async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
-        """Move the cursor to `through`, writing `parked` to the dead letters in the same transaction."""
+    async def commit(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        parked: Sequence[Parked] = (),
+        first: int | None = None,
+    ) -> None:
+        """Move the cursor to `through`, writing `parked` to the dead letters in the same transaction.
+
+        With `first`, the first sequence of what was read: if a replay has moved the cursor back since, none
+        of it happens, and the entries come again.
+        """
 
     async def state(self, consumer: str) -> JournalState:
         """Counts for metrics and readiness."""

@@ -22,6 +22,18 @@ def park(db: sqlite3.Connection, parked: Sequence[Parked], *, now_ns: int) -> No
     )
 
 
+def park_damaged(db: sqlite3.Connection, *, sequence: int, now_ns: int) -> None:
+    """Move an entry whose payload can't be read out of its lane's way, with its bytes as they are."""
+    db.execute(
+        "INSERT INTO dead_letters (parked_unix_ns, received_unix_ns, lane, reason, message, span_count,"
+        " size_bytes, client, trace_ids, payload) SELECT ?, received_unix_ns, lane, 'damaged',"
+        " 'the bytes on the disk are not what was written', span_count, size_bytes, client, trace_ids,"
+        " payload FROM entries JOIN lanes ON lanes.id = lane_id WHERE sequence = ?",
+        (now_ns, sequence),
+    )
+    db.execute("DELETE FROM entries WHERE sequence = ?", (sequence,))
+
+
 _LETTER = (
     "id, parked_unix_ns, received_unix_ns, lane, reason, message, span_count, size_bytes, client, trace_ids"
 )
@@ -51,7 +63,7 @@ def _letter(row: tuple[int, int, int, str, str, str, int, int, str, bytes, bytes
         size_bytes=size,
         trace_ids=unpack_ids(ids),
         client=client,
-        payload=decompress(payload) if payload is not None else b"",
+        payload=(decompress(payload) or b"") if payload is not None else b"",
     )
 
 

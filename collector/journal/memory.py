@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Reason, Unavailable
@@ -56,10 +56,8 @@ class MemoryJournal:
             if entry.sequence > self._cursor(consumer, entry.lane):
                 first.setdefault(entry.lane, entry)
         return [
-            PendingLane(
-                lane=lane, first_sequence=entry.sequence, first_received_unix_ns=entry.received_unix_ns
-            )
-            for lane, entry in first.items()
+            PendingLane(lane=lane, first_sequence=e.sequence, first_received_unix_ns=e.received_unix_ns)
+            for lane, e in first.items()
         ]
 
     async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
@@ -87,24 +85,28 @@ class MemoryJournal:
         self._check_open()
         self._marks.pop((consumer, lane), None)
 
-    async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
+    async def commit(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        parked: Sequence[Parked] = (),
+        first: int | None = None,
+    ) -> None:
         self._check_open()
         self._marks.pop((consumer, lane), None)
+        waiting = self._after(consumer, lane)
+        if first is not None and waiting and waiting[0].sequence < first:
+            return
         self._cursors[consumer, lane] = max(self._cursor(consumer, lane), through)
         for part in parked:
             self._letter_id += 1
             self._letters[self._letter_id] = DeadLetter(
                 id=self._letter_id,
                 parked_unix_ns=time.time_ns(),
-                received_unix_ns=part.received_unix_ns,
-                lane=part.lane,
-                reason=part.reason,
-                message=part.message,
-                span_count=part.span_count,
                 size_bytes=len(part.payload),
-                trace_ids=part.trace_ids,
-                client=part.client,
-                payload=part.payload,
+                **{field.name: getattr(part, field.name) for field in fields(Parked)},
             )
         self._sweep()
 
@@ -122,26 +124,19 @@ class MemoryJournal:
 
     async def find(self, trace_id: bytes) -> list[bytes]:
         self._check_open()
-        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
-        return [holder.payload for holder in holders if trace_id in holder.trace_ids]
+        return [holder.payload for holder in self._holders(trace_id)]
 
     async def lane_of(self, trace_id: bytes) -> str | None:
         self._check_open()
-        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
-        lanes = [holder.lane for holder in holders if trace_id in holder.trace_ids]
-        return lanes[-1] if lanes else None
+        return next((holder.lane for holder in reversed(self._holders(trace_id))), None)
 
     async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
         self._check_open()
         again = 0
         for lane in {entry.lane for entry in self._entries}:
-            passed = [
-                entry.sequence
-                for entry in self._entries
-                if entry.lane == lane
-                and entry.sequence <= self._cursor(consumer, lane)
-                and entry.received_unix_ns >= since_unix_ns
-            ]
+            cursor = self._cursor(consumer, lane)
+            of_lane = [e for e in self._entries if e.lane == lane and e.sequence <= cursor]
+            passed = [e.sequence for e in of_lane if e.received_unix_ns >= since_unix_ns]
             if passed:
                 again += len(passed)
                 self._cursors[consumer, lane] = passed[0] - 1
@@ -163,16 +158,10 @@ class MemoryJournal:
 
     async def retry(self, ids: Sequence[int] | None) -> int:
         self._check_open()
-        letters = [self._letters.pop(id) for id in ids or list(self._letters) if id in self._letters]
+        ids = list(self._letters) if ids is None else ids
+        letters = [self._letters.pop(id) for id in dict.fromkeys(ids) if id in self._letters]
         for letter in letters:
-            draft = Draft(
-                lane=letter.lane,
-                payload=letter.payload,
-                span_count=letter.span_count,
-                trace_ids=letter.trace_ids,
-                client=letter.client,
-            )
-            self._add(draft, received_unix_ns=letter.received_unix_ns)
+            self._add(letter, received_unix_ns=letter.received_unix_ns)
         self.appended.set()
         return len(letters)
 
@@ -196,19 +185,14 @@ class MemoryJournal:
             ]
         self._marks.clear()
 
-    def _add(self, draft: Draft, *, received_unix_ns: int) -> None:
+    def _add(self, content: Draft | DeadLetter, *, received_unix_ns: int) -> None:
         self._sequence += 1
-        self._entries.append(
-            Entry(
-                sequence=self._sequence,
-                received_unix_ns=received_unix_ns,
-                lane=draft.lane,
-                payload=draft.payload,
-                span_count=draft.span_count,
-                trace_ids=draft.trace_ids,
-                client=draft.client,
-            )
-        )
+        copied = {field.name: getattr(content, field.name) for field in fields(Draft)}
+        self._entries.append(Entry(sequence=self._sequence, received_unix_ns=received_unix_ns, **copied))
+
+    def _holders(self, trace_id: bytes) -> list[Entry | DeadLetter]:
+        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
+        return [holder for holder in holders if trace_id in holder.trace_ids]
 
     def _after(self, consumer: str, lane: str) -> list[Entry]:
         cursor = self._cursor(consumer, lane)

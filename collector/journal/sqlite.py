@@ -69,12 +69,22 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_trace ON dead_letters (id, span_count, trace_ids);
 """
 
+TABLES = {"lanes", "entries", "cursors", "claims", "dead_letters"}
+
 _compressor = zstd.ZstdCompressor(
     options={
         zstd.CompressionParameter.compression_level: 1,
         zstd.CompressionParameter.checksum_flag: 1,
     }
 )
+
+
+class DamagedEntry(Exception):
+    """The payload of the next entry isn't what was written; SQLite itself has no checksums to notice."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(f"entry {sequence} is damaged")
+        self.sequence = sequence
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -103,25 +113,30 @@ def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
     Raises sqlite3.DatabaseError (broken), NotSupportedError (of another version).
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version == 0 and not tables:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
         return
-    if version != SCHEMA_VERSION:
+    if version not in (0, SCHEMA_VERSION):
         raise sqlite3.NotSupportedError(f"journal of schema {version}, this is {SCHEMA_VERSION}")
-    connection.execute("SELECT count(*) FROM lanes").fetchone()
+    if version == 0 or not tables >= TABLES:
+        raise sqlite3.DatabaseError(f"schema {version} with the tables {', '.join(sorted(tables))}")
     result = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if thorough else "ok"
     if result != "ok":
         raise sqlite3.DatabaseError(f"quick_check: {result}")
 
 
-def compress(payload: bytes) -> bytes:
+def compress(payload: bytes | memoryview) -> bytes:
     """One zstd frame. Only the writer's thread may call it: the compressor is used again."""
     return _compressor.compress(payload, mode=_compressor.FLUSH_FRAME)
 
 
-def decompress(payload: bytes) -> bytes:
-    """Undo `compress`. Raises zstd.ZstdError if a byte is wrong."""
-    return zstd.decompress(payload)
+def decompress(payload: bytes) -> bytes | None:
+    """Undo `compress`; None if a byte is wrong."""
+    try:
+        return zstd.decompress(payload)
+    except zstd.ZstdError:
+        return None
 
 
 def pack_ids(trace_ids: Iterable[bytes]) -> bytes:
@@ -174,6 +189,7 @@ def pending(db: sqlite3.Connection, consumer: str) -> list[PendingLane]:
 
 
 def read(db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
+    """See the protocol. Raises DamagedEntry if the first one is."""
     rows = db.execute(
         "SELECT e.sequence, e.received_unix_ns, e.span_count, e.size_bytes, e.attempts, e.client,"
         " e.trace_ids, e.payload FROM lanes l"
@@ -189,12 +205,17 @@ def read(db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int) 
         alone = attempts >= ISOLATE_FROM_ATTEMPTS
         if entries and (total > limit_bytes or alone):
             break
+        content = decompress(payload)
+        if content is None:
+            if entries:
+                break
+            raise DamagedEntry(sequence)
         entries.append(
             Entry(
                 sequence=sequence,
                 received_unix_ns=received,
                 lane=lane,
-                payload=decompress(payload),
+                payload=content,
                 span_count=span_count,
                 trace_ids=unpack_ids(ids),
                 client=client,
@@ -234,6 +255,16 @@ def move_cursor(db: sqlite3.Connection, consumer: str, lane: str, *, through: in
         " SET sequence = max(sequence, excluded.sequence), marked = NULL",
         (consumer, lane_id(db, lane), through),
     )
+
+
+def has_moved_back(db: sqlite3.Connection, consumer: str, lane: str, *, first: int) -> bool:
+    """Whether entries before `first` wait again: a replay since the window that begins there was read."""
+    row = db.execute(
+        "SELECT 1 FROM entries WHERE lane_id = ? AND sequence < ? AND sequence > coalesce("
+        "(SELECT sequence FROM cursors WHERE consumer = ? AND lane_id = entries.lane_id), 0) LIMIT 1",
+        (lane_id(db, lane), first, consumer),
+    ).fetchone()
+    return row is not None
 
 
 def sweep(
@@ -320,7 +351,8 @@ def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
     found: list[bytes] = []
     for table, key, number in _places(db, trace_id):
         query = f"SELECT payload FROM {table} WHERE {key} = ?"  # noqa: S608 (constants)
-        found += [decompress(row[0]) for row in db.execute(query, (number,))]
+        contents = [decompress(row[0]) for row in db.execute(query, (number,))]
+        found += [content for content in contents if content is not None]
     return found
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,12 @@ _log = logging.getLogger("sidespan.journal")
 FILE_NAME = "journal.sqlite3"
 # there means: the last process met damage, look at the whole file before it is used
 SUSPECT_NAME = "journal.suspect"
+# there means: salvaged whole from a broken file, and to take its place
+REBUILT_NAME = f"{FILE_NAME}.rebuilt"
 # up to this size the file is looked at on each start; it takes about a second per GiB
 CHECK_UP_TO_BYTES = 256 * 1024 * 1024
 CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+DAMAGED = "the journal file is damaged; restart the service to repair it"
 
 T = TypeVar("T")
 ObserveCommit = Callable[[float], None]
@@ -86,32 +89,44 @@ async def open_journal(
 
 def _open_file(path: Path) -> sqlite3.Connection:
     suspect = path.with_name(SUSPECT_NAME)
+    if path.with_name(REBUILT_NAME).exists():
+        _put_rebuilt(path)
     check = suspect.exists() or not path.exists() or path.stat().st_size <= CHECK_UP_TO_BYTES
     try:
         db = sqlite.connect(path)
         sqlite.create_or_check(db, thorough=check)
+        cut_short = sqlite.recover(db)
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.OperationalError, sqlite3.NotSupportedError)):
             raise
         with suppress(UnboundLocalError):
             db.close()
-        db = _replace(path, error)
+        db, cut_short = _replace(path, error), 0
     suspect.unlink(missing_ok=True)
-    if cut_short := sqlite.recover(db):
+    if cut_short:
         _log.warning("the last process ended while it worked on entries", extra={"entries": cut_short})
     return db
 
 
 def _replace(path: Path, error: Exception) -> sqlite3.Connection:
+    """A new file with what is readable in the broken one. Killed at any point, the next start does it."""
+    _log.error("the journal is broken; what is readable is carried over", extra={"error": str(error)})
+    unfinished = path.with_name(f"{FILE_NAME}.rebuilding")
+    for suffix in ("", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    with closing(sqlite.connect(unfinished)) as db:
+        sqlite.create_or_check(db, thorough=False)
+        _log.warning("salvaged", extra={"rows": salvage(path, db)})
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # the file moves without its log
+    unfinished.rename(path.with_name(REBUILT_NAME))
+    _put_rebuilt(path)
+    return sqlite.connect(path)
+
+
+def _put_rebuilt(path: Path) -> None:
     aside = set_aside(path, now_ns=time.time_ns())
-    _log.error(
-        "the journal is broken and was set aside; what is readable is carried over",
-        extra={"file": str(aside), "error": str(error)},
-    )
-    db = sqlite.connect(path)
-    sqlite.create_or_check(db, thorough=False)
-    _log.warning("salvaged", extra={"rows": salvage(aside, db), "file": str(aside)})
-    return db
+    path.with_name(REBUILT_NAME).rename(path)
+    _log.error("the broken journal was set aside", extra={"file": str(aside)})
 
 
 class SqliteJournal:
@@ -137,6 +152,7 @@ class SqliteJournal:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._refusing: str | None = None
+        self._damaged = False
         self._closed = False
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
         self._read_db = sqlite.connect(path, read_only=True)
@@ -151,12 +167,12 @@ class SqliteJournal:
     # the verbs
 
     async def append(self, drafts: Sequence[Draft]) -> int:
-        if self._refusing:
-            # let one through now and then, so that the writer looks at the disk again
-            await self._write(lambda db: None)
+        try:
+            if self._refusing:
+                # let one through now and then, so that the writer looks at the disk again
+                await self._write(lambda db: None)
             if self._refusing:
                 raise Unavailable(Reason.JOURNAL_FULL, f"{self._refusing}; send it again")
-        try:
             sequence: int = await self._put(_Work(future=self._loop.create_future(), drafts=drafts))
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(
@@ -169,7 +185,14 @@ class SqliteJournal:
         return await self._read(partial(sqlite.pending, consumer=consumer))
 
     async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
-        return await self._read(partial(sqlite.read, consumer=consumer, lane=lane, limit_bytes=limit_bytes))
+        run = partial(sqlite.read, consumer=consumer, lane=lane, limit_bytes=limit_bytes)
+        while True:
+            try:
+                return await self._read(run)
+            except sqlite.DamagedEntry as damaged:
+                _log.error("an entry is damaged: to the dead letters", extra={"sequence": damaged.sequence})
+                park = partial(letters.park_damaged, sequence=damaged.sequence, now_ns=time.time_ns())
+                await self._write(park)
 
     async def begin(
         self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
@@ -182,8 +205,19 @@ class SqliteJournal:
     async def processed(self, consumer: str, lane: str) -> None:
         await self._write(partial(sqlite.unmark, consumer=consumer, lane=lane))
 
-    async def commit(self, consumer: str, lane: str, *, through: int, parked: Sequence[Parked] = ()) -> None:
+    async def commit(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        parked: Sequence[Parked] = (),
+        first: int | None = None,
+    ) -> None:
         def move(db: sqlite3.Connection) -> None:
+            if first is not None and sqlite.has_moved_back(db, consumer, lane, first=first):
+                sqlite.unmark(db, consumer, lane)
+                return
             letters.park(db, parked, now_ns=time.time_ns())
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
@@ -247,7 +281,11 @@ class SqliteJournal:
     async def _read(self, run: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
             raise JournalClosed("the journal is closed")
-        return await self._loop.run_in_executor(self._readers, run, self._read_db)
+        try:
+            return await self._loop.run_in_executor(self._readers, run, self._read_db)
+        except sqlite3.Error as error:
+            self._note_damage(error)
+            raise
 
     # the writer's thread
 
@@ -280,37 +318,44 @@ class SqliteJournal:
     def _run_group(self, db: sqlite3.Connection, works: Sequence[_Work]) -> list[Any]:
         """A result or an exception for each work; all of them in one transaction."""
         started = time.monotonic()
-        self._check_room(db)
-        refused = (
-            Unavailable(Reason.JOURNAL_FULL, f"{self._refusing}; send it again") if self._refusing else None
-        )
         try:
+            self._check_room(db)
+            refused = (
+                Unavailable(Reason.JOURNAL_FULL, f"{self._refusing}; send it again")
+                if self._refusing
+                else None
+            )
             entries = [] if refused else merge([draft for work in works for draft in work.drafts])
             payloads = [sqlite.compress(entry.payload) for entry in entries]
             db.execute("BEGIN IMMEDIATE")
             last = sqlite.insert(db, entries, payloads, now_ns=time.time_ns()) if entries else refused
             results = [work.run(db) if work.run else last for work in works]
             db.execute("COMMIT")
-            sqlite.give_back(db)
         except BaseException as error:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             self._note_damage(error)
+            _log.error("a commit to the journal failed", extra={"error": str(error)})
             if len(works) > 1 and not isinstance(error, sqlite3.Error):
                 # a bug in one of them must not fail the others
                 return [result for work in works for result in self._run_group(db, [work])]
             return [error] * len(works)
+        with suppress(sqlite3.Error):  # the commit is done; pages that stay are given back another time
+            sqlite.give_back(db)
         self._observe_commit(time.monotonic() - started)
         return results
 
     def _note_damage(self, error: BaseException) -> None:
+        """Take nothing more into a broken file, and have the next start look at it."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT_CODES:
-            self._path.with_name(SUSPECT_NAME).touch()
-            self._refusing = "the journal file is damaged; restart the service to repair it"
-        _log.error("a commit to the journal failed", extra={"error": str(error)})
+            self._damaged = True
+            self._refusing = DAMAGED
+            with suppress(OSError):
+                self._path.with_name(SUSPECT_NAME).touch()
 
     def _check_room(self, db: sqlite3.Connection) -> None:
-        if self._path.with_name(SUSPECT_NAME).exists():
+        if self._damaged:
+            self._refusing = DAMAGED
             return
         disk = os.statvfs(self._path.parent)
         free = disk.f_bavail * disk.f_frsize

@@ -1,6 +1,10 @@
 """The journal's promises, one suite over both forms."""
 
+import asyncio
+import inspect
+import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -53,6 +57,7 @@ class SqliteHome:
 
     base: Path
     settings: JournalSettings
+    consumers: tuple[str, ...]
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     count: int = 0
 
@@ -61,7 +66,7 @@ class SqliteHome:
             open_journal(
                 self.base / str(self.count),
                 settings=self.settings,
-                consumers=("delivery",),
+                consumers=self.consumers,
                 keep_claims=1000,
             )
         )
@@ -83,16 +88,24 @@ def settings() -> JournalSettings:
     return JournalSettings(min_free_disk_bytes=0)
 
 
+@pytest.fixture
+def consumers() -> tuple[str, ...]:
+    """A test that needs others overrides this fixture."""
+    return ("delivery",)
+
+
 @pytest.fixture(params=["sqlite", "memory"])
 async def opened(
-    request: pytest.FixtureRequest, tmp_path: Path, settings: JournalSettings
+    request: pytest.FixtureRequest, tmp_path: Path, settings: JournalSettings, consumers: tuple[str, ...]
 ) -> AsyncIterator[Opened]:
     if request.param == "sqlite":
-        home = SqliteHome(base=tmp_path, settings=settings)
+        home = SqliteHome(base=tmp_path, settings=settings, consumers=consumers)
         yield Opened(await home.open(), home.crash, home.restart)
         await home.stack.aclose()
         return
-    journal = MemoryJournal(max_bytes=settings.max_bytes, retention_seconds=settings.retention_seconds)
+    journal = MemoryJournal(
+        consumers=consumers, max_bytes=settings.max_bytes, retention_seconds=settings.retention_seconds
+    )
 
     async def crash() -> Journal:
         journal.crash()
@@ -296,6 +309,182 @@ class TestRetention:
         assert await journal.replay("delivery", since_unix_ns=0) == 1
         assert await read_all(journal) == [b"kept"]
 
+    async def test_a_replay_begins_with_the_first_entry_received_since_then(self, journal: Journal) -> None:
+        await journal.append([draft(b"old")])
+        since = time.time_ns()
+        await journal.append([draft(b"new")])
+        await journal.append([draft(b"theirs", lane=OTHER)])
+        await journal.commit("delivery", LANE, through=2)
+        journal.appended.clear()
+        assert await journal.replay("delivery", since_unix_ns=since) == 1
+        assert journal.appended.is_set(), "a consumer must wake up"
+        assert await read_all(journal) == [b"new"]
+        assert await read_all(journal, OTHER) == [b"theirs"], "what waits anyway is no replay"
+
+    async def test_a_window_in_flight_does_not_swallow_a_replay(self, journal: Journal) -> None:
+        await journal.append([draft(b"done")])
+        await journal.commit("delivery", LANE, through=1)
+        await journal.append([draft(b"in flight")])
+        await journal.begin("delivery", LANE, through=2, claims={})
+        await journal.replay("delivery", since_unix_ns=0)
+        await journal.commit("delivery", LANE, first=2, through=2, parked=[parked()])
+        assert await read_all(journal) == [b"done", b"in flight"]
+        assert await journal.dead_letters() == [], "they come again, and are parked then"
+        await journal.commit("delivery", LANE, first=1, through=2, parked=[parked()])
+        assert await read_all(journal) == []
+        assert len(await journal.dead_letters()) == 1
+
+    async def test_after_its_retention_a_delivered_entry_goes_and_a_waiting_one_stays(
+        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await journal.append([draft(b"done")])
+        await journal.append([draft(b"waits")])
+        await journal.commit("delivery", LANE, through=1)
+        later = time.time_ns() + 601 * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda: later)
+        assert await journal.sweep() == 1
+        assert await journal.sweep() == 0
+        assert await journal.replay("delivery", since_unix_ns=0) == 0
+        assert await read_all(journal) == [b"waits"]
+
+    async def test_a_commit_never_moves_a_cursor_back(self, journal: Journal) -> None:
+        for _ in range(3):
+            await journal.append([draft()])
+        await journal.commit("delivery", LANE, through=2)
+        await journal.commit("delivery", LANE, through=1)
+        assert [entry.sequence for entry in await journal.read("delivery", LANE, limit_bytes=MIB)] == [3]
+
+    async def test_a_suspect_doesnt_come_behind_others_either(self, opened: Opened) -> None:
+        journal = opened.journal
+        await journal.append([draft(b"before")])
+        await journal.commit("delivery", LANE, through=1)
+        await journal.append([draft(b"suspect")])
+        for _ in range(2):
+            await journal.begin("delivery", LANE, through=2, claims={})
+            journal = await opened.crash()
+        await journal.replay("delivery", since_unix_ns=0)
+        assert await read_all(journal) == [b"before"]
+        await journal.commit("delivery", LANE, through=1)
+        assert await read_all(journal) == [b"suspect"]
+
+
+class TestTwoConsumers:
+    @pytest.fixture
+    def consumers(self) -> tuple[str, ...]:
+        return ("delivery", "index")
+
+    async def test_each_has_its_own_cursor(self, journal: Journal) -> None:
+        await journal.append([draft(b"a")])
+        await journal.commit("delivery", LANE, through=1)
+        assert await journal.pending("delivery") == []
+        assert [pending.lane for pending in await journal.pending("index")] == [LANE]
+        assert len(await journal.read("index", LANE, limit_bytes=1)) == 1
+        assert (await journal.state("index")).pending_entries == 1
+
+    async def test_an_entry_stays_until_the_last_has_passed_it(self, journal: Journal) -> None:
+        await journal.append([draft(b"a")])
+        await journal.commit("delivery", LANE, through=1)
+        assert await journal.find(T1) == [b"a"]
+        await journal.commit("index", LANE, through=1)
+        assert await journal.find(T1) == []
+
+    async def test_a_replay_for_one_leaves_the_other_alone(self, journal: Journal) -> None:
+        await journal.append([draft(b"a")])
+        await journal.commit("delivery", LANE, through=1)
+        assert await journal.replay("delivery", since_unix_ns=0) == 1
+        assert await journal.replay("index", since_unix_ns=0) == 0
+
+    async def test_a_crash_counts_the_marks_of_each(self, opened: Opened) -> None:
+        await opened.journal.append([draft(b"a"), draft(b"b", lane=OTHER)])
+        await opened.journal.begin("delivery", LANE, through=2, claims={})
+        await opened.journal.begin("index", OTHER, through=2, claims={})
+        after = await opened.crash()
+        for lane in (LANE, OTHER):
+            assert [e.attempts for e in await after.read("delivery", lane, limit_bytes=MIB)] == [1]
+
+
+async def test_beginning_moves_no_cursor(opened: Opened) -> None:
+    await opened.journal.append([draft(b"a")])
+    await opened.journal.begin("delivery", LANE, through=1, claims={})
+    assert await read_all(opened.journal) == [b"a"]
+    assert await read_all(await opened.crash()) == [b"a"]
+
+
+async def test_a_commit_takes_the_mark_off(opened: Opened) -> None:
+    await opened.journal.append([draft(b"a")])
+    await opened.journal.append([draft(b"b")])
+    await opened.journal.begin("delivery", LANE, through=2, claims={})
+    await opened.journal.commit("delivery", LANE, through=1)
+    after = await opened.crash()
+    assert [entry.attempts for entry in await after.read("delivery", LANE, limit_bytes=MIB)] == [0]
+
+
+async def test_a_large_draft_stays_an_entry_of_its_own(journal: Journal) -> None:
+    large = b"x" * (MIB - 10)
+    await journal.append([draft(b"a" * 20), draft(large), draft(b"b" * 20)])
+    assert [len(payload) for payload in await read_all(journal)] == [20]
+    entries = await journal.read("delivery", LANE, limit_bytes=2**30)
+    assert [len(entry.payload) for entry in entries] == [20, MIB - 10, 20]
+
+
+async def test_an_append_of_several_lanes_is_stored_together_and_survives_together(opened: Opened) -> None:
+    await opened.journal.append([draft(b"a"), draft(b"b", lane=OTHER), draft(b"c")])
+    after = await opened.crash()
+    assert (await read_all(after), await read_all(after, OTHER)) == ([b"ac"], [b"b"])
+
+
+async def test_concurrent_appends_keep_the_order_of_each_sender(journal: Journal) -> None:
+    async def send(client: str) -> None:
+        for number in range(20):
+            await journal.append([draft(bytes([number]), client=client)])
+
+    await asyncio.gather(*(send(f"client {n}") for n in range(10)))
+    seen: dict[str, bytes] = {}
+    for entry in await journal.read("delivery", LANE, limit_bytes=2**30):
+        seen[entry.client] = seen.get(entry.client, b"") + entry.payload
+    assert seen == {f"client {n}": bytes(range(20)) for n in range(10)}
+
+
+async def test_retrying_nothing_retries_nothing(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, parked=[parked()])
+    assert await journal.retry([]) == 0
+    assert await journal.drop([]) == 0
+    (letter,) = await journal.dead_letters()
+    assert await journal.retry([letter.id, letter.id]) == 1
+
+
+async def test_a_retried_dead_letter_keeps_its_lane_client_and_time_and_starts_afresh(
+    journal: Journal,
+) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, parked=[parked(lane=OTHER)])
+    await journal.retry(None)
+    (entry,) = await journal.read("delivery", OTHER, limit_bytes=MIB)
+    assert (entry.client, entry.received_unix_ns, entry.span_count) == ("team", 7, 2)
+    assert (entry.trace_ids, entry.attempts) == ({T2}, 0)
+    assert entry.sequence > 1
+
+
+async def test_the_id_of_a_dead_letter_is_never_used_again(opened: Opened) -> None:
+    await opened.journal.append([draft()])
+    await opened.journal.commit("delivery", LANE, through=1, parked=[parked()])
+    (letter,) = await opened.journal.dead_letters()
+    await opened.journal.drop([letter.id])
+    after = await opened.restart()
+    await after.append([draft()])
+    await after.commit("delivery", LANE, through=2, parked=[parked()])
+    assert (await after.dead_letters())[0].id > letter.id
+
+
+async def test_a_lane_that_was_swept_away_comes_back(opened: Opened) -> None:
+    await opened.journal.append([draft(b"first")])
+    await opened.journal.commit("delivery", LANE, through=1)
+    await opened.journal.sweep()
+    after = await opened.restart()
+    await after.append([draft(b"second")])
+    assert await read_all(after) == [b"second"]
+
 
 async def test_delivered_entries_are_deleted_without_retention(journal: Journal) -> None:
     await journal.append([draft()])
@@ -310,8 +499,6 @@ class TestSizeBound:
         return JournalSettings(min_free_disk_bytes=0, max_bytes=MIB)
 
     async def test_at_its_bound_it_refuses_and_drops_nothing(self, journal: Journal) -> None:
-        import os
-
         taken = 0
         with pytest.raises(Unavailable) as raised:
             for _ in range(50):
@@ -325,15 +512,36 @@ class TestSizeBound:
         assert journal.refusing is None
 
 
-async def test_use_after_close_is_one_named_error(tmp_path: Path) -> None:
-    settings = JournalSettings(min_free_disk_bytes=0)
-    async with open_journal(tmp_path, settings=settings, consumers=("delivery",), keep_claims=9) as sqlite:
-        pass
-    memory = MemoryJournal()
-    for journal in (sqlite, memory):
-        await journal.close()
-        await journal.close()
-        with pytest.raises(JournalClosed):
-            await journal.append([draft()])
-        with pytest.raises(JournalClosed):
-            await journal.read("delivery", LANE, limit_bytes=1)
+VERBS: dict[str, Callable[[Journal], Awaitable[object]]] = {
+    "append": lambda journal: journal.append([draft()]),
+    "pending": lambda journal: journal.pending("delivery"),
+    "read": lambda journal: journal.read("delivery", LANE, limit_bytes=1),
+    "begin": lambda journal: journal.begin("delivery", LANE, through=1, claims={}),
+    "processed": lambda journal: journal.processed("delivery", LANE),
+    "commit": lambda journal: journal.commit("delivery", LANE, through=1),
+    "state": lambda journal: journal.state("delivery"),
+    "find": lambda journal: journal.find(T1),
+    "lane_of": lambda journal: journal.lane_of(T1),
+    "replay": lambda journal: journal.replay("delivery", since_unix_ns=0),
+    "sweep": lambda journal: journal.sweep(),
+    "dead_letters": lambda journal: journal.dead_letters(),
+    "dead_letter": lambda journal: journal.dead_letter(1),
+    "retry": lambda journal: journal.retry(None),
+    "drop": lambda journal: journal.drop([1]),
+}
+
+
+def test_the_table_of_verbs_is_whole() -> None:
+    declared = {name for name, member in vars(Journal).items() if inspect.iscoroutinefunction(member)}
+    assert set(VERBS) == declared
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+async def test_use_after_close_is_one_named_error(
+    journal: Journal, verb: Callable[[Journal], Awaitable[object]]
+) -> None:
+    assert isinstance(journal, (SqliteJournal, MemoryJournal))
+    await journal.close()
+    await journal.close()
+    with pytest.raises(JournalClosed):
+        await verb(journal)

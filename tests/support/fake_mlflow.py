@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.otlp import all_spans
 
+Lookup = Callable[[web.Request], web.StreamResponse | None]
 Fault = Callable[[web.Request, list[Span]], web.StreamResponse | None]
 
 
@@ -33,8 +35,12 @@ class FakeMlflow:
     experiments: dict[str, str] = field(default_factory=lambda: {"0": "Default", "1": "one", "2": "two"})
     runs: set[str] = field(default_factory=set)
     fault: Fault | None = None
-    lookup_status: int = 200
+    lookup: Lookup | None = None
+    lookups: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
     delay_seconds: float = 0.0
+    delay_of: Callable[[str], float] = lambda experiment_id: 0.0
+    delay_of_spans: Callable[[list[Span]], float] = lambda spans: 0.0
+    arrivals: list[tuple[bytes, str]] = field(default_factory=list)
     loses: set[bytes] = field(default_factory=set)
     most_at_once: int = 0
     _at_once: int = 0
@@ -44,7 +50,7 @@ class FakeMlflow:
         return set(self.stored.values())
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=2**30)
+        app = web.Application(client_max_size=2**30, middlewares=[self.before_lookups])
         api = "/api/2.0/mlflow"
         app.router.add_get("/version", self.version)
         app.router.add_post("/v1/traces", self.traces)
@@ -54,6 +60,16 @@ class FakeMlflow:
         app.router.add_get(f"{api}/runs/get", self.run)
         app.router.add_get("/api/3.0/mlflow/traces/batchGet", self.batch_get)
         return app
+
+    @web.middleware
+    async def before_lookups(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What experiments, runs and read-backs are asked for; `lookup` may answer instead."""
+        if request.path.startswith("/api/"):
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            self.lookups.append((request.path, dict(request.query), headers))
+            if self.lookup and (answer := self.lookup(request)):
+                return answer
+        return await handler(request)
 
     async def version(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="3.17.2")
@@ -69,7 +85,8 @@ class FakeMlflow:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            await asyncio.sleep(self.delay_seconds)
+            delay = self.delay_seconds + self.delay_of(experiment_id) + self.delay_of_spans(spans)
+            await asyncio.sleep(delay)
             if self.fault and (answer := self.fault(request, spans)):
                 return answer
         finally:
@@ -81,11 +98,10 @@ class FakeMlflow:
                 self.loses.discard(span.span_id)
                 continue
             self.stored[span.trace_id, span.span_id] = span.name
+            self.arrivals.append((span.trace_id, span.name))
         return web.Response(body=b"", content_type="application/x-protobuf")
 
     async def experiment(self, request: web.Request) -> web.StreamResponse:
-        if self.lookup_status != 200:
-            return error(self.lookup_status)
         id = request.query.get("experiment_id")
         name = request.query.get("experiment_name")
         for known_id, known_name in self.experiments.items():

@@ -1,0 +1,19 @@
+"""Fixtures of delivery's tests."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.collector.stage import Stage
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage(tmp_path)
+    await stage.open()
+    yield stage
+    if hasattr(stage, "task"):
+        await stage.cancel()
+    await stage.stack.aclose()
+    await stage.server.aclose()
