@@ -16,7 +16,7 @@ import os
 import sys
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from pydantic_ai import Agent
+from pydantic_ai import Agent, ModelRetry
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -106,7 +106,7 @@ agent = Agent(
 def geocode(city: str) -> tuple[float, float]:
     """Latitude and longitude of a city."""
     if city not in PLACES:
-        raise ValueError(f"I don't know {city}; I know {', '.join(PLACES)}")
+        raise ModelRetry(f"I don't know {city}; I know {', '.join(PLACES)}")
     return PLACES[city]
 
 

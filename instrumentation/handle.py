@@ -3,15 +3,14 @@
 import logging
 import os
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported by `configure`: importing this package must stay cheap
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from instrumentation.export import RememberingExporter
+    from instrumentation.export import Pipeline
+    from instrumentation.settings import Destination
 
 _log = logging.getLogger("instrumentation")
 
@@ -25,27 +24,26 @@ class Instrumentation:
 
     provider: "TracerProvider"
     endpoint: str
-    _batches: "BatchSpanProcessor" = field(repr=False)
-    _exporter: "RememberingExporter" = field(repr=False)
+    _pipeline: "Pipeline" = field(repr=False)
     _owns_provider: bool = field(repr=False)
-    _is_shut_down: bool = field(default=False, repr=False)
 
     def flush(self, timeout_seconds: float = 10.0) -> bool:
-        """Send what has ended so far; whether it was taken, within the time the exporter gives itself."""
-        failed_before = self._exporter.failed_spans
-        in_time = self._batches.force_flush(int(timeout_seconds * 1000))
-        return in_time and self._exporter.failed_spans == failed_before
+        """Send what has ended so far. True if all of it was taken within the time.
 
-    def shutdown(self) -> None:
-        """Send what is left and stop exporting. Twice is harmless; `configure` starts anew afterwards."""
-        if self._is_shut_down:
-            return
-        self._is_shut_down = True
-        self.flush()
-        if self._owns_provider:
-            self.provider.shutdown()
-        else:  # the others' processors go on
-            self._exporter.shutdown()
+        False also if spans were lost in the background since the last flush, and after `shutdown`. What
+        did not go in time is still being sent.
+        """
+        return self._pipeline.flush(timeout_seconds)
+
+    def shutdown(self, timeout_seconds: float = 10.0) -> None:
+        """Send what is left and stop exporting; give up what did not go within the time.
+
+        A provider that was joined goes on for the others. Twice is harmless. `configure` starts anew
+        afterwards, on the same provider; then the end of the process flushes nothing, call this again.
+        """
+        if not self._pipeline.is_closed:
+            ours = self.provider if self._owns_provider else self._pipeline
+            self._pipeline.end(ours.shutdown, timeout_seconds)
 
 
 _lock = threading.Lock()
@@ -65,13 +63,13 @@ def configure(
     `endpoint`: base URL of Sidespan or of any OTLP/HTTP receiver, `/v1/traces` is added.
     `experiment`: MLflow experiment, by id (digits) or name. `service_name`: who this is.
     `include_content`: whether prompts, completions and tool arguments are recorded.
-    Each has its environment variable (settings.py). Calling it again changes nothing and returns the same
-    handle. A tracer provider that is already set is joined, not replaced.
+    All but the last have their environment variables (settings.py). Calling it again changes nothing and
+    returns the same handle. A tracer provider that is already set is joined, not replaced.
     Raises ValueError for an endpoint that is no http URL.
     """
     global _current
     with _lock:
-        if _current is None or _current._is_shut_down:
+        if _current is None or _current._pipeline.is_closed:
             _current = _set_up(endpoint, experiment, service_name, include_content)
         return _current
 
@@ -81,43 +79,47 @@ def _set_up(
 ) -> Instrumentation:
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from instrumentation import provider as providers
     from instrumentation import pydantic_ai
-    from instrumentation.export import RememberingExporter
-    from instrumentation.settings import destination
+    from instrumentation.export import Pipeline
+    from instrumentation.settings import destination, export_headers
 
     to = destination(endpoint=endpoint, experiment=experiment, environment=os.environ)
     joined = providers.existing_provider()
-    exporter = RememberingExporter(
-        OTLPSpanExporter(
-            endpoint=to.url,
-            headers=_headers(to.headers) if joined else None,
-            compression=None if _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION") else Compression.Gzip,
-        )
+    _warn_of_what_will_not_hold(service_name if joined else None, to)
+    exporter = OTLPSpanExporter(
+        endpoint=to.url,
+        headers=export_headers(to, joins=joined is not None, environment=os.environ),
+        compression=None if _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION") else Compression.Gzip,
     )
-    delay = None if "OTEL_BSP_SCHEDULE_DELAY" in os.environ else EXPORT_DELAY_MILLISECONDS
-    batches = BatchSpanProcessor(exporter, schedule_delay_millis=delay)
-    if joined and service_name:
-        _log.warning("a tracer provider is set already; its service.name stays, not %r", service_name)
+    has_agents = pydantic_ai.is_installed()
+    pipeline = Pipeline(
+        enrich=pydantic_ai.processors() if has_agents else [],
+        exporter=exporter,
+        delay_milliseconds=None if "OTEL_BSP_SCHEDULE_DELAY" in os.environ else EXPORT_DELAY_MILLISECONDS,
+    )
     provider = joined or providers.make_provider(service_name, to.resource_attributes)
-    if pydantic_ai.is_installed():
-        providers.add(provider, [*pydantic_ai.processors(), batches])
+    provider.add_span_processor(pipeline)
+    if has_agents:
         pydantic_ai.instrument(provider, include_content=include_content)
     else:
-        providers.add(provider, [batches])
         _log.info("pydantic-ai is not installed; only spans that the program makes itself are sent")
-    return Instrumentation(provider, to.url, batches, exporter, joined is None)
+    return Instrumentation(provider, to.url, pipeline, joined is None)
 
 
-def _headers(ours: Mapping[str, str]) -> dict[str, str]:
-    """The standard variables' headers and ours: the exporter reads the former only if it is given none."""
-    from opentelemetry.util.re import parse_env_headers
+def _warn_of_what_will_not_hold(service_name: str | None, to: "Destination") -> None:
+    from instrumentation.settings import ID_HEADER, NAME_HEADER, standard_headers
 
-    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-    text = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return {**parse_env_headers(text, liberal=True), **ours}
+    if service_name:
+        _log.warning("a tracer provider is set already; its service.name stays, not %r", service_name)
+    if NAME_HEADER in to.headers and ID_HEADER in standard_headers(os.environ):
+        # the exporter adds the variables' headers itself, and Sidespan follows an id before a name
+        _log.warning(
+            "OTEL_EXPORTER_OTLP_HEADERS holds %s; it comes before the experiment name that was given: "
+            "remove it there, or give the experiment by id",
+            ID_HEADER,
+        )
 
 
 def _is_set(prefix: str, name: str) -> bool:

@@ -1,10 +1,12 @@
 """The process's tracer provider: the one that is there is joined, otherwise one is made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from instrumentation.settings import EXPERIMENT_ATTRIBUTES
 
 
 def existing_provider() -> TracerProvider | None:
@@ -17,15 +19,16 @@ def existing_provider() -> TracerProvider | None:
     return inner if isinstance(inner, TracerProvider) else None
 
 
-def make_provider(service_name: str | None, attributes: Mapping[str, str]) -> TracerProvider:
-    """A provider set as the process's own. The SDK reads the standard OTEL_ variables itself."""
-    named = {SERVICE_NAME: service_name} if service_name else {}
-    provider = TracerProvider(resource=Resource.create({**attributes, **named}))
+def make_provider(service_name: str | None, experiment: Mapping[str, str]) -> TracerProvider:
+    """A provider set as the process's own. The SDK reads the standard OTEL_ variables itself.
+
+    `experiment` are the resource attributes that name one; they replace those of OTEL_RESOURCE_ATTRIBUTES,
+    an id there would come before a name here.
+    """
+    resource = Resource.create({SERVICE_NAME: service_name} if service_name else {})
+    if experiment:
+        others = {k: v for k, v in resource.attributes.items() if k not in EXPERIMENT_ATTRIBUTES}
+        resource = Resource({**others, **experiment}, resource.schema_url)
+    provider = TracerProvider(resource=resource)
     trace.set_tracer_provider(provider)
     return provider
-
-
-def add(provider: TracerProvider, processors: Sequence[SpanProcessor]) -> None:
-    """Add `processors` in this order: what changes spans comes before what exports them."""
-    for processor in processors:
-        provider.add_span_processor(processor)

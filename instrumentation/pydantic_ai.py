@@ -24,10 +24,11 @@ def is_installed() -> bool:
 
 def processors() -> list[SpanProcessor]:
     """OpenInference's processor: it adds its convention's attributes to the spans of pydantic-ai."""
-    if importlib.util.find_spec("openinference.instrumentation.pydantic_ai") is None:
+    try:
+        from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor
+    except ModuleNotFoundError:
+        _log.warning("openinference-instrumentation-pydantic-ai is not installed; its attributes are missing")
         return []
-    from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor
-
     return [OpenInferenceSpanProcessor()]
 
 
@@ -45,13 +46,6 @@ def instrument(provider: TracerProvider, *, include_content: bool) -> None:
     Agent.instrument_all(
         InstrumentationSettings(**{name: value for name, value in wanted.items() if name in known})
     )
-
-
-def uninstrument() -> None:
-    """Stop tracing agents."""
-    from pydantic_ai import Agent
-
-    Agent.instrument_all(False)
 
 
 def _format_version(annotation: object) -> int:

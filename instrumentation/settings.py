@@ -2,7 +2,8 @@
 
     endpoint      argument > OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (as it is) > OTEL_EXPORTER_OTLP_ENDPOINT
                   > SIDESPAN_ENDPOINT > http://127.0.0.1:4318
-    experiment    argument > SIDESPAN_EXPERIMENT > what Sidespan routes by itself
+    experiment    argument > SIDESPAN_EXPERIMENT > x-mlflow-experiment-id or -name in the OTEL_ headers
+                  > mlflow.experiment.id or .name in OTEL_RESOURCE_ATTRIBUTES > what Sidespan routes by itself
     service_name  argument > OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES (the SDK reads them)
 
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Resource SDK".
@@ -13,9 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from opentelemetry.util.re import parse_env_headers
+
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 TRACES_PATH = "/v1/traces"
 EXPERIMENT_ID = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
+ID_HEADER, NAME_HEADER = "x-mlflow-experiment-id", "x-mlflow-experiment-name"
+EXPERIMENT_ATTRIBUTES = ("mlflow.experiment.id", "mlflow.experiment.name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +40,36 @@ def destination(
     *, endpoint: str | None, experiment: str | None, environment: Mapping[str, str]
 ) -> Destination:
     """Where this process sends its spans. Raises ValueError for an endpoint that is no http URL."""
-    experiment = experiment or environment.get("SIDESPAN_EXPERIMENT") or None
+    experiment = (experiment or environment.get("SIDESPAN_EXPERIMENT") or "").strip() or None
     attributes: dict[str, str] = {}
     headers: dict[str, str] = {}
     if experiment is not None and EXPERIMENT_ID.match(experiment):
-        attributes["mlflow.experiment.id"] = headers["x-mlflow-experiment-id"] = experiment
+        attributes["mlflow.experiment.id"] = headers[ID_HEADER] = experiment
     elif experiment is not None:
         attributes["mlflow.experiment.name"] = experiment
-        headers["x-mlflow-experiment-name"] = quote(experiment, safe=" ")
+        headers[NAME_HEADER] = quote(experiment, safe=" ")
     return Destination(
         url=_traces_url(endpoint, environment), resource_attributes=attributes, headers=headers
     )
+
+
+def export_headers(to: Destination, *, joins: bool, environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The headers of each export; None leaves the standard variables' to the exporter.
+
+    An experiment goes into a header where the resource can't say it (`joins`), or would not be heard:
+    Sidespan follows a header before the resource, and the standard variables may hold one.
+    """
+    standard = standard_headers(environment)
+    if to.headers and (joins or ID_HEADER in standard or NAME_HEADER in standard):
+        return {**standard, **to.headers}  # exporters before 1.45 read the variables only if given none
+    return None
+
+
+def standard_headers(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """What the standard variables ask every export to carry, names in lower case."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    text = next((environment[name] for name in names if environment.get(name)), "")
+    return parse_env_headers(text, liberal=True)
 
 
 def _traces_url(endpoint: str | None, environment: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ _log = logging.getLogger("sidespan.proxy")
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # the parser also takes a request line of HTTP/0.9
 FORWARDED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -116,6 +117,10 @@ class _Proxy:
             raise bad_request(f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")
         if scope["method"] not in FORWARDED_METHODS:
             raise Refusal(status=405, error_code="BAD_REQUEST", message=f"{scope['method']} is not allowed")
+        if scope["http_version"] not in HTTP_VERSIONS:
+            raise bad_request("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if sum(name == b"host" for name, _ in headers) > 1:  # RFC 9112, section 3.2
+            raise bad_request("more than one Host header")
         host = _header(scope, b"host") or ""
         refusal = check_host(host, self._allowed_hosts)
         # GraphQL reads arrive as POST, and its GETs are not checked by MLflow either

@@ -6,8 +6,8 @@ the client's transfer too: it must never look complete. A client that goes away 
 
 import asyncio
 import ssl as tls
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -82,7 +82,7 @@ async def exchange(
     `target` is the path and query, byte for byte. Raises Refusal (502, 504) as long as nothing was sent to
     the client, BrokenTransfer afterwards, ClientGone.
     """
-    body = _Body(receive, has_body=has_body)
+    body = _Body(receive, has_body=has_body, patience_seconds=upstream.read_timeout_seconds)
     url = URL(upstream.url + target.decode("ascii"), encoded=True)
     answering = asyncio.create_task(_answer(session, upstream, method, url, headers, body, send))
     leaving = asyncio.create_task(body.wait_until_gone())
@@ -100,8 +100,10 @@ async def exchange(
 class _Body:
     """The client's body, a chunk at a time, and the moment the client goes away."""
 
-    def __init__(self, receive: Receive, *, has_body: bool) -> None:
+    def __init__(self, receive: Receive, *, has_body: bool, patience_seconds: float) -> None:
         self._receive = receive
+        self._patience_seconds = patience_seconds
+        self._answering: asyncio.Timeout | None = None
         self._complete = asyncio.Event()
         self._started = False
         self.has_body = has_body
@@ -126,8 +128,24 @@ class _Body:
                 raise ClientGone
             more = message.get("more_body", False)
             if chunk := message.get("body", b""):
+                self._wait_for_mlflow(self._patience_seconds)
                 yield chunk
+                self._wait_for_mlflow(None)
         self._complete.set()
+
+    @asynccontextmanager
+    async def taken_in_time(self) -> AsyncIterator[None]:
+        """Raises TimeoutError if MLflow doesn't take a chunk in time; aiohttp bounds only its silence."""
+        async with asyncio.timeout(None) as self._answering:
+            try:
+                yield
+            finally:
+                self._answering = None
+
+    def _wait_for_mlflow(self, seconds: float | None) -> None:
+        if self._answering is not None and not self._answering.expired():
+            when = None if seconds is None else asyncio.get_running_loop().time() + seconds
+            self._answering.reschedule(when)
 
     async def wait_until_gone(self) -> None:
         """Until the client disconnects; only after its body there is nothing else to receive."""
@@ -149,18 +167,22 @@ async def _answer(
     sending = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
     started = False
     try:
-        async with session.request(
-            method,
-            url,
-            headers=sending,
-            data=body.chunks() if body.has_body else None,
-            allow_redirects=False,
-        ) as answer:
+        async with (
+            body.taken_in_time(),
+            session.request(
+                method,
+                url,
+                headers=sending,
+                data=body.chunks() if body.has_body else None,
+                allow_redirects=False,
+            ) as answer,
+        ):
             back = downward(answer.raw_headers, upstream_url=upstream.url)
             await send({"type": "http.response.start", "status": answer.status, "headers": back})
             started = True
-            async for chunk in answer.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            with _ended_with_its_connection(answer):
+                async for chunk in answer.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
             return answer.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -169,6 +191,34 @@ async def _answer(
         if started:
             raise BrokenTransfer(f"MLflow broke its answer off: {error!r}") from error
         raise _explain(error, upstream) from error
+
+
+@contextmanager
+def _ended_with_its_connection(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """aiohttp 3.14 closes the connection on broken chunks, but leaves whoever reads the body waiting."""
+
+    def end(_: object = None) -> None:
+        if not answer.content.is_eof() and answer.content.exception() is None:
+            answer.content.set_exception(aiohttp.ClientPayloadError("the chunks of the body are broken"))
+
+    protocol = None if answer.connection is None else answer.connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if closed is not None:
+        closed.remove_done_callback(_heard)  # the connection is used again: one of these is enough
+        closed.add_done_callback(_heard)
+        closed.add_done_callback(end)
+    elif protocol is not None:
+        end()
+    try:
+        yield
+    finally:
+        if closed is not None:
+            closed.remove_done_callback(end)
+
+
+def _heard(closed: "asyncio.Future[None]") -> None:
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _explain(error: Exception, upstream: Upstream) -> Refusal:

@@ -13,9 +13,19 @@ from tests.support.otlp import all_spans
 
 
 class Recorder:
-    def __init__(self) -> None:
+    """What arrived; `status` is its answer to all that follows, given after `delay_seconds`."""
+
+    def __init__(self, *, status: int, delay_seconds: float) -> None:
+        self.status = status
+        self.released = threading.Event()
+        self.delay_seconds = delay_seconds
         self.requests: list[tuple[dict[str, str], ExportTraceServiceRequest]] = []
         self.url = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The spans' names without what they are about, sorted."""
+        return sorted(span.name.split(" ")[0] for span in self.spans)
 
     @property
     def spans(self) -> list[Span]:
@@ -28,8 +38,8 @@ class Recorder:
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
-    recorder = Recorder()
+def recording(*, status: int = 200, delay_seconds: float = 0) -> Iterator[Recorder]:
+    recorder = Recorder(status=status, delay_seconds=delay_seconds)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -38,20 +48,26 @@ def recording() -> Iterator[Recorder]:
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             recorder.requests.append((headers, ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
+            recorder.released.wait(recorder.delay_seconds)
+            self.send_response(recorder.status)
             self.send_header("content-length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # a client that does not wait for its answer is what some tests are about
+
+    server = Server(("127.0.0.1", 0), Handler)
     recorder.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield recorder
     finally:
+        recorder.released.set()
         server.shutdown()
         thread.join()
         server.server_close()

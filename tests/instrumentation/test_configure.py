@@ -104,6 +104,30 @@ def test_the_experiment_travels_in_the_resource(
     assert attributes.items() <= recorder.resource.items()
 
 
+def test_an_experiment_that_is_given_replaces_what_the_standard_variables_say(recorder: Recorder) -> None:
+    succeed(
+        AGENT + "t = instrumentation.configure(experiment='mine')\nagent.run_sync('x')\nt.flush()",
+        SIDESPAN_ENDPOINT=recorder.url,
+        OTEL_EXPORTER_OTLP_HEADERS="x-mlflow-experiment-name=shared,authorization=Bearer%20t",
+        OTEL_RESOURCE_ATTRIBUTES="mlflow.experiment.id=7,team=a",
+    )
+    headers, resource = recorder.requests[0][0], recorder.resource
+    assert headers["x-mlflow-experiment-name"] == "mine"
+    assert headers["authorization"] == "Bearer t"
+    assert resource["mlflow.experiment.name"] == "mine"
+    assert "mlflow.experiment.id" not in resource
+    assert resource["team"] == "a"
+
+
+def test_an_experiment_name_that_cannot_hold_is_said() -> None:
+    done = run(
+        "import instrumentation; instrumentation.configure(experiment='mine')",
+        OTEL_EXPORTER_OTLP_HEADERS="x-mlflow-experiment-id=3",
+    )
+    assert done.returncode == 0
+    assert "x-mlflow-experiment-id; it comes before the experiment name" in done.stderr
+
+
 JOIN = (
     AGENT
     + """
@@ -121,17 +145,19 @@ assert t.flush()
 seen = len(memory.get_finished_spans())
 t.shutdown()
 t.shutdown()
-trace.get_tracer("after").start_span("later").end()
+agent.run_sync("later")
 print(seen, len(memory.get_finished_spans()))
 """
 )
 
 
 def test_a_provider_that_is_set_is_joined_and_outlives_us(recorder: Recorder) -> None:
-    out = succeed(JOIN, SIDESPAN_ENDPOINT=recorder.url, OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20t")
-    seen, after = map(int, out.split())
+    done = run(JOIN, SIDESPAN_ENDPOINT=recorder.url, OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20t")
+    assert done.returncode == 0, done.stderr
+    seen, after = map(int, done.stdout.split())
     assert seen == len(recorder.spans) > 2
-    assert after == seen + 1
+    assert after == 2 * seen
+    assert done.stderr == ""  # nor a word for each span that we no longer take
     headers = recorder.requests[0][0]
     assert headers["x-mlflow-experiment-name"] == "Agents %C3%B6"
     assert headers["authorization"] == "Bearer t"
@@ -157,6 +183,78 @@ def test_configuring_twice_sends_each_span_once(recorder: Recorder) -> None:
     )
     ids = [span.span_id for span in recorder.spans]
     assert len(ids) == len(set(ids)) > 2
+
+
+def test_configuring_after_a_shutdown_sends_each_span_once(recorder: Recorder) -> None:
+    succeed(
+        AGENT + "t = instrumentation.configure()\nagent.run_sync('x')\nt.shutdown()\n"
+        "assert not t.flush()\nagent.run_sync('nobody takes this')\n"
+        "u = instrumentation.configure()\nassert u is not t\nagent.run_sync('y')\nassert u.flush()",
+        SIDESPAN_ENDPOINT=recorder.url,
+    )
+    assert recorder.names == sorted(2 * ["invoke_agent", "chat", "chat", "execute_tool"])
+    assert len({span.span_id for span in recorder.spans}) == len(recorder.spans)
+
+
+@pytest.mark.parametrize("call", ["flush", "shutdown"])
+def test_an_endpoint_that_stalls_holds_nobody_longer_than_asked(call: str) -> None:
+    with recording(delay_seconds=30) as recorder:
+        out = succeed(
+            AGENT + "import os, time\nt = instrumentation.configure()\nagent.run_sync('x')\n"
+            f"s = time.monotonic()\nanswer = t.{call}(timeout_seconds=0.3)\n"
+            "print(answer, time.monotonic() - s, flush=True)\nos._exit(0)",
+            SIDESPAN_ENDPOINT=recorder.url,
+        )
+    answer, seconds = out.split()
+    assert answer in ("False", "None")
+    assert 0.2 < float(seconds) < 5
+
+
+def test_flush_says_what_was_lost_before_it_and_says_it_once() -> None:
+    with recording(status=400) as recorder:
+        out = succeed(
+            AGENT + "import logging, threading\nfailed = threading.Event()\n"
+            "class Told(logging.Handler):\n    def emit(self, record): failed.set()\n"
+            "logging.getLogger('opentelemetry.exporter').addHandler(Told(logging.ERROR))\n"
+            "t = instrumentation.configure()\nagent.run_sync('x')\n"
+            "assert failed.wait(30)\nprint(t.flush(), t.flush())",
+            SIDESPAN_ENDPOINT=recorder.url,
+        )
+    assert out.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("pydantic_ai", "pydantic-ai is not installed; only spans that the program makes itself"),
+        ("openinference", "openinference-instrumentation-pydantic-ai is not installed"),
+    ],
+    ids=["no_agent_library", "no_openinference"],
+)
+def test_without_a_library_other_spans_are_sent(recorder: Recorder, missing: str, words: str) -> None:
+    done = run(
+        f"""
+import importlib.abc, logging, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(name)
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == {missing!r} else found(name, *a)
+sys.meta_path.insert(0, Missing())
+logging.basicConfig(level=logging.INFO)
+import instrumentation
+from opentelemetry import trace
+t = instrumentation.configure()
+trace.get_tracer("mine").start_span("own").end()
+assert t.flush()
+""",
+        SIDESPAN_ENDPOINT=recorder.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert words in done.stderr
+    assert recorder.names == ["own"]
 
 
 def test_an_endpoint_that_is_away_neither_breaks_nor_slows_the_agent() -> None:
@@ -245,9 +343,7 @@ def test_the_weather_agent_prints_its_answer_and_its_trace(recorder: Recorder) -
     answer, trace = done.stdout.splitlines()
     assert "raincoat" in answer
     assert {f"trace {span.trace_id.hex()}" for span in recorder.spans} == {trace}
-    assert sorted(span.name.split(" ")[0] for span in recorder.spans) == sorted(
-        ["invoke_agent", "chat", "chat", "chat", "execute_tool", "execute_tool"]
-    )
+    assert recorder.names == ["chat", "chat", "chat", "execute_tool", "execute_tool", "invoke_agent"]
 
 
 def test_the_weather_agent_says_when_its_trace_could_not_be_sent() -> None:

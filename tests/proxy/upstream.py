@@ -33,12 +33,17 @@ class Upstream:
     seen: list[Seen] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     body_megabytes: int = 1
+    _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
         try:
             while await self._one(reader, writer):
                 pass
@@ -47,6 +52,14 @@ class Upstream:
                 self.seen[-1].gone = True
         finally:
             writer.close()
+
+    async def hang_up(self) -> None:
+        """End every connection that is still open."""
+        self.release.set()
+        tasks = list(self._open)
+        for writer in self._open.values():
+            writer.transport.abort()
+        await asyncio.gather(*tasks)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -61,10 +74,10 @@ class Upstream:
 
     async def _read_body(self, reader: asyncio.StreamReader, seen: Seen) -> None:
         if seen.all("transfer-encoding"):
-            while size := int((await reader.readline()).strip() or b"0", 16):
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
                 await reader.readexactly(size + 2)
                 seen.body_bytes += size
-            await reader.readline()
+            await reader.readuntil(b"\r\n")
             return
         left = int((seen.all("content-length") or ["0"])[0])
         while left:
@@ -154,7 +167,10 @@ class Upstream:
         return False
 
     async def _bad_chunk(self, _: object, writer: asyncio.StreamWriter, seen: Seen) -> bool:
-        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\nabc")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)  # else the proxy sees it all at once, and can still say 502
+        writer.write(b"zz\r\nabc")
         await writer.drain()
         return False
 
@@ -196,5 +212,5 @@ async def running_upstream() -> AsyncIterator[Upstream]:
     try:
         yield upstream
     finally:
-        upstream.release.set()
         server.close()
+        await upstream.hang_up()
