@@ -155,6 +155,8 @@ class Journal(Section):
     """How long delivered entries are kept for `sidespan replay`."""
     max_commit_bytes: int = Field(32 * MIB, gt=0)
     """How much one commit takes at the most; requests that wait together share it."""
+    max_notes: int = Field(200_000, ge=1000)
+    """Traces of which something is remembered between requests: a name, a session, a sampling decision."""
     quarantine_after_crashes: int = Field(3, ge=2)
     """An entry whose processing was cut short by that many crashes goes to the dead letters."""
 

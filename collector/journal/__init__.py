@@ -15,12 +15,12 @@ Invariants
  6. At its size bound the journal refuses new entries; it never drops one to make room.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
-each other. Files: sqlite.py and letters.py (statements), writer.py (the thread that owns the connection, this
-protocol's real form), salvage.py (what to do with a broken file), memory.py (its twin for tests).
+each other. Files: sqlite.py, letters.py, notes.py (statements), writer.py (the thread that owns the
+connection, this protocol's real form), salvage.py (what to do with a broken file), memory.py (its twin).
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,12 +95,18 @@ class Journal(Protocol):
         through: int,
         parked: Sequence[Parked] = (),
         first: int | None = None,
+        remember: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """Move the cursor to `through`, writing `parked` to the dead letters in the same transaction.
+
+        `remember` are notes by trace id, for `recall`; they take the place of earlier ones.
 
         With `first`, the first sequence of what was read: if a replay has moved the cursor back since, none
         of it happens, and the entries come again.
         """
+
+    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
+        """The notes that a consumer's commits left of these traces; the oldest are forgotten at a bound."""
 
     async def state(self, consumer: str) -> JournalState:
         """Counts for metrics and readiness."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
@@ -32,6 +32,7 @@ class MemoryJournal:
         self._cursors: dict[tuple[str, str], int] = {}
         self._marks: dict[tuple[str, str], int] = {}
         self._claims: dict[bytes, str] = {}
+        self._notes: dict[tuple[str, bytes], bytes] = {}
         self._letters: dict[int, DeadLetter] = {}
         self._letter_id = 0
         self._closed = False
@@ -93,6 +94,7 @@ class MemoryJournal:
         through: int,
         parked: Sequence[Parked] = (),
         first: int | None = None,
+        remember: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._check_open()
         self._marks.pop((consumer, lane), None)
@@ -100,6 +102,7 @@ class MemoryJournal:
         if first is not None and waiting and waiting[0].sequence < first:
             return
         self._cursors[consumer, lane] = max(self._cursor(consumer, lane), through)
+        self._notes |= {(consumer, trace_id): note for trace_id, note in (remember or {}).items()}
         for part in parked:
             self._letter_id += 1
             self._letters[self._letter_id] = DeadLetter(
@@ -109,6 +112,10 @@ class MemoryJournal:
                 **{field.name: getattr(part, field.name) for field in fields(Parked)},
             )
         self._sweep()
+
+    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
+        self._check_open()
+        return {id: self._notes[consumer, id] for id in trace_ids if (consumer, id) in self._notes}
 
     async def state(self, consumer: str) -> JournalState:
         self._check_open()

@@ -5,6 +5,7 @@
                    trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
     cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
     claims        (trace_id, target)                           which experiment a trace belongs to
+    notes         (consumer, trace_id, note)                   what a consumer remembers of a trace (notes.py)
     dead_letters  (id, parked_unix_ns, ..., payload)
 
 `payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct
@@ -17,14 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from collector.batch import Draft, Entry
-from collector.journal import JournalState, PendingLane
+from collector.journal import JournalState, PendingLane, notes
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAGE_BYTES = 8192
 ISOLATE_FROM_ATTEMPTS = 2
 
@@ -115,11 +116,16 @@ def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if version == 0 and not tables:
-        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+        )
         return
+    if version == 1 and tables >= TABLES:  # before notes
+        connection.executescript(f"BEGIN IMMEDIATE; {notes.SCHEMA} PRAGMA user_version = 2; COMMIT")
+        tables, version = {*tables, "notes"}, 2
     if version not in (0, SCHEMA_VERSION):
         raise sqlite3.NotSupportedError(f"journal of schema {version}, this is {SCHEMA_VERSION}")
-    if version == 0 or not tables >= TABLES:
+    if version == 0 or not tables >= {*TABLES, "notes"}:
         raise sqlite3.DatabaseError(f"schema {version} with the tables {', '.join(sorted(tables))}")
     result = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if thorough else "ok"
     if result != "ok":

@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
-from collector.journal import JournalState, PendingLane, letters, sqlite
+from collector.journal import JournalState, PendingLane, letters, notes, sqlite
 from collector.journal.lock import only_process
 from collector.journal.salvage import salvage, set_aside
 from collector.settings import Journal as JournalSettings
@@ -213,16 +213,21 @@ class SqliteJournal:
         through: int,
         parked: Sequence[Parked] = (),
         first: int | None = None,
+        remember: Mapping[bytes, bytes] | None = None,
     ) -> None:
         def move(db: sqlite3.Connection) -> None:
             if first is not None and sqlite.has_moved_back(db, consumer, lane, first=first):
                 sqlite.unmark(db, consumer, lane)
                 return
             letters.park(db, parked, now_ns=time.time_ns())
+            notes.remember(db, consumer, remember or {})
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
         await self._write(move)
+
+    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
+        return await self._read(partial(notes.recall, consumer=consumer, trace_ids=trace_ids))
 
     async def state(self, consumer: str) -> JournalState:
         return await self._read(partial(sqlite.state, consumer=consumer))
@@ -378,6 +383,7 @@ class SqliteJournal:
         deleted = sqlite.sweep(db, self._consumers, received_before_ns=before_ns, lane=lane)
         if lane is None:
             sqlite.forget(db, keep_claims=self._keep_claims)
+            notes.forget(db, keep=self._settings.max_notes)
         return deleted
 
 

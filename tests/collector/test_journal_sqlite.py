@@ -32,10 +32,12 @@ def draft(number: int, payload: bytes | None = None) -> Draft:
 
 
 @asynccontextmanager
-async def journal_in(directory: Path, commits: list[float] | None = None) -> AsyncIterator[SqliteJournal]:
+async def journal_in(
+    directory: Path, commits: list[float] | None = None, *, max_notes: int = SETTINGS.max_notes
+) -> AsyncIterator[SqliteJournal]:
     async with open_journal(
         directory,
-        settings=SETTINGS,
+        settings=SETTINGS.model_copy(update={"max_notes": max_notes}),
         consumers=("delivery",),
         keep_claims=1000,
         observe_commit=(commits if commits is not None else []).append,
@@ -88,6 +90,28 @@ async def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> Non
         async with journal_in(tmp_path):
             pass
     assert [path.name for path in tmp_path.iterdir() if "corrupt" in path.name] == []
+
+
+async def test_a_journal_from_before_notes_is_carried_on(tmp_path: Path) -> None:
+    async with journal_in(tmp_path) as journal:
+        await journal.append([draft(0, b"kept")])
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        db.execute("DROP TABLE notes")
+        db.execute("PRAGMA user_version = 1")
+    async with journal_in(tmp_path) as journal:
+        assert [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=1)] == [b"kept"]
+        trace_id = b"1" * 16
+        await journal.commit("delivery", LANE, through=1, remember={trace_id: b"note"})
+        assert await journal.recall("delivery", [trace_id]) == {trace_id: b"note"}
+
+
+async def test_the_oldest_notes_are_forgotten(tmp_path: Path) -> None:
+    ids = [number.to_bytes(16, "big") for number in range(1, 1501)]
+    async with journal_in(tmp_path, max_notes=1000) as journal:
+        await journal.append([draft(0, b"x")])
+        await journal.commit("delivery", LANE, through=1, remember=dict.fromkeys(ids, b"n"))
+        await journal.sweep()
+        assert set(await journal.recall("delivery", ids)) == set(ids[500:])
 
 
 def _flip_pages(file: Path, share: float) -> None:

@@ -208,6 +208,21 @@ async def test_the_first_claim_on_a_trace_holds(opened: Opened) -> None:
     assert second == {T1: "/1", T2: "/2"}
 
 
+async def test_a_note_is_recalled_by_the_consumer_that_left_it(opened: Opened) -> None:
+    await opened.journal.append([draft(), draft(trace_id=T2)])
+    await opened.journal.commit("delivery", LANE, through=1, remember={T1: b"one"})
+    after = await opened.crash()
+    assert await after.recall("delivery", [T1, T2]) == {T1: b"one"}
+    assert await after.recall("other", [T1]) == {}
+
+
+async def test_a_later_note_takes_the_place_of_an_earlier_one(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, remember={T1: b"one", T2: b"two"})
+    await journal.commit("delivery", LANE, through=1, remember={T1: b"three"})
+    assert await journal.recall("delivery", [T1, T2]) == {T1: b"three", T2: b"two"}
+
+
 async def test_crashes_in_processing_are_counted_and_the_suspect_comes_alone(opened: Opened) -> None:
     journal = opened.journal
     for payload in (b"a", b"b", b"c"):
@@ -333,6 +348,14 @@ class TestRetention:
         await journal.commit("delivery", LANE, first=1, through=2, parked=[parked()])
         assert await read_all(journal) == []
         assert len(await journal.dead_letters()) == 1
+
+    async def test_a_commit_that_a_replay_has_overtaken_leaves_no_note(self, journal: Journal) -> None:
+        await journal.append([draft()])
+        await journal.commit("delivery", LANE, through=1)
+        await journal.append([draft()])
+        await journal.replay("delivery", since_unix_ns=0)
+        await journal.commit("delivery", LANE, through=2, first=2, remember={T1: b"early"})
+        assert await journal.recall("delivery", [T1]) == {}
 
     async def test_after_its_retention_a_delivered_entry_goes_and_a_waiting_one_stays(
         self, journal: Journal, monkeypatch: pytest.MonkeyPatch
@@ -519,6 +542,7 @@ VERBS: dict[str, Callable[[Journal], Awaitable[object]]] = {
     "begin": lambda journal: journal.begin("delivery", LANE, through=1, claims={}),
     "processed": lambda journal: journal.processed("delivery", LANE),
     "commit": lambda journal: journal.commit("delivery", LANE, through=1),
+    "recall": lambda journal: journal.recall("delivery", [T1]),
     "state": lambda journal: journal.state("delivery"),
     "find": lambda journal: journal.find(T1),
     "lane_of": lambda journal: journal.lane_of(T1),
