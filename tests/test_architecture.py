@@ -18,6 +18,8 @@ PURE = [
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",
+    "collector/delivery/forward.py",
+    "collector/harmonise",
     "collector/index",
     "collector/summaries/trace.py",
     "collector/summaries/tree.py",
@@ -39,6 +41,11 @@ FORBIDDEN = [
     ("collector/receivers", ["collector.journal", "collector.delivery"], "receivers know Append only"),
     ("collector/ingest.py", ["collector.journal"], "ingest gets `append` as an argument"),
     ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
+    (
+        "collector/harmonise",
+        ["collector.delivery", "collector.summaries", "collector.journal"],
+        "a pure step knows its data only",
+    ),
     ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
     ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
 ]

@@ -8,7 +8,7 @@ has become objects and numbers in text have become numbers. Nothing a client sen
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -69,6 +69,16 @@ class Tokens:
 
 
 NO_TOKENS = Tokens()
+
+
+def add_tokens(parts: Iterable[Tokens]) -> Tokens:
+    """The sum; what none of the parts knows stays unknown."""
+    listed = list(parts)
+    sums = {}
+    for field in fields(Tokens):
+        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
+        sums[field.name] = sum(known) if known else None
+    return Tokens(**sums)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
