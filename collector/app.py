@@ -25,6 +25,7 @@ from collector.journal.writer import open_journal
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, open_mlflow, tls
 from collector.operations import BadParameter, bad_parameter, operations_routes
+from collector.process.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
 from collector.settings import Settings, is_loopback
@@ -139,6 +140,8 @@ def _with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
+    redact = redactor(settings.processors)
+
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
@@ -147,6 +150,7 @@ def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> o
             reserve=reserve,
             exists=experiments.exists,
             append=journal.append,
+            redact=redact,
         )
 
     return take
@@ -165,7 +169,7 @@ def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metric
         quarantine_after_crashes=settings.journal.quarantine_after_crashes,
         metrics=metrics,
         compress=_compress(settings),
-        forward=forwarder(settings.harmonise),
+        forward=forwarder(settings.harmonise, settings.processors),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
 

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     INVALID_NAME = "invalid_name"
     ATTRIBUTES_TOO_DEEP = "attributes_too_deep"
+    REDACTION_FAILED = "redaction_failed"
     JOURNAL_FULL = "journal_full"
     JOURNAL_FAILED = "journal_failed"
     MEMORY_FULL = "memory_full"

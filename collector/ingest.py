@@ -1,4 +1,4 @@
-"""The sentence of the service: decode -> validate -> route -> append -> receipt."""
+"""The sentence of the service: decode -> redact -> validate -> route -> append -> receipt."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from collector.errors import Reason, Rejected
 from collector.otlp.codec import Decoded, decode
 from collector.otlp.media import Encoding, inflate
 from collector.otlp.validate import Valid, validate
+from collector.process.redact import Redact
 from collector.routing import route
 from collector.settings import Receiver, Routing
 
@@ -46,6 +47,7 @@ async def ingest(
     reserve: Reserve,
     exists: Exists,
     append: Append,
+    redact: Redact | None = None,
 ) -> Receipt:
     """Take one OTLP export into the journal and say what became of it.
 
@@ -57,12 +59,14 @@ async def ingest(
     body, export, surely_flat = await _decode(request, limits)
     if request.content_encoding:
         reserve(len(body))
+    unreadable = await _redact(export, redact, len(body)) if redact else []
     valid, rejections = validate(export, max_depth=None if surely_flat else limits.max_attribute_depth)
+    rejections += unreadable
     _check_count(valid, rejections, limits.max_spans)
     lanes = await _route(valid, request.headers, routing, exists, rejections)
     if rejections and not lanes:  # nothing is left to store
         raise Rejected(rejections[0].reason, _all_refused(rejections))
-    drafts = _drafts(lanes, None if rejections else body, request)
+    drafts = _drafts(lanes, None if rejections or redact else body, request)
     # the parsed messages are several times the body; they must not wait for the commit
     del export, valid, lanes
     if drafts:
@@ -85,6 +89,12 @@ def _decode_now(request: Encoded, limits: Receiver) -> Decoded:
         packed = b"".join(chunks)
         chunks = [inflate(packed, request.content_encoding, limit_bytes=limits.max_body_bytes)]
     return decode(chunks, request.encoding, max_depth=limits.max_attribute_depth)
+
+
+async def _redact(export: ExportTraceServiceRequest, redact: Redact, size_bytes: int) -> list[Rejection]:
+    if size_bytes > LARGE_TEXT_BYTES:
+        return await asyncio.to_thread(redact, export)
+    return redact(export)
 
 
 def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from collector.errors import Misconfigured
+from collector.process.settings import Processor
 
 MIB = 1024 * 1024
 ENVIRONMENT_PREFIX = "SIDESPAN_"
@@ -246,6 +247,8 @@ class Settings(Section):
     journal: Journal = Journal()
     delivery: Delivery = Delivery()
     harmonise: Harmonise = Harmonise()
+    processors: tuple[Processor, ...] = ()
+    """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     proxy: Proxy = Proxy()
     log: Log = Log()
 
@@ -377,9 +380,9 @@ def _explain(error: ValidationError, values: Values, origins: Mapping[str, str])
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])
         known = ".".join(key.split(".")[:2])
-        origin = origins.get(key) or origins.get(known)
+        origin = origins.get(key) or origins.get(known) or origins.get(key.split(".")[0])
         message = problem["msg"].removeprefix("Value error, ")
-        value = _lookup(values, known)
+        value = _lookup(values, key if key.startswith("processors.") else known)
         shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
         lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
     return "\n".join(lines)
@@ -388,10 +391,17 @@ def _explain(error: ValidationError, values: Values, origins: Mapping[str, str])
 def _lookup(values: Values, key: str) -> Any:
     found: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+        if isinstance(found, list | tuple):
+            found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
+        elif not (isinstance(found, dict) and found.get("type") == part):  # pydantic names the type too
+            found = found.get(part) if isinstance(found, dict) else None
     return found
 
 
 def _is_secret(key: str, value: Any) -> bool:
     # somebody who puts a password into the URL must not find it in a log
-    return key.endswith(("password", "token")) or (key == "mlflow.url" and "@" in str(value))
+    return (
+        key.endswith(("password", "token", "hash_key"))
+        or "hash_key" in str(value)
+        or (key == "mlflow.url" and "@" in str(value))
+    )

@@ -1,12 +1,14 @@
-"""The copy of a request that goes to MLflow: parse -> harmonise -> serialize. Pure; slow: for a thread."""
+"""The copy of a request for MLflow: parse -> harmonise -> process -> serialize. Pure; slow: for a thread."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.harmonise.apply import harmonise
 from collector.harmonise.parts import Part
+from collector.process.pipeline import outgoing, works_outgoing
+from collector.process.settings import Processor
 from collector.settings import Harmonise as HarmoniseSettings
 
 NO_NOTES: Mapping[bytes, bytes] = {}
@@ -28,11 +30,12 @@ class Forwarded:
 Forward = Callable[[bytes, Mapping[bytes, bytes]], Forwarded]
 
 
-def forwarder(settings: HarmoniseSettings) -> Forward | None:
+def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ()) -> Forward | None:
     """What the settings want done on the way out; None: nothing, the payload goes as it came."""
-    parts = frozenset(part for part in Part if settings.enabled and getattr(settings, part.value))
-    if not parts:
+    parts = parts_of(settings)
+    if not parts and not any(works_outgoing(each) for each in processors):
         return None
+    process = outgoing(processors)
 
     def forward(payload: bytes, notes: Mapping[bytes, bytes]) -> Forwarded:
         export = ExportTraceServiceRequest.FromString(payload)
@@ -40,6 +43,12 @@ def forwarder(settings: HarmoniseSettings) -> Forward | None:
         counts = {("harmonise", part.value): count for part, count in done.added.items()}
         if done.failed_traces:
             counts["harmonise", "failed"] = done.failed_traces
+        counts |= process(export)
         return Forwarded(body=export.SerializeToString(), notes=done.notes, counts=counts)
 
     return forward
+
+
+def parts_of(settings: HarmoniseSettings) -> frozenset[Part]:
+    """The parts that are switched on."""
+    return frozenset(part for part in Part if settings.enabled and getattr(settings, part.value))

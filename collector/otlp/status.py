@@ -33,6 +33,7 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.INVALID_TIMESTAMP: 400,
     Reason.INVALID_NAME: 400,
     Reason.ATTRIBUTES_TOO_DEEP: 400,
+    Reason.REDACTION_FAILED: 400,
     Reason.FORBIDDEN: 403,
     Reason.NOT_FOUND: 404,
     Reason.UNKNOWN_EXPERIMENT: 404,

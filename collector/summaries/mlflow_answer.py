@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.index.conventions import KEYS
+from collector.index.conventions import KEYS, TAG_PREFIXES
 from collector.index.facts import SpanFacts, facts
 
 PLAIN_FIELDS = (
@@ -78,7 +78,8 @@ def to_span(document: dict[str, Any], keys: Collection[str] = KEYS) -> Span:
 
 def _attributes(document: dict[str, Any], keys: Collection[str]) -> Iterator[KeyValue]:
     for attribute in document.get("attributes", ()):
-        if attribute.get("key") not in keys:
+        key = attribute.get("key")
+        if key not in keys and not str(key).startswith(TAG_PREFIXES):
             continue
         try:
             yield json_format.ParseDict(attribute, KeyValue(), ignore_unknown_fields=True)
