@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from collector.batch import Entry
 from collector.journal import Journal
@@ -38,7 +39,7 @@ from collector.process.keep_settings import KeepSettings
 _log = logging.getLogger("sidespan.sampling")
 
 CONSUMER = "sampling"
-READ_BYTES = 4 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 IDLE_SECONDS = 5.0
 # under load each append would wake the loop, and each look costs a commit
 LOOK_EVERY_SECONDS = 0.05
@@ -67,7 +68,7 @@ class Sampler:
         """Begin anew from the cursors."""
         self._open: dict[bytes, TraceState] = {}
         self._due: list[tuple[float, bytes]] = []  # a heap; may name traces that are decided by now
-        self._rooted: set[bytes] = set()
+        self._rooted: dict[bytes, None] = {}  # open, with a root; the first seen first
         self._decided: dict[bytes, Decision] = {}  # those in the entries that wait
         self._fresh: set[bytes] = set()  # those of them that are not in the journal yet
         self._uses: Counter[bytes] = Counter()  # how many waiting entries hold a trace
@@ -127,6 +128,7 @@ class Sampler:
             self._hold(entry)
             for trace_id in entry.trace_ids:
                 self._see(trace_id, states)
+            self._decide_early(len(self._open) - self._settings.max_open_traces)
 
     def _hold(self, entry: Entry) -> None:
         waiting = self._waiting.setdefault(entry.lane, deque())
@@ -169,14 +171,12 @@ class Sampler:
             )
             heapq.heappush(self._due, (time.monotonic() + wait_seconds, trace_id))
         if state.has_root and not (before and before.has_root):
-            self._rooted.add(trace_id)
+            self._rooted[trace_id] = None
 
     async def _keep_to_bounds(self) -> None:
-        """Decide the oldest early while too many traces are open or held up behind one."""
-        max_open = self._settings.max_open_traces
-        self._decide_oldest(len(self._open) - max_open)
+        """Pass on what can be, and more while too much is held up behind open traces."""
         await self._pass_on()
-        while self._open and self._held > max_open * HELD_FOR_EACH_OPEN:
+        while self._open and self._held > self._settings.max_open_traces * HELD_FOR_EACH_OPEN:
             self._decide_oldest(len(self._open) // 10 + 1)
             await self._pass_on()
         if len(self._due) > 2 * len(self._open) + 1000:
@@ -185,9 +185,16 @@ class Sampler:
 
     # deciding
 
+    def _decide_early(self, count: int) -> None:
+        """Those with a root first: they are most likely whole."""
+        rooted = list(islice(self._rooted, max(0, count)))
+        for trace_id in rooted:
+            self._decide(trace_id)
+        self._decide_oldest(count - len(rooted))
+
     def _decide_oldest(self, count: int) -> None:
-        remaining = len(self._open) - count
-        while len(self._open) > max(0, remaining):
+        remaining = max(0, len(self._open) - count)
+        while len(self._open) > remaining:
             self._decide(heapq.heappop(self._due)[1])
 
     def _decide(self, trace_id: bytes) -> None:
@@ -197,7 +204,7 @@ class Sampler:
 
     def _settle(self, trace_id: bytes, decision: Decision) -> None:
         self._open.pop(trace_id, None)
-        self._rooted.discard(trace_id)
+        self._rooted.pop(trace_id, None)
         self._decided[trace_id] = decision
         self._fresh.add(trace_id)
 
