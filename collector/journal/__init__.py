@@ -125,7 +125,10 @@ class Journal(Protocol):
         """
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
-        """The notes that a consumer's commits left of these traces; the oldest are forgotten at a bound."""
+        """The notes that a consumer's commits left of these traces.
+
+        The oldest are forgotten at a bound, once the entries that the commit passed are deleted.
+        """
 
     async def state(self, consumer: str) -> JournalState:
         """Counts for metrics and readiness."""

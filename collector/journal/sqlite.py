@@ -5,7 +5,7 @@
                    trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
     cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
     claims        (trace_id, target)                           which experiment a trace belongs to
-    notes         (consumer, trace_id, note)                   what a consumer remembers of a trace (notes.py)
+    notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
     dead_letters  (id, parked_unix_ns, ..., payload)
 
 `payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct

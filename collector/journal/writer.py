@@ -229,7 +229,8 @@ class SqliteJournal:
                 sqlite.unmark(db, consumer, lane)
                 return
             letters.park(db, parked, now_ns=time.time_ns())
-            notes.remember(db, consumer, remember or {})
+            if remember:
+                notes.remember(db, consumer, remember, lane_id=sqlite.lane_id(db, lane), through=through)
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
