@@ -19,6 +19,7 @@ PURE = [
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",
     "collector/index",
+    "collector/process",
     "collector/summaries/trace.py",
     "collector/summaries/tree.py",
     "collector/summaries/counting.py",
@@ -39,6 +40,8 @@ FORBIDDEN = [
     ("collector/receivers", ["collector.journal", "collector.delivery"], "receivers know Append only"),
     ("collector/ingest.py", ["collector.journal"], "ingest gets `append` as an argument"),
     ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
+    ("collector/process", ["collector.journal", "collector.delivery"], "processors see spans only"),
+    ("collector/sampling.py", ["collector.delivery"], "consumers don't know each other"),
     ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
     ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
 ]
