@@ -80,6 +80,11 @@ class Sampler:
         """How many traces are waited for."""
         return len(self._open)
 
+    @property
+    def held_traces(self) -> int:
+        """How many traces are in memory: open, or decided and held up behind an open one."""
+        return len(self._open) + len(self._decided)
+
     async def run(self) -> None:
         """Decide until cancelled. Any exception is a bug; what was not passed is read again."""
         self._forget()

@@ -95,9 +95,11 @@ async def test_an_open_trace_holds_up_what_is_behind_it_in_its_lane_only(sampled
     await sampled.append(span(C, root=True, name="elsewhere"), lane=TWO)
     await sampled.sampler.look()
     assert [await sampled.passed(ONE), await sampled.passed(TWO)] == [[], ["elsewhere"]]
+    assert sampled.sampler.held_traces == 2
     await sampled.append(span(A, root=True, name="root"))
     await sampled.sampler.look()
     assert await sampled.passed(ONE) == ["open", "behind", "root"]
+    assert sampled.sampler.held_traces == 0
 
 
 async def test_an_entry_passes_when_the_last_of_its_traces_is_decided(sampled: Sampled) -> None:
@@ -129,6 +131,7 @@ async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pyte
     await sampled.append(span(B, root=True))
     await sampled.sampler.look()
     await sampled.append(span(A, root=True))
+    await sampled.append(span(C))
 
     async def fails(*args: object, **more: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
@@ -233,18 +236,21 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
     sampling = asyncio.create_task(sampler.run())
     request = named("late", spans=1)
     (root,) = all_spans(request)
+    await stage.append(named("before"))
+    await stage.drained()
+    await stage.append(named("first"))
     await stage.journal.append([draft(span(root.trace_id, name="child"))])
     await stage.append(named("behind"))
 
-    async def is_open() -> bool:
-        return sampler.open_traces == 1
+    async def first_is_there() -> bool:
+        return sampler.open_traces == 1 and "first-0" in stage.mlflow.names
 
-    await until(is_open)
-    assert stage.mlflow.names == set()
+    await until(first_is_there)
+    assert stage.mlflow.names == {"before-0", "first-0"}
     started = time.monotonic()
     await stage.append(request)
     await stage.drained()
-    assert stage.mlflow.names == {"child", "behind-0", "late-0"}
+    assert stage.mlflow.names == {"before-0", "first-0", "child", "behind-0", "late-0"}
     assert time.monotonic() - started < 2, "woken, not found by chance"
     assert await stage.journal.pending(DELIVERY) == []
     sampling.cancel()

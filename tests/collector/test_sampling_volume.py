@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.sampling import HELD_FOR_EACH_OPEN
 from tests.collector.sampled import ONE, TWO, Sampled, draft, span
 
 TRACES = 100_000
@@ -99,6 +100,7 @@ async def sampled_traces(sampled: Sampled, rounds: list[list[Made]], chance: ran
             await sampled.crash()
         await sampled.sampler.look()
         assert sampled.sampler.open_traces <= MAX_OPEN
+        assert sampled.sampler.held_traces <= MAX_OPEN * HELD_FOR_EACH_OPEN
         if number % 10 == 7:
             await sampled.crash()
         for lane in (ONE, TWO):
@@ -113,7 +115,7 @@ async def test_everything_that_must_be_kept_is_and_of_the_rest_one_in_n(tmp_path
     sampled = Sampled(tmp_path, {"one_in": ONE_IN, "slower_than_seconds": 30, "max_open_traces": MAX_OPEN})
     await sampled.open()
     forwarded = await sampled_traces(sampled, of_rounds(traces), chance)
-    assert sampled.sampler.open_traces == 0
+    assert sampled.sampler.held_traces == 0
     assert (await sampled.journal.state("delivery")).pending_entries == 0
     halves = [made for made in traces if forwarded[made.trace_id] not in (0, made.spans)]
     assert halves == [], "late spans follow the decision on their trace"
