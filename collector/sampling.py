@@ -151,6 +151,9 @@ class Sampler:
         """In a thread. None for an entry that can't be judged."""
         folded: list[dict[bytes, TraceState] | None] = []
         for entry in entries:
+            if entry.trace_ids <= self._decided.keys():
+                folded.append({})
+                continue
             received = entry.received_unix_ns
             try:
                 folded.append(fold(entry.payload, received_unix_ns=received, settings=self._settings))

@@ -20,16 +20,18 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from collector.index.conventions import Kind
-from collector.index.facts import SpanFacts, export_facts
+from collector.index.conventions import TABLE, Kind
+from collector.index.facts import SpanFacts, facts
 from collector.process.keep_settings import KeepSettings
 
 # the tag of a kept trace in MLflow that says why: `sidespan.kept`
 KEPT_ATTRIBUTE = "mlflow.traceTag.sidespan.kept"
 MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
 PICO = 1_000_000_000_000
+COST_KEYS = frozenset(source.key for source in TABLE["cost_usd"])
+SESSION_KEYS = frozenset(source.key for source in TABLE["session"])
 
 
 class Reason(StrEnum):
@@ -126,13 +128,40 @@ def _is_chosen(session: str | None, settings: KeepSettings) -> bool:
 
 def fold(payload: bytes, *, received_unix_ns: int, settings: KeepSettings) -> dict[bytes, TraceState]:
     """What the spans of one entry say, by trace id. `payload`: an ExportTraceServiceRequest."""
+    keys = _keys(settings)
     states: dict[bytes, TraceState] = {}
-    for span in export_facts(ExportTraceServiceRequest.FromString(payload)):
-        trace_id = bytes.fromhex(span.trace_id)
-        state = of_span(span, received_unix_ns=received_unix_ns, settings=settings)
-        before = states.get(trace_id)
-        states[trace_id] = merged(before, state) if before is not None else state
+    for resource_spans in ExportTraceServiceRequest.FromString(payload).resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if span.status.code == Status.STATUS_CODE_ERROR or _has_any(span, keys):
+                    known = facts(span, {})
+                    state = of_span(known, received_unix_ns=received_unix_ns, settings=settings)
+                else:
+                    state = _plain(span, received_unix_ns=received_unix_ns)
+                before = states.get(span.trace_id)
+                states[span.trace_id] = merged(before, state) if before is not None else state
     return states
+
+
+def _keys(settings: KeepSettings) -> frozenset[str]:
+    """Attributes without which a span says nothing of cost and session; all facts take ten times as long."""
+    costs = COST_KEYS if settings.costlier_than_usd is not None else frozenset()
+    return costs | SESSION_KEYS if settings.sessions else costs
+
+
+def _has_any(span: Span, keys: frozenset[str]) -> bool:
+    return bool(keys) and any(attribute.key in keys for attribute in span.attributes)
+
+
+def _plain(span: Span, *, received_unix_ns: int) -> TraceState:
+    """What a span says that has neither failed nor any of the attributes."""
+    start = span.start_time_unix_nano or span.end_time_unix_nano
+    return TraceState(
+        first_received_unix_ns=received_unix_ns,
+        start_unix_ns=start,
+        end_unix_ns=max(start, span.end_time_unix_nano),
+        has_root=not span.parent_span_id,
+    )
 
 
 def decide(trace_id: bytes, state: TraceState, settings: KeepSettings) -> Decision:

@@ -1,5 +1,6 @@
 """What whole-trace sampling knows of a trace, and what it decides."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from pydantic import ValidationError
 
+from collector.index.facts import export_facts
 from collector.process.keep import (
     KEPT_ATTRIBUTE,
     Decision,
     Reason,
+    TraceState,
     apply,
     decide,
     decision_of,
@@ -21,10 +24,11 @@ from collector.process.keep import (
     is_one_in,
     merged,
     note_of,
+    of_span,
 )
 from collector.process.keep_settings import KeepSettings
 from tests.collector.spans import SECOND, START, any_value, payload
-from tests.support.otlp import all_spans
+from tests.support.otlp import DATA, all_spans
 
 FEW = 10**18  # one in so many: none
 RECEIVED = START + 60 * SECOND
@@ -73,6 +77,10 @@ def judged(spans: list[Span], keep: KeepSettings, trace_id: bytes = TRACE) -> De
 
 
 COST = "gen_ai.usage.cost"
+
+CAPTURED = sorted(path.stem for path in DATA.glob("*.binpb"))
+# without a condition on it the cost is read or not, as it comes
+NO_COST: dict[str, Any] = {"model_cost_pico_usd": 0, "largest_cost_pico_usd": 0}
 
 TABLE: dict[str, tuple[list[Span], dict[str, Any], Reason]] = {
     "drops what no condition keeps": ([span()], {}, Reason.NOT_SAMPLED),
@@ -153,6 +161,26 @@ def test_real_agent_runs_are_judged_by_how_they_ended(name: str, reason: Reason)
     keep = settings()
     folded = fold(payload(name).SerializeToString(), received_unix_ns=RECEIVED, settings=keep)
     assert {decide(trace_id, state, keep).reason for trace_id, state in folded.items()} == {reason}
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"costlier_than_usd": 0.1}, {"sessions": ("*",)}, {"costlier_than_usd": 0, "sessions": ("*",)}],
+    ids=["plain", "cost", "session", "both"],
+)
+def test_spans_that_are_read_in_part_say_the_same(name: str, values: dict[str, Any]) -> None:
+    keep = settings(**values)
+    request = payload(name)
+    expected: dict[bytes, TraceState] = {}
+    for known in export_facts(request):
+        id, state = bytes.fromhex(known.trace_id), of_span(known, received_unix_ns=RECEIVED, settings=keep)
+        expected[id] = merged(expected[id], state) if id in expected else state
+    folded = fold(request.SerializeToString(), received_unix_ns=RECEIVED, settings=keep)
+    if "costlier_than_usd" not in values:
+        expected = {id: replace(state, **NO_COST) for id, state in expected.items()}
+        folded = {id: replace(state, **NO_COST) for id, state in folded.items()}
+    assert folded == expected
 
 
 def test_one_trace_says_nothing_of_another() -> None:
