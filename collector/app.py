@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from collector import page
 from collector.background import background
 from collector.batch import Receipt, Route
+from collector.delivery.forward import forwarder
 from collector.delivery.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.experiments import Experiments
@@ -171,6 +172,7 @@ def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metric
         quarantine_after_crashes=settings.journal.quarantine_after_crashes,
         metrics=metrics,
         compress=_compress(settings),
+        forward=forwarder(settings.harmonise),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
 

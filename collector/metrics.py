@@ -1,6 +1,7 @@
 """The metrics of the service, one table. Counted a batch at a time; labels come from closed sets."""
 
 from collections import Counter as Tally
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -33,6 +34,9 @@ class Metrics:
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
         self.unknown_runs = counter("unknown_runs", "Windows delivered without their unknown run.")
+        self.processed = counter(
+            "processor_spans", "What processors did on the way, counted in spans.", "processor", "outcome"
+        )
         self.spans_missing = counter("spans_missing", "Spans MLflow answered 200 for and does not return.")
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
@@ -47,6 +51,11 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+
+    def count_processed(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Count what was done on the way out, by (processor, outcome)."""
+        for (processor, outcome), count in counts.items():
+            self.processed.labels(processor=processor, outcome=outcome).inc(count)
 
     def count_receipt(self, receipt: Receipt) -> None:
         """Count what became of one export."""

@@ -192,6 +192,29 @@ class Delivery(Section):
     """What becomes of traces whose `x-mlflow-run-id` MLflow doesn't know."""
 
 
+class Harmonise(Section):
+    """What is added to the copy of each span that goes to MLflow."""
+
+    enabled: bool = True
+    """Add anything at all; off, MLflow gets what the client sent."""
+    types: bool = True
+    """`mlflow.spanType`, from whatever convention the span speaks."""
+    tokens: bool = True
+    """`mlflow.chat.tokenUsage`, model and provider; cached tokens included."""
+    cost: bool = True
+    """`mlflow.llm.cost`: the client's own, else by the public price list."""
+    content: bool = True
+    """Inputs and outputs where MLflow finds none or only a part."""
+    names: bool = True
+    """The trace's name, from the first agent where the root is a web server's span."""
+    tags: bool = True
+    """Tags of the trace: service, version, environment, and those that the client set."""
+    sessions: bool = True
+    """Session and user of the trace on the span that MLflow asks for them."""
+    caps: bool = True
+    """Shorten ids that would make MLflow refuse the whole request."""
+
+
 class Proxy(Section):
     """Everything else to MLflow."""
 
@@ -222,6 +245,7 @@ class Settings(Section):
     routing: Routing = Routing()
     journal: Journal = Journal()
     delivery: Delivery = Delivery()
+    harmonise: Harmonise = Harmonise()
     proxy: Proxy = Proxy()
     log: Log = Log()
 

@@ -18,6 +18,8 @@ PURE = [
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",
+    "collector/delivery/forward.py",
+    "collector/harmonise",
     "collector/index",
     "collector/process",
     "collector/summaries/trace.py",
@@ -42,6 +44,11 @@ FORBIDDEN = [
     ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
     ("collector/process", ["collector.journal", "collector.delivery"], "processors see spans only"),
     ("collector/sampling.py", ["collector.delivery"], "consumers don't know each other"),
+    (
+        "collector/harmonise",
+        ["collector.delivery", "collector.summaries", "collector.journal"],
+        "a pure step knows its data only",
+    ),
     ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
     ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
 ]

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from collector.batch import Route
 from collector.delivery.answers import Sent, Verdict, retry_after, verdict_of
-from collector.delivery.group import Request
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.otlp.media import Encoding, compress_gzip
@@ -19,10 +18,9 @@ READ_BACK_TRACES = 10
 
 
 async def send(
-    request: Request, mlflow: Mlflow, *, headers: Mapping[str, str], compress: bool, metrics: Metrics
+    body: bytes, mlflow: Mlflow, *, headers: Mapping[str, str], compress: bool, metrics: Metrics
 ) -> Sent:
-    """POST the request once. Never raises for what a network or a server can do."""
-    body = request.payload
+    """POST `body` once. Never raises for what a network or a server can do."""
     headers = {"content-type": Encoding.PROTOBUF.value, **headers}
     if compress:
         body = await asyncio.to_thread(compress_gzip, body)

@@ -14,7 +14,7 @@ without effect). Where there is none, because all were large, another success in
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from collector.delivery.answers import Sent, Verdict
@@ -39,10 +39,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Every span of the request is in MLflow or in `refusals`."""
+    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id."""
 
     delivered_spans: int
     refusals: tuple[Refusal, ...] = ()
+    notes: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""One window of one lane: resolve -> claim -> group -> send -> outcome."""
+"""One window of one lane: resolve -> claim -> group -> forward -> send -> outcome."""
 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.batch import Entry, Route
 from collector.delivery.answers import Sent, Verdict
 from collector.delivery.bisect import fit, split
+from collector.delivery.forward import Forward, Forwarded
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.send import headers_for, missing_spans, send
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
@@ -27,6 +28,21 @@ VERIFY_RESENDS = 2
 
 
 @dataclass(slots=True, kw_only=True)
+class Memory:
+    """What a window knows of its traces: notes of earlier ones, what it learns, copies made ready."""
+
+    notes: dict[bytes, bytes]
+    learned: dict[bytes, bytes] = field(default_factory=dict)
+    ready: dict[Request, Forwarded] = field(default_factory=dict)
+
+    def taken(self, request: Request, forwarded: Forwarded) -> None:
+        """MLflow has it: only now its notes hold, for a try that failed has told MLflow nothing."""
+        self.ready.pop(request, None)
+        self.notes.update(forwarded.notes)
+        self.learned.update(forwarded.notes)
+
+
+@dataclass(slots=True, kw_only=True)
 class Target:
     """MLflow as the windows see it: where to send, what is known of it, how much at a time."""
 
@@ -37,6 +53,7 @@ class Target:
     compress: bool
     metrics: Metrics
     in_flight: asyncio.Semaphore
+    forward: Forward | None = None
     health: Health = field(default_factory=Health)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -72,10 +89,18 @@ async def deliver_window(
     foreign = frozenset(trace_id for trace_id, found in owners.items() if found != owner)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
+    memory = Memory(notes=dict(await journal.recall(CONSUMER, claims)) if target.forward else {})
     requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
+    if target.forward is not None:
+        memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory.notes)
     await journal.processed(CONSUMER, lane)
     try_once = partial(
-        _send_and_verify, route=run, experiment_id=experiment_id, target=target, turn=asyncio.Lock()
+        _send_and_verify,
+        route=run,
+        experiment_id=experiment_id,
+        target=target,
+        memory=memory,
+        turn=asyncio.Lock(),
     )
     outcomes = await asyncio.gather(
         *(
@@ -83,7 +108,8 @@ async def deliver_window(
             for request in requests
         )
     )
-    return combine((*outcomes, Settled(delivered_spans=0, refusals=refusals)))
+    outcome = combine((*outcomes, Settled(delivered_spans=0, refusals=refusals)))
+    return replace(outcome, notes=memory.learned) if isinstance(outcome, Settled) else outcome
 
 
 async def _check_run(route: Route, target: Target) -> Route | Deferred | str:
@@ -127,6 +153,21 @@ def _prepare(
     return requests, tuple(refusals)
 
 
+def _forward_all(
+    requests: Sequence[Request], forward: Forward, notes: Mapping[bytes, bytes]
+) -> dict[Request, Forwarded]:
+    return {request: forward(request.payload, notes) for request in requests}
+
+
+async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
+    """The copy to send: made ready before, or made now for a part that halving left."""
+    if request in memory.ready:
+        return memory.ready[request]
+    if target.forward is None:
+        return Forwarded(body=request.payload)
+    return await asyncio.to_thread(target.forward, request.payload, memory.notes)
+
+
 @asynccontextmanager
 async def _in_flight(target: Target, turn: asyncio.Lock) -> AsyncIterator[None]:
     """A place among the requests in flight. A window queues for one at a time, so that lanes take turns."""
@@ -139,17 +180,28 @@ async def _in_flight(target: Target, turn: asyncio.Lock) -> AsyncIterator[None]:
 
 
 async def _send_and_verify(
-    request: Request, *, route: Route, experiment_id: str, target: Target, turn: asyncio.Lock
+    request: Request,
+    *,
+    route: Route,
+    experiment_id: str,
+    target: Target,
+    memory: Memory,
+    turn: asyncio.Lock,
 ) -> Sent:
     """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
     async with _in_flight(target, turn):
-        return await _try(request, route, experiment_id, target)
+        forwarded = await _forwarded(request, target, memory)
+        sent = await _try(forwarded.body, route, experiment_id, target)
+    if sent.verdict is Verdict.TAKEN:
+        memory.taken(request, forwarded)
+        target.metrics.count_processed(forwarded.counts)
+    return sent
 
 
-async def _try(request: Request, route: Route, experiment_id: str, target: Target) -> Sent:
+async def _try(body: bytes, route: Route, experiment_id: str, target: Target) -> Sent:
     for _ in range(1 + VERIFY_RESENDS):
         sent = await send(
-            request,
+            body,
             target.mlflow,
             headers=headers_for(route, experiment_id),
             compress=target.compress,
@@ -160,7 +212,7 @@ async def _try(request: Request, route: Route, experiment_id: str, target: Targe
         if sent.verdict is not Verdict.TAKEN or not _is_to_verify(target):
             return sent
         try:
-            missing = await missing_spans(_span_ids(request), target.mlflow, workspace=route.workspace)
+            missing = await missing_spans(_span_ids(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
             return Sent(verdict=Verdict.PASSING, message=str(error))
         if not missing:
@@ -182,9 +234,9 @@ def _is_to_verify(target: Target) -> bool:
             return target.sample.random() < target.settings.verify_sample_ratio
 
 
-def _span_ids(request: Request) -> dict[bytes, frozenset[bytes]]:
+def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
     found: defaultdict[bytes, set[bytes]] = defaultdict(set)
-    for resource_spans in ExportTraceServiceRequest.FromString(request.payload).resource_spans:
+    for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 found[span.trace_id].add(span.span_id)

@@ -160,7 +160,9 @@ class DeliveryWorker:
             for refusal in outcome.refusals
         ]
         first, last = entries[0].sequence, entries[-1].sequence
-        await self._journal.commit(CONSUMER, lane, first=first, through=last, parked=parked)
+        await self._journal.commit(
+            CONSUMER, lane, first=first, through=last, parked=parked, remember=outcome.notes
+        )
         self._target.metrics.spans_delivered.inc(outcome.delivered_spans)
         for part in parked:
             self._target.metrics.spans_dead_lettered.labels(reason=part.reason).inc(part.span_count)

@@ -9,6 +9,7 @@ the rows it has something to say about; nothing else changes.
     ai.*                   Vercel AI SDK
     langfuse.* lmnr.*      Langfuse, Laminar
     mlflow.*               MLflow's own SDK, and what MLflow adds when a trace is read back
+    span.type, bare names  Claude Code
 
 Readers never raise: a value of the wrong type is read as what was meant ("12" is 12) or is left out.
 """
@@ -41,10 +42,11 @@ class Kind(StrEnum):
 
 
 class CostSource(StrEnum):
-    """Who computed a cost. A price table of our own comes with the index."""
+    """Who computed a cost: the client, MLflow, or the public price list (prices.py)."""
 
     CLIENT = "client"
     MLFLOW = "mlflow"
+    TABLE = "table"
     NONE = "none"
 
 
@@ -52,8 +54,9 @@ class CostSource(StrEnum):
 class Source:
     """One attribute that a fact may stand in.
 
-    `part` is the member to take where the attribute is an object (or JSON text of one); `only` limits the
-    source to spans of one kind; `divisor` turns its unit into ours.
+    `part` is the member to take where the attribute is an object (or JSON text of one), with dots for members
+    of members; `only` limits the source to spans of one kind; `divisor` turns its unit into ours;
+    `excludes_cache` marks an input count that always leaves out what came from or went to the cache.
     """
 
     key: str
@@ -61,6 +64,7 @@ class Source:
     only: Kind | None = None
     divisor: int = 1
     cost: CostSource = CostSource.CLIENT
+    excludes_cache: bool = False
 
 
 Row = tuple[Source, ...]
@@ -128,6 +132,20 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
         "human_evaluator": Kind.EVALUATOR,
         "evaluation": Kind.EVALUATOR,
     },
+    "span.type": {
+        f"{prefix}{name}": kind
+        for prefix in ("", "claude_code.")
+        for name, kind in {
+            "interaction": Kind.AGENT,
+            "llm_request": Kind.LLM,
+            "tool": Kind.TOOL,
+        }.items()
+    },
+}
+
+# a model call of the Vercel AI SDK whose parts are spans of their own: its usage repeats its last part's
+ROLL_UPS: Mapping[str, frozenset[str]] = {
+    "ai.operationId": frozenset(f"ai.{call}" for call in _VERCEL_MODEL_CALLS) | {"ai.embed", "ai.embedmany"},
 }
 
 # fact -> where it stands in the span's attributes
@@ -145,6 +163,7 @@ TABLE: Mapping[str, Row] = {
         "langfuse.observation.model.name",
         "embedding.model_name",
         Source("model_name", only=Kind.AGENT),
+        Source("model", only=Kind.LLM),
     ),
     "provider": row(
         "gen_ai.provider.name",
@@ -166,6 +185,7 @@ TABLE: Mapping[str, Row] = {
         "tool.name",
         "ai.toolCall.name",
         Source("traceloop.entity.name", only=Kind.TOOL),
+        Source("tool_name", only=Kind.TOOL),
     ),
     "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
     "conversation": row("gen_ai.conversation.id"),
@@ -197,6 +217,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
         Source("langfuse.observation.usage_details", part="input"),
+        Source("input_tokens", only=Kind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
         "gen_ai.usage.output_tokens",
@@ -206,6 +227,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
         Source("langfuse.observation.usage_details", part="output"),
+        Source("output_tokens", only=Kind.LLM),
     ),
     "total_tokens": row(
         "llm.token_count.total",
@@ -224,6 +246,8 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.prompt_details.cache_input",
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
+        Source("langfuse.observation.usage_details", part="input_cached_tokens"),
+        Source("cache_read_tokens", only=Kind.LLM),
     ),
     "cache_write_tokens": row(
         "gen_ai.usage.cache_write.input_tokens",
@@ -232,6 +256,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.cache_write_tokens",
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
+        Source("cache_creation_tokens", only=Kind.LLM),
     ),
     "reasoning_tokens": row(
         "gen_ai.usage.reasoning.output_tokens",
@@ -256,8 +281,16 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.server.time_to_first_token",
         "gen_ai.server.ttft",
         Source("ai.response.msToFirstChunk", divisor=1000),
+        Source("ttft_ms", only=Kind.LLM, divisor=1000),
     ),
     "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
+    "prompt_version": row(
+        "llm.prompt_template.version",
+        "langfuse.observation.prompt.version",
+        "traceloop.prompt.version",
+        Source("mlflow.linkedPrompts", part="-1.version"),
+        "gen_ai.prompt.name",
+    ),
     "error_type": row("error.type"),
     "retry_cause": row("pydantic_ai.tool.retry.cause"),
     "retry_attempt": row("pydantic_ai.tool.retry.attempt"),
@@ -272,6 +305,24 @@ RESOURCE_TABLE: Mapping[str, Row] = {
     "service_version": row("service.version"),
     "environment": row("deployment.environment.name", "deployment.environment"),
 }
+
+# lists of words, objects, and names with members behind them, that say something about the whole trace
+TAG_LISTS = ("tag.tags", "langfuse.trace.tags")
+TAG_OBJECTS = ("metadata", "langfuse.trace.metadata")
+TAG_PREFIXES = (
+    "mlflow.traceTag.",
+    "langfuse.trace.metadata.",
+    "traceloop.association.properties.",
+    "lmnr.association.properties.",
+    "ai.telemetry.metadata.",
+)
+# what such members say has a row of its own
+NO_TAGS = frozenset({"session_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
+MAX_TAGS = 50
+
+# what the service itself has put on a span on its way to MLflow: not the client's word
+ADDED = "sidespan.added"
+REPLACED = "sidespan.replaced"
 
 # any of these marks a span of a web server or an HTTP client
 HTTP_MARKS = frozenset({"http.request.method", "http.method", "http.route", "http.target"})
@@ -291,6 +342,7 @@ KEYS: frozenset[str] = (
     frozenset(s.key for table in (TABLE, AGGREGATED) for sources in table.values() for s in sources)
     | frozenset(KINDS)
     | HTTP_MARKS
+    | {*TAG_LISTS, *TAG_OBJECTS, ADDED}
 )
 
 
@@ -327,7 +379,13 @@ def amount(value: Any) -> float | None:
 
 
 def member(value: Any, part: str) -> Any:
-    """The member `part` of an object, or of JSON text of one; -1 is the last of a list."""
+    """The member `part` of an object, or of JSON text of one; -1 is the last of a list, a dot goes deeper."""
+    part, _, rest = part.partition(".")
+    found = _member(value, part)
+    return member(found, rest) if rest else found
+
+
+def _member(value: Any, part: str) -> Any:
     if isinstance(value, str):
         try:
             value = json.loads(value)

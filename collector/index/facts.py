@@ -6,8 +6,9 @@ The same facts come out whether the span is the client's own or was read back fr
 has become objects and numbers in text have become numbers. Nothing a client sends raises here.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -15,12 +16,19 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.index.conventions import (
+    ADDED,
     AGGREGATED,
     HTTP_MARKS,
     KEYS,
     KINDS,
+    MAX_TAGS,
+    NO_TAGS,
     RESOURCE_TABLE,
+    ROLL_UPS,
     TABLE,
+    TAG_LISTS,
+    TAG_OBJECTS,
+    TAG_PREFIXES,
     CostSource,
     Kind,
     Row,
@@ -31,10 +39,12 @@ from collector.index.conventions import (
     shortened,
     text,
 )
+from collector.index.prices import price
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
 TOOL_SPAN_PREFIX = "execute_tool "
+PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +71,25 @@ class Tokens:
 NO_TOKENS = Tokens()
 
 
+def add_tokens(parts: Iterable[Tokens]) -> Tokens:
+    """The sum; what none of the parts knows stays unknown."""
+    listed = list(parts)
+    sums = {}
+    for field in fields(Tokens):
+        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
+        sums[field.name] = sum(known) if known else None
+    return Tokens(**sums)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanFacts:
     """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
 
     `tokens` are the span's own, `aggregated_tokens` a sum over its run that some frameworks give on agent
-    spans. `input_excluded_cache` marks that the client counted its input without the cached part, which
-    has been added. `session` is what the client named as the session; `conversation` the id that
-    frameworks make up for each run.
+    spans; a roll-up is a model call whose parts are spans of their own. `input_excluded_cache` marks that
+    the client counted its input without the cached part, which has been added. `session` is what the client
+    named as the session; `conversation` the id that frameworks make up for each run. `tags` are (key,
+    value), at most MAX_TAGS.
     """
 
     trace_id: str
@@ -79,6 +100,7 @@ class SpanFacts:
     end_unix_ns: int
     kind: Kind = Kind.OTHER
     is_http: bool = False
+    is_roll_up: bool = False
     trace_name: str | None = None
     model: str | None = None
     request_model: str | None = None
@@ -96,6 +118,8 @@ class SpanFacts:
     cost_source: CostSource = CostSource.NONE
     time_to_first_token_seconds: float | None = None
     finish_reason: str | None = None
+    prompt_version: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
     is_error: bool = False
     error_type: str | None = None
     error_message: str | None = None
@@ -138,7 +162,7 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
 
     A span without an end has lasted no time; one without a start began at its end.
     """
-    attributes = decode_attributes(span.attributes, KEYS)
+    attributes = _own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
     kind = _kind(attributes)
 
     def read(fact: str, reader: Callable[[Any], T | None], table: Mapping[str, Row] = TABLE) -> T | None:
@@ -149,11 +173,16 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
         found = first(RESOURCE_TABLE[fact], resource_attributes, kind, text)
         return found[0] if found else None
 
-    tokens, excluded = _tokens({name: read(name, count) for name in AGGREGATED})
+    taken = first(TABLE["input_tokens"], attributes, kind, count)
+    tokens, excluded = _tokens(
+        {name: read(name, count) for name in AGGREGATED},
+        excludes_cache=bool(taken and taken[1].excludes_cache),
+    )
     aggregated, _ = _tokens({name: read(name, count, AGGREGATED) for name in AGGREGATED})
-    cost = first(TABLE["cost_usd"], attributes, kind, amount)
+    model, provider = read("model", text), read("provider", text)
     first_token = first(TABLE["time_to_first_token_seconds"], attributes, kind, amount)
     start, end = _times(span)
+    cost_usd, cost_source = _cost(attributes, kind, tokens, model, provider, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
     conversation = read("conversation", text)
     return SpanFacts(
@@ -165,10 +194,11 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
         end_unix_ns=end,
         kind=kind,
         is_http=not HTTP_MARKS.isdisjoint(attributes),
+        is_roll_up=_is_roll_up(attributes),
         trace_name=read("trace_name", text),
-        model=read("model", text),
+        model=model,
         request_model=read("request_model", text),
-        provider=read("provider", text),
+        provider=provider,
         agent=read("agent", text),
         tool=read("tool", text) or _tool_from_name(span, kind),
         workflow=read("workflow", text),
@@ -178,10 +208,12 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
         tokens=tokens,
         aggregated_tokens=aggregated,
         input_excluded_cache=excluded,
-        cost_usd=cost[0] if cost else None,
-        cost_source=cost[1].cost if cost else CostSource.NONE,
+        cost_usd=cost_usd,
+        cost_source=cost_source,
         time_to_first_token_seconds=first_token[0] / first_token[1].divisor if first_token else None,
         finish_reason=read("finish_reason", text),
+        prompt_version=read("prompt_version", text),
+        tags=_tags(attributes),
         is_error=is_error,
         error_type=(read("error_type", text) or _exception(span, "type")) if is_error else None,
         error_message=_error_message(span) if is_error else None,
@@ -208,12 +240,17 @@ def first(
     return None
 
 
-def decode_attributes(attributes: Iterable[KeyValue], keys: Collection[str] | None = None) -> dict[str, Any]:
-    """OTLP attributes as a dictionary; only those named in `keys`, if given. The last of a name wins."""
+def decode_attributes(
+    attributes: Iterable[KeyValue], keys: Collection[str] | None = None, prefixes: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """OTLP attributes as a dictionary; only those named in `keys` or begun by `prefixes`, if given.
+
+    The last of a name wins.
+    """
     return {
         attribute.key: _decode(attribute.value)
         for attribute in attributes
-        if keys is None or attribute.key in keys
+        if keys is None or attribute.key in keys or attribute.key.startswith(prefixes)
     }
 
 
@@ -242,12 +279,25 @@ def _kind(attributes: Attributes) -> Kind:
     return Kind.OTHER
 
 
-def _tokens(found: Mapping[str, int | None]) -> tuple[Tokens, bool]:
+def _own(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Without what the service itself had added before MLflow stored the span."""
+    added = attributes.get(ADDED)
+    if isinstance(added, list):
+        for key in filter(lambda name: isinstance(name, str), added):
+            attributes.pop(key, None)
+    return attributes
+
+
+def _is_roll_up(attributes: Attributes) -> bool:
+    return any(str(attributes.get(key, "")).lower() in values for key, values in ROLL_UPS.items())
+
+
+def _tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
     """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
     given, output = found["input_tokens"], found["output_tokens"]
     cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
     cached = (cache_read or 0) + (cache_write or 0)
-    excluded = given is not None and given < cached
+    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
     taken = given + cached if given is not None and excluded else given
     tokens = Tokens(
         input=taken,
@@ -266,6 +316,60 @@ def _total(taken: int | None, output: int | None, given: int | None) -> int | No
     if given is not None:
         return given
     return taken if output is None else output
+
+
+def _cost(
+    attributes: Attributes,
+    kind: Kind,
+    tokens: Tokens,
+    model: str | None,
+    provider: str | None,
+    start_unix_ns: int,
+) -> tuple[float | None, CostSource]:
+    """US dollars and who says so: whoever measured it, else the price list for a model call with tokens."""
+    if given := first(TABLE["cost_usd"], attributes, kind, amount):
+        return given[0], given[1].cost
+    if kind not in PRICED_KINDS or model is None or not tokens.known:
+        return None, CostSource.NONE
+    found = price(
+        model=model,
+        provider=provider,
+        input_tokens=tokens.input or 0,
+        output_tokens=tokens.output or 0,
+        cache_read_tokens=tokens.cache_read or 0,
+        cache_write_tokens=tokens.cache_write or 0,
+        at_unix_ns=start_unix_ns,
+    )
+    return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)
+
+
+def _tags(attributes: Attributes) -> tuple[tuple[str, str], ...]:
+    """What the client calls tags or metadata, by name; words without a value stand for themselves."""
+    found: dict[str, str] = {}
+    for key in TAG_LISTS:
+        words = attributes.get(key)
+        for word in words if isinstance(words, list) else [words]:
+            if name := text(word):
+                found.setdefault(name, "")
+    for key in TAG_OBJECTS:
+        found = {**_members(attributes.get(key)), **found}
+    for key, value in attributes.items():
+        for prefix in TAG_PREFIXES:
+            if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
+                found.setdefault(name, said)
+    return tuple(sorted((name, value) for name, value in found.items() if name not in NO_TAGS))[:MAX_TAGS]
+
+
+def _members(value: Any) -> dict[str, str]:
+    """The plain members of an object, or of JSON text of one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): said for name, member in value.items() if (said := text(member)) is not None}
 
 
 def _times(span: Span) -> tuple[int, int]:

@@ -30,7 +30,12 @@ from collector.process.keep_settings import KeepSettings
 KEPT_ATTRIBUTE = "mlflow.traceTag.sidespan.kept"
 MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
 PICO = 1_000_000_000_000
-COST_KEYS = frozenset(source.key for source in TABLE["cost_usd"])
+# with its tokens a call can be priced where the client has not done it
+COST_KEYS = frozenset(
+    source.key
+    for fact in ("cost_usd", "input_tokens", "output_tokens", "total_tokens")
+    for source in TABLE[fact]
+)
 SESSION_KEYS = frozenset(source.key for source in TABLE["session"])
 
 
@@ -144,7 +149,7 @@ def fold(payload: bytes, *, received_unix_ns: int, settings: KeepSettings) -> di
 
 
 def _keys(settings: KeepSettings) -> frozenset[str]:
-    """Attributes without which a span says nothing of cost and session; all facts take ten times as long."""
+    """Attributes without which a span says nothing of cost and session; all facts take far longer."""
     costs = COST_KEYS if settings.costlier_than_usd is not None else frozenset()
     return costs | SESSION_KEYS if settings.sessions else costs
 

@@ -22,7 +22,7 @@ class KeepSettings(BaseModel):
     slower_than_seconds: float | None = Field(None, ge=0)
     """Keep traces that took longer, from their first start to their last end."""
     costlier_than_usd: float | None = Field(None, ge=0)
-    """Keep traces whose model calls cost more, as their spans say it; unpriced calls cost nothing."""
+    """Keep traces whose model calls cost more, as the client says it or by the public price list."""
     sessions: tuple[str, ...] = ()
     """Keep traces of these sessions; `*` and `?` stand for any characters (`vip-*`)."""
     one_in: int = Field(ge=1)

@@ -12,11 +12,11 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from collector.index.conventions import CostSource, Kind
-from collector.index.facts import NO_TOKENS, SpanFacts, Tokens
+from collector.index.facts import NO_TOKENS, SpanFacts, Tokens, add_tokens
 from collector.summaries.counting import MODEL_KINDS, counted, model_calls
 from collector.summaries.models import (
     Cost,
@@ -113,16 +113,6 @@ def mlflow_path(trace_id: str, experiment_id: str | None) -> str | None:
         return None
     experiment, trace = quote(experiment_id, safe=""), quote(trace_id, safe="")
     return f"/#/experiments/{experiment}/traces?selectedEvaluationId=tr-{trace}"
-
-
-def add_tokens(parts: Iterable[Tokens]) -> Tokens:
-    """The sum; what none of the parts knows stays unknown."""
-    listed = list(parts)
-    sums = {}
-    for field in fields(Tokens):
-        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
-        sums[field.name] = sum(known) if known else None
-    return Tokens(**sums)
 
 
 def _tokens_of(span: SpanFacts) -> Tokens:

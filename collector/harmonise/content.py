@@ -1,0 +1,162 @@
+"""Inputs and outputs of a span where MLflow finds none, or only a part. Pure.
+
+MLflow takes the first attribute of its list that isn't empty JSON. It misses: pydantic-ai's own names on
+agents and (version 2) tools; arguments `{}` and results such as `[]`; the messages of a model call once
+OpenInference has put the last user text into `input.value`; flattened messages but for the first.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from collector.harmonise.parts import Addition, Part
+from collector.index.conventions import Kind
+
+INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
+View = Mapping[str, AnyValue]
+
+# what MLflow 3.17 reads, in its order (mlflow/tracing/otel/translation)
+INPUTS_READ = (
+    INPUTS,
+    "input.value",
+    "gen_ai.input.messages",
+    "gen_ai.tool.call.arguments",
+    "traceloop.entity.input",
+    "gcp.vertex.agent.llm_request",
+    "gcp.vertex.agent.tool_call_args",
+    "ai.prompt",
+    "ai.prompt.messages",
+    "ai.toolCall.args",
+    "ai.value",
+    "ai.values",
+    "agent.messages",
+    "llm.messages",
+    "input",
+    "lmnr.span.input",
+    "langfuse.observation.input",
+    "user_prompt",
+    "new_context",
+    "tool_input",
+)
+OUTPUTS_READ = (
+    OUTPUTS,
+    "output.value",
+    "gen_ai.output.messages",
+    "gen_ai.tool.call.result",
+    "traceloop.entity.output",
+    "gcp.vertex.agent.llm_response",
+    "gcp.vertex.agent.tool_response",
+    "ai.response.text",
+    "ai.response.toolCalls",
+    "ai.toolCall.result",
+    "ai.response.object",
+    "ai.embedding",
+    "ai.embeddings",
+    "output",
+    "lmnr.span.output",
+    "langfuse.observation.output",
+    "response.model_output",
+)
+# what it doesn't read, beside pydantic-ai's messages of a whole run
+INPUTS_UNREAD = ("tool_arguments",)
+OUTPUTS_UNREAD = ("tool_response", "final_result")
+PROMPT = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
+COMPLETION = re.compile(r"(?:gen_ai\.completion|llm\.output_messages)\.(\d+)\.(?:message\.)?(role|content)")
+FLATTENED = ("gen_ai.prompt.", "llm.input_messages.", "gen_ai.completion.", "llm.output_messages.")
+
+
+def content_additions(kind: Kind, view: View) -> list[Addition]:
+    """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole."""
+    found = ((INPUTS, _inputs(kind, view)), (OUTPUTS, _outputs(kind, view)))
+    return [
+        Addition(part=Part.CONTENT, key=key, value=value)
+        for key, value in found
+        if value is not None and key not in view
+    ]
+
+
+def shown(view: View, keys: Sequence[str]) -> str | None:
+    """What MLflow would show of `keys`: the first text that isn't empty JSON."""
+    texts = (view[key].string_value for key in keys if key in view)
+    return next((text for text in texts if text and not _is_empty(text)), None)
+
+
+def _inputs(kind: Kind, view: View) -> str | None:
+    if kind is Kind.LLM and "input.value" in view:
+        if messages := _text(view, "gen_ai.input.messages"):
+            return messages
+    if shown(view, INPUTS_READ) is not None:
+        return None
+    return (
+        _last_of(_text(view, "pydantic_ai.all_messages"), role="user")
+        or _first_text(view, INPUTS_UNREAD)
+        or _flattened(view, PROMPT)
+        or _first_text(view, INPUTS_READ)
+    )
+
+
+def _outputs(kind: Kind, view: View) -> str | None:
+    if kind is Kind.LLM and "output.value" in view:
+        if messages := _text(view, "gen_ai.output.messages"):
+            return messages
+    if shown(view, OUTPUTS_READ) is not None:
+        return None
+    return (
+        _first_text(view, OUTPUTS_UNREAD) or _flattened(view, COMPLETION) or _first_text(view, OUTPUTS_READ)
+    )
+
+
+def _text(view: View, key: str) -> str | None:
+    return (view[key].string_value or None) if key in view else None
+
+
+def _first_text(view: View, keys: Iterable[str]) -> str | None:
+    return next((text for key in keys if (text := _text(view, key))), None)
+
+
+def _is_empty(text: str) -> bool:
+    # only short texts can be `{}`, `[]`, `0`, `false`, `null`, `""`
+    if len(text) > 8:
+        return False
+    try:
+        return not json.loads(text)
+    except ValueError:
+        return False
+
+
+def last_text(value: str | None, *, role: str) -> str | None:
+    """What the last message of `role` says, where `value` is a list of messages; else `value` itself."""
+    return _last_of(value, role=role) or value
+
+
+def _last_of(messages: str | None, *, role: str) -> str | None:
+    """The text of the last message of `role`, in OpenTelemetry's form (parts) or OpenAI's (content)."""
+    parsed = _json(messages) if messages and messages.startswith("[") else None
+    for message in reversed(parsed) if isinstance(parsed, list) else ():
+        if isinstance(message, dict) and message.get("role") == role:
+            parts = message.get("parts")
+            for part in (*(parts if isinstance(parts, list) else ()), message):
+                if isinstance(part, dict) and isinstance(part.get("content"), str):
+                    return str(part["content"]) or None
+    return None
+
+
+def _flattened(view: View, names: re.Pattern[str]) -> str | None:
+    """JSON of the messages that `prefix.N.role` and `prefix.N.content` spell out."""
+    messages: dict[int, dict[str, Any]] = {}
+    for key, value in view.items():
+        if key.startswith(FLATTENED) and (match := names.fullmatch(key)):
+            content = value.string_value
+            messages.setdefault(int(match[1]), {})[match[2]] = content
+    whole = [messages[number] for number in sorted(messages) if messages[number].get("content")]
+    return json.dumps(whole, ensure_ascii=False) if whole else None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,77 @@
+"""What one request of a trace leaves for the next: the note that the journal keeps. Pure.
+
+A note holds what is known so far of a trace that may still be incomplete, so that its name and its session
+come out right whichever of its spans MLflow gets first. It is small: texts are cut, and the root itself
+is kept only while it waits for a name from below (the span of a web server).
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, fields
+
+MAX_TEXT_CHARACTERS = 1000
+MAX_ROOT_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """The earliest agent or model span seen below the root: what a trace is about."""
+
+    start_unix_ns: int
+    name: str
+    inputs: str | None = None
+    outputs: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is known of a trace.
+
+    `counted`: model calls with tokens were among its spans; `root` is a serialized ResourceSpans with the
+    root alone.
+    """
+
+    session: str | None = None
+    conversation: str | None = None
+    user: str | None = None
+    telling: Telling | None = None
+    counted: bool = False
+    root_seen: bool = False
+    root: bytes | None = None
+
+    def to_bytes(self) -> bytes:
+        """JSON; `from_bytes` reads it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.telling is not None:
+            told = self.telling
+            values["telling"] = [told.start_unix_ns, told.name, _cut(told.inputs), _cut(told.outputs)]
+        if self.root is not None:
+            keep = len(self.root) <= MAX_ROOT_BYTES
+            values["root"] = base64.b64encode(self.root).decode() if keep else None
+        known = {name: value for name, value in values.items() if value}
+        return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "Note":
+        """The note; one that can't be read (of a later version, say) is an empty one."""
+        try:
+            values = json.loads(content)
+            telling = values.get("telling")
+            root = values.get("root")
+            return Note(
+                session=values.get("session"),
+                conversation=values.get("conversation"),
+                user=values.get("user"),
+                telling=telling
+                and Telling(start_unix_ns=telling[0], name=telling[1], inputs=telling[2], outputs=telling[3]),
+                counted=bool(values.get("counted")),
+                root_seen=bool(values.get("root_seen")),
+                root=base64.b64decode(root) if root else None,
+            )
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, binascii.Error):
+            return Note()
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else text[:MAX_TEXT_CHARACTERS]

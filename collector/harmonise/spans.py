@@ -1,0 +1,101 @@
+"""What MLflow needs on one span, from its facts alone. Pure."""
+
+import json
+from collections.abc import Mapping
+
+from collector.harmonise.caps import is_object_of_numbers
+from collector.harmonise.content import View, content_additions
+from collector.harmonise.parts import Addition, Part
+from collector.index.conventions import CostSource, Kind
+from collector.index.facts import PRICED_KINDS, SpanFacts, Tokens
+from collector.index.prices import price
+
+SPAN_TYPE = "mlflow.spanType"
+USAGE = "mlflow.chat.tokenUsage"
+COST = "mlflow.llm.cost"
+MODEL, PROVIDER = "mlflow.llm.model", "mlflow.llm.provider"
+REASONING = "gen_ai.usage.reasoning.output_tokens"
+CHAT = ("gen_ai.operation.name", "llm.request.type")
+
+# kind -> MLflow's SpanType; a chat is its own (MLflow's chart of model calls counts both)
+TYPES: Mapping[Kind, str] = {kind: kind.value for kind in Kind if kind is not Kind.OTHER} | {
+    Kind.OTHER: "UNKNOWN"
+}
+
+
+def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list[Addition]:
+    """The additions for one span; `view` are its attributes by name."""
+    additions: list[Addition] = []
+    if Part.TYPES in parts:
+        additions.append(_type(facts.kind, view))
+    if Part.TOKENS in parts and facts.kind in PRICED_KINDS:
+        additions += _tokens(facts)
+    if Part.COST in parts and facts.kind in PRICED_KINDS and not facts.is_roll_up:
+        if facts.cost_usd is not None and facts.cost_source is not CostSource.MLFLOW:
+            additions.append(Addition(part=Part.COST, key=COST, value=cost_text(facts, facts.cost_usd)))
+    if Part.CAPS in parts:
+        additions += _readable(view, additions)
+    if Part.CONTENT in parts:
+        additions += content_additions(facts.kind, view)
+    return additions
+
+
+def usage_text(tokens: Tokens) -> str:
+    """JSON of `mlflow.chat.tokenUsage` (mlflow/tracing/constant.py, TokenUsageKey)."""
+    named = {
+        "input_tokens": tokens.input,
+        "output_tokens": tokens.output,
+        "total_tokens": tokens.total,
+        "cache_read_input_tokens": tokens.cache_read,
+        "cache_creation_input_tokens": tokens.cache_write,
+    }
+    return json.dumps({name: value for name, value in named.items() if value is not None})
+
+
+def cost_text(facts: SpanFacts, usd: float) -> str:
+    """JSON of `mlflow.llm.cost` (CostKey): the total is `usd`, its halves as the price list divides it."""
+    listed = facts.model and price(
+        model=facts.model,
+        provider=facts.provider,
+        input_tokens=facts.tokens.input or 0,
+        output_tokens=facts.tokens.output or 0,
+        cache_read_tokens=facts.tokens.cache_read or 0,
+        cache_write_tokens=facts.tokens.cache_write or 0,
+        at_unix_ns=facts.start_unix_ns,
+    )
+    if not listed or not listed.total:
+        return json.dumps({"total_cost": usd})
+    taken = round(usd * listed.input / listed.total, 12)
+    return json.dumps({"input_cost": taken, "output_cost": round(usd - taken, 12), "total_cost": usd})
+
+
+def _type(kind: Kind, view: View) -> Addition:
+    name = TYPES[kind]
+    if kind is Kind.LLM and any(key in view and view[key].string_value.lower() == "chat" for key in CHAT):
+        name = "CHAT_MODEL"
+    own = view[SPAN_TYPE].string_value if SPAN_TYPE in view else ""
+    # UNKNOWN is what MLflow's SDK writes when nobody said anything
+    replaces = own.strip('"') == "UNKNOWN" and kind is not Kind.OTHER
+    return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=replaces)
+
+
+def _readable(view: View, additions: list[Addition]) -> list[Addition]:
+    """In the place of usage and cost that MLflow would fail at: our own, else nothing."""
+    own = {addition.key: addition.value for addition in additions}
+    return [
+        Addition(part=Part.CAPS, key=key, value=own.get(key, nothing), replaces=True)
+        for key, nothing in ((USAGE, ""), (COST, "{}"))
+        if key in view and not is_object_of_numbers(view[key].string_value)
+    ]
+
+
+def _tokens(facts: SpanFacts) -> list[Addition]:
+    additions = []
+    if facts.tokens.known and not facts.is_roll_up:
+        additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(facts.tokens)))
+    for key, value in ((MODEL, facts.model), (PROVIDER, facts.provider)):
+        if value is not None:
+            additions.append(Addition(part=Part.TOKENS, key=key, value=value))
+    if facts.tokens.reasoning is not None:
+        additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(facts.tokens.reasoning)))
+    return additions
