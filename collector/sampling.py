@@ -39,10 +39,15 @@ from collector.process.keep_settings import KeepSettings
 _log = logging.getLogger("sidespan.sampling")
 
 CONSUMER = "sampling"
-READ_BYTES = 1024 * 1024
+READ_BYTES = 4 * 1024 * 1024
 IDLE_SECONDS = 5.0
 # under load each append would wake the loop, and each look costs a commit
 LOOK_EVERY_SECONDS = 0.05
+# answers to clients come first: while the process is that busy without sampling, it rests, at the most
+# so many times as long as it has worked
+BUSY_SHARE = 0.8
+REST_FOR_EACH_WORKED = 12.0
+REST_SECONDS = 0.01
 # places of traces in entries that wait, for each trace that may be open
 HELD_FOR_EACH_OPEN = 8
 
@@ -120,12 +125,18 @@ class Sampler:
         """What the lane holds, but for what arrives meanwhile: the next look reads that."""
         waiting = self._waiting.get(lane)
         after = waiting[-1].sequence if waiting else None
-        while entries := await self._journal.read(CONSUMER, lane, limit_bytes=READ_BYTES, after=after):
+        while True:
+            started, appended = time.monotonic(), self._journal.appended
+            entries = await self._journal.read(CONSUMER, lane, limit_bytes=READ_BYTES, after=after)
+            if not entries:
+                return
             await self._take(entries)
-            after = entries[-1].sequence
             await self._keep_to_bounds()
+            if appended.is_set():
+                await rest(time.monotonic() - started)
             if entries[-1].received_unix_ns >= until_unix_ns:
-                break
+                return
+            after = entries[-1].sequence
 
     async def _take(self, entries: Sequence[Entry]) -> None:
         await self._recall(frozenset().union(*(entry.trace_ids for entry in entries)))
@@ -249,3 +260,13 @@ class Sampler:
         for decision, traces in Counter(self._decided[trace_id] for trace_id in fresh).items():
             labels = {"decision": "kept" if decision.kept else "dropped", "reason": decision.reason.value}
             self._metrics.sampled_traces.labels(**labels).inc(traces)
+
+
+async def rest(worked_seconds: float) -> None:
+    """Let others go first while they keep the process busy."""
+    until = time.monotonic() + worked_seconds * REST_FOR_EACH_WORKED
+    while (began := time.monotonic()) < until:
+        busy = time.process_time()
+        await asyncio.sleep(REST_SECONDS)
+        if time.process_time() - busy < BUSY_SHARE * (time.monotonic() - began):
+            return

@@ -12,7 +12,7 @@ import pytest
 
 from collector.batch import Draft
 from collector.delivery.window import CONSUMER as DELIVERY
-from collector.sampling import CONSUMER, Sampler
+from collector.sampling import CONSUMER, Sampler, rest
 from tests.collector.sampled import ONE, TWO, Sampled, draft, span
 from tests.collector.stage import Stage, named, until
 from tests.support.otlp import all_spans
@@ -147,6 +147,30 @@ async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pyte
     assert [await sampled.reason(A), await sampled.reason(B)] == ["error", "not_sampled"]
 
 
+async def test_an_end_between_two_lanes_doesnt_split_a_trace(
+    sampled: Sampled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sampled.append(span(A, root=True), lane=ONE)
+    await sampled.append(span(A), lane=TWO)
+    commit = sampled.journal.commit
+
+    async def dies(consumer: str, lane: str, **more: Any) -> None:
+        if lane == TWO:
+            raise sqlite3.OperationalError("disk I/O error")
+        await commit(consumer, lane, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampled.journal, "commit", dies)
+        with pytest.raises(sqlite3.OperationalError):
+            await sampled.sampler.run()
+    assert [await sampled.passed(ONE), await sampled.passed(TWO)] == [["span"], []]
+    await sampled.crash()
+    await sampled.append(span(A, error=True), lane=TWO)
+    await sampled.sampler.look()
+    assert await sampled.reason(A) == "not_sampled"
+    assert [await sampled.delivered(ONE), await sampled.delivered(TWO)] == [[], []]
+
+
 async def has_passed(sampled: Sampled, spans: int) -> bool:
     return len(await sampled.passed()) == spans
 
@@ -226,6 +250,20 @@ class TestFewOpenTraces:
         await sampled.append(span(B, root=True))
         await sampled.sampler.look()
         assert len(await sampled.passed()) == 81
+
+
+@pytest.mark.parametrize(
+    ("busy_share", "shortest", "longest"),
+    [(1.0, 0.12, 2.0), (0.0, 0.01, 0.1)],
+    ids=["rests while others are busy", "goes on when nobody is"],
+)
+async def test_answers_to_clients_come_before_sampling(
+    busy_share: float, shortest: float, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "process_time", lambda: time.monotonic() * busy_share)
+    started = time.monotonic()
+    await rest(worked_seconds=0.01)
+    assert shortest <= time.monotonic() - started < longest
 
 
 async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path: Path) -> None:
