@@ -25,9 +25,12 @@ from collector.journal.writer import open_journal
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, open_mlflow, tls
 from collector.operations import BadParameter, bad_parameter, operations_routes
+from collector.process.keep_settings import KeepSettings
 from collector.process.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
+from collector.sampling import CONSUMER as SAMPLING
+from collector.sampling import Sampler
 from collector.settings import Settings, is_loopback
 from collector.summaries.api import trace_routes
 from collector.summaries.source import TraceSource
@@ -44,6 +47,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
     Raises Misconfigured before anything listens.
     """
     metrics = Metrics()
+    keep = _keep(settings)
     async with AsyncExitStack() as stack:
         pool = settings.delivery.max_in_flight + 8  # look-ups must not wait behind deliveries
         mlflow = await stack.enter_async_context(open_mlflow(settings.mlflow, max_connections=pool))
@@ -51,7 +55,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             open_journal(
                 settings.data_dir,
                 settings=settings.journal,
-                consumers=(CONSUMER,),
+                consumers=(CONSUMER,) if keep is None else (CONSUMER, SAMPLING),
                 keep_claims=settings.delivery.trace_memory,
                 observe_commit=metrics.commit.observe,
             )
@@ -61,14 +65,17 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             create=settings.routing.create_experiments,
             lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
         )
-        worker = DeliveryWorker(journal, _target(settings, mlflow, experiments, metrics), settings.delivery)
+        target = _target(settings, mlflow, experiments, metrics)
+        behind = None if keep is None else SAMPLING
+        worker = DeliveryWorker(journal, target, settings.delivery, behind=behind)
+        sampler = None if keep is None else Sampler(journal, keep, metrics)
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )
         # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
         await stack.enter_async_context(
-            background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2)
+            background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2, sampler=sampler)
         )
         proxy = await stack.enter_async_context(
             open_proxy(
@@ -170,8 +177,14 @@ def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metric
         metrics=metrics,
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
+        sampling=None if _keep(settings) is None else SAMPLING,
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def _keep(settings: Settings) -> KeepSettings | None:
+    """The sampling among the processors, if there is one."""
+    return next((part for part in settings.processors if isinstance(part, KeepSettings)), None)
 
 
 def _compress(settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""What runs beside the requests: delivery and the journal's housekeeping."""
+"""What runs beside the requests: delivery, sampling and the journal's housekeeping."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from functools import partial
 
 from collector.delivery.worker import DeliveryWorker
 from collector.journal import Journal
+from collector.sampling import Sampler
 
 _log = logging.getLogger("sidespan")
 
@@ -16,16 +17,20 @@ RESTART_PAUSE_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def background(worker: DeliveryWorker, journal: Journal, *, stop_seconds: float) -> AsyncIterator[None]:
-    """Delivery and the journal's housekeeping, started again if a bug ends them."""
+async def background(
+    worker: DeliveryWorker, journal: Journal, *, stop_seconds: float, sampler: Sampler | None = None
+) -> AsyncIterator[None]:
+    """Delivery, sampling and the journal's housekeeping, started again if a bug ends them."""
     delivering = asyncio.create_task(_supervise("delivery", worker.run))
-    sweeping = asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))
+    others = [asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))]
+    if sampler is not None:
+        others.append(asyncio.create_task(_supervise("sampling", sampler.run)))
     try:
         yield
     finally:
         worker.stop()
         await asyncio.wait([delivering], timeout=stop_seconds)
-        for task in (delivering, sweeping):
+        for task in (delivering, *others):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

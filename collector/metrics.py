@@ -43,6 +43,10 @@ class Metrics:
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
         self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest such span.")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait for a decision.")
+        self.sampled_traces = counter(
+            "sampled_traces", "Traces that sampling has decided.", "decision", "reason"
+        )
+        self.sampling_open_traces = gauge("sampling_open_traces", "Traces that sampling waits for.")
         self.proxy_requests = counter(
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )

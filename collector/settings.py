@@ -253,6 +253,12 @@ class Settings(Section):
     log: Log = Log()
 
     @model_validator(mode="after")
+    def _one_sampling(self) -> "Settings":
+        if sum(each.type == "keep" for each in self.processors) > 1:
+            raise ValueError('processors: only one may be of type "keep"; put its conditions together')
+        return self
+
+    @model_validator(mode="after")
     def _secure_by_default(self) -> "Settings":
         if self.auth.mode != "none" and not is_loopback(self.server.host):
             raise ValueError(

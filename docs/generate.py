@@ -3,6 +3,7 @@
 python docs/generate.py
 """
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -10,6 +11,7 @@ from typing import Any, get_args, get_origin
 from collector.errors import Reason
 from collector.metrics import Metrics
 from collector.otlp.status import HTTP_STATUS
+from collector.process.settings import Condition, Processor
 from collector.settings import Section, Settings
 
 DOCS = Path(__file__).parent
@@ -58,11 +60,25 @@ def _sections() -> Iterator[str]:
             yield f"\n## [{name}]\n\n{section.__doc__}\n\n| key | default | meaning |\n| --- | --- | --- |"
             for key, inner in section.model_fields.items():
                 yield _row(f"{name}.{key}", inner)
+    yield from _processors()
+
+
+def _processors() -> Iterator[str]:
+    union = get_args(Processor)[0]
+    for model in (*get_args(union), Condition):
+        title = "when, of tag and drop"
+        if model is not Condition:
+            title = f'[[processors]] type = "{get_args(model.model_fields["type"].annotation)[0]}"'
+        yield f"\n## {title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n"
+        yield "| key | default | meaning |\n| --- | --- | --- |"
+        for key, field in model.model_fields.items():
+            if key != "type":
+                yield _row(key, field)
 
 
 def _row(key: str, field: Any) -> str:
-    default = field.get_default(call_default_factory=True)
-    shown = "" if default is None else f"`{_toml(default)}`"
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    shown = "required" if field.is_required() else "" if default is None else f"`{_toml(default)}`"
     choices = get_args(field.annotation) if get_origin(field.annotation) is not None else ()
     allowed = [choice for choice in choices if isinstance(choice, str)]
     among = f" One of {', '.join(f'`{choice}`' for choice in allowed)}." if allowed else ""

@@ -21,6 +21,7 @@ PURE = [
     "collector/delivery/forward.py",
     "collector/harmonise",
     "collector/index",
+    "collector/process",
     "collector/summaries/trace.py",
     "collector/summaries/tree.py",
     "collector/summaries/counting.py",
@@ -41,6 +42,8 @@ FORBIDDEN = [
     ("collector/receivers", ["collector.journal", "collector.delivery"], "receivers know Append only"),
     ("collector/ingest.py", ["collector.journal"], "ingest gets `append` as an argument"),
     ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
+    ("collector/process", ["collector.journal", "collector.delivery"], "processors see spans only"),
+    ("collector/sampling.py", ["collector.delivery"], "consumers don't know each other"),
     (
         "collector/harmonise",
         ["collector.delivery", "collector.summaries", "collector.journal"],

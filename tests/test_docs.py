@@ -9,6 +9,8 @@ import pytest
 import typer
 
 from collector import cli
+from collector.process.keep import Reason
+from collector.process.keep_settings import KeepSettings
 from collector.receivers.http import PATHS
 from proxy.catalog import Action
 from proxy.policy import DEFAULT
@@ -65,6 +67,12 @@ def test_what_the_proxy_denies_is_in_its_guide() -> None:
     text = (DOCS / "proxy.md").read_text()
     denied = {resource for resource, allowed in DEFAULT.items() if Action.WRITE not in allowed}
     assert {resource for resource in denied if f"`{resource}`" not in text} == set()
+
+
+def test_sampling_is_described_whole() -> None:
+    text = (DOCS / "sampling.md").read_text()
+    names = {*KeepSettings.model_fields, *(reason.value for reason in Reason)}
+    assert {name for name in names if f"`{name}`" not in text and f'{name} = "keep"' not in text} == set()
 
 
 def test_links_between_pages_lead_somewhere() -> None:

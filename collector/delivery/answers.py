@@ -54,12 +54,16 @@ def verdict_of(status: int, error_code: str | None = None) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What came back for one request. `status` 0: no answer came."""
+    """What came back for one request. `status` 0: no answer came, or nothing was to be sent.
+
+    `withheld_spans` were not sent, because the settings say so.
+    """
 
     verdict: Verdict
     message: str
     status: int = 0
     retry_after_seconds: float | None = None
+    withheld_spans: int = 0
 
 
 def retry_after(value: str | None, *, now: datetime) -> float | None:

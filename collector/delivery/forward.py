@@ -1,5 +1,6 @@
-"""The copy of a request for MLflow: parse -> harmonise -> process -> serialize. Pure; slow: for a thread."""
+"""The copy of a request for MLflow: keep -> harmonise -> limit, slim, tag, drop. Pure; slow: for a thread."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -7,6 +8,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.harmonise.apply import harmonise
 from collector.harmonise.parts import Part
+from collector.process import keep
+from collector.process.keep import Decision
 from collector.process.pipeline import outgoing, works_outgoing
 from collector.process.settings import Processor
 from collector.settings import Harmonise as HarmoniseSettings
@@ -18,16 +21,18 @@ NO_NOTES: Mapping[bytes, bytes] = {}
 class Forwarded:
     """What is sent in the place of a request's payload.
 
-    `notes` are to be kept once MLflow has taken it; `counts` say what was done, by (processor, outcome).
+    An empty `body`: nothing is. `notes` are to be kept once MLflow has taken it; `counts` say what was done,
+    by (processor, outcome); `withheld_spans` are left out.
     """
 
     body: bytes
+    withheld_spans: int = 0
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-# payload and the notes of its traces -> what to send
-Forward = Callable[[bytes, Mapping[bytes, bytes]], Forwarded]
+# payload, the notes and the sampling decisions of its traces -> what to send
+Forward = Callable[[bytes, Mapping[bytes, bytes], Mapping[bytes, Decision]], Forwarded]
 
 
 def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ()) -> Forward | None:
@@ -37,16 +42,29 @@ def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ())
         return None
     process = outgoing(processors)
 
-    def forward(payload: bytes, notes: Mapping[bytes, bytes]) -> Forwarded:
+    def forward(
+        payload: bytes, notes: Mapping[bytes, bytes], decisions: Mapping[bytes, Decision]
+    ) -> Forwarded:
         export = ExportTraceServiceRequest.FromString(payload)
+        counts: Counter[tuple[str, str]] = Counter()
+        if decisions:
+            counts["keep", "dropped"] = keep.apply(export, decisions)
         done = harmonise(export, parts=parts, notes=notes)
-        counts = {("harmonise", part.value): count for part, count in done.added.items()}
-        if done.failed_traces:
-            counts["harmonise", "failed"] = done.failed_traces
-        counts |= process(export)
-        return Forwarded(body=export.SerializeToString(), notes=done.notes, counts=counts)
+        counts.update({("harmonise", part.value): count for part, count in done.added.items()})
+        counts["harmonise", "failed"] = done.failed_traces
+        counts.update(process(export))
+        return Forwarded(
+            body=export.SerializeToString() if _has_spans(export) else b"",
+            withheld_spans=counts["keep", "dropped"] + counts["drop", "dropped"],
+            notes=done.notes,
+            counts=+counts,
+        )
 
     return forward
+
+
+def _has_spans(export: ExportTraceServiceRequest) -> bool:
+    return any(scope.spans for resource in export.resource_spans for scope in resource.scope_spans)
 
 
 def parts_of(settings: HarmoniseSettings) -> frozenset[Part]:

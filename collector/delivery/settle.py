@@ -126,8 +126,7 @@ async def _settle(
     sent = await _send_up_to(tries, request, send, pause)
     match sent.verdict:
         case Verdict.TAKEN:
-            health.took(send, request)
-            found.delivered_spans += request.span_count
+            _took(sent, request, send, found, health)
             return
         case Verdict.PASSING | Verdict.NO_EXPERIMENT:
             raise _Passing(sent)
@@ -139,6 +138,12 @@ async def _settle(
     (found.suspects if sent.verdict is Verdict.SUSPECT else found.refusals).append(refusal)
 
 
+def _took(sent: Sent, request: Request, send: Send, found: _Findings, health: Health) -> None:
+    if sent.withheld_spans < request.span_count:  # a request of which nothing was sent proves nothing
+        health.took(send, request)
+    found.delivered_spans += request.span_count - sent.withheld_spans
+
+
 async def _are_guilty(found: _Findings, send: Send, health: Health, successes_before: int) -> bool:
     """Whether MLflow fails at the suspects and at nothing else. What it takes after all is no suspect."""
     if not await health.is_proven(successes_before):
@@ -148,8 +153,7 @@ async def _are_guilty(found: _Findings, send: Send, health: Health, successes_be
         sent = await send(suspect.request)
         match sent.verdict:
             case Verdict.TAKEN:
-                health.took(send, suspect.request)
-                found.delivered_spans += suspect.request.span_count
+                _took(sent, suspect.request, send, found, health)
             case Verdict.PASSING | Verdict.NO_EXPERIMENT:
                 raise _Passing(sent)
             case _:

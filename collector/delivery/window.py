@@ -21,6 +21,7 @@ from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Reso
 from collector.journal import Journal
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, MlflowUnreachable
+from collector.process.keep import Decision, decision_of
 from collector.settings import Delivery as DeliverySettings
 
 CONSUMER = "delivery"
@@ -29,9 +30,10 @@ VERIFY_RESENDS = 2
 
 @dataclass(slots=True, kw_only=True)
 class Memory:
-    """What a window knows of its traces: notes of earlier ones, what it learns, copies made ready."""
+    """What a window knows of its traces: earlier notes, sampling, what it learns; and copies made ready."""
 
     notes: dict[bytes, bytes]
+    decisions: Mapping[bytes, Decision]
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Target:
     metrics: Metrics
     in_flight: asyncio.Semaphore
     forward: Forward | None = None
+    sampling: str | None = None
     health: Health = field(default_factory=Health)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -89,10 +92,10 @@ async def deliver_window(
     foreign = frozenset(trace_id for trace_id, found in owners.items() if found != owner)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
-    memory = Memory(notes=dict(await journal.recall(CONSUMER, claims)) if target.forward else {})
+    memory = await _recall(journal, claims, target)
     requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
     if target.forward is not None:
-        memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory.notes)
+        memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory)
     await journal.processed(CONSUMER, lane)
     try_once = partial(
         _send_and_verify,
@@ -153,10 +156,15 @@ def _prepare(
     return requests, tuple(refusals)
 
 
-def _forward_all(
-    requests: Sequence[Request], forward: Forward, notes: Mapping[bytes, bytes]
-) -> dict[Request, Forwarded]:
-    return {request: forward(request.payload, notes) for request in requests}
+async def _recall(journal: Journal, claims: Mapping[bytes, str], target: Target) -> Memory:
+    notes = await journal.recall(CONSUMER, claims) if target.forward else {}
+    decided = await journal.recall(target.sampling, claims) if target.sampling else {}
+    decisions = {trace_id: decision_of(note) for trace_id, note in decided.items()}
+    return Memory(notes=dict(notes), decisions=decisions)
+
+
+def _forward_all(requests: Sequence[Request], forward: Forward, memory: Memory) -> dict[Request, Forwarded]:
+    return {request: forward(request.payload, memory.notes, memory.decisions) for request in requests}
 
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
@@ -165,7 +173,7 @@ async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwar
         return memory.ready[request]
     if target.forward is None:
         return Forwarded(body=request.payload)
-    return await asyncio.to_thread(target.forward, request.payload, memory.notes)
+    return await asyncio.to_thread(target.forward, request.payload, memory.notes, memory.decisions)
 
 
 @asynccontextmanager
@@ -189,13 +197,17 @@ async def _send_and_verify(
     turn: asyncio.Lock,
 ) -> Sent:
     """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
-    async with _in_flight(target, turn):
-        forwarded = await _forwarded(request, target, memory)
-        sent = await _try(forwarded.body, route, experiment_id, target)
-    if sent.verdict is Verdict.TAKEN:
-        memory.taken(request, forwarded)
-        target.metrics.count_processed(forwarded.counts)
-    return sent
+    forwarded = await _forwarded(request, target, memory)
+    if not forwarded.body:
+        sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
+    else:
+        async with _in_flight(target, turn):
+            sent = await _try(forwarded.body, route, experiment_id, target)
+    if sent.verdict is not Verdict.TAKEN:
+        return sent
+    memory.taken(request, forwarded)
+    target.metrics.count_processed(forwarded.counts)
+    return replace(sent, withheld_spans=forwarded.withheld_spans)
 
 
 async def _try(body: bytes, route: Route, experiment_id: str, target: Target) -> Sent:

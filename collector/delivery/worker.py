@@ -41,8 +41,12 @@ class _Waiting:
 class DeliveryWorker:
     """Carries the journal's lanes to MLflow until `run` is cancelled."""
 
-    def __init__(self, journal: Journal, target: Target, settings: DeliverySettings) -> None:
+    def __init__(
+        self, journal: Journal, target: Target, settings: DeliverySettings, *, behind: str | None = None
+    ) -> None:
+        """`behind`: a consumer that each entry must have passed before it is delivered."""
         self._journal = journal
+        self._behind = behind
         self._target = target
         self._settings = settings
         self._waiting: dict[str, _Waiting] = {}
@@ -65,14 +69,14 @@ class DeliveryWorker:
         """Deliver until stopped. Any exception is a bug; what was not committed comes again."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
-                self._journal.appended.clear()
+                appended = self._journal.appended
                 self._finished.clear()
-                pending = await self._journal.pending(CONSUMER)
+                pending = await self._journal.pending(CONSUMER, behind=self._behind)
                 self._forget_served(pending)
                 for lane in self._next(pending):
                     self._active.add(lane)
                     group.create_task(self._serve(lane))
-                await self._wait(pending)
+                await self._wait(pending, appended)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def stop(self) -> None:
@@ -98,14 +102,14 @@ class DeliveryWorker:
         # an age below zero means that the clock was set back: don't wait for it
         return self._settings.linger_seconds - age_seconds if age_seconds >= 0 else 0.0
 
-    async def _wait(self, pending: Sequence[PendingLane]) -> None:
+    async def _wait(self, pending: Sequence[PendingLane], appended: asyncio.Event) -> None:
         """Until something was appended, a window ended, or a lane's pause is over."""
         if len(self._active) >= self._settings.max_lanes:
             await self._finished.wait()
             return
         now = time.monotonic()
         pause = min((max(0.0, self._ready_in(lane, now)) for lane in pending), default=IDLE_SECONDS)
-        waiters = [asyncio.ensure_future(event.wait()) for event in (self._journal.appended, self._finished)]
+        waiters = [asyncio.ensure_future(event.wait()) for event in (appended, self._finished)]
         try:
             await asyncio.wait(waiters, timeout=min(pause, IDLE_SECONDS), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -127,7 +131,7 @@ class DeliveryWorker:
 
     async def _window(self, lane: str) -> Settled | Deferred | None:
         window_bytes = self._request_bytes * self._settings.max_in_flight * ROUNDS_A_WINDOW
-        entries = await self._journal.read(CONSUMER, lane, limit_bytes=window_bytes)
+        entries = await self._journal.read(CONSUMER, lane, limit_bytes=window_bytes, behind=self._behind)
         if not entries:
             return None
         outcome = await deliver_window(

@@ -15,8 +15,9 @@ Invariants
  6. At its size bound the journal refuses new entries; it never drops one to make room.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
-each other. Files: sqlite.py, letters.py, notes.py (statements), writer.py (the thread that owns the
-connection, this protocol's real form), salvage.py (what to do with a broken file), memory.py (its twin).
+each other. Files: sqlite.py, reading.py, letters.py, notes.py (statements), writer.py (the thread that
+owns the connection, this protocol's real form), salvage.py (what to do with a broken file), memory.py
+(its twin).
 """
 
 import asyncio
@@ -52,7 +53,11 @@ class Journal(Protocol):
     """What receivers and consumers ask of the log. Each verb raises JournalClosed after close."""
 
     appended: asyncio.Event
-    """Set by each append; a consumer that waits for work clears it."""
+    """Set once there is more to read, by the next append, commit, retry or replay; another takes its place.
+
+    A consumer takes the event, looks for work, and waits for the event that it took: several can wait, and
+    none misses what came while it looked.
+    """
 
     @property
     def refusing(self) -> str | None:
@@ -64,11 +69,25 @@ class Journal(Protocol):
         Raises Unavailable (journal_full, journal_failed): nothing of it is stored.
         """
 
-    async def pending(self, consumer: str) -> list[PendingLane]:
-        """Lanes with entries after the consumer's cursor, oldest entry first."""
+    async def pending(self, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
+        """Lanes with entries after the consumer's cursor, oldest entry first.
 
-    async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
+        `behind`: only entries that this other consumer's cursor has passed.
+        """
+
+    async def read(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        limit_bytes: int,
+        after: int | None = None,
+        behind: str | None = None,
+    ) -> list[Entry]:
         """The next entries of a lane, in order, at least one if there is one, up to `limit_bytes` in all.
+
+        Next after the consumer's cursor, or after the sequence `after`, which moves nothing. `behind`
+        names another consumer: only entries that its cursor has passed.
 
         An entry that two crashes have cut short comes alone; one whose bytes the disk has changed goes to
         the dead letters ("damaged").
@@ -106,7 +125,10 @@ class Journal(Protocol):
         """
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
-        """The notes that a consumer's commits left of these traces; the oldest are forgotten at a bound."""
+        """The notes that a consumer's commits left of these traces.
+
+        The oldest are forgotten at a bound, once the entries that the commit passed are deleted.
+        """
 
     async def state(self, consumer: str) -> JournalState:
         """Counts for metrics and readiness."""

@@ -23,7 +23,6 @@ class MemoryJournal:
         retention_seconds: float = 0.0,
     ) -> None:
         self.appended = asyncio.Event()
-        self.appended.set()
         self._consumers = consumers
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
@@ -47,25 +46,35 @@ class MemoryJournal:
             raise Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again")
         for draft in merge(drafts):
             self._add(draft, received_unix_ns=time.time_ns())
-        self.appended.set()
+        self._announce()
         return self._sequence
 
-    async def pending(self, consumer: str) -> list[PendingLane]:
+    async def pending(self, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
         self._check_open()
         first: dict[str, Entry] = {}
         for entry in self._entries:
-            if entry.sequence > self._cursor(consumer, entry.lane):
+            if self._cursor(consumer, entry.lane) < entry.sequence <= self._bound(behind, entry.lane):
                 first.setdefault(entry.lane, entry)
         return [
             PendingLane(lane=lane, first_sequence=e.sequence, first_received_unix_ns=e.received_unix_ns)
             for lane, e in first.items()
         ]
 
-    async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
+    async def read(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        limit_bytes: int,
+        after: int | None = None,
+        behind: str | None = None,
+    ) -> list[Entry]:
         self._check_open()
         found: list[Entry] = []
         total = 0
-        for entry in self._after(consumer, lane):
+        for entry in self._after(consumer, lane) if after is None else self._behind(lane, after):
+            if entry.sequence > self._bound(behind, lane):
+                break
             total += len(entry.payload)
             alone = entry.attempts >= ISOLATE_FROM_ATTEMPTS
             if found and (total > limit_bytes or alone):
@@ -112,6 +121,7 @@ class MemoryJournal:
                 **{field.name: getattr(part, field.name) for field in fields(Parked)},
             )
         self._sweep()
+        self._announce()
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
         self._check_open()
@@ -147,7 +157,7 @@ class MemoryJournal:
             if passed:
                 again += len(passed)
                 self._cursors[consumer, lane] = passed[0] - 1
-        self.appended.set()
+        self._announce()
         return again
 
     async def sweep(self) -> int:
@@ -169,7 +179,7 @@ class MemoryJournal:
         letters = [self._letters.pop(id) for id in dict.fromkeys(ids) if id in self._letters]
         for letter in letters:
             self._add(letter, received_unix_ns=letter.received_unix_ns)
-        self.appended.set()
+        self._announce()
         return len(letters)
 
     async def drop(self, ids: Sequence[int]) -> int:
@@ -197,13 +207,22 @@ class MemoryJournal:
         copied = {field.name: getattr(content, field.name) for field in fields(Draft)}
         self._entries.append(Entry(sequence=self._sequence, received_unix_ns=received_unix_ns, **copied))
 
+    def _announce(self) -> None:
+        self.appended.set()
+        self.appended = asyncio.Event()
+
     def _holders(self, trace_id: bytes) -> list[Entry | DeadLetter]:
         holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
         return [holder for holder in holders if trace_id in holder.trace_ids]
 
     def _after(self, consumer: str, lane: str) -> list[Entry]:
-        cursor = self._cursor(consumer, lane)
-        return [entry for entry in self._entries if entry.lane == lane and entry.sequence > cursor]
+        return self._behind(lane, self._cursor(consumer, lane))
+
+    def _behind(self, lane: str, sequence: int) -> list[Entry]:
+        return [entry for entry in self._entries if entry.lane == lane and entry.sequence > sequence]
+
+    def _bound(self, behind: str | None, lane: str) -> float:
+        return float("inf") if behind is None else self._cursor(behind, lane)
 
     def _cursor(self, consumer: str, lane: str) -> int:
         return self._cursors.get((consumer, lane), 0)

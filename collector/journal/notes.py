@@ -1,6 +1,7 @@
 """What a consumer remembers of a trace between two windows. Synchronous; each runs inside a transaction.
 
-A note is written in the transaction that moves its consumer's cursor, so a crash loses neither or both.
+A note is written in the transaction that moves its consumer's cursor, so a crash loses neither or both. It
+says how far that cursor moved: another consumer may need the note as long as entries up to there wait.
 """
 
 import sqlite3
@@ -12,16 +13,20 @@ CREATE TABLE notes (
     consumer TEXT NOT NULL,
     trace_id BLOB NOT NULL,
     note BLOB NOT NULL,
+    lane_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     UNIQUE (consumer, trace_id)
 );
 """
 
 
-def remember(db: sqlite3.Connection, consumer: str, notes: Mapping[bytes, bytes]) -> None:
+def remember(
+    db: sqlite3.Connection, consumer: str, notes: Mapping[bytes, bytes], *, lane_id: int, through: int
+) -> None:
     """Write notes, in the place of those that the consumer had of the same traces."""
     db.executemany(
-        "INSERT OR REPLACE INTO notes (consumer, trace_id, note) VALUES (?, ?, ?)",
-        [(consumer, trace_id, note) for trace_id, note in notes.items()],
+        "INSERT OR REPLACE INTO notes (consumer, trace_id, note, lane_id, sequence) VALUES (?, ?, ?, ?, ?)",
+        [(consumer, trace_id, note, lane_id, through) for trace_id, note in notes.items()],
     )
 
 
@@ -33,5 +38,9 @@ def recall(db: sqlite3.Connection, consumer: str, trace_ids: Collection[bytes]) 
 
 
 def forget(db: sqlite3.Connection, *, keep: int) -> None:
-    """Drop the oldest notes."""
-    db.execute("DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?", (keep,))
+    """Drop the oldest notes, but for those that may be asked for by who delivers what is in the log."""
+    db.execute(
+        "DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ? AND NOT EXISTS (SELECT 1 FROM entries"
+        " WHERE entries.lane_id = notes.lane_id AND entries.sequence <= notes.sequence)",
+        (keep,),
+    )

@@ -5,7 +5,7 @@
                    trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
     cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
     claims        (trace_id, target)                           which experiment a trace belongs to
-    notes         (consumer, trace_id, note)                   what a consumer remembers of a trace (notes.py)
+    notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
     dead_letters  (id, parked_unix_ns, ..., payload)
 
 `payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct
@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from collector.batch import Draft, Entry
-from collector.journal import JournalState, PendingLane, notes
+from collector.batch import Draft
+from collector.journal import notes
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +27,6 @@ else:
 
 SCHEMA_VERSION = 2
 PAGE_BYTES = 8192
-ISOLATE_FROM_ATTEMPTS = 2
 
 SCHEMA = """
 CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, lane TEXT NOT NULL UNIQUE);
@@ -78,14 +77,6 @@ _compressor = zstd.ZstdCompressor(
         zstd.CompressionParameter.checksum_flag: 1,
     }
 )
-
-
-class DamagedEntry(Exception):
-    """The payload of the next entry isn't what was written; SQLite itself has no checksums to notice."""
-
-    def __init__(self, sequence: int) -> None:
-        super().__init__(f"entry {sequence} is damaged")
-        self.sequence = sequence
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -177,61 +168,6 @@ def insert(db: sqlite3.Connection, drafts: Sequence[Draft], payloads: Sequence[b
         rows,
     )
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
-
-
-def pending(db: sqlite3.Connection, consumer: str) -> list[PendingLane]:
-    rows = db.execute(
-        "SELECT l.lane, e.sequence, e.received_unix_ns FROM lanes l"
-        " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = ?"
-        " JOIN entries e ON e.sequence = (SELECT min(sequence) FROM entries"
-        "   WHERE lane_id = l.id AND sequence > coalesce(c.sequence, 0))"
-        " ORDER BY e.sequence",
-        (consumer,),
-    )
-    return [
-        PendingLane(lane=lane, first_sequence=sequence, first_received_unix_ns=received)
-        for lane, sequence, received in rows
-    ]
-
-
-def read(db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
-    """See the protocol. Raises DamagedEntry if the first one is."""
-    rows = db.execute(
-        "SELECT e.sequence, e.received_unix_ns, e.span_count, e.size_bytes, e.attempts, e.client,"
-        " e.trace_ids, e.payload FROM lanes l"
-        " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = ?"
-        " JOIN entries e ON e.lane_id = l.id AND e.sequence > coalesce(c.sequence, 0)"
-        " WHERE l.lane = ? ORDER BY e.sequence",
-        (consumer, lane),
-    )
-    entries: list[Entry] = []
-    total = 0
-    for sequence, received, span_count, size, attempts, client, ids, payload in rows:
-        total += size
-        alone = attempts >= ISOLATE_FROM_ATTEMPTS
-        if entries and (total > limit_bytes or alone):
-            break
-        content = decompress(payload)
-        if content is None:
-            if entries:
-                break
-            raise DamagedEntry(sequence)
-        entries.append(
-            Entry(
-                sequence=sequence,
-                received_unix_ns=received,
-                lane=lane,
-                payload=content,
-                span_count=span_count,
-                trace_ids=unpack_ids(ids),
-                client=client,
-                attempts=attempts,
-            )
-        )
-        if alone:
-            break
-    rows.close()
-    return entries
 
 
 def begin(
@@ -330,27 +266,6 @@ def give_back(db: sqlite3.Connection, *, keep_pages: int = 4096) -> None:
     free = db.execute("PRAGMA freelist_count").fetchone()[0]
     if free > keep_pages:
         db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
-
-
-def state(db: sqlite3.Connection, consumer: str) -> JournalState:
-    entries, spans = db.execute(
-        "SELECT count(*), coalesce(sum(e.span_count), 0) FROM entries e INDEXED BY entries_by_lane"
-        " LEFT JOIN cursors c ON c.lane_id = e.lane_id AND c.consumer = ?"
-        " WHERE e.sequence > coalesce(c.sequence, 0)",
-        (consumer,),
-    ).fetchone()
-    waiting = pending(db, consumer)
-    letters, letter_spans = db.execute(
-        "SELECT count(*), coalesce(sum(span_count), 0) FROM dead_letters INDEXED BY dead_letters_by_trace"
-    ).fetchone()
-    return JournalState(
-        size_bytes=used_bytes(db),
-        pending_entries=entries,
-        pending_spans=spans,
-        oldest_received_unix_ns=min((w.first_received_unix_ns for w in waiting), default=None),
-        dead_letters=letters,
-        dead_letter_spans=letter_spans,
-    )
 
 
 def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
-from collector.journal import JournalState, PendingLane, letters, notes, sqlite
+from collector.journal import JournalState, PendingLane, letters, notes, reading, sqlite
 from collector.journal.lock import only_process
 from collector.journal.salvage import salvage, set_aside
 from collector.settings import Journal as JournalSettings
@@ -143,7 +143,6 @@ class SqliteJournal:
         observe_commit: ObserveCommit,
     ) -> None:
         self.appended = asyncio.Event()
-        self.appended.set()
         self._path = path
         self._settings = settings
         self._consumers = consumers
@@ -178,18 +177,28 @@ class SqliteJournal:
             raise Unavailable(
                 Reason.JOURNAL_FAILED, f"the journal could not be written ({error}); send it again"
             ) from error
-        self.appended.set()
+        self._announce()
         return sequence
 
-    async def pending(self, consumer: str) -> list[PendingLane]:
-        return await self._read(partial(sqlite.pending, consumer=consumer))
+    async def pending(self, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
+        return await self._read(partial(reading.pending, consumer=consumer, behind=behind))
 
-    async def read(self, consumer: str, lane: str, *, limit_bytes: int) -> list[Entry]:
-        run = partial(sqlite.read, consumer=consumer, lane=lane, limit_bytes=limit_bytes)
+    async def read(
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        limit_bytes: int,
+        after: int | None = None,
+        behind: str | None = None,
+    ) -> list[Entry]:
+        run = partial(
+            reading.read, consumer=consumer, lane=lane, limit_bytes=limit_bytes, after=after, behind=behind
+        )
         while True:
             try:
                 return await self._read(run)
-            except sqlite.DamagedEntry as damaged:
+            except reading.DamagedEntry as damaged:
                 _log.error("an entry is damaged: to the dead letters", extra={"sequence": damaged.sequence})
                 park = partial(letters.park_damaged, sequence=damaged.sequence, now_ns=time.time_ns())
                 await self._write(park)
@@ -220,17 +229,19 @@ class SqliteJournal:
                 sqlite.unmark(db, consumer, lane)
                 return
             letters.park(db, parked, now_ns=time.time_ns())
-            notes.remember(db, consumer, remember or {})
+            if remember:
+                notes.remember(db, consumer, remember, lane_id=sqlite.lane_id(db, lane), through=through)
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
         await self._write(move)
+        self._announce()
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
         return await self._read(partial(notes.recall, consumer=consumer, trace_ids=trace_ids))
 
     async def state(self, consumer: str) -> JournalState:
-        return await self._read(partial(sqlite.state, consumer=consumer))
+        return await self._read(partial(reading.state, consumer=consumer))
 
     async def find(self, trace_id: bytes) -> list[bytes]:
         return await self._read(partial(sqlite.find, trace_id=trace_id))
@@ -240,7 +251,7 @@ class SqliteJournal:
 
     async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
         count: int = await self._write(partial(sqlite.replay, consumer=consumer, since_unix_ns=since_unix_ns))
-        self.appended.set()
+        self._announce()
         return count
 
     async def sweep(self) -> int:
@@ -255,7 +266,7 @@ class SqliteJournal:
 
     async def retry(self, ids: Sequence[int] | None) -> int:
         count: int = await self._write(partial(letters.retry, ids=ids))
-        self.appended.set()
+        self._announce()
         return count
 
     async def drop(self, ids: Sequence[int]) -> int:
@@ -273,6 +284,10 @@ class SqliteJournal:
         self._read_db.close()
 
     # how they get to the threads
+
+    def _announce(self) -> None:
+        self.appended.set()
+        self.appended = asyncio.Event()
 
     async def _write(self, run: Callable[[sqlite3.Connection], Any]) -> Any:
         return await self._put(_Work(future=self._loop.create_future(), run=run))

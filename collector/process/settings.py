@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from collector.process.keep_settings import KeepSettings
+
 Preset = Literal["email", "phone", "card", "api-keys", "passwords"]
 PRESETS: tuple[Preset, ...] = ("email", "phone", "card", "api-keys", "passwords")
 
@@ -137,4 +139,4 @@ class Drop(ProcessorSection):
     """Which spans."""
 
 
-Processor = Annotated[Redact | Limit | Slim | Tag | Drop, Field(discriminator="type")]
+Processor = Annotated[Redact | Limit | Slim | Tag | Drop | KeepSettings, Field(discriminator="type")]

@@ -47,13 +47,14 @@ class Stage:
     upstream: dict[str, Any] = field(default_factory=dict)
     compress: bool = True
     retention_seconds: float = 0.0
+    behind: str | None = None
 
     async def open(self) -> None:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
             open_journal(
                 self.directory,
                 settings=Journal(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
-                consumers=(CONSUMER,),
+                consumers=(CONSUMER, self.behind) if self.behind else (CONSUMER,),
                 keep_claims=1000,
             )
         )
@@ -79,7 +80,7 @@ class Stage:
             metrics=self.metrics,
             in_flight=asyncio.Semaphore(settings.max_in_flight),
         )
-        worker = DeliveryWorker(self.journal, self.target, settings)
+        worker = DeliveryWorker(self.journal, self.target, settings, behind=self.behind)
         self.task = asyncio.create_task(worker.run())
         self.worker = worker
         return worker

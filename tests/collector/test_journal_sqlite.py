@@ -114,6 +114,20 @@ async def test_the_oldest_notes_are_forgotten(tmp_path: Path) -> None:
         assert set(await journal.recall("delivery", ids)) == set(ids[500:])
 
 
+async def test_a_note_is_not_forgotten_while_another_consumer_waits_for_its_entry(tmp_path: Path) -> None:
+    ids = [number.to_bytes(16, "big") for number in range(1, 1501)]
+    consumers = ("delivery", "sampling")
+    settings = SETTINGS.model_copy(update={"max_notes": 1000})
+    async with open_journal(tmp_path, settings=settings, consumers=consumers, keep_claims=9) as journal:
+        await journal.append([draft(0, b"x")])
+        await journal.commit("sampling", LANE, through=1, remember=dict.fromkeys(ids, b"n"))
+        await journal.sweep()
+        assert len(await journal.recall("sampling", ids)) == 1500
+        await journal.commit("delivery", LANE, through=1)
+        await journal.sweep()
+        assert len(await journal.recall("sampling", ids)) == 1000
+
+
 def _flip_pages(file: Path, share: float) -> None:
     """Noise over the middle of some pages, never the first."""
     content = bytearray(file.read_bytes())

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collector.batch import Draft, Entry, Parked, Route
 from collector.journal.memory import MemoryJournal
-from collector.journal.sqlite import ISOLATE_FROM_ATTEMPTS
+from collector.journal.reading import ISOLATE_FROM_ATTEMPTS
 from collector.journal.writer import SqliteJournal, open_journal
 from collector.settings import Journal as JournalSettings
 

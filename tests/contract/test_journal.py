@@ -133,9 +133,11 @@ async def test_what_was_appended_is_read_in_order(journal: Journal) -> None:
 
 
 async def test_an_append_sets_the_event_that_consumers_wait_for(journal: Journal) -> None:
-    journal.appended.clear()
+    appended = journal.appended
+    assert not appended.is_set()
     await journal.append([draft()])
-    assert journal.appended.is_set()
+    assert appended.is_set()
+    assert not journal.appended.is_set(), "the next look waits for the next append"
 
 
 async def test_what_was_appended_survives_a_crash(opened: Opened) -> None:
@@ -158,6 +160,21 @@ async def test_a_read_stops_at_its_limit_but_returns_at_least_one(journal: Journ
         await journal.append([draft(b"x" * 100)])
     assert len(await journal.read("delivery", LANE, limit_bytes=250)) == 2
     assert len(await journal.read("delivery", LANE, limit_bytes=1)) == 1
+
+
+async def test_a_consumer_may_read_on_without_moving_its_cursor(journal: Journal) -> None:
+    for payload in (b"a", b"b", b"c"):
+        await journal.append([draft(payload)])
+    await journal.append([draft(b"theirs", lane=OTHER)])
+
+    async def read(after: int | None, limit_bytes: int = MIB) -> list[bytes]:
+        entries = await journal.read("delivery", LANE, limit_bytes=limit_bytes, after=after)
+        return [entry.payload for entry in entries]
+
+    assert [await read(None), await read(1), await read(3)] == [[b"a", b"b", b"c"], [b"b", b"c"], []]
+    assert await read(1, limit_bytes=1) == [b"b"]
+    await journal.commit("delivery", LANE, through=2)
+    assert await read(None) == [b"c"]
 
 
 async def test_lanes_with_work_are_listed_oldest_first(journal: Journal) -> None:
@@ -330,9 +347,9 @@ class TestRetention:
         await journal.append([draft(b"new")])
         await journal.append([draft(b"theirs", lane=OTHER)])
         await journal.commit("delivery", LANE, through=2)
-        journal.appended.clear()
+        appended = journal.appended
         assert await journal.replay("delivery", since_unix_ns=since) == 1
-        assert journal.appended.is_set(), "a consumer must wake up"
+        assert appended.is_set(), "a consumer must wake up"
         assert await read_all(journal) == [b"new"]
         assert await read_all(journal, OTHER) == [b"theirs"], "what waits anyway is no replay"
 
@@ -416,6 +433,42 @@ class TestTwoConsumers:
         await journal.commit("delivery", LANE, through=1)
         assert await journal.replay("delivery", since_unix_ns=0) == 1
         assert await journal.replay("index", since_unix_ns=0) == 0
+
+    async def test_one_that_reads_behind_another_sees_what_that_has_passed(self, opened: Opened) -> None:
+        journal = opened.journal
+        for payload in (b"a", b"b", b"c"):
+            await journal.append([draft(payload)])
+        await journal.append([draft(b"theirs", lane=OTHER)])
+
+        async def seen(journal: Journal, lane: str = LANE) -> list[bytes]:
+            entries = await journal.read("delivery", lane, limit_bytes=MIB, behind="index")
+            return [entry.payload for entry in entries]
+
+        assert await seen(journal) == []
+        assert await journal.pending("delivery", behind="index") == []
+        await journal.commit("index", LANE, through=2)
+        assert await seen(journal) == [b"a", b"b"]
+        assert [lane.lane for lane in await journal.pending("delivery", behind="index")] == [LANE]
+        await journal.commit("delivery", LANE, through=2)
+        after = await opened.crash()
+        assert await seen(after) == []
+        assert await after.pending("delivery", behind="index") == []
+        await after.commit("index", OTHER, through=4)
+        assert await seen(after, OTHER) == [b"theirs"]
+
+    async def test_what_the_other_has_passed_first_is_read_once(self, journal: Journal) -> None:
+        for payload in (b"a", b"b"):
+            await journal.append([draft(payload)])
+        await journal.commit("delivery", LANE, through=1)
+        await journal.commit("index", LANE, through=2)
+        entries = await journal.read("delivery", LANE, limit_bytes=MIB, behind="index")
+        assert [entry.payload for entry in entries] == [b"b"]
+
+    async def test_a_commit_wakes_those_that_read_behind(self, journal: Journal) -> None:
+        await journal.append([draft()])
+        appended = journal.appended
+        await journal.commit("index", LANE, through=1)
+        assert appended.is_set()
 
     async def test_a_crash_counts_the_marks_of_each(self, opened: Opened) -> None:
         await opened.journal.append([draft(b"a"), draft(b"b", lane=OTHER)])
