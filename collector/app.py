@@ -13,10 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from collector import page
 from collector.background import background
 from collector.batch import Receipt, Route
-from collector.delivery.forward import forwarder
+from collector.delivery.forward import forwarder, parts_of
 from collector.delivery.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.experiments import Experiments
+from collector.explain import explain
 from collector.guard import guarded
 from collector.health import Health
 from collector.ingest import Encoded, ingest
@@ -97,7 +98,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             routes=[
                 *operations_routes(journal, metrics, health.read),
                 *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(_route_of, journal))
+                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(_route_of, journal)),
+                    partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
                 ),
                 *page.routes(),
             ],

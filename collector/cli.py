@@ -134,10 +134,20 @@ def doctor(
     config: Config = None,
     mlflow_url: MlflowUrl = None,
     url: Url = DEFAULT_URL,
+    trace: Annotated[
+        str | None,
+        typer.Option(help="Explain one trace instead: its id, or a file with an OTLP export."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the running service, MLflow, experiments, disk and clock; say what to do."""
     settings = load(flags={"mlflow.url": mlflow_url} if mlflow_url else {}, file=config)
+    if trace is not None:
+        from collector.doctor import explain_trace, render_explanation
+
+        found = explain_trace(trace, settings, url=url)
+        typer.echo(json.dumps(found) if as_json else render_explanation(found))
+        return
     raise typer.Exit(asyncio.run(_doctor(settings, url, as_json)))
 
 

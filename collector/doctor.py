@@ -3,21 +3,29 @@
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector import remote
 from collector.batch import Route
-from collector.errors import Misconfigured
+from collector.delivery.forward import parts_of
+from collector.errors import Misconfigured, Rejected
 from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
+from collector.explain import explain
 from collector.health import probe
 from collector.journal.lock import only_process
 from collector.mlflow import Mlflow, MlflowUnreachable, open_mlflow
+from collector.otlp.codec import decode
+from collector.otlp.media import Encoding
 from collector.routing import CANONICAL_ID
 from collector.settings import Settings, is_loopback
+from collector.summaries.api import normal_trace_id
 
 CLOCK_SECONDS = 5.0
 
@@ -182,3 +190,53 @@ async def _check_experiment(experiment: str, settings: Settings, mlflow: Mlflow)
             )
         case CannotAsk(message=message):
             return Check(name=name, ok=False, finding=message, way_out="see the check of MLflow")
+
+
+def explain_trace(trace: str, settings: Settings, *, url: str) -> dict[str, Any]:
+    """The explanation (explain.py) of a file's spans, or of a trace that the service at `url` knows.
+
+    Raises Misconfigured (neither a file nor an id, or no OTLP export), CannotReach, Refused.
+    """
+    path = Path(trace)
+    if path.is_file():
+        return explain(
+            _read_export(path),
+            None,
+            parts=parts_of(settings.harmonise),
+            processors=settings.processors,
+        )
+    if normal_trace_id(trace) is None:
+        raise Misconfigured(f"--trace {trace!r}: there is no such file, and a trace id is 32 hex digits")
+    return remote.get_json(url, f"/-/traces/{trace}/explanation")
+
+
+def _read_export(path: Path) -> ExportTraceServiceRequest:
+    content = path.read_bytes()
+    encoding = Encoding.JSON if content.lstrip().startswith(b"{") else Encoding.PROTOBUF
+    try:
+        return decode([content], encoding, max_depth=32)[1]
+    except Rejected as error:
+        raise Misconfigured(f"--trace {path}: {error}") from error
+
+
+def render_explanation(found: Mapping[str, Any]) -> str:
+    """For people: each span, its facts with their sources, what is done to it."""
+    lines: list[str] = []
+    for span in found["spans"]:
+        spoken = ", ".join(span["conventions"]) or "no convention that is known"
+        lines += [f"{span['name']}  {span['span_id']}", f"  speaks {spoken}"]
+        lines += [
+            f"  {fact['name']} = {fact['value']}" + (f"   from {fact['source']}" if fact["source"] else "")
+            for fact in span["facts"]
+        ]
+        lines += [
+            f"  {change['step']} {change['change']} {change['key']} = {change['value']}\n"
+            f"      because {change['why']}"
+            for change in span["changes"]
+        ]
+        if span["dropped_by"]:
+            lines.append(f"  {span['dropped_by']} leaves the span out")
+        lines.append("")
+    if found["spans_omitted"]:
+        lines.append(f"{found['spans_omitted']} more spans")
+    return "\n".join(lines).rstrip()

@@ -162,7 +162,7 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
 
     A span without an end has lasted no time; one without a start began at its end.
     """
-    attributes = _own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
+    attributes = clients_own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
     kind = _kind(attributes)
 
     def read(fact: str, reader: Callable[[Any], T | None], table: Mapping[str, Row] = TABLE) -> T | None:
@@ -279,7 +279,7 @@ def _kind(attributes: Attributes) -> Kind:
     return Kind.OTHER
 
 
-def _own(attributes: dict[str, Any]) -> dict[str, Any]:
+def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
     """Without what the service itself had added before MLflow stored the span."""
     added = attributes.get(ADDED)
     if isinstance(added, list):

@@ -1,6 +1,6 @@
-"""GET /-/traces/{trace_id}: one trace, summarised. Thin: the id in, the source, the arithmetic, JSON out.
+"""GET /-/traces/{trace_id}: one trace, summarised; /explanation: where its facts come from. Thin.
 
-    200   the summary (models.py)
+    200   the summary (models.py), the explanation (explain.py)
     400   the id or a parameter can't be right
     404   nobody knows the trace
     503   it isn't in the journal, and MLflow can't be asked: try again
@@ -10,8 +10,10 @@ Errors have one form: {"error": {"parameter": …, "value": …, "message": …}
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Protocol
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,37 +26,70 @@ MOST_SPANS = 30_000
 RETRY_AFTER_SECONDS = "2"
 
 
+# what is told of the spans of a trace (its 16 bytes) and of what is done to them; uses the export up
+Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
+
+
 class ReadsTraces(Protocol):
     """Where traces are read from; `TraceSource` is one."""
+
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        """The trace's spans; None and Unanswered as in `read`."""
 
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         """The trace; None: nobody knows it; Unanswered: it can't be told at this moment."""
 
 
-def trace_routes(source: ReadsTraces) -> list[Route]:
-    """The routes of trace summaries."""
+def trace_routes(source: ReadsTraces, explain: Explain) -> list[Route]:
+    """The routes of trace summaries and explanations."""
 
     async def trace(request: Request) -> Response:
         given = request.path_params["trace_id"]
         trace_id = normal_trace_id(given)
         if trace_id is None:
-            return _error(
-                400, "trace_id", given, "a trace id is 32 hex digits, with or without `tr-` in front"
-            )
+            return _no_trace_id(given)
         wanted = request.query_params.get("max_spans", str(MAX_SPANS))
         max_spans = _whole_number(wanted)
         if max_spans is None or max_spans > MOST_SPANS:
             return _error(400, "max_spans", wanted, f"a whole number from 0 to {MOST_SPANS} is allowed")
         match await source.read(trace_id):
             case None:
-                return _error(404, "trace_id", given, "neither the journal nor MLflow knows this trace")
+                return _unknown(given)
             case Unanswered(reason=reason):
-                message = f"the journal has nothing of it, and MLflow could not be asked: {reason}"
-                return _error(503, "trace_id", given, message)
+                return _unanswered(given, reason)
             case FoundTrace() as found:
                 return JSONResponse(await asyncio.to_thread(_summary, found, max_spans))
 
-    return [Route("/-/traces/{trace_id}", trace, methods=["GET"], name="trace_summary")]
+    async def explanation(request: Request) -> Response:
+        given = request.path_params["trace_id"]
+        trace_id = normal_trace_id(given)
+        if trace_id is None:
+            return _no_trace_id(given)
+        match await source.export(trace_id):
+            case None:
+                return _unknown(given)
+            case Unanswered(reason=reason):
+                return _unanswered(given, reason)
+            case ExportTraceServiceRequest() as export:
+                return JSONResponse(await asyncio.to_thread(explain, export, bytes.fromhex(trace_id)))
+
+    return [
+        Route("/-/traces/{trace_id}", trace, methods=["GET"], name="trace_summary"),
+        Route("/-/traces/{trace_id}/explanation", explanation, methods=["GET"]),
+    ]
+
+
+def _no_trace_id(given: str) -> Response:
+    return _error(400, "trace_id", given, "a trace id is 32 hex digits, with or without `tr-` in front")
+
+
+def _unknown(given: str) -> Response:
+    return _error(404, "trace_id", given, "neither the journal nor MLflow knows this trace")
+
+
+def _unanswered(given: str, reason: str) -> Response:
+    message = f"the journal has nothing of it, and MLflow could not be asked: {reason}"
+    return _error(503, "trace_id", given, message)
 
 
 def normal_trace_id(text: str) -> str | None:

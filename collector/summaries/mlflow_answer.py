@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -62,8 +63,24 @@ def read_trace(body: bytes) -> MlflowTrace:
         raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
 
 
-def to_span(document: dict[str, Any], keys: Collection[str] = KEYS) -> Span:
-    """One span as OTLP, with the attributes named in `keys` and the exceptions among its events.
+def read_export(body: bytes) -> ExportTraceServiceRequest:
+    """The trace in MLflow's answer as an export, with every attribute. Raises ValueError as `read_trace`."""
+    try:
+        trace = json.loads(body)["trace"]
+        export = ExportTraceServiceRequest()
+        resource_spans = export.resource_spans.add()
+        for key, value in trace["trace_info"].get("tags", {}).items():
+            resource_spans.resource.attributes.add(key=key).value.string_value = str(value)
+        resource_spans.scope_spans.add().spans.extend(
+            to_span(document, None) for document in trace.get("spans", ())
+        )
+        return export
+    except (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
+        raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
+
+
+def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
+    """One span as OTLP, with the attributes named in `keys` (None: all) and the exceptions among its events.
 
     Attributes that don't fit into OTLP are left out.
     """
@@ -76,10 +93,10 @@ def to_span(document: dict[str, Any], keys: Collection[str] = KEYS) -> Span:
     return span
 
 
-def _attributes(document: dict[str, Any], keys: Collection[str]) -> Iterator[KeyValue]:
+def _attributes(document: dict[str, Any], keys: Collection[str] | None) -> Iterator[KeyValue]:
     for attribute in document.get("attributes", ()):
         key = attribute.get("key")
-        if key not in keys and not str(key).startswith(TAG_PREFIXES):
+        if keys is not None and key not in keys and not str(key).startswith(TAG_PREFIXES):
             continue
         try:
             yield json_format.ParseDict(attribute, KeyValue(), ignore_unknown_fields=True)

@@ -10,15 +10,16 @@ there may be more.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.batch import Route
 from collector.index.facts import SpanFacts, export_facts
 from collector.mlflow import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
-from collector.summaries.mlflow_answer import MlflowTrace, read_trace
+from collector.summaries.mlflow_answer import MlflowTrace, read_export, read_trace
 
+T = TypeVar("T")
 TRACE_PATH = "/api/3.0/mlflow/traces/get"
 EXPERIMENT_PATH = "/api/2.0/mlflow/experiments/get"
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
@@ -94,7 +95,17 @@ class TraceSource:
             incomplete=_incomplete(stored, spans),
         )
 
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        """The trace's spans: as the client sent them from the journal, else as MLflow stored them."""
+        payloads = await self.pending(bytes.fromhex(trace_id))
+        if payloads:
+            return await asyncio.to_thread(ExportTraceServiceRequest.FromString, b"".join(payloads))
+        return await self._ask_for(trace_id, read_export)
+
     async def _ask(self, trace_id: str) -> MlflowTrace | Unanswered | None:
+        return await self._ask_for(trace_id, read_trace)
+
+    async def _ask_for(self, trace_id: str, read: Callable[[bytes], T]) -> T | Unanswered | None:
         """MLflow's trace; None if MLflow is certain to have none."""
         # allow_partial: MLflow would wait 3 s for missing spans, and then know nothing
         query = {"trace_id": f"tr-{trace_id}", "allow_partial": "true"}
@@ -105,7 +116,7 @@ class TraceSource:
                 return Unanswered(reason=f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
             case MlflowAnswer(status=200, body=body):
                 try:
-                    return await asyncio.to_thread(read_trace, body)
+                    return await asyncio.to_thread(read, body)
                 except ValueError:
                     return Unanswered(reason="its answer can't be read")
             case MlflowAnswer(status=404) as answer if answer.json().get("error_code") == UNKNOWN:

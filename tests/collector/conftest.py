@@ -13,7 +13,4 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     stage = Stage(tmp_path)
     await stage.open()
     yield stage
-    if hasattr(stage, "task"):
-        await stage.cancel()
-    await stage.stack.aclose()
-    await stage.server.aclose()
+    await stage.close()

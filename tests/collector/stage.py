@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.batch import DeadLetter, Draft, Route
+from collector.delivery.forward import Forward
 from collector.delivery.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.experiments import Experiments
@@ -48,6 +49,7 @@ class Stage:
     compress: bool = True
     retention_seconds: float = 0.0
     behind: str | None = None
+    forward: Forward | None = None
 
     async def open(self) -> None:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
@@ -79,6 +81,8 @@ class Stage:
             compress=self.compress,
             metrics=self.metrics,
             in_flight=asyncio.Semaphore(settings.max_in_flight),
+            forward=self.forward,
+            sampling=self.behind,
         )
         worker = DeliveryWorker(self.journal, self.target, settings, behind=self.behind)
         self.task = asyncio.create_task(worker.run())
@@ -119,6 +123,18 @@ class Stage:
 
     async def has_letters(self, count: int) -> bool:
         return len(await self.letters()) == count
+
+    def counted(self, metric: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(metric, labels) or 0.0
+
+    async def until_requests(self, count: int) -> None:
+        await until(lambda: self.has_requests(count))
+
+    async def close(self) -> None:
+        if hasattr(self, "task"):
+            await self.cancel()
+        await self.stack.aclose()
+        await self.server.aclose()
 
     async def letters(self) -> list[DeadLetter]:
         return await self.journal.dead_letters()

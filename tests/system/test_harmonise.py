@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from collector.doctor import explain_trace
+from collector.settings import Settings
 from tests.support.mlflow_server import MlflowServer
 from tests.support.senders import post
 from tests.support.sidespan import Sidespan
@@ -136,16 +138,18 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 Both = tuple[Shown, Shown]
+SERVICE = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="module")
 def results(
-    mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, tuple[bytes, Both]]]:
     """Each payload: its trace id through Sidespan, and what MLflow shows without and with Sidespan."""
     service = Sidespan(data_dir=tmp_path_factory.mktemp("harmonise") / "data", mlflow_url=mlflow_server.url)
     service.start()
     sent: dict[str, list[tuple[str, bytes]]] = {}
+    request.config.stash[SERVICE] = service.url
     try:
         for name in TABLE:
             for port in (mlflow_server.port, service.port):
@@ -206,6 +210,24 @@ def test_a_model_call_shows_its_whole_conversation(
         if type == "CHAT_MODEL"
     ]
     assert all('"role":"system"' in text.replace('\\"', '"') for text in inputs)
+
+
+def test_doctor_explains_a_trace_that_mlflow_has(
+    request: pytest.FixtureRequest, results: Mapping[str, Any]
+) -> None:
+    trace_id, _ = results["vercel_ai_v6"]
+    url = request.config.stash[SERVICE]
+    spans = explain_trace(f"tr-{trace_id.hex()}", Settings(), url=url)["spans"]
+    calls = [span for span in spans if span["name"] == "ai.generateText.doGenerate"]
+    assert len(calls) == 2
+    for span in calls:
+        assert "Vercel AI SDK" in span["conventions"]
+        assert {
+            "name": "session",
+            "value": "vercel-session",
+            "source": "ai.telemetry.metadata.sessionId",
+        } in span["facts"]
+        assert "mlflow.chat.tokenUsage" in {change["key"] for change in span["changes"]}
 
 
 def test_the_readme_shows_what_was_measured(results: Mapping[str, Any]) -> None:
