@@ -25,6 +25,8 @@ from collector.process.settings import Redact as RedactSettings
 
 HASH_DIGITS = 16
 DIGITS = "0123456789"
+# up to here one search for all needles is faster than one for each
+SHORT = 400
 SMALLEST_NUMBER = 10**9
 # a text that repeats (histories do) is read once an export; longer ones are kept by their own bytes
 MAX_REMEMBERED = 10_000
@@ -54,6 +56,11 @@ class _Redaction:
         own = [Pattern(name=name, regex=re.compile(pattern)) for name, pattern in settings.patterns.items()]
         known = [pattern for preset in TABLE if preset in settings.presets for pattern in TABLE[preset]]
         self._patterns = own + known
+        # the cheapest no: most texts are short and hold nothing that a pattern needs
+        needles = {needle for pattern in self._patterns for needle in pattern.needles}
+        always = any(not (pattern.needles or pattern.digits) for pattern in self._patterns)
+        self._needed = re.compile("" if always else "|".join(map(re.escape, sorted(needles))) or "(?!)")
+        self._fewest_digits = min((each.digits for each in self._patterns if each.digits), default=SHORT)
         self._drop = re.compile("|".join(map(translate, settings.drop_keys))) if settings.drop_keys else None
         self._write = _writer(settings)
 
@@ -141,11 +148,11 @@ class _Redaction:
                     self._value(pair.value, text)
 
     def _text(self, text: str) -> str:
-        digits = sum(map(text.count, DIGITS))
+        digits = sum(map(text.count, DIGITS)) if len(text) >= self._fewest_digits else 0
+        if len(text) < SHORT and digits < self._fewest_digits and not self._needed.search(text):
+            return text
         for pattern in self._patterns:
-            if digits < pattern.digits:
-                continue
-            if not pattern.needles or any(needle in text for needle in pattern.needles):
+            if digits >= pattern.digits and _has_any(text, pattern.needles):
                 text = pattern.regex.sub(partial(self._replace, pattern=pattern), text)
         return text
 
@@ -158,6 +165,13 @@ class _Redaction:
         begin, start, end = match.start(), at + within[0], at + within[1]
         secret = match.string[start:end]
         return match[0][: start - begin] + self._write(pattern.name, secret) + match[0][end - begin :]
+
+
+def _has_any(text: str, needles: tuple[str, ...]) -> bool:
+    for needle in needles:  # a generator costs more than all the looking
+        if needle in text:
+            return True
+    return not needles
 
 
 def _writer(settings: RedactSettings) -> Write:

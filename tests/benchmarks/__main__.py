@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ALL = ("footprint", "acknowledge", "deliver")
+ALL = ("footprint", "acknowledge", "deliver", "process")
 
 
 def main() -> None:
