@@ -44,6 +44,8 @@ from collector.index.prices import price
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
 TOOL_SPAN_PREFIX = "execute_tool "
+# pydantic-ai 1.x marks a tool's wish for another try by its exception alone
+RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
 
 
@@ -141,9 +143,7 @@ class SpanFacts:
         return (
             self.is_error
             and self.retry_cause is not None
-            and self.retry_attempt is not None
-            and self.retry_max is not None
-            and self.retry_attempt <= self.retry_max
+            and (self.retry_attempt is None or self.retry_max is None or self.retry_attempt <= self.retry_max)
         )
 
 
@@ -184,6 +184,7 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
     start, end = _times(span)
     cost_usd, cost_source = _cost(attributes, kind, tokens, model, provider, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
+    error_type = (read("error_type", text) or _exception(span, "type")) if is_error else None
     conversation = read("conversation", text)
     return SpanFacts(
         trace_id=span.trace_id.hex(),
@@ -215,9 +216,9 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
         prompt_version=read("prompt_version", text),
         tags=_tags(attributes),
         is_error=is_error,
-        error_type=(read("error_type", text) or _exception(span, "type")) if is_error else None,
+        error_type=error_type,
         error_message=_error_message(span) if is_error else None,
-        retry_cause=read("retry_cause", text),
+        retry_cause=read("retry_cause", text) or (error_type if error_type in RETRIES else None),
         retry_attempt=read("retry_attempt", count),
         retry_max=read("retry_max", count),
         service=of_resource("service"),

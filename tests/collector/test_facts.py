@@ -501,3 +501,12 @@ def test_what_the_service_added_is_not_the_clients_word() -> None:
     client = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "our-own-model"}
     added = {"mlflow.spanType": "TOOL", "mlflow.llm.cost": '{"total_cost": 3.0}'}
     assert read({**client, **added, "sidespan.added": list(added)}) == read(client)
+
+
+@pytest.mark.parametrize("name", ["ToolRetryError", "ModelRetry"])
+def test_pydantic_ai_1_tells_a_retry_by_its_exception_alone(name: str) -> None:
+    status = Status(code=Status.STATUS_CODE_ERROR)
+    found = read({"error.type": f"pydantic_ai.exceptions.{name}"}, status=status)
+    assert found.is_recovered_retry
+    assert not read({"error.type": "builtins.ValueError"}, status=status).is_recovered_retry
+    assert not read({"error.type": f"pydantic_ai.exceptions.{name}"}).is_recovered_retry
