@@ -7,6 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
+AGENT_1 := $(VENV)/pydantic-ai-1
+AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
 
 .PHONY: run test lint format bench lock clean
 .DEFAULT_GOAL := run
@@ -14,7 +17,7 @@ STAMP := $(VENV)/.installed
 run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
-test: $(STAMP)
+test: $(STAMP) $(AGENT_1)/.installed
 	@$(BIN)/python -m pytest
 
 lint: $(STAMP)
@@ -39,10 +42,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(AGENT_1)/.installed: $(AGENT_1_LOCK) | $(STAMP)
+	@echo "Installing pydantic-ai 1.x into $(AGENT_1) ..."
+	@$(BIN)/python -m venv $(AGENT_1)
+	@$(AGENT_1)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $(AGENT_1_LOCK)
+	@touch $@
+
 lock: $(STAMP)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --no-strip-extras --all-extras --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --no-strip-extras --upgrade tests/instrumentation/pydantic_ai_1.in -o $(AGENT_1_LOCK)
 
 clean:
 	rm -rf $(VENV) .sidespan

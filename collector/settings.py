@@ -24,7 +24,11 @@ from collector.process.settings import Processor
 MIB = 1024 * 1024
 ENVIRONMENT_PREFIX = "SIDESPAN_"
 # read by the instrumentation package and the CLI's clients, not by the service
-FOREIGN_VARIABLES = frozenset({"SIDESPAN_ENDPOINT", "SIDESPAN_EXPERIMENT", "SIDESPAN_URL"})
+FOREIGN_VARIABLES = frozenset(
+    f"SIDESPAN_{name}"
+    for name in "ENDPOINT EXPERIMENT URL TOKEN INCLUDE_CONTENT HIDE_INPUTS HIDE_OUTPUTS BATCH OPENINFERENCE"
+    " REPEAT_CONTENT".split()
+)
 
 
 class Section(BaseModel):
@@ -253,13 +257,9 @@ class Settings(Section):
     log: Log = Log()
 
     @model_validator(mode="after")
-    def _one_sampling(self) -> "Settings":
+    def _holds_together(self) -> "Settings":
         if sum(each.type == "keep" for each in self.processors) > 1:
             raise ValueError('processors: only one may be of type "keep"; put its conditions together')
-        return self
-
-    @model_validator(mode="after")
-    def _secure_by_default(self) -> "Settings":
         if self.auth.mode != "none" and not is_loopback(self.server.host):
             raise ValueError(
                 f"server.host = {self.server.host!r} lets other machines in, and no clients are "
@@ -271,6 +271,11 @@ class Settings(Section):
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
+
+
+def environment() -> dict[str, str]:
+    """The process's own."""
+    return dict(os.environ)
 
 
 Values = dict[str, Any]

@@ -3,19 +3,19 @@
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # imported by `configure`: importing this package must stay cheap
     from opentelemetry.sdk.trace import TracerProvider
 
     from instrumentation.export import Pipeline
+    from instrumentation.mend import Mending, Redact
     from instrumentation.settings import Destination
+    from instrumentation.wire import Wire
 
 _log = logging.getLogger("instrumentation")
-
-# spans are seen soon after they end, and still travel in batches
-EXPORT_DELAY_MILLISECONDS = 1000
 
 
 @dataclass(slots=True)
@@ -24,6 +24,7 @@ class Instrumentation:
 
     provider: "TracerProvider"
     endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
     _pipeline: "Pipeline" = field(repr=False)
     _owns_provider: bool = field(repr=False)
 
@@ -31,7 +32,7 @@ class Instrumentation:
         """Send what has ended so far. True if all of it was taken within the time.
 
         False also if spans were lost in the background since the last flush, and after `shutdown`. What
-        did not go in time is still being sent.
+        did not go in time is still being sent. Call it at the end of a serverless invocation.
         """
         return self._pipeline.flush(timeout_seconds)
 
@@ -42,8 +43,9 @@ class Instrumentation:
         afterwards, on the same provider; then the end of the process flushes nothing, call this again.
         """
         if not self._pipeline.is_closed:
-            ours = self.provider if self._owns_provider else self._pipeline
-            self._pipeline.end(ours.shutdown, timeout_seconds)
+            self._pipeline.end(timeout_seconds)
+            if self._owns_provider:
+                self.provider.shutdown()
 
 
 _lock = threading.Lock()
@@ -56,63 +58,161 @@ def configure(
     endpoint: str | None = None,
     experiment: str | None = None,
     service_name: str | None = None,
-    include_content: bool = True,
+    service_version: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    include_content: bool | None = None,
+    hide_inputs: bool | None = None,
+    hide_outputs: bool | None = None,
+    redact: "Redact | None" = None,
+    sampling_ratio: float | None = None,
+    batch: bool | None = None,
+    compression: Literal["gzip", "none"] | None = None,
+    openinference: bool | None = None,
+    repeat_content: bool | None = None,
 ) -> Instrumentation:
     """Trace this process's agents and send the spans to Sidespan.
 
-    `endpoint`: base URL of Sidespan or of any OTLP/HTTP receiver, `/v1/traces` is added.
-    `experiment`: MLflow experiment, by id (digits) or name. `service_name`: who this is.
-    `include_content`: whether prompts, completions and tool arguments are recorded.
-    All but the last have their environment variables (settings.py). Calling it again changes nothing and
-    returns the same handle. A tracer provider that is already set is joined, not replaced.
-    Raises ValueError for an endpoint that is no http URL.
+    Where to: `endpoint` is the base URL of Sidespan or of any OTLP/HTTP receiver (`/v1/traces` is added),
+    `experiment` an MLflow experiment, by id (digits) or name, `token` a bearer token, `headers` more headers.
+    Who: `service_name`, `service_version`.
+    What: `include_content` whether prompts, completions and tool arguments are recorded at all; `hide_inputs`
+    and `hide_outputs` leave one side out of what is sent, with the words of errors; `redact(key, value)`
+    returns what is sent in a value's place, None for nothing. `sampling_ratio` (0 to 1): of how many traces.
+    How: `batch` False sends each span as it ends, in the agent's own thread; `compression`; `openinference`
+    False leaves its attributes out; `repeat_content` True sends its flattened copies of messages too, for
+    backends that read nothing else.
+
+    Everything has its environment variable (settings.py), the standard OTEL_ ones are honoured. Calling it
+    again changes nothing and returns the same handle. A tracer provider that is already set is joined, not
+    replaced. Raises ValueError, naming what can't be right.
     """
     global _current
     with _lock:
         if _current is None or _current._pipeline.is_closed:
-            _current = _set_up(endpoint, experiment, service_name, include_content)
+            from instrumentation.settings import destination, switches
+
+            to = destination(endpoint=endpoint, experiment=experiment, environment=os.environ)
+            chosen = switches(
+                {
+                    "include_content": include_content,
+                    "hide_inputs": hide_inputs,
+                    "hide_outputs": hide_outputs,
+                    "batch": batch,
+                    "openinference": openinference,
+                    "repeat_content": repeat_content,
+                },
+                os.environ,
+            )
+            _current = _set_up(
+                to,
+                chosen,
+                who={"service.name": service_name, "service.version": service_version},
+                credentials=(headers, token),
+                redact=redact,
+                sampling_ratio=_checked_ratio(sampling_ratio),
+                compression=compression,
+            )
         return _current
 
 
-def _set_up(
-    endpoint: str | None, experiment: str | None, service_name: str | None, include_content: bool
-) -> Instrumentation:
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+def content_is_wanted() -> bool:
+    """Whether the environment wants prompts and completions recorded."""
+    from instrumentation.settings import switches
 
+    return switches({}, os.environ)["include_content"]
+
+
+def current() -> Instrumentation:
+    """The handle of this process. Raises RuntimeError before `configure`."""
+    if _current is None:
+        raise RuntimeError("call instrumentation.configure() first")
+    return _current
+
+
+def _set_up(
+    to: "Destination",
+    chosen: Mapping[str, bool],
+    *,
+    who: Mapping[str, str | None],
+    credentials: tuple[Mapping[str, str] | None, str | None],
+    redact: "Redact | None",
+    sampling_ratio: float | None,
+    compression: str | None,
+) -> Instrumentation:
     from instrumentation import provider as providers
     from instrumentation import pydantic_ai
-    from instrumentation.export import Pipeline
-    from instrumentation.settings import destination, export_headers
+    from instrumentation.export import Pipeline, bounds_of, end_on_termination
+    from instrumentation.settings import export_headers
 
-    to = destination(endpoint=endpoint, experiment=experiment, environment=os.environ)
     joined = providers.existing_provider()
-    _warn_of_what_will_not_hold(service_name if joined else None, to)
-    exporter = OTLPSpanExporter(
-        endpoint=to.url,
-        headers=export_headers(to, joins=joined is not None, environment=os.environ),
-        compression=None if _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION") else Compression.Gzip,
+    wanted = {key: value for key, value in who.items() if value}
+    _warn_of_what_will_not_hold(wanted if joined else {}, sampling_ratio if joined else None, to)
+    headers = export_headers(
+        to, joins=joined is not None, environment=os.environ, headers=credentials[0], token=credentials[1]
     )
     has_agents = pydantic_ai.is_installed()
     pipeline = Pipeline(
-        enrich=pydantic_ai.processors() if has_agents else [],
-        exporter=exporter,
-        delay_milliseconds=None if "OTEL_BSP_SCHEDULE_DELAY" in os.environ else EXPORT_DELAY_MILLISECONDS,
+        wire=open_wire(to.url, headers, compression),
+        mend=_mending(chosen, redact, has_agents=has_agents).mend,
+        bounds=bounds_of(os.environ),
+        batch=chosen["batch"],
     )
-    provider = joined or providers.make_provider(service_name, to.resource_attributes)
+    provider = joined or providers.make_provider(wanted, to.resource_attributes, sampling_ratio)
     provider.add_span_processor(pipeline)
+    end_on_termination(pipeline)
     if has_agents:
-        pydantic_ai.instrument(provider, include_content=include_content)
+        pydantic_ai.instrument(provider, include_content=chosen["include_content"])
     else:
         _log.info("pydantic-ai is not installed; only spans that the program makes itself are sent")
-    return Instrumentation(provider, to.url, pipeline, joined is None)
+    return Instrumentation(provider, to.url, headers or {}, pipeline, joined is None)
 
 
-def _warn_of_what_will_not_hold(service_name: str | None, to: "Destination") -> None:
+def open_wire(url: str, headers: Mapping[str, str] | None, compression: str | None) -> "Wire":
+    """An exporter of the SDK's to `url`, which honours the standard variables for TLS and time-outs."""
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from instrumentation.wire import Session, Wire
+
+    session = Session()
+    by_variable = compression is None and _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION")
+    chosen = Compression.NoCompression if compression == "none" else Compression.Gzip
+    exporter = OTLPSpanExporter(
+        endpoint=url,
+        headers=dict(headers) if headers else None,
+        compression=None if by_variable else chosen,
+        session=session,
+    )
+    return Wire(exporter, session)
+
+
+def _mending(chosen: Mapping[str, bool], redact: "Redact | None", *, has_agents: bool) -> "Mending":
+    from instrumentation import pydantic_ai
+    from instrumentation.mend import Mending
+
+    return Mending(
+        translate=pydantic_ai.openinference() if has_agents and chosen["openinference"] else None,
+        repeat_content=chosen["repeat_content"],
+        hide_inputs=chosen["hide_inputs"],
+        hide_outputs=chosen["hide_outputs"],
+        redact=redact,
+    )
+
+
+def _checked_ratio(ratio: float | None) -> float | None:
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise ValueError(f"sampling_ratio: {ratio!r} is not between 0 and 1")
+    return ratio
+
+
+def _warn_of_what_will_not_hold(who: Mapping[str, str], ratio: float | None, to: "Destination") -> None:
     from instrumentation.settings import ID_HEADER, NAME_HEADER, standard_headers
 
-    if service_name:
-        _log.warning("a tracer provider is set already; its service.name stays, not %r", service_name)
+    for key, value in who.items():
+        _log.warning("a tracer provider is set already; its %s stays, not %r", key, value)
+    if ratio is not None:
+        _log.warning("a tracer provider is set already; its sampling stays, not sampling_ratio %r", ratio)
     if NAME_HEADER in to.headers and ID_HEADER in standard_headers(os.environ):
         # the exporter adds the variables' headers itself, and Sidespan follows an id before a name
         _log.warning(

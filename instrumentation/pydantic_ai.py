@@ -1,4 +1,4 @@
-"""pydantic-ai: switch its own spans on, and let OpenInference's processor add its attributes.
+"""pydantic-ai: switch its own spans on, and find what makes OpenInference's attributes of them.
 
 Both major versions have `Agent.instrument_all`; `Agent(instrument=…)` went with 2.0. The settings object is
 given only what the installed version knows.
@@ -7,9 +7,10 @@ given only what the installed version knows.
 import importlib.util
 import inspect
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 _log = logging.getLogger("instrumentation")
 
@@ -22,14 +23,14 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pydantic_ai") is not None
 
 
-def processors() -> list[SpanProcessor]:
-    """OpenInference's processor: it adds its convention's attributes to the spans of pydantic-ai."""
+def openinference() -> Callable[[Mapping[str, Any]], Iterable[tuple[str, Any]]] | None:
+    """What makes OpenInference's attributes of a pydantic-ai span's own; None where it isn't installed."""
     try:
-        from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor
+        from openinference.instrumentation.pydantic_ai.semantic_conventions import get_attributes
     except ModuleNotFoundError:
         _log.warning("openinference-instrumentation-pydantic-ai is not installed; its attributes are missing")
-        return []
-    return [OpenInferenceSpanProcessor()]
+        return None
+    return get_attributes
 
 
 def instrument(provider: TracerProvider, *, include_content: bool) -> None:
@@ -46,6 +47,13 @@ def instrument(provider: TracerProvider, *, include_content: bool) -> None:
     Agent.instrument_all(
         InstrumentationSettings(**{name: value for name, value in wanted.items() if name in known})
     )
+
+
+def stop() -> None:
+    """Trace agents no longer, unless they are told to by themselves."""
+    from pydantic_ai import Agent
+
+    Agent.instrument_all(False)
 
 
 def _format_version(annotation: object) -> int:

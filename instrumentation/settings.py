@@ -1,12 +1,23 @@
-"""Where spans go and under which name: arguments over environment over defaults. Pure.
+"""Where spans go, and what of them: arguments over environment over defaults. Pure.
 
-    endpoint      argument > OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (as it is) > OTEL_EXPORTER_OTLP_ENDPOINT
-                  > SIDESPAN_ENDPOINT > http://127.0.0.1:4318
-    experiment    argument > SIDESPAN_EXPERIMENT > x-mlflow-experiment-id or -name in the OTEL_ headers
-                  > mlflow.experiment.id or .name in OTEL_RESOURCE_ATTRIBUTES > what Sidespan routes by itself
-    service_name  argument > OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES (the SDK reads them)
+    endpoint         argument > OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (as it is) > OTEL_EXPORTER_OTLP_ENDPOINT
+                     > SIDESPAN_ENDPOINT > http://127.0.0.1:4318
+    experiment       argument > SIDESPAN_EXPERIMENT > x-mlflow-experiment-id or -name in the OTEL_ headers
+                     > mlflow.experiment.id or .name in OTEL_RESOURCE_ATTRIBUTES > what Sidespan routes to
+    headers          argument, over OTEL_EXPORTER_OTLP_TRACES_HEADERS, OTEL_EXPORTER_OTLP_HEADERS
+    token            argument > SIDESPAN_TOKEN: sent as `authorization: Bearer`
+    service_name, service_version
+                     argument > OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES (the SDK reads them)
+    include_content  argument > SIDESPAN_INCLUDE_CONTENT
+                     > OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT > true
+    hide_inputs      argument > SIDESPAN_HIDE_INPUTS > OPENINFERENCE_HIDE_INPUTS > false; hide_outputs alike
+    sampling_ratio   argument > OTEL_TRACES_SAMPLER and its argument (the SDK reads them) > everything
+    compression      argument > OTEL_EXPORTER_OTLP_TRACES_COMPRESSION, OTEL_EXPORTER_OTLP_COMPRESSION > gzip
+    batch            argument > SIDESPAN_BATCH > true
+    openinference    argument > SIDESPAN_OPENINFERENCE > true; repeat_content: SIDESPAN_REPEAT_CONTENT > false
 
-Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Resource SDK".
+Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Resource SDK", "Environment
+Variables".
 """
 
 import re
@@ -21,6 +32,20 @@ TRACES_PATH = "/v1/traces"
 EXPERIMENT_ID = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 ID_HEADER, NAME_HEADER = "x-mlflow-experiment-id", "x-mlflow-experiment-name"
 EXPERIMENT_ATTRIBUTES = ("mlflow.experiment.id", "mlflow.experiment.name")
+YES, NO = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+# switch -> the variables that set it, strongest first, and its default
+SWITCHES: Mapping[str, tuple[tuple[str, ...], bool]] = {
+    "include_content": (
+        ("SIDESPAN_INCLUDE_CONTENT", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"),
+        True,
+    ),
+    "hide_inputs": (("SIDESPAN_HIDE_INPUTS", "OPENINFERENCE_HIDE_INPUTS"), False),
+    "hide_outputs": (("SIDESPAN_HIDE_OUTPUTS", "OPENINFERENCE_HIDE_OUTPUTS"), False),
+    "batch": (("SIDESPAN_BATCH",), True),
+    "openinference": (("SIDESPAN_OPENINFERENCE",), True),
+    "repeat_content": (("SIDESPAN_REPEAT_CONTENT",), False),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +53,16 @@ class Destination:
     """A full traces URL, and what tells Sidespan which experiment: resource attributes or headers.
 
     The resource is the better place, each span's payload carries it; headers serve where the resource
-    belongs to a provider that we joined and can't be changed.
+    belongs to a provider that we joined and can't be changed. `base` is the URL without the path of traces.
     """
 
     url: str
     resource_attributes: Mapping[str, str]
     headers: Mapping[str, str]
+
+    @property
+    def base(self) -> str:
+        return self.url.removesuffix(TRACES_PATH)
 
 
 def destination(
@@ -53,16 +82,48 @@ def destination(
     )
 
 
-def export_headers(to: Destination, *, joins: bool, environment: Mapping[str, str]) -> dict[str, str] | None:
+def switches(given: Mapping[str, bool | None], environment: Mapping[str, str]) -> dict[str, bool]:
+    """Each of SWITCHES: as given, else as the environment says. Raises ValueError for any other word."""
+    found = {}
+    for name, (variables, default) in SWITCHES.items():
+        chosen = given.get(name)
+        said = next((variable for variable in variables if environment.get(variable)), None)
+        if chosen is None and said is not None:
+            chosen = _switch(environment[said], said)
+        found[name] = default if chosen is None else chosen
+    return found
+
+
+def _switch(text: str, where: str) -> bool:
+    word = text.strip().lower()
+    if word not in YES | NO:
+        raise ValueError(f"{where}: {text!r} is neither true nor false")
+    return word in YES
+
+
+def export_headers(
+    to: Destination,
+    *,
+    joins: bool,
+    environment: Mapping[str, str],
+    headers: Mapping[str, str] | None = None,
+    token: str | None = None,
+) -> dict[str, str] | None:
     """The headers of each export; None leaves the standard variables' to the exporter.
 
     An experiment goes into a header where the resource can't say it (`joins`), or would not be heard:
     Sidespan follows a header before the resource, and the standard variables may hold one.
     """
     standard = standard_headers(environment)
-    if to.headers and (joins or ID_HEADER in standard or NAME_HEADER in standard):
-        return {**standard, **to.headers}  # exporters before 1.45 read the variables only if given none
-    return None
+    own = {name.lower(): value for name, value in (headers or {}).items()}
+    token = token or environment.get("SIDESPAN_TOKEN")
+    if token:
+        own.setdefault("authorization", f"Bearer {token}")
+    named = ID_HEADER in {**standard, **own} or NAME_HEADER in {**standard, **own}
+    if to.headers and (joins or named):
+        own |= to.headers
+    # exporters before 1.45 read the variables only if they are given none
+    return {**standard, **own} if own else None
 
 
 def standard_headers(environment: Mapping[str, str]) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ class Recorder:
         self.delay_seconds = delay_seconds
         self.requests: list[tuple[dict[str, str], ExportTraceServiceRequest]] = []
         self.url = ""
+        self.wire_bytes = 0
 
     @property
     def names(self) -> list[str]:
@@ -44,6 +45,7 @@ def recording(*, status: int = 200, delay_seconds: float = 0) -> Iterator[Record
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            recorder.wire_bytes += len(body)
             headers = {name.lower(): value for name, value in self.headers.items()}
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)

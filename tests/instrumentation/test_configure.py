@@ -215,7 +215,7 @@ def test_flush_says_what_was_lost_before_it_and_says_it_once() -> None:
         out = succeed(
             AGENT + "import logging, threading\nfailed = threading.Event()\n"
             "class Told(logging.Handler):\n    def emit(self, record): failed.set()\n"
-            "logging.getLogger('opentelemetry.exporter').addHandler(Told(logging.ERROR))\n"
+            "logging.getLogger('instrumentation').addHandler(Told(logging.WARNING))\n"
             "t = instrumentation.configure()\nagent.run_sync('x')\n"
             "assert failed.wait(30)\nprint(t.flush(), t.flush())",
             SIDESPAN_ENDPOINT=recorder.url,

@@ -1,5 +1,6 @@
 """What MLflow's API says of one trace, and the README's table: MLflow alone beside through Sidespan."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -115,7 +116,7 @@ def cached_run() -> ExportTraceServiceRequest:
         name="weather",
         capabilities=[Instrumentation(settings=InstrumentationSettings(tracer_provider=provider))],
     )
-    agent.run_sync("What is the weather in Paris?")
+    asyncio.run(agent.run("What is the weather in Paris?"))  # run_sync leaves its event loop open
     provider.shutdown()
     return encode_spans(exporter.get_finished_spans())
 
