@@ -167,6 +167,20 @@ async def _doctor(settings: Settings, url: str, as_json: bool) -> int:
     return 0 if ok else 1
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    command: Annotated[list[str], typer.Argument(help="The program and its arguments, after `--`.")],
+    service: Annotated[str | None, typer.Option(help="service.name of its spans.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment, by id or name.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run a program in any language with OpenTelemetry's variables set, so that its traces come here."""
+    from collector.launch import environment_for, launch
+    from collector.settings import environment
+
+    launch(command, environment_for(environment(), url=url, service=service, experiment=experiment))
+
+
 @app.command()
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
