@@ -1,0 +1,162 @@
+"""Each example runs offline, and shows in Sidespan and MLflow what its docstring says."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector import remote
+from tests.instrumentation.test_situations import clean
+from tests.support.mlflow_server import MlflowServer
+from tests.support.sidespan import Sidespan
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def service(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
+    made = Sidespan(data_dir=tmp_path_factory.mktemp("examples") / "data", mlflow_url=mlflow_server.url)
+    made.start()
+    yield made
+    made.kill()
+
+
+class Place:
+    """An experiment of its own, and what came into it."""
+
+    def __init__(self, service: Sidespan, server: MlflowServer) -> None:
+        self.service, self.server = service, server
+        self.name = f"examples-{uuid.uuid4().hex[:12]}"
+        self.id = server.create_experiment(self.name)
+
+    def run(self, *command: str, **environment: str) -> str:
+        """What it printed."""
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env=clean(
+                SIDESPAN_ENDPOINT=self.service.url,
+                SIDESPAN_EXPERIMENT=self.id,
+                SIDESPAN_EXPERIMENT_NAME=self.name,
+                MLFLOW_DISABLE_TELEMETRY="true",
+                **environment,
+            ),
+        )
+        assert done.returncode == 0, done.stderr
+        self.service.wait_delivered(60)
+        return done.stdout
+
+    def example(self, name: str) -> str:
+        """Its own experiment's name is replaced: configure's argument comes before the environment."""
+        source = (EXAMPLES / name).read_text().replace('experiment="examples"', f'experiment="{self.id}"')
+        copy = Path(os.environ["PYTEST_EXAMPLES"]) / name
+        copy.write_text(source)
+        return self.run(sys.executable, str(copy))
+
+    def traces(self) -> list[dict[str, Any]]:
+        """MLflow's traces, oldest first."""
+        location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": self.id}}
+        found = remote.post_json(self.server.url, "/api/3.0/mlflow/traces/search", {"locations": [location]})
+        return sorted(found.get("traces", []), key=lambda trace: trace["request_time"])
+
+    def summaries(self) -> list[dict[str, Any]]:
+        ids = [trace["trace_id"] for trace in self.traces()]
+        return [remote.get_json(self.service.url, f"/-/traces/{trace_id}") for trace_id in ids]
+
+
+@pytest.fixture
+def place(
+    service: Sidespan, mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    shutil.copy(EXAMPLES / "offline_model.py", tmp_path)
+    monkeypatch.setenv("PYTEST_EXAMPLES", str(tmp_path))
+    return Place(service, mlflow_server)
+
+
+def test_handoff_is_one_trace_of_two_agents(place: Place) -> None:
+    assert "closed on Sundays" in place.example("handoff.py")
+    (found,) = place.summaries()
+    agents = {span["agent"] for span in found["spans"]}
+    assert agents == {"front desk", "opening hours expert"}
+    assert (found["model_call_count"], found["tool_call_count"]) == (4, 2)
+    assert found["tokens"]["output"] == 80
+
+
+def test_streaming_chat_is_one_session_of_one_user(place: Place) -> None:
+    assert place.example("streaming_chat.py").count("one word after the other") == 3
+    traces = place.traces()
+    assert len(traces) == 3
+    assert {trace["trace_metadata"]["mlflow.trace.session"] for trace in traces} == {"streaming-chat-1"}
+    assert {trace["trace_metadata"]["mlflow.trace.user"] for trace in traces} == {"ann"}
+    assert {trace["tags"]["channel"] for trace in traces} == {"terminal"}
+    calls = [span for found in place.summaries() for span in found["spans"] if span["kind"] == "LLM"]
+    assert all(span["time_to_first_token_seconds"] is not None for span in calls)
+
+
+def test_failing_tool_tells_a_retry_from_an_error(place: Place) -> None:
+    assert "failed as it should" in place.example("failing_tool.py")
+    patient, unlucky = place.summaries()
+    assert (patient["status"], patient["recovered_retry_count"], patient["error_span_count"]) == ("OK", 1, 0)
+    assert unlucky["status"] == "ERROR"
+    assert "the station does not answer" in unlucky["errors"][0]["message"]
+    assert [trace["state"] for trace in place.traces()] == ["OK", "ERROR"]
+
+
+def test_web_service_is_one_trace_across_two_processes(place: Place) -> None:
+    assert "Three umbrellas" in place.example("web_service.py")
+    (found,) = place.summaries()
+    names = [span["name"] for span in found["spans"]]  # FastAPI may add some of its own
+    assert names[:2] == ["GET", "GET /ask"]
+    assert "invoke_agent shop assistant" in names
+    assert found["missing_parents"] == 0
+    (trace,) = place.traces()
+    assert trace["tags"]["mlflow.traceName"] == "invoke_agent shop assistant"
+    assert "How many umbrellas" in trace["request_preview"]
+
+
+def test_evaluation_links_its_traces_to_its_run(place: Place) -> None:
+    told = json.loads(place.example("evaluation.py").strip().splitlines()[-1])
+    assert told["accuracy"] == 0.75
+    run = remote.get_json(place.server.url, f"/api/2.0/mlflow/runs/get?run_id={told['run_id']}")["run"]
+    metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
+    assert metrics["accuracy"] == 0.75
+    location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": place.id}}
+    document = {"locations": [location], "filter": f"attributes.run_id = '{told['run_id']}'"}
+    linked = remote.post_json(place.server.url, "/api/3.0/mlflow/traces/search", document)["traces"]
+    assert len(linked) == 4
+    judged = [trace["assessments"][0]["feedback"]["value"] for trace in linked]
+    assert sorted(judged) == [False, True, True, True]
+
+
+def test_autolog_beside_otlp_gives_two_whole_traces(place: Place) -> None:
+    place.example("autolog_beside_otlp.py")
+    names = sorted(trace["tags"]["mlflow.traceName"] for trace in place.traces())
+    assert names == ["invoke_agent new agent", "old code"]
+
+
+def test_javascript_needs_no_package(place: Place) -> None:
+    node = shutil.which("node")
+    assert node, "node is missing; on Debian: apt-get install nodejs"
+    trace_id = place.run(node, str(EXAMPLES / "javascript" / "trace.mjs")).strip()
+    found = remote.get_json(place.service.url, f"/-/traces/{trace_id}")
+    assert (found["name"], found["tokens"]["input"], found["session"]) == (
+        "invoke_agent greeter",
+        120,
+        "javascript-1",
+    )
+
+
+def test_every_example_says_what_to_look_at() -> None:
+    for file in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("javascript/*.mjs")]:
+        if file.name not in ("offline_model.py", "run.py"):
+            assert "Look at:" in file.read_text(), file.name

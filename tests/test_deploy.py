@@ -1,0 +1,132 @@
+"""The deployment examples: read by their own tools where those are, and true of this Sidespan everywhere."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from collector.receivers.http import PATHS
+from collector.settings import FOREIGN_VARIABLES, load
+
+DEPLOY = Path(__file__).parents[1] / "examples" / "deploy"
+COMPOSE = DEPLOY / "compose" / "compose.yaml"
+MANIFESTS = [DEPLOY / "kubernetes" / name for name in ("sidecar.yaml", "gateway.yaml")]
+UNIT = DEPLOY / "systemd" / "sidespan.service"
+COLLECTOR = DEPLOY / "otelcol" / "config.yaml"
+FILES = [COMPOSE, *MANIFESTS, UNIT, COLLECTOR, DEPLOY / "Dockerfile"]
+
+
+def documents(file: Path) -> list[Any]:
+    return [document for document in yaml.safe_load_all(file.read_text()) if document]
+
+
+def environments(node: Any) -> list[dict[str, str]]:
+    """Every environment in a compose file or a manifest."""
+    if isinstance(node, list):
+        return [found for item in node for found in environments(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["environment"]] if isinstance(node.get("environment"), dict) else []
+    if isinstance(node.get("env"), list):
+        own.append({item["name"]: item["value"] for item in node["env"] if "value" in item})
+    return own + [found for value in node.values() for found in environments(value)]
+
+
+def test_variables_and_their_values_are_settings() -> None:
+    found = [each for file in (COMPOSE, *MANIFESTS) for doc in documents(file) for each in environments(doc)]
+    unit = dict(re.findall(r"^Environment=(SIDESPAN_\w+)=(.+)$", UNIT.read_text(), re.MULTILINE))
+    services = [{k: v for k, v in each.items() if k.startswith("SIDESPAN_")} for each in [*found, unit]]
+    assert sum(map(bool, services)) >= 5
+    for each in services:
+        load(environment={k: str(v) for k, v in each.items() if k not in FOREIGN_VARIABLES}, flags={})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_ports_and_paths_are_real(file: Path) -> None:
+    text = file.read_text()
+    assert "4318" in text or file == UNIT
+    own = set(re.findall(r"/-/[a-z]+", text))
+    assert own <= {"/-/healthy", "/-/ready"}
+    assert set(re.findall(r"/v1/[a-z]+", text)) <= set(PATHS)
+
+
+@pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)
+def test_kubernetes_manifests_hold_together(file: Path) -> None:
+    for document in documents(file):
+        assert {"apiVersion", "kind", "metadata"} <= document.keys()
+        if document["kind"] != "Deployment":
+            continue
+        spec = document["spec"]
+        template = spec["template"]
+        assert spec["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        pod = template["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        containers = [*pod["containers"], *pod.get("initContainers", [])]
+        mounted = {mount["name"] for c in containers for mount in c.get("volumeMounts", [])}
+        assert mounted == volumes
+        sidespan = next(container for container in containers if container["name"] == "sidespan")
+        assert sidespan["args"][0] == "serve"
+        # the default of 20 s for the service itself, and the time that Kubernetes needs
+        assert pod["terminationGracePeriodSeconds"] >= 30
+        assert any(mount["mountPath"] == "/var/lib/sidespan" for mount in sidespan["volumeMounts"])
+
+
+def test_a_gateway_is_the_only_one_at_its_journal() -> None:
+    deployment = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Deployment")
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
+    claim = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "PersistentVolumeClaim")
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert {"claimName": claim["metadata"]["name"]} in [v.get("persistentVolumeClaim") for v in volumes]
+
+
+def test_the_compose_file_publishes_to_this_machine_only() -> None:
+    (compose,) = documents(COMPOSE)
+    sidespan = compose["services"]["sidespan"]
+    assert sidespan["ports"] == ["127.0.0.1:4318:4318"]
+    context = (COMPOSE.parent / sidespan["build"]["context"]).resolve()
+    assert (context / sidespan["build"]["dockerfile"]).is_file()
+    used = {v.split(":")[0] for s in compose["services"].values() for v in s.get("volumes", [])}
+    assert used == compose["volumes"].keys()
+
+
+def test_the_collectors_pipelines_name_what_is_there() -> None:
+    (config,) = documents(COLLECTOR)
+    for pipeline in config["service"]["pipelines"].values():
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) <= config[kind].keys()
+    assert config["exporters"]["otlphttp/sidespan"]["headers"] == {"x-mlflow-experiment-name": "agents"}
+
+
+def test_the_image_holds_what_it_copies() -> None:
+    root = DEPLOY.parents[1]
+    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY "):
+            assert all((root / source).exists() for source in line.split()[1:-1]), line
+
+
+TOOLS = {
+    "systemd": (["systemd-analyze", "verify"], UNIT),
+    "compose": (["docker-compose", "-f"], COMPOSE),
+    "otelcol": (["otelcol", "validate", "--config"], COLLECTOR),
+}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_its_own_tool_reads_it(name: str, tmp_path: Path) -> None:
+    command, file = TOOLS[name]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not here")
+    if name == "systemd":  # which looks at the program too
+        text = file.read_text().replace("/usr/bin/env sidespan", "/bin/true")
+        file = tmp_path / file.name
+        file.write_text(text)
+    tail = ["config", "--quiet"] if name == "compose" else []
+    done = subprocess.run(
+        [*command, str(file), *tail], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(file) not in done.stderr
