@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ALL = ("footprint", "acknowledge", "deliver", "process")
+ALL = ("footprint", "acknowledge", "deliver", "process", "overhead")
 
 
 def main() -> None:
