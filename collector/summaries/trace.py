@@ -3,6 +3,7 @@
 1. tokens and cost: over the model calls that carry them, never over what repeats them (counting.py)
 2. cached and reasoning tokens are parts of input and output, never added to them
 3. an agent's own usage may be its last call only: model calls come first
+   a tool's span right under its own is the same call again
 4. an error is a span with status ERROR; the trace failed if its root did; recovered retries stand apart
 5. the duration is from the first start to the last end; the root's own stands beside it
 6. self time is a span minus the union of its children (tree.py)
@@ -89,7 +90,7 @@ def summarise(
         user=_first(span.user for span in tree.spans),
         span_count=len(tree.spans),
         model_call_count=sum(tree.spans[call].kind is Kind.LLM for call in using.calls),
-        tool_call_count=sum(span.kind is Kind.TOOL for span in tree.spans),
+        tool_call_count=len(_tool_calls(tree)),
         error_span_count=len(failed) - recovered,
         recovered_retry_count=recovered,
         missing_parents=tree.missing_parents,
@@ -208,11 +209,21 @@ def _grouped(
     return groups
 
 
+def _tool_calls(tree: Tree) -> list[SpanFacts]:
+    """One span a call: a tool's span right under its own (an MCP client's, say) is the same call again."""
+    calls = []
+    for span, parent in zip(tree.spans, tree.parents, strict=True):
+        above = None if parent is None else tree.spans[parent]
+        again = above is not None and above.kind is Kind.TOOL and above.tool == span.tool
+        if span.kind is Kind.TOOL and not again:
+            calls.append(span)
+    return calls
+
+
 def _tools(tree: Tree) -> tuple[ToolUse, ...]:
     groups: dict[str | None, list[SpanFacts]] = defaultdict(list)
-    for span in tree.spans:
-        if span.kind is Kind.TOOL:
-            groups[span.tool].append(span)
+    for span in _tool_calls(tree):
+        groups[span.tool].append(span)
     rows = [
         ToolUse(
             tool=tool,

@@ -486,3 +486,18 @@ def test_the_terminal_says_what_may_be_missing() -> None:
         "no connection",
     ):
         assert remark in shown
+
+
+def test_a_tools_span_right_under_its_own_is_the_same_call() -> None:
+    found = summarise(
+        [
+            spanfacts("agent", kind=Kind.AGENT),
+            spanfacts("a", "agent", Kind.TOOL, tool="weather", start=1),
+            spanfacts("b", "a", Kind.TOOL, tool="weather", start=2),
+            spanfacts("c", "a", Kind.TOOL, tool="station", start=3),
+            spanfacts("d", "agent", Kind.TOOL, tool="weather", start=4),
+        ],
+        trace_id=TRACE_ID,
+    )
+    assert found.tool_call_count == 3
+    assert {row.tool: row.calls for row in found.tools} == {"weather": 2, "station": 1}
