@@ -6,12 +6,14 @@ is kept only while it waits for a name from below (the span of a web server).
 """
 
 import base64
-import binascii
 import json
+import zlib
 from dataclasses import dataclass, fields
 
 MAX_TEXT_CHARACTERS = 1000
-MAX_ROOT_BYTES = 32 * 1024
+# of the root, and of what compression makes of it: there may be 200,000 notes, one for each plain web request
+MAX_ROOT_BYTES = 64 * 1024
+MAX_PACKED_BYTES = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,7 @@ class Note:
             told = self.telling
             values["telling"] = [told.start_unix_ns, told.name, _cut(told.inputs), _cut(told.outputs)]
         if self.root is not None:
-            keep = len(self.root) <= MAX_ROOT_BYTES
-            values["root"] = base64.b64encode(self.root).decode() if keep else None
+            values["root"] = _packed(self.root)
         known = {name: value for name, value in values.items() if value}
         return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -67,10 +68,19 @@ class Note:
                 and Telling(start_unix_ns=telling[0], name=telling[1], inputs=telling[2], outputs=telling[3]),
                 counted=bool(values.get("counted")),
                 root_seen=bool(values.get("root_seen")),
-                root=base64.b64decode(root) if root else None,
+                root=_unpacked(root) if root else None,
             )
-        except (ValueError, TypeError, AttributeError, IndexError, KeyError, binascii.Error):
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, zlib.error):
             return Note()
+
+
+def _packed(root: bytes) -> str | None:
+    packed = zlib.compress(root) if len(root) <= MAX_ROOT_BYTES else b""
+    return base64.b64encode(packed).decode() if 0 < len(packed) <= MAX_PACKED_BYTES else None
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompressobj().decompress(base64.b64decode(text), MAX_ROOT_BYTES)
 
 
 def _cut(text: str | None) -> str | None:

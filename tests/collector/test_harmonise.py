@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -552,7 +553,16 @@ def test_a_note_that_cannot_be_read_is_an_empty_one(content: bytes) -> None:
 
 def test_a_note_is_bounded() -> None:
     telling = Telling(start_unix_ns=1, name="n", inputs="i" * 10**6, outputs="o" * 10**6)
-    assert len(Note(telling=telling, root=b"r" * 10**6).to_bytes()) < 3000
+    for root in (b"r" * 10**6, random.Random(1).randbytes(10_000), b"r" * 60_000):
+        assert len(Note(telling=telling, root=root).to_bytes()) < 3000
+
+
+def test_the_root_of_a_usual_web_request_is_kept_in_a_kilobyte() -> None:
+    (root,) = [each for each in all_spans(payload("openai_openllmetry")) if not each.parent_span_id]
+    content = request(root).resource_spans[0].SerializeToString()
+    note = Note(root=content)
+    assert len(note.to_bytes()) < 1024
+    assert Note.from_bytes(note.to_bytes()).root == content
 
 
 def test_a_trace_that_fails_passes_as_it_was_sent_and_the_others_are_harmonised(
