@@ -1,21 +1,22 @@
 """The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
+from collector.access import Entrance, access_settings
 from collector.background import background
 from collector.batch import Receipt, Route
-from collector.delivery.forward import forwarder, parts_of
-from collector.delivery.window import CONSUMER, Target
+from collector.delivery.forward import parts_of
+from collector.delivery.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
+from collector.errors import Misconfigured
 from collector.experiments import Experiments
 from collector.explain import explain
 from collector.guard import guarded
@@ -24,18 +25,19 @@ from collector.ingest import Encoded, ingest
 from collector.journal import Journal
 from collector.journal.writer import open_journal
 from collector.metrics import Metrics
-from collector.mlflow import Mlflow, authorization, open_mlflow, tls
+from collector.mlflow import open_mlflow
 from collector.operations import BadParameter, bad_parameter, operations_routes
-from collector.process.keep_settings import KeepSettings
+from collector.parts import keep_of, observe, proxy_settings, target_of, upstream_of
 from collector.process.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
 from collector.sampling import CONSUMER as SAMPLING
 from collector.sampling import Sampler
-from collector.settings import Settings, is_loopback
+from collector.settings import Settings
 from collector.summaries.api import trace_routes
 from collector.summaries.source import TraceSource
-from proxy import Observation, Upstream, open_proxy
+from proxy import Access, Upstream, open_access, open_proxy
+from proxy.tokens import BadTokens
 
 # tells the app that the process is about to stop: new exports are refused, windows in flight finish
 Drain = Callable[[], None]
@@ -48,7 +50,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
     Raises Misconfigured before anything listens.
     """
     metrics = Metrics()
-    keep = _keep(settings)
+    keep = keep_of(settings)
     async with AsyncExitStack() as stack:
         pool = settings.delivery.max_in_flight + 8  # look-ups must not wait behind deliveries
         mlflow = await stack.enter_async_context(open_mlflow(settings.mlflow, max_connections=pool))
@@ -66,7 +68,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             create=settings.routing.create_experiments,
             lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
         )
-        target = _target(settings, mlflow, experiments, metrics)
+        target = target_of(settings, mlflow, experiments, metrics)
         behind = None if keep is None else SAMPLING
         worker = DeliveryWorker(journal, target, settings.delivery, behind=behind)
         sampler = None if keep is None else Sampler(journal, keep, metrics)
@@ -78,13 +80,16 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         await stack.enter_async_context(
             background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2, sampler=sampler)
         )
+        upstream = upstream_of(settings)
+        access = await stack.enter_async_context(_open_access(settings, upstream))
+        route_of = partial(_route_of, journal)
+        entrance = Entrance(access, partial(_routes_of, journal), experiments)
         proxy = await stack.enter_async_context(
             open_proxy(
-                upstream=_upstream(settings),
-                allowed_hosts=settings.server.allowed_hosts,
-                public_origins=settings.server.public_origins,
-                trusted_proxies=settings.server.trusted_proxies,
-                observe=partial(_observe, metrics),
+                upstream=upstream,
+                settings=proxy_settings(settings),
+                access=access,
+                observe=partial(observe, metrics),
             )
         )
         health = Health(
@@ -98,7 +103,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             routes=[
                 *operations_routes(journal, metrics, health.read),
                 *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(_route_of, journal)),
+                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=route_of),
+                    TraceSource(pending=_nothing, mlflow=mlflow),
                     partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
                 ),
                 *page.routes(),
@@ -108,6 +114,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         own.router.redirect_slashes = False
         receiver = otlp_http.otlp_endpoint(
             _ingest(settings, experiments, journal),
+            admit=entrance.to_receiver,
             bounds=bounds,
             settings=settings.receiver,
             allowed_hosts=settings.server.allowed_hosts,
@@ -118,7 +125,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             bounds.draining = True
             worker.stop()
 
-        yield _dispatch(_with_cors(receiver, settings), guarded(own, settings.server), proxy), drain
+        guarded_own = guarded(own, settings.server, entrance)
+        app = _dispatch(_with_cors(receiver, settings), guarded_own, proxy)
+        yield _under(settings.server.root_path, app), drain
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
@@ -134,6 +143,33 @@ def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
             await proxy(scope, receive, send)
 
     return app
+
+
+def _under(root_path: str, app: ASGIApp) -> ASGIApp:
+    """`app`, with the path under which we are published taken off; requests without it come from a proxy that
+    has done so."""
+    prefix = root_path.encode()
+
+    async def under(scope: Scope, receive: Receive, send: Send) -> None:
+        raw: bytes = scope.get("raw_path") or b""
+        if raw == prefix and scope["type"] == "http":  # the UI's addresses are relative to a folder
+            await RedirectResponse(f"{root_path}/", status_code=308)(scope, receive, send)
+            return
+        if raw.startswith(prefix + b"/"):
+            scope = {**scope, "raw_path": raw[len(prefix) :], "path": scope["path"][len(root_path) :]}
+        await app(scope, receive, send)
+
+    return under if root_path else app
+
+
+@asynccontextmanager
+async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[Access]:
+    """As `open_access`. Raises Misconfigured."""
+    try:
+        async with open_access(access_settings(settings), upstream) as access:
+            yield access
+    except BadTokens as error:
+        raise Misconfigured(str(error)) from error
 
 
 def _with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
@@ -165,49 +201,13 @@ def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> o
     return take
 
 
+async def _routes_of(journal: Journal, trace_id: bytes) -> list[Route]:
+    return [Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
+
+
 async def _route_of(journal: Journal, trace_id: bytes) -> Route | None:
-    lane = await journal.lane_of(trace_id)
-    return None if lane is None else Route.from_lane(lane)
+    return next(reversed(await _routes_of(journal, trace_id)), None)
 
 
-def _target(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:
-    return Target(
-        mlflow=mlflow,
-        experiments=experiments,
-        settings=settings.delivery,
-        quarantine_after_crashes=settings.journal.quarantine_after_crashes,
-        metrics=metrics,
-        compress=_compress(settings),
-        forward=forwarder(settings.harmonise, settings.processors),
-        sampling=None if _keep(settings) is None else SAMPLING,
-        in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
-    )
-
-
-def _keep(settings: Settings) -> KeepSettings | None:
-    """The sampling among the processors, if there is one."""
-    return next((part for part in settings.processors if isinstance(part, KeepSettings)), None)
-
-
-def _compress(settings: Settings) -> bool:
-    # on one machine gzip costs both sides more than the bytes it saves
-    if settings.delivery.compression == "auto":
-        return not is_loopback(urlsplit(settings.mlflow.url).hostname or "")
-    return settings.delivery.compression == "gzip"
-
-
-def _upstream(settings: Settings) -> Upstream:
-    return Upstream(
-        url=settings.mlflow.url,
-        authorization=authorization(settings.mlflow),
-        ssl=tls(settings.mlflow),
-        connect_timeout_seconds=settings.mlflow.connect_timeout_seconds,
-        read_timeout_seconds=settings.proxy.read_timeout_seconds,
-        max_connections=settings.proxy.max_connections,
-    )
-
-
-def _observe(metrics: Metrics, seen: Observation) -> None:
-    metrics.proxy_requests.labels(resource=seen.resource, action=seen.action, decision=seen.decision).inc()
-    if seen.upstream_seconds is not None:
-        metrics.proxy_upstream.observe(seen.upstream_seconds)
+async def _nothing(_: bytes) -> list[bytes]:
+    return []

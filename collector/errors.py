@@ -21,6 +21,7 @@ class Reason(StrEnum):
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_FOUND = "not_found"
+    UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     TOO_LARGE = "too_large"
     TOO_MANY_SPANS = "too_many_spans"
@@ -38,6 +39,7 @@ class Reason(StrEnum):
     MEMORY_FULL = "memory_full"
     TOO_MANY_REQUESTS = "too_many_requests"
     SLOW_BODY = "slow_body"
+    UNDECIDED = "undecided"
     DRAINING = "draining"
     BUG = "bug"
 

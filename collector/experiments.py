@@ -69,7 +69,7 @@ class Experiments:
         self._timeout_seconds = lookup_timeout_seconds
         self._now = now
         self._known: OrderedDict[Route, tuple[float, Resolution]] = OrderedDict()
-        self._runs: OrderedDict[tuple[str | None, str], tuple[float, bool]] = OrderedDict()
+        self._runs: OrderedDict[tuple[str | None, str], tuple[float, str | None]] = OrderedDict()
         self._locks: dict[Route, asyncio.Lock] = {}
         self._unreachable_until = 0.0
 
@@ -112,8 +112,8 @@ class Experiments:
         """MLflow has contradicted what is remembered."""
         self._known.pop(_key(route), None)
 
-    async def has_run(self, route: Route) -> bool | CannotAsk:
-        """Whether MLflow has the run that `route` names."""
+    async def run_experiment(self, route: Route) -> str | None | CannotAsk:
+        """The experiment of the run that `route` names; None: MLflow has no such run."""
         assert route.run_id is not None
         key = (route.workspace, route.run_id)
         remembered = self._runs.get(key)
@@ -123,10 +123,11 @@ class Experiments:
             answer = await self._get("/runs/get", {"run_id": route.run_id}, route)
         except MlflowUnreachable as error:
             return CannotAsk(message=str(error))
-        found = answer.status == 200 and "run" in answer.json()
-        if not found and not _is_no(answer):
+        run = answer.json().get("run") if answer.status == 200 else None
+        if run is None and not _is_no(answer):
             return _cannot(answer)
-        self._runs[key] = (self._now() + (KNOWN_SECONDS if found else UNKNOWN_SECONDS), found)
+        found = None if run is None else str(run["info"]["experiment_id"])
+        self._runs[key] = (self._now() + (UNKNOWN_SECONDS if found is None else KNOWN_SECONDS), found)
         _trim(self._runs)
         return found
 

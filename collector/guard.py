@@ -1,33 +1,76 @@
-"""Our own paths, only under our own names and, where they change something, from our own pages."""
+"""Our own paths: only under our own names, only from our own pages where they change something, and only for
+clients who may."""
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from collector.access import OWN, Entrance
 from collector.settings import Server
 from proxy import check_host, check_origin
+from proxy.asgi import CHALLENGE
+from proxy.errors import Refusal
+from proxy.policy import ANONYMOUS, Client
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def guarded(own: ASGIApp, settings: Server) -> ASGIApp:
-    """`own`, behind the checks of Host and Origin; 403 for what they refuse."""
+def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
+    """`own`, behind the checks of Host and Origin (403) and of the client (401, 403)."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        refusal = check_host(host, settings.allowed_hosts)
-        if refusal is None and scope["method"] not in SAFE_METHODS:
-            refusal = check_origin(
-                headers.get(b"origin"),
-                scheme=scope["scheme"],
-                host=host,
-                public_origins=settings.public_origins,
-                sec_fetch_site=headers.get(b"sec-fetch-site"),
-            )
-        if refusal is None:
-            await own(scope, receive, send)
+        refusal = _check_origin(scope, settings)
+        if refusal is not None:
+            error = {"parameter": "host or origin", "value": _text(scope, b"host") or "", "message": refusal}
+            await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
             return
-        error = {"parameter": "host or origin", "value": host, "message": refusal}
-        await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
+        operation = OWN.classify(scope["method"], scope["path"])
+        client = Client(name=ANONYMOUS, roles=())
+        try:
+            client = await entrance.to_own_path(scope)
+        except Refusal as denial:
+            entrance.write_down(
+                scope, client, operation, status=denial.status, rule=denial.rule, message=denial.message
+            )
+            await _refuse(denial, scope, receive, send)
+            return
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        await own(scope, receive, noting)
+        if operation.action.value != "read":
+            entrance.write_down(scope, client, operation, status=status)
 
     return app
+
+
+def _check_origin(scope: Scope, settings: Server) -> str | None:
+    host = _text(scope, b"host") or ""
+    refusal = check_host(host, settings.allowed_hosts)
+    if refusal is None and scope["method"] not in SAFE_METHODS:
+        refusal = check_origin(
+            _text(scope, b"origin"),
+            scheme=scope["scheme"],
+            host=host,
+            public_origins=settings.public_origins,
+            sec_fetch_site=_text(scope, b"sec-fetch-site"),
+        )
+    return refusal
+
+
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    parameter = "path" if refusal.status == 404 else "client"
+    document = {"error": {"parameter": parameter, "value": scope["path"], "message": refusal.message}}
+    headers = {name.decode(): value.decode() for name, value in (CHALLENGE if refusal.challenge else ())}
+    await JSONResponse(document, status_code=refusal.status, headers=headers)(scope, receive, send)
+
+
+def _text(scope: Scope, name: bytes) -> str | None:
+    for found, value in scope["headers"]:
+        if found == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None

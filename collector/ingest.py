@@ -14,11 +14,14 @@ from collector.otlp.validate import Valid, validate
 from collector.process.redact import Redact
 from collector.routing import route
 from collector.settings import Receiver, Routing
+from proxy.widening import FILE_TAGS
 
 # takes drafts into the journal; returns after the commit to disk
 Append = Callable[[Sequence[Draft]], Awaitable[int]]
 # sets bytes of memory aside until the request is answered; raises Unavailable when there are none
 Reserve = Callable[[int], None]
+# why a client may not send to a route, or None; raises Unavailable if that can't be told now
+Permit = Callable[[Route], Awaitable[str | None]]
 # whether MLflow has the route's experiment: True also while that can't be known
 Exists = Callable[[Route], Awaitable[bool]]
 
@@ -26,6 +29,22 @@ Exists = Callable[[Route], Awaitable[bool]]
 LARGE_BODY_BYTES = 4 * 1024 * 1024
 LARGE_TEXT_BYTES = 16 * 1024
 LARGE_COMPRESSED_BYTES = 16 * 1024
+
+
+# MLflow makes tags of a trace from these attributes, and reads files where the tags say
+FILE_ATTRIBUTES = frozenset(f"mlflow.traceTag.{tag}" for tag in FILE_TAGS)
+FILE_ATTRIBUTES_START = b"mlflow.traceTag.mlflow."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Who exports: the client's name, empty where nobody is asked. `permit` None: to every experiment."""
+
+    name: str = ""
+    permit: Permit | None = None
+
+
+NOBODY = Sender()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +55,7 @@ class Encoded:
     encoding: Encoding
     content_encoding: str | None = None
     headers: Mapping[str, str]
-    client: str = ""
+    sender: Sender = NOBODY
 
 
 async def ingest(
@@ -60,10 +79,14 @@ async def ingest(
     if request.content_encoding:
         reserve(len(body))
     unreadable = await _redact(export, redact, len(body)) if redact else []
-    valid, rejections = validate(export, max_depth=None if surely_flat else limits.max_attribute_depth)
+    valid, rejections = validate(
+        export,
+        max_depth=None if surely_flat else limits.max_attribute_depth,
+        forbidden=FILE_ATTRIBUTES if _may_name_files(body, request.encoding) else frozenset(),
+    )
     rejections += unreadable
     _check_count(valid, rejections, limits.max_spans)
-    lanes = await _route(valid, request.headers, routing, exists, rejections)
+    lanes = await _route(valid, request, routing, exists, rejections)
     if rejections and not lanes:  # nothing is left to store
         raise Rejected(rejections[0].reason, _all_refused(rejections))
     drafts = _drafts(lanes, None if rejections or redact else body, request)
@@ -97,6 +120,11 @@ async def _redact(export: ExportTraceServiceRequest, redact: Redact, size_bytes:
     return redact(export)
 
 
+def _may_name_files(body: bytes | memoryview, encoding: Encoding) -> bool:
+    """Whether to look at each attribute's key: a JSON text can spell one in many ways."""
+    return encoding is Encoding.JSON or bytes(body).find(FILE_ATTRIBUTES_START) >= 0
+
+
 def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:
     count = sum(part.span_count for part in valid) + len(rejections)
     if count > max_spans:
@@ -108,16 +136,20 @@ def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_sp
 
 async def _route(
     valid: Sequence[Valid],
-    headers: Mapping[str, str],
+    request: Encoded,
     routing: Routing,
     exists: Exists,
     rejections: list[Rejection],
 ) -> dict[str, list[Valid]]:
-    """The parts by lane; spans whose experiment MLflow doesn't have are added to `rejections`."""
+    """The parts by lane; spans whose experiment MLflow doesn't have, or that isn't the sender's, are added to
+    `rejections`.
+    """
     lanes: dict[str, list[Valid]] = {}
     for part in valid:
-        destination = route(headers, part.resource_spans.resource, routing)
-        if await exists(destination):
+        destination = route(request.headers, part.resource_spans.resource, routing)
+        if request.sender.permit and (why_not := await request.sender.permit(destination)):
+            rejections += [Rejection(reason=Reason.FORBIDDEN, message=why_not)] * part.span_count
+        elif await exists(destination):
             lanes.setdefault(destination.lane, []).append(part)
         else:
             rejections += [_unknown_experiment(destination)] * part.span_count
@@ -153,7 +185,7 @@ def _drafts(
             payload=body if body is not None and as_sent else _serialize(parts),
             span_count=sum(part.span_count for part in parts),
             trace_ids=frozenset().union(*[part.trace_ids for part in parts]),
-            client=request.client,
+            client=request.sender.name,
         )
         for lane, parts in lanes.items()
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from collector.errors import Misconfigured, SidespanError
+from collector.settings import environment
 
 TIMEOUT_SECONDS = 30.0
 
@@ -42,6 +43,8 @@ def post_json(url: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
 def _open(request: urllib.request.Request) -> bytes:
     if urlsplit(request.full_url).scheme not in ("http", "https"):
         raise Misconfigured(f"--url {request.full_url!r}: must begin with http:// or https://")
+    if token := environment().get("SIDESPAN_TOKEN"):
+        request.add_header("authorization", f"Bearer {token}")
     # environment proxies are for the outside; the service is ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,21 +1,26 @@
-"""The proxy as one ASGI app: guard -> read the target -> classify -> decide -> stream."""
+"""The proxy as one ASGI app: guard -> who asks -> read the target -> classify -> decide -> stream."""
 
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from proxy.catalog import UNKNOWN, Operation, load_catalog
-from proxy.errors import Refusal, bad_request, denied
+from proxy.access import Access
+from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
+from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
+from proxy.errors import Refusal, bad_request, denied, too_large
+from proxy.gate import Ask, Passage
 from proxy.guard import check_host, check_origin
-from proxy.headers import upward
-from proxy.policy import decide
-from proxy.stream import BrokenTransfer, ClientGone, Upstream, exchange, open_session
+from proxy.headers import Headers, upward
+from proxy.logs import Line
+from proxy.policy import ANONYMOUS, Client
+from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
 from proxy.target import check_query, read_path
 
 _log = logging.getLogger("sidespan.proxy")
@@ -25,6 +30,13 @@ MAX_HEADER_BYTES = 64 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # the parser also takes a request line of HTTP/0.9
 FORWARDED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# answered before anybody says who he is; MLflow's clients and probes ask these first
+PUBLIC_ROWS = frozenset({"GET /health", "GET /version", "GET /3.0/mlflow/server-info"})
+# a file of a run may be a page of its author: it gets no origin to act in
+SANDBOX: Headers = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+CHALLENGE: Headers = [
+    (b"www-authenticate", b'Bearer realm="sidespan", Basic realm="sidespan", charset="UTF-8"')
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +53,41 @@ class Observation:
 Observe = Callable[[Observation], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """How the proxy stands towards its clients."""
+
+    allowed_hosts: Sequence[str]
+    public_origins: Sequence[str] = ()
+    trusted_proxies: Sequence[str] = ()
+    root_path: str = ""
+    # headers that say who a client is, beside Authorization: never MLflow's business
+    identity_headers: frozenset[bytes] = frozenset()
+    max_inspected_bytes: int = 32 * 1024 * 1024
+
+
 @asynccontextmanager
 async def open_proxy(
-    *,
-    upstream: Upstream,
-    allowed_hosts: Sequence[str],
-    public_origins: Sequence[str],
-    trusted_proxies: Sequence[str],
-    observe: Observe,
+    *, upstream: Upstream, settings: ProxySettings, access: Access, observe: Observe
 ) -> AsyncIterator[ASGIApp]:
     """The app for every path that isn't the service's own, until the block ends."""
     async with open_session(upstream) as session:
-        yield _Proxy(session, upstream, allowed_hosts, public_origins, trusted_proxies, observe)
+        yield _Proxy(session, upstream, settings, access, observe)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """One request on its way."""
+
+    started_at: float = field(default_factory=time.monotonic)
+    client: Client = Client(name=ANONYMOUS, roles=())
+    operation: Operation = UNKNOWN
+    decision: str = "refused"
+    rule: str = ""
+    message: str = ""
+    experiments: tuple[str, ...] = ()
+    sent_at: float | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 class _Proxy:
@@ -60,17 +95,19 @@ class _Proxy:
         self,
         session: aiohttp.ClientSession,
         upstream: Upstream,
-        allowed_hosts: Sequence[str],
-        public_origins: Sequence[str],
-        trusted_proxies: Sequence[str],
+        settings: ProxySettings,
+        access: Access,
         observe: Observe,
     ) -> None:
         self._session = session
         self._upstream = upstream
+        self._settings = settings
+        self._access = access
         self._authority = urlsplit(upstream.url).netloc
-        self._allowed_hosts = allowed_hosts
-        self._public_origins = public_origins
-        self._trusted_proxies = frozenset(trusted_proxies)
+        self._trusted_proxies = frozenset(settings.trusted_proxies)
+        self._private = settings.identity_headers
+        if access.clients.asked:
+            self._private |= {CREDENTIALS, MLFLOW_CREDENTIALS}
         self._observe = observe
         self._catalog = load_catalog()
 
@@ -78,37 +115,70 @@ class _Proxy:
         if scope["type"] != "http":  # MLflow has no WebSockets
             await send({"type": "websocket.close", "code": 1008})
             return
-        operation, decision, sent_at, status = UNKNOWN, "refused", None, 0
+        current = _Exchange()
         try:
-            self._guard(scope)
-            path = read_path(scope["raw_path"])
-            check_query(scope["query_string"])
-            operation = self._catalog.classify(scope["method"], path)
-            decision = "denied"
-            _require(operation, scope["method"], path)
-            decision = "allowed"
-            sent_at = time.monotonic()
-            status = await self._pass_on(scope, receive, send)
+            await self._handle(current, scope, receive, send)
         except Refusal as refusal:
-            status = refusal.status
-            await _refuse(refusal, scope, send)
+            current.tally.status = refusal.status
+            current.rule, current.message = refusal.rule, refusal.message
+            if current.sent_at is not None or refusal.status >= 500:
+                current.decision = "failed"
+            elif refusal.status == 401:
+                current.decision = "unauthenticated"
+            await refuse(refusal, scope, send)
         except ClientGone:
-            status = 499  # nginx's word for it; only the metric sees it
+            current.decision, current.tally.status = "gone", 499  # nginx's word for it; nobody hears it
         except BrokenTransfer as broken:
             _log.warning("an answer of MLflow broke off", extra={"why": str(broken)})
-            status = 502
+            current.decision, current.tally.status, current.message = "failed", 502, str(broken)
             raise
         finally:
-            seconds = None if sent_at is None else time.monotonic() - sent_at
-            self._observe(
-                Observation(
-                    resource=operation.resource,
-                    action=operation.action.value,
-                    decision=decision,
-                    status=status,
-                    upstream_seconds=seconds,
-                )
-            )
+            self._write_down(current, scope)
+
+    async def _handle(self, current: _Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard(scope)
+        path = read_path(scope["raw_path"])
+        check_query(scope["query_string"])
+        method = scope["method"]
+        operation = current.operation = self._catalog.classify(method, path)
+        if method in ("GET", "HEAD") and _has_body(scope):  # MLflow would read parameters from it
+            raise bad_request(f"{method} takes no body")
+        preflight = method == "OPTIONS" and operation is UNKNOWN  # answered by MLflow's CORS layer
+        if preflight or operation.row in PUBLIC_ROWS:
+            passage, body = Passage(rule="public"), _Inspected(self._settings, receive)
+        else:
+            current.client = await self._access.clients.identify(scope["headers"], _peer(scope))
+            current.decision = "denied"
+            body = _Inspected(self._settings, receive)
+            passage = await self._access.gate.judge(self._ask(current.client, operation, path, scope, body))
+        current.decision = "observed" if passage.observed else "allowed"
+        current.rule, current.message, current.experiments = (
+            passage.rule,
+            passage.observed,
+            passage.experiments,
+        )
+        current.sent_at = time.monotonic()
+        outgoing = self._outgoing(scope, operation, passage, body.content)
+        if body.content is not None:
+            current.tally.request_bytes += len(body.content)
+        await exchange(
+            self._session, self._upstream, outgoing, receive=receive, send=send, tally=current.tally
+        )
+        if operation.resource in ("experiments", "datasets") and operation.action is not Action.READ:
+            self._access.lookup.forget()
+
+    def _ask(self, client: Client, operation: Operation, path: str, scope: Scope, body: "_Inspected") -> Ask:
+        return Ask(
+            client=client,
+            operation=operation,
+            method=scope["method"],
+            path=path,
+            query=scope["query_string"],
+            content_type=_header(scope, b"content-type"),
+            content_encoding=_header(scope, b"content-encoding"),
+            workspace=_header(scope, b"x-mlflow-workspace"),
+            read_body=body.read if _has_body(scope) else None,
+        )
 
     def _guard(self, scope: Scope) -> None:
         """Raises Refusal (400, 403) for a request that must not be looked at any further."""
@@ -122,21 +192,23 @@ class _Proxy:
         if sum(name == b"host" for name, _ in headers) > 1:  # RFC 9112, section 3.2
             raise bad_request("more than one Host header")
         host = _header(scope, b"host") or ""
-        refusal = check_host(host, self._allowed_hosts)
+        refusal = check_host(host, self._settings.allowed_hosts)
         # GraphQL reads arrive as POST, and its GETs are not checked by MLflow either
         if refusal is None and (scope["method"] not in SAFE_METHODS or scope["path"] == "/graphql"):
             refusal = check_origin(
                 _header(scope, b"origin"),
                 scheme=scope["scheme"],
                 host=host,
-                public_origins=self._public_origins,
+                public_origins=self._settings.public_origins,
                 sec_fetch_site=_header(scope, b"sec-fetch-site"),
             )
         if refusal is not None:
             raise denied(refusal)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> int:
-        peer = scope["client"][0] if scope.get("client") else ""
+    def _outgoing(self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None) -> Outgoing:
+        peer = _peer(scope)
+        body = read if passage.body is None else passage.body
+        query = scope["query_string"] if passage.query is None else passage.query
         headers = upward(
             scope["headers"],
             peer=peer,
@@ -145,33 +217,104 @@ class _Proxy:
             upstream_authority=self._authority,
             authorization=self._upstream.authorization,
             trusted=peer in self._trusted_proxies,
+            private=self._private_for(operation, scope),
         )
-        query = scope["query_string"]
-        return await exchange(
-            self._session,
-            self._upstream,
+        if body is not None:  # its length is written anew
+            headers = [(name, value) for name, value in headers if name != b"content-length"]
+        if passage.answer is not None:  # what must be read can't be packed
+            headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
+        return Outgoing(
             method=scope["method"],
             target=scope["raw_path"] + (b"?" + query if query else b""),
             headers=headers,
             has_body=_has_body(scope),
-            receive=receive,
-            send=send,
+            body=body,
+            answer=passage.answer,
+            added=self._added(scope, operation),
+            root_path=self._settings.root_path,
+        )
+
+    def _private_for(self, operation: Operation, scope: Scope) -> frozenset[bytes]:
+        """The gateway's callers may send a provider's key, if they said who they are in MLflow's header."""
+        if operation.resource == "gateway.invoke" and _header(scope, MLFLOW_CREDENTIALS):
+            return self._private - {CREDENTIALS}
+        return self._private
+
+    def _added(self, scope: Scope, operation: Operation) -> Headers:
+        added: Headers = []
+        if operation.resource == "artifacts" and scope["method"] in ("GET", "HEAD"):
+            added += SANDBOX
+        if self._access.clients.asked and operation.resource not in ("ui", "artifacts"):
+            added.append((b"cache-control", b"no-store"))  # one client's answer is nobody else's
+        return added
+
+    def _write_down(self, current: _Exchange, scope: Scope) -> None:
+        now = time.monotonic()
+        upstream_seconds = None if current.sent_at is None else now - current.sent_at
+        tally = current.tally
+        self._observe(
+            Observation(
+                resource=current.operation.resource,
+                action=current.operation.action.value,
+                decision=current.decision,
+                status=tally.status,
+                upstream_seconds=upstream_seconds,
+            )
+        )
+        self._access.log.write(
+            Line(
+                client=current.client.name,
+                source=current.client.source,
+                peer=_peer(scope),
+                method=scope["method"],
+                path=scope["raw_path"][:1024].decode("latin-1"),
+                resource=current.operation.resource,
+                action=current.operation.action.value,
+                experiments=current.experiments,
+                decision=current.decision,
+                rule=current.rule,
+                status=tally.status,
+                request_bytes=tally.request_bytes,
+                answer_bytes=tally.answer_bytes,
+                seconds=now - current.started_at,
+                message=current.message,
+            )
         )
 
 
-def _require(operation: Operation, method: str, path: str) -> None:
-    """Raises Refusal (403) unless the policy lets the operation pass."""
-    if method == "OPTIONS" and operation is UNKNOWN:  # a preflight, answered by MLflow's CORS layer
-        return
-    decision = decide(operation)
-    if decision.allow:
-        return
-    what = (
-        f"{method} {path[:200]} is not a route that this version of Sidespan knows"
-        if operation is UNKNOWN
-        else f"{operation.action.value} on {operation.resource} is denied"
-    )
-    raise denied(f"{what} ({decision.rule})")
+class _Inspected:
+    """A body that a decision may need: read once, within a bound."""
+
+    def __init__(self, settings: ProxySettings, receive: Receive) -> None:
+        self._limit_bytes = settings.max_inspected_bytes
+        self._receive = receive
+        self.content: bytes | None = None
+
+    async def read(self) -> bytes:
+        """The whole body. Raises Refusal (413), ClientGone."""
+        if self.content is None:
+            chunks: list[bytes] = []
+            size, more = 0, True
+            while more:
+                message: Message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
+                size += len(chunk)
+                if size > self._limit_bytes:
+                    raise too_large(
+                        f"a body that a decision hangs on may have {self._limit_bytes} bytes "
+                        "(proxy.max_inspected_bytes); send it in parts"
+                    )
+                chunks.append(chunk)
+            self.content = b"".join(chunks)
+        return self.content
+
+
+def _peer(scope: Scope) -> str:
+    client: Any = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _has_body(scope: Scope) -> bool:
@@ -189,12 +332,15 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+    """Answer with a refusal, in MLflow's error form."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(refusal.body)).encode()),
         (b"cache-control", b"no-store"),
     ]
+    if refusal.challenge:
+        headers += CHALLENGE
     if _has_body(scope):  # don't read an upload that was denied
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

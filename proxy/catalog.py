@@ -1,20 +1,23 @@
 """MLflow's routes as data: (method, path) -> resource and action. Pure but for reading its own table once.
 
-`mlflow_routes.tsv` has a row a route: resource, action (read, write, delete, admin), method, path, prefixes
-(`-` none, `api`, `ajax-api`, `both`). A contract test walks the installed MLflow's routes and fails for one
-that no row knows. POSTs that only read and POSTs that delete are why the method alone says nothing.
+`mlflow_routes.tsv` has a row a route: resource, action (read, write, delete, admin), method, path,
+prefixes (`-` none, `api`, `ajax-api`, `both`), scope (where ids travel: locations.py). A contract test
+walks the installed MLflow's routes and fails for one that no row knows. POSTs that only read and POSTs
+that delete are why the method alone says nothing.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
+from proxy.locations import Reach, read_reach
+
 TABLE = "mlflow_routes.tsv"
 PREFIXES = {"-": ("",), "api": ("/api",), "ajax-api": ("/ajax-api",), "both": ("/api", "/ajax-api")}
-PARAMETER = re.compile(r"\{\w+(:path)?\}")
+PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Action(StrEnum):
@@ -28,11 +31,21 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a request asks MLflow for. `route` is the row's path, `unknown` if there is none."""
+    """What a request asks MLflow for. `route` is the row's path, `unknown` if there is none.
+
+    `row` names the row whatever the prefix, as `GET /2.0/mlflow/runs/get`; `reach` says what it touches.
+    """
 
     resource: str
     action: Action
     route: str
+    row: str = ""
+    reach: Reach = Reach(server=True)
+
+    def parameters(self, path: str) -> dict[str, str]:
+        """The values of the route's parameters in a path that it was matched with."""
+        found = _compile(self.route).fullmatch(path)
+        return found.groupdict() if found else {}
 
 
 UNKNOWN = Operation(resource="unknown", action=Action.ADMIN, route="unknown")
@@ -64,9 +77,14 @@ class Catalog:
 @cache
 def load_catalog() -> Catalog:
     """The catalog of the MLflow version that this release knows."""
+    return build_catalog(_rows())
+
+
+def build_catalog(rows: Iterable[tuple[str, str, Operation]]) -> Catalog:
+    """A catalog of (method, path, operation)."""
     exact: dict[tuple[str, str], Operation] = {}
     patterns: dict[str, list[tuple[str, Operation]]] = {}
-    for method, path, operation in _rows():
+    for method, path, operation in rows:
         if PARAMETER.search(path):
             patterns.setdefault(method, []).append((path, operation))
         else:
@@ -74,8 +92,8 @@ def load_catalog() -> Catalog:
     return Catalog(
         exact,
         {
-            method: tuple((_compile(path), operation) for path, operation in sorted(rows, key=_by_literal))
-            for method, rows in patterns.items()
+            method: tuple((_compile(path), operation) for path, operation in sorted(found, key=_by_literal))
+            for method, found in patterns.items()
         },
     )
 
@@ -83,21 +101,26 @@ def load_catalog() -> Catalog:
 def _rows() -> Iterator[tuple[str, str, Operation]]:
     lines = files("proxy").joinpath(TABLE).read_text(encoding="utf-8").splitlines()
     for line in lines[1:]:
-        resource, action, method, path, prefixes = line.split("\t")
+        resource, action, method, path, prefixes, scope = line.split("\t")
+        reach = read_reach(scope)
         for prefix in PREFIXES[prefixes]:
             full = prefix + path
-            yield method, full, Operation(resource=resource, action=Action(action), route=full)
+            operation = Operation(
+                resource=resource, action=Action(action), route=full, row=f"{method} {path}", reach=reach
+            )
+            yield method, full, operation
 
 
 def _by_literal(row: tuple[str, Operation]) -> int:
     return -len(PARAMETER.sub("", row[0]))
 
 
+@cache
 def _compile(path: str) -> re.Pattern[str]:
     parts = []
     position = 0
     for parameter in PARAMETER.finditer(path):
         parts.append(re.escape(path[position : parameter.start()]))
-        parts.append(".+" if parameter[1] else "[^/]+")
+        parts.append(f"(?P<{parameter[1]}>{'.+' if parameter[2] else '[^/]+'})")
         position = parameter.end()
     return re.compile("".join((*parts, re.escape(path[position:]))))

@@ -49,13 +49,15 @@ def upward(
     upstream_authority: str,
     authorization: str | None,
     trusted: bool,
+    private: frozenset[bytes] = frozenset(),
 ) -> Headers:
     """The headers for MLflow.
 
-    `authorization` replaces the client's, which otherwise passes (an MLflow with its own sign-in).
-    `trusted`: the peer is a listed proxy, whose X-Forwarded-For is kept in front of ours.
+    `authorization` replaces the client's, which otherwise passes (an MLflow with its own sign-in), unless
+    it is among `private`: names that speak to us alone. `trusted`: the peer is a listed proxy, whose
+    X-Forwarded-For is kept in front of ours.
     """
-    dropped = HOP_BY_HOP | _listed(headers) | FORWARDING | CHECKED_HERE
+    dropped = HOP_BY_HOP | _listed(headers) | FORWARDING | CHECKED_HERE | private
     if authorization is not None:
         dropped |= {b"authorization"}
     kept = [(name, value) for name, value in headers if name not in dropped and b"_" not in name]
@@ -70,16 +72,21 @@ def upward(
     return kept
 
 
-def downward(headers: Iterable[tuple[bytes, bytes]], *, upstream_url: str) -> Headers:
-    """The headers for the client; a Location that names MLflow's own address becomes relative."""
+def downward(headers: Iterable[tuple[bytes, bytes]], *, upstream_url: str, root_path: str = "") -> Headers:
+    """The headers for the client; a Location that names MLflow's own address becomes a path of ours."""
     lowered = [(name.lower(), value) for name, value in headers]
     dropped = HOP_BY_HOP | _listed(lowered)
     base = upstream_url.encode()
     return [
-        (name, (value.removeprefix(base) or b"/") if name == b"location" else value)
+        (name, _location(value, base, root_path.encode()) if name == b"location" else value)
         for name, value in lowered
         if name not in dropped
     ]
+
+
+def _location(value: bytes, base: bytes, root_path: bytes) -> bytes:
+    path = value.removeprefix(base) or b"/"
+    return root_path + path if path.startswith(b"/") and not path.startswith(b"//") else path
 
 
 def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -6,9 +6,9 @@ the client's transfer too: it must never look complete. A client that goes away 
 
 import asyncio
 import ssl as tls
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from multidict import CIMultiDict
@@ -21,6 +21,8 @@ from proxy.headers import Headers, downward
 CHUNK_BYTES = 256 * 1024
 # uvicorn, which serves MLflow, closes idle connections after 5 seconds: don't reuse one that is about to go
 KEEP_ALIVE_SECONDS = 3.0
+# lists of experiments and datasets, which are read whole to be narrowed
+MAX_CHANGED_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,31 +68,56 @@ async def open_session(upstream: Upstream) -> AsyncIterator[aiohttp.ClientSessio
         yield session
 
 
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What went through so far, in bytes; and the status that the client was sent, 0 before."""
+
+    request_bytes: int = 0
+    answer_bytes: int = 0
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One request for MLflow. `target` is the path and query, byte for byte.
+
+    `body` replaces the client's, which was read already; `answer` changes a 200 of MLflow, which is read
+    whole; `added` are headers for the client.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers
+    has_body: bool
+    body: bytes | None = None
+    answer: Callable[[bytes], bytes] | None = None
+    added: Headers = field(default_factory=list)
+    root_path: str = ""
+
+
 async def exchange(
     session: aiohttp.ClientSession,
     upstream: Upstream,
+    outgoing: Outgoing,
     *,
-    method: str,
-    target: bytes,
-    headers: Headers,
-    has_body: bool,
     receive: Receive,
     send: Send,
-) -> int:
-    """Pass one request on and its answer back; the status that the client was sent.
+    tally: Tally,
+) -> None:
+    """Pass one request on and its answer back.
 
-    `target` is the path and query, byte for byte. Raises Refusal (502, 504) as long as nothing was sent to
-    the client, BrokenTransfer afterwards, ClientGone.
+    Raises Refusal (502, 504) as long as nothing was sent to the client, BrokenTransfer afterwards,
+    ClientGone.
     """
-    body = _Body(receive, has_body=has_body, patience_seconds=upstream.read_timeout_seconds)
-    url = URL(upstream.url + target.decode("ascii"), encoded=True)
-    answering = asyncio.create_task(_answer(session, upstream, method, url, headers, body, send))
+    streamed = outgoing.has_body and outgoing.body is None
+    body = _Body(receive, has_body=streamed, patience_seconds=upstream.read_timeout_seconds, tally=tally)
+    answering = asyncio.create_task(_answer(session, upstream, outgoing, body, send, tally))
     leaving = asyncio.create_task(body.wait_until_gone())
     try:
         await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             raise ClientGone
-        return answering.result()
+        answering.result()
     finally:
         for task in (answering, leaving):
             task.cancel()
@@ -100,8 +127,9 @@ async def exchange(
 class _Body:
     """The client's body, a chunk at a time, and the moment the client goes away."""
 
-    def __init__(self, receive: Receive, *, has_body: bool, patience_seconds: float) -> None:
+    def __init__(self, receive: Receive, *, has_body: bool, patience_seconds: float, tally: Tally) -> None:
         self._receive = receive
+        self._tally = tally
         self._patience_seconds = patience_seconds
         self._answering: asyncio.Timeout | None = None
         self._complete = asyncio.Event()
@@ -128,6 +156,7 @@ class _Body:
                 raise ClientGone
             more = message.get("more_body", False)
             if chunk := message.get("body", b""):
+                self._tally.request_bytes += len(chunk)
                 self._wait_for_mlflow(self._patience_seconds)
                 yield chunk
                 self._wait_for_mlflow(None)
@@ -158,39 +187,66 @@ class _Body:
 async def _answer(
     session: aiohttp.ClientSession,
     upstream: Upstream,
-    method: str,
-    url: URL,
-    headers: Headers,
+    outgoing: Outgoing,
     body: _Body,
     send: Send,
-) -> int:
-    sending = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    tally: Tally,
+) -> None:
+    names = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in outgoing.headers)
+    url = URL(upstream.url + outgoing.target.decode("ascii"), encoded=True)
     started = False
     try:
         async with (
             body.taken_in_time(),
             session.request(
-                method,
+                outgoing.method,
                 url,
-                headers=sending,
-                data=body.chunks() if body.has_body else None,
+                headers=CIMultiDict(names),
+                data=body.chunks() if body.has_body else outgoing.body,
                 allow_redirects=False,
             ) as answer,
         ):
-            back = downward(answer.raw_headers, upstream_url=upstream.url)
+            back = downward(answer.raw_headers, upstream_url=upstream.url, root_path=outgoing.root_path)
+            changed = None
+            if outgoing.answer is not None and answer.status == 200:
+                changed = await _changed(answer, outgoing.answer, upstream)
+                back = [(n, v) for n, v in back if n != b"content-length"]
+                back.append((b"content-length", str(len(changed)).encode()))
+            taken = {name for name, _ in back}
+            back += [(name, value) for name, value in outgoing.added if name not in taken]
+            tally.status = answer.status
             await send({"type": "http.response.start", "status": answer.status, "headers": back})
             started = True
-            with _ended_with_its_connection(answer):
-                async for chunk in answer.content.iter_any():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if changed is not None:
+                tally.answer_bytes += len(changed)
+                await send({"type": "http.response.body", "body": changed, "more_body": True})
+            else:
+                with _ended_with_its_connection(answer):
+                    async for chunk in answer.content.iter_any():
+                        tally.answer_bytes += len(chunk)
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-            return answer.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         if body.gone:
             raise ClientGone from error
         if started:
             raise BrokenTransfer(f"MLflow broke its answer off: {error!r}") from error
         raise _explain(error, upstream) from error
+
+
+async def _changed(
+    answer: aiohttp.ClientResponse, change: Callable[[bytes], bytes], upstream: Upstream
+) -> bytes:
+    """The whole answer, changed. Raises Refusal (502) for one that is too large or can't be read."""
+    content = await answer.content.read(MAX_CHANGED_BYTES)
+    while not answer.content.at_eof() and len(content) < MAX_CHANGED_BYTES:
+        content += await answer.content.read(MAX_CHANGED_BYTES - len(content))
+    try:
+        if not answer.content.at_eof() or "content-encoding" in answer.headers:
+            raise ValueError("it is too large or packed")
+        return change(content)
+    except ValueError as error:
+        raise unreachable(f"an answer of MLflow at {upstream.url} can't be narrowed: {error}") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collector.process.keep import Reason
 from collector.process.keep_settings import KeepSettings
 from collector.receivers.http import PATHS
 from proxy.catalog import Action
-from proxy.policy import DEFAULT
+from proxy.presets import STANDARD
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -65,7 +65,7 @@ def test_every_path_of_our_own_is_in_the_operations_guide() -> None:
 
 def test_what_the_proxy_denies_is_in_its_guide() -> None:
     text = (DOCS / "proxy.md").read_text()
-    denied = {resource for resource, allowed in DEFAULT.items() if Action.WRITE not in allowed}
+    denied = {resource for resource, allowed in STANDARD.items() if Action.WRITE not in allowed}
     assert {resource for resource in denied if f"`{resource}`" not in text} == set()
 
 

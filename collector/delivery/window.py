@@ -15,6 +15,7 @@ from collector.delivery.answers import Sent, Verdict
 from collector.delivery.bisect import fit, split
 from collector.delivery.forward import Forward, Forwarded
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
+from collector.delivery.owners import foreign_traces
 from collector.delivery.send import headers_for, missing_spans, send
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
 from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
@@ -57,6 +58,8 @@ class Target:
     in_flight: asyncio.Semaphore
     forward: Forward | None = None
     sampling: str | None = None
+    # clients are told apart, so MLflow is asked whose each trace is
+    check_owners: bool = False
     health: Health = field(default_factory=Health)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -81,7 +84,7 @@ async def deliver_window(
             return _refuse_all(entries, "unknown_experiment", message)
         case Resolved(experiment_id=experiment_id):
             pass
-    run = await _check_run(route, target)
+    run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
     if isinstance(run, str):
@@ -92,6 +95,13 @@ async def deliver_window(
     foreign = frozenset(trace_id for trace_id, found in owners.items() if found != owner)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
+    elif target.check_owners:
+        theirs = await foreign_traces(
+            target.mlflow, claims, experiment_id=experiment_id, workspace=route.workspace
+        )
+        if isinstance(theirs, CannotAsk):
+            return Deferred(message=theirs.message, retry_after_seconds=theirs.retry_after_seconds)
+        foreign |= theirs
     memory = await _recall(journal, claims, target)
     requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
     if target.forward is not None:
@@ -115,14 +125,14 @@ async def deliver_window(
     return replace(outcome, notes=memory.learned) if isinstance(outcome, Settled) else outcome
 
 
-async def _check_run(route: Route, target: Target) -> Route | Deferred | str:
+async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | str:
     """The route to send with; a text: the run is unknown, and that is a reason to refuse."""
     if route.run_id is None:
         return route
-    found = await target.experiments.has_run(route)
+    found = await target.experiments.run_experiment(route)
     if isinstance(found, CannotAsk):
         return Deferred(message=found.message, retry_after_seconds=found.retry_after_seconds)
-    if found:
+    if found is not None and (found == experiment_id or not target.check_owners):
         return route
     if target.settings.unknown_run == "deliver-without-link":
         target.metrics.unknown_runs.inc()
@@ -131,7 +141,7 @@ async def _check_run(route: Route, target: Target) -> Route | Deferred | str:
             experiment_name=route.experiment_name,
             workspace=route.workspace,
         )
-    return f"MLflow has no run {route.run_id!r} (x-mlflow-run-id)"
+    return f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment"
 
 
 def _prepare(

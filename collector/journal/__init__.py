@@ -136,8 +136,8 @@ class Journal(Protocol):
     async def find(self, trace_id: bytes) -> list[bytes]:
         """Payloads of the entries and dead letters that hold spans of a trace and aren't deleted yet."""
 
-    async def lane_of(self, trace_id: bytes) -> str | None:
-        """The lane of the newest such entry or dead letter, or None."""
+    async def lanes_of(self, trace_id: bytes) -> list[str]:
+        """The lanes of what holds spans of a trace, dead letters first, then oldest first."""
 
     async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
         """Move the cursors back before the first entry received since then; how many entries come again."""

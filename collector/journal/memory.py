@@ -143,9 +143,9 @@ class MemoryJournal:
         self._check_open()
         return [holder.payload for holder in self._holders(trace_id)]
 
-    async def lane_of(self, trace_id: bytes) -> str | None:
+    async def lanes_of(self, trace_id: bytes) -> list[str]:
         self._check_open()
-        return next((holder.lane for holder in reversed(self._holders(trace_id))), None)
+        return [holder.lane for holder in self._holders(trace_id)]
 
     async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
         self._check_open()

@@ -277,16 +277,16 @@ def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
     return found
 
 
-def lane_of(db: sqlite3.Connection, trace_id: bytes) -> str | None:
+def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
     queries = {
         "entries": "SELECT lane FROM lanes JOIN entries ON lane_id = lanes.id WHERE sequence = ?",
         "dead_letters": "SELECT lane FROM dead_letters WHERE id = ?",
     }
-    newest: str | None = None
-    for table, _, number in _places(db, trace_id):
-        for row in db.execute(queries[table], (number,)):
-            newest = str(row[0])
-    return newest
+    return [
+        str(row[0])
+        for table, _, number in _places(db, trace_id)
+        for row in db.execute(queries[table], (number,))
+    ]
 
 
 def _places(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:

@@ -246,8 +246,8 @@ class SqliteJournal:
     async def find(self, trace_id: bytes) -> list[bytes]:
         return await self._read(partial(sqlite.find, trace_id=trace_id))
 
-    async def lane_of(self, trace_id: bytes) -> str | None:
-        return await self._read(partial(sqlite.lane_of, trace_id=trace_id))
+    async def lanes_of(self, trace_id: bytes) -> list[str]:
+        return await self._read(partial(sqlite.lanes_of, trace_id=trace_id))
 
     async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
         count: int = await self._write(partial(sqlite.replay, consumer=consumer, since_unix_ns=since_unix_ns))

@@ -34,6 +34,7 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.INVALID_NAME: 400,
     Reason.ATTRIBUTES_TOO_DEEP: 400,
     Reason.REDACTION_FAILED: 400,
+    Reason.UNAUTHENTICATED: 401,
     Reason.FORBIDDEN: 403,
     Reason.NOT_FOUND: 404,
     Reason.UNKNOWN_EXPERIMENT: 404,
@@ -47,12 +48,13 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.JOURNAL_FULL: 503,
     Reason.JOURNAL_FAILED: 503,
     Reason.SLOW_BODY: 503,
+    Reason.UNDECIDED: 503,
     Reason.DRAINING: 503,
     Reason.BUG: 503,
 }
 
 # google.rpc.Code, for readers of the body; clients act on the HTTP status (H14)
-RPC_CODE: Mapping[int, int] = {400: 3, 403: 7, 404: 5, 405: 12, 413: 8, 415: 3, 503: 14}
+RPC_CODE: Mapping[int, int] = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 413: 8, 415: 3, 503: 14}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
     headers = []
     if isinstance(error, Unavailable):
         headers.append(("retry-after", str(error.retry_after_seconds)))
+    if error.reason is Reason.UNAUTHENTICATED:
+        headers.append(("www-authenticate", 'Bearer realm="sidespan"'))
     if error.reason is Reason.METHOD_NOT_ALLOWED:
         headers.append(("allow", "POST"))
     status = HTTP_STATUS[error.reason]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.batch import Receipt
 from collector.errors import Reason, Rejected, SidespanError, Unavailable
-from collector.ingest import Encoded
+from collector.ingest import Encoded, Sender
 from collector.metrics import Metrics
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
@@ -30,6 +30,8 @@ TRACES = "/v1/traces"
 OTHER_SIGNALS = {"/v1/metrics": "metrics", "/v1/logs": "logs"}
 PATHS = frozenset(path + end for path in (TRACES, *OTHER_SIGNALS) for end in ("", "/"))
 
+# who exports; raises Rejected (unauthenticated, forbidden) or Unavailable
+Admit = Callable[[Scope], Awaitable[Sender]]
 # the last lines of the sentence, bound to what they need by app.py
 Ingest = Callable[[Encoded, Callable[[int], None]], Awaitable[Receipt]]
 
@@ -42,7 +44,13 @@ class ClientGone(SidespanError):
 
 
 def otlp_endpoint(
-    ingest: Ingest, *, bounds: Bounds, settings: Receiver, allowed_hosts: tuple[str, ...], metrics: Metrics
+    ingest: Ingest,
+    *,
+    admit: Admit,
+    bounds: Bounds,
+    settings: Receiver,
+    allowed_hosts: tuple[str, ...],
+    metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI app for PATHS."""
 
@@ -56,11 +64,12 @@ def otlp_endpoint(
                 raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
             if len(headers) != len(scope["headers"]):
                 _check_repeated(scope)
+            sender = await admit(scope)
             if signal:
                 answer = _other_signal(signal, settings, encoding, metrics)
             else:
                 with bounds.request() as reservation:
-                    answer = await _traces(headers, encoding, receive, reservation)
+                    answer = await _traces(headers, encoding, sender, receive, reservation)
         except ClientGone:
             return
         except (Rejected, Unavailable) as error:
@@ -77,6 +86,7 @@ def otlp_endpoint(
     async def _traces(
         headers: dict[bytes, bytes],
         encoding: Encoding | None,
+        sender: Sender,
         receive: Receive,
         reservation: Reservation,
     ) -> Answer:
@@ -90,6 +100,7 @@ def otlp_endpoint(
         request = Encoded(
             chunks=chunks,
             encoding=encoding,
+            sender=sender,
             content_encoding=_text(headers, b"content-encoding"),
             headers={
                 name: headers[raw].decode("latin-1").strip(" \t")
@@ -204,7 +215,12 @@ async def _send(answer: Answer, send: Send) -> None:
         (b"content-length", str(len(answer.body)).encode()),
         *((name.encode(), value.encode()) for name, value in answer.headers),
     ]
-    if answer.status in (413, 503):  # the body may not have been read; don't wait for the rest of it
+    if answer.status in (
+        401,
+        403,
+        413,
+        503,
+    ):  # the body may not have been read; don't wait for the rest of it
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -23,6 +23,8 @@ from collector.summaries.trace import MAX_SPANS, summarise
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 MOST_SPANS = 30_000
+# in the scope of a request: the client may not see what waits in the journal
+DELIVERED_ONLY = "sidespan.delivered_only"
 RETRY_AFTER_SECONDS = "2"
 
 
@@ -40,8 +42,14 @@ class ReadsTraces(Protocol):
         """The trace; None: nobody knows it; Unanswered: it can't be told at this moment."""
 
 
-def trace_routes(source: ReadsTraces, explain: Explain) -> list[Route]:
-    """The routes of trace summaries and explanations."""
+def trace_routes(everything: ReadsTraces, delivered: ReadsTraces, explain: Explain) -> list[Route]:
+    """The routes of trace summaries and explanations.
+
+    `delivered` knows only what MLflow has: it is asked where the request's scope has DELIVERED_ONLY.
+    """
+
+    def source_for(request: Request) -> ReadsTraces:
+        return delivered if request.scope.get(DELIVERED_ONLY) else everything
 
     async def trace(request: Request) -> Response:
         given = request.path_params["trace_id"]
@@ -52,7 +60,7 @@ def trace_routes(source: ReadsTraces, explain: Explain) -> list[Route]:
         max_spans = _whole_number(wanted)
         if max_spans is None or max_spans > MOST_SPANS:
             return _error(400, "max_spans", wanted, f"a whole number from 0 to {MOST_SPANS} is allowed")
-        match await source.read(trace_id):
+        match await source_for(request).read(trace_id):
             case None:
                 return _unknown(given)
             case Unanswered(reason=reason):
@@ -65,7 +73,7 @@ def trace_routes(source: ReadsTraces, explain: Explain) -> list[Route]:
         trace_id = normal_trace_id(given)
         if trace_id is None:
             return _no_trace_id(given)
-        match await source.export(trace_id):
+        match await source_for(request).export(trace_id):
             case None:
                 return _unknown(given)
             case Unanswered(reason=reason):

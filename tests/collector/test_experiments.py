@@ -210,7 +210,7 @@ async def test_what_is_not_mlflows_considered_word_is_no_verdict(
     experiments = await directory.open()
     assert isinstance(await experiments.resolve(route), CannotAsk)
     assert await experiments.exists(route), "such a route is accepted, and resolved later"
-    assert isinstance(await experiments.has_run(WITH_RUN), CannotAsk)
+    assert isinstance(await experiments.run_experiment(WITH_RUN), CannotAsk)
     directory.mlflow.lookup = None
     assert isinstance(await experiments.resolve(route), Resolved), "nothing of it is remembered"
 
@@ -241,19 +241,19 @@ async def test_mlflows_considered_no_is_a_verdict(
 async def test_a_run_is_remembered_and_an_unknown_one_for_a_moment(directory: Directory) -> None:
     await directory.serve()
     experiments = await directory.open()
-    assert await experiments.has_run(WITH_RUN) is False
+    assert await experiments.run_experiment(WITH_RUN) is None
     directory.mlflow.runs.add("r")
-    assert await experiments.has_run(WITH_RUN) is False
+    assert await experiments.run_experiment(WITH_RUN) is None
     directory.now += module.UNKNOWN_SECONDS + 1
-    assert await experiments.has_run(WITH_RUN) is True
+    assert await experiments.run_experiment(WITH_RUN) == "1"
     directory.mlflow.runs.clear()
-    assert await experiments.has_run(WITH_RUN) is True
+    assert await experiments.run_experiment(WITH_RUN) == "1"
     assert directory.questions == 2
 
 
 async def test_a_run_cannot_be_asked_for_while_mlflow_is_away(directory: Directory) -> None:
     experiments = await directory.open()
-    assert isinstance(await experiments.has_run(WITH_RUN), CannotAsk)
+    assert isinstance(await experiments.run_experiment(WITH_RUN), CannotAsk)
 
 
 async def test_the_memory_is_bounded(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ async def test_the_memory_is_bounded(directory: Directory, monkeypatch: pytest.M
     experiments = await directory.open(create=False)
     for number in range(100, 120):
         await experiments.resolve(Route(experiment_id=str(number)))
-        await experiments.has_run(Route(experiment_id="1", run_id=str(number)))
+        await experiments.run_experiment(Route(experiment_id="1", run_id=str(number)))
     assert len(experiments._known) == 5
     assert len(experiments._runs) == 5
     assert experiments._locks == {}

@@ -125,7 +125,7 @@ class Service:
         return Starlette(
             routes=[
                 *page.routes(),
-                *trace_routes(self, lambda *_: {}),
+                *trace_routes(self, self, lambda *_: {}),
                 Route("/-/ready", ready),
                 Route("/-/dead-letters", letters),
                 Route("/-/dead-letters/retry", retry, methods=["POST"]),

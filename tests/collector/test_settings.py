@@ -169,7 +169,7 @@ def test_variables_of_the_agents_side_are_not_ours() -> None:
         ("[routing.services]\nweb = 7\n", ["sidespan.toml", "routing.services", "valid string"]),
         ("[delivery]\nmax_lane = 1\n", ["sidespan.toml", "'delivery.max_lane'", "did you mean", "max_lanes"]),
         ("port = 1\n", ["sidespan.toml", "unknown setting 'port'"]),
-        ("[auth]\nmode = 'open'\n", ["auth.mode = 'open'", "'loopback' or 'none'"]),
+        ("[auth]\nmode = 'open'\n", ["auth.mode = 'open'", "'loopback', 'none' or 'clients'"]),
         ("server = 5\n", ["sidespan.toml", "unknown setting 'server'", "server.port"]),
     ],
     ids=["type", "low", "bound", "table", "suggestion", "no_section", "choice", "section_as_value"],

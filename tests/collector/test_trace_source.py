@@ -313,7 +313,7 @@ class Finding:
 
 
 async def asked(path: str, found: FoundTrace | Unanswered | None = None) -> tuple[int, Any, Any]:
-    app = Starlette(routes=list(trace_routes(Finding(found), lambda *_: {})))
+    app = Starlette(routes=list(trace_routes(Finding(found), Finding(found), lambda *_: {})))
     async with serve(app) as url, mlflow_at(url) as client:
         answer = await client.get(path)
         return answer.status, answer.json(), answer.headers

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from collector.batch import Receipt
-from collector.ingest import Encoded, ingest
+from collector.ingest import Encoded, Sender, ingest
 from collector.metrics import Metrics
 from collector.otlp.media import Encoding
 from collector.receivers.bounds import Bounds
@@ -65,6 +65,10 @@ class Service:
             )
 
 
+async def anybody(_: Any) -> Sender:
+    return Sender()
+
+
 def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
@@ -78,6 +82,7 @@ def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
 
     return otlp_endpoint(
         take,
+        admit=anybody,
         bounds=bounds,
         settings=limits,
         allowed_hosts=("localhost", "127.0.0.1"),

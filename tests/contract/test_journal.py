@@ -320,9 +320,9 @@ async def test_a_trace_is_found_in_entries_and_dead_letters(journal: Journal) ->
     await journal.append([draft(b"entry", trace_id=T2), draft(b"other", lane=OTHER)])
     await journal.commit("delivery", OTHER, through=2, parked=[parked(lane=OTHER)])
     assert await journal.find(T2) == [b"bad", b"entry"]
-    assert await journal.lane_of(T2) == LANE
+    assert (await journal.lanes_of(T2))[-1] == LANE
     assert await journal.find(b"9" * 16) == []
-    assert await journal.lane_of(b"9" * 16) is None
+    assert await journal.lanes_of(b"9" * 16) == []
     # ids stand side by side: the end of one and the beginning of the next are no third
     assert await journal.find(T1[8:] + T2[:8]) == []
 
@@ -598,7 +598,7 @@ VERBS: dict[str, Callable[[Journal], Awaitable[object]]] = {
     "recall": lambda journal: journal.recall("delivery", [T1]),
     "state": lambda journal: journal.state("delivery"),
     "find": lambda journal: journal.find(T1),
-    "lane_of": lambda journal: journal.lane_of(T1),
+    "lanes_of": lambda journal: journal.lanes_of(T1),
     "replay": lambda journal: journal.replay("delivery", since_unix_ns=0),
     "sweep": lambda journal: journal.sweep(),
     "dead_letters": lambda journal: journal.dead_letters(),

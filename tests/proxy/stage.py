@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from proxy import Observation, open_proxy
-from proxy import Upstream as Target
+from proxy import Observation
 from tests.proxy.upstream import Upstream, running_upstream
-from tests.support.serve import serve
+from tests.support.proxied import proxied, upstream_at
 
 
 @dataclass
@@ -52,21 +51,11 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     observed: list[Observation] = []
     async with running_upstream() as upstream:
-        proxy = open_proxy(
-            upstream=Target(
-                url=upstream.url,
-                authorization=authorization,
-                ssl=True,
-                connect_timeout_seconds=2,
-                read_timeout_seconds=read_timeout_seconds,
-                max_connections=20,
-            ),
-            allowed_hosts=["127.0.0.1", "localhost"],
-            public_origins=[],
-            trusted_proxies=trusted_proxies,
-            observe=observed.append,
+        target = upstream_at(
+            upstream.url, authorization=authorization, read_timeout_seconds=read_timeout_seconds
         )
-        async with proxy as app, serve(app) as url, aiohttp.ClientSession(auto_decompress=False) as client:
+        proxy = proxied(target, trusted_proxies=trusted_proxies, observe=observed.append)
+        async with proxy as (url, _), aiohttp.ClientSession(auto_decompress=False) as client:
             yield Stage(upstream, url, client, observed)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.catalog import PARAMETER, UNKNOWN, load_catalog
-from proxy.policy import decide
+from proxy.policy import ANONYMOUS, Client
+from tests.support.proxied import EVERYBODY
 
 WALK = """
 import json, re
@@ -92,12 +93,13 @@ DANGEROUS = re.compile(
 
 def test_what_runs_code_spends_money_or_manages_people_is_denied(routes: list[tuple[str, str]]) -> None:
     catalog = load_catalog()
+    rights = EVERYBODY.rights(Client(name=ANONYMOUS, roles=("standard",)))
     dangerous = [(method, path) for method, path in routes if DANGEROUS.search(path) and method != "OPTIONS"]
     assert len(dangerous) > 60
     open_ones = {
         f"{method} {path}"
         for method, path in dangerous
-        if decide(catalog.classify(method, _sample(path))).allow
+        if (decision := rights.everywhere(catalog.classify(method, _sample(path)))) is None or decision.allow
     }
     assert open_ones == set()
 
@@ -112,6 +114,8 @@ NOT_ALWAYS_THERE = {
 def test_every_row_of_the_catalog_is_a_route_of_the_installed_mlflow(routes: list[tuple[str, str]]) -> None:
     offered = {(method, _shape(path)) for method, path in routes}
     catalog = load_catalog()
+    narrower = {"/api/2.0/mlflow-artifacts/artifacts/{experiment}/traces/{artifact_path:path}"}
+    narrower |= {f"/ajax-api{path.removeprefix('/api')}" for path in narrower}
     rows = [(method, path, operation.resource) for (method, path), operation in catalog.exact.items()]
     for method, patterns in catalog.patterns.items():
         rows += [(method, operation.route, operation.resource) for _, operation in patterns]
@@ -121,6 +125,7 @@ def test_every_row_of_the_catalog_is_a_route_of_the_installed_mlflow(routes: lis
         if (method, _shape(path)) not in offered
         and resource not in ONLY_WITH_SIGN_IN
         and path not in NOT_ALWAYS_THERE
+        and path not in narrower  # a part of another route, told apart by the presets
     }
     assert stale == set()
 

@@ -7,10 +7,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from proxy import Upstream, open_proxy
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export
-from tests.support.serve import serve
+from tests.support.proxied import proxied, upstream_at
 
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -37,21 +36,8 @@ async def test_mlflows_page_shows_runs_and_traces_and_only_what_is_denied_fails(
     mlflow_server.create_run(experiment_id)
     failed: list[str] = []
     said: list[str] = []
-    proxy = open_proxy(
-        upstream=Upstream(
-            url=mlflow_server.url,
-            authorization=None,
-            ssl=True,
-            connect_timeout_seconds=5,
-            read_timeout_seconds=60,
-            max_connections=50,
-        ),
-        allowed_hosts=["127.0.0.1"],
-        public_origins=[],
-        trusted_proxies=[],
-        observe=lambda seen: None,
-    )
-    async with proxy as app, serve(app) as url, async_playwright() as play:
+    proxy = proxied(upstream_at(mlflow_server.url))
+    async with proxy as (url, _), async_playwright() as play:
         async with (
             aiohttp.ClientSession() as client,
             client.post(

@@ -10,10 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxy import Observation, open_proxy
-from proxy import Upstream as Target
+from proxy import Observation
 from tests.proxy.upstream import Upstream, running_upstream
-from tests.support.serve import serve
+from tests.support.proxied import proxied, upstream_at
 
 RUNS = "/api/2.0/mlflow/runs/get"
 UPLOAD = "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f"
@@ -36,23 +35,9 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     observed: list[Observation] = []
     async with running_upstream() as upstream:
-        target = Target(
-            url=upstream.url,
-            authorization=None,
-            ssl=True,
-            connect_timeout_seconds=2,
-            read_timeout_seconds=1.0,
-            max_connections=20,
-        )
+        target = upstream_at(upstream.url, read_timeout_seconds=1.0)
         async with (
-            open_proxy(
-                upstream=target,
-                allowed_hosts=["127.0.0.1", "localhost"],
-                public_origins=[],
-                trusted_proxies=[],
-                observe=observed.append,
-            ) as app,
-            serve(app) as url,
+            proxied(target, observe=observed.append) as (url, _),
             aiohttp.ClientSession(auto_decompress=False) as client,
         ):
             yield Stage(upstream, url, client, observed)
@@ -61,7 +46,7 @@ async def stage() -> AsyncIterator[Stage]:
 async def test_what_was_matched_is_byte_for_byte_what_is_sent(stage: Stage) -> None:
     from yarl import URL
 
-    path = "/api/2.0/mlflow-artifacts/artifacts/1/a%20b/%C3%B6.txt?q=a%2Fb&q=c"
+    path = "/api/2.0/mlflow-artifacts/artifacts/1/a%20b/%C3%B6.txt?q=a%2Fb&r=c"
     async with stage.client.get(URL(stage.url + path, encoded=True)) as answer:
         text = await answer.text()
     assert text == f"GET {path} HTTP/1.1|0"
@@ -121,22 +106,8 @@ async def test_a_silent_mlflow_is_504_and_an_absent_one_502_in_mlflows_form(stag
 
 
 async def test_an_absent_mlflow_is_502() -> None:
-    target = Target(
-        url="http://127.0.0.1:9",
-        authorization=None,
-        ssl=True,
-        connect_timeout_seconds=1,
-        read_timeout_seconds=1,
-        max_connections=2,
-    )
-    proxy = open_proxy(
-        upstream=target,
-        allowed_hosts=["127.0.0.1"],
-        public_origins=[],
-        trusted_proxies=[],
-        observe=lambda seen: None,
-    )
-    async with proxy as app, serve(app) as url, aiohttp.ClientSession() as client, client.get(url) as answer:
+    proxy = proxied(upstream_at("http://127.0.0.1:9"))
+    async with proxy as (url, _), aiohttp.ClientSession() as client, client.get(url) as answer:
         assert answer.status == 502
         assert "http://127.0.0.1:9" in (await answer.json())["message"]
 

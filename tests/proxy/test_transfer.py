@@ -199,13 +199,17 @@ async def test_a_client_cannot_remove_our_credential_or_its_address_through_conn
 ALONE = """
 import asyncio, sys
 import uvicorn
-from proxy import Upstream, open_proxy
+from proxy import AccessSettings, ProxySettings, Upstream, open_access, open_proxy
+from tests.support.proxied import EVERYBODY
 
 async def main():
     upstream = Upstream(url=sys.argv[1], authorization=None, ssl=True, connect_timeout_seconds=5,
                         read_timeout_seconds=60, max_connections=10)
-    async with open_proxy(upstream=upstream, allowed_hosts=["*"], public_origins=[], trusted_proxies=[],
-                          observe=lambda seen: None) as app:
+    settings = ProxySettings(allowed_hosts=["*"])
+    async with (
+        open_access(AccessSettings(policy=EVERYBODY), upstream) as access,
+        open_proxy(upstream=upstream, settings=settings, access=access, observe=lambda seen: None) as app,
+    ):
         await uvicorn.Server(uvicorn.Config(app, port=int(sys.argv[2]), http="httptools", access_log=False,
                                             log_level="error", proxy_headers=False)).serve()
 

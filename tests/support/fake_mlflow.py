@@ -121,7 +121,9 @@ class FakeMlflow:
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         if request.query["run_id"] in self.runs:
-            return web.json_response({"run": {"info": {"run_id": request.query["run_id"]}}})
+            return web.json_response(
+                {"run": {"info": {"run_id": request.query["run_id"], "experiment_id": "1"}}}
+            )
         return mlflow_error(404, "RESOURCE_DOES_NOT_EXIST")
 
     async def batch_get(self, request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,8 @@ class Sidespan:
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    token: str | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -44,6 +46,7 @@ class Sidespan:
                     *self.command,
                     *(sys.executable, "-m", "collector", "serve", "--mlflow-url", self.mlflow_url),
                     *("--port", str(self.port), "--data-dir", str(self.data_dir)),
+                    *self.arguments,
                 ],
                 stdout=log,
                 stderr=log,
@@ -66,7 +69,10 @@ class Sidespan:
 
     def health(self) -> dict[str, Any]:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            request = urllib.request.Request(f"{self.url}/-/ready")
+            if self.token:
+                request.add_header("authorization", f"Bearer {self.token}")
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 health: dict[str, Any] = json.loads(answer.read())
         except urllib.error.HTTPError as error:
             health = json.loads(error.read())

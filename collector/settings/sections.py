@@ -1,42 +1,20 @@
-"""The one typed object that says how the service runs.
+"""The sections of the settings: what may be set, in which bounds, with which default.
 
-Where a value comes from, strongest first:
-
-    flags  >  environment (SIDESPAN_SECTION__KEY)  >  sidespan.toml  >  defaults
-
-`load` is the only place that reads the environment or the file. A key that isn't known or a value
-that can't be right raises Misconfigured, naming the key, the value, where it stands and what is allowed.
 Field docstrings are the reference that docs/settings.md is generated from.
 """
 
-import os
-import tomllib
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from collector.errors import Misconfigured
 from collector.process.settings import Processor
+from collector.settings.access import Auth, Oidc, Policy, TrustedHeader, check_access
+from collector.settings.section import Section
 
 MIB = 1024 * 1024
-ENVIRONMENT_PREFIX = "SIDESPAN_"
-# read by the instrumentation package and the CLI's clients, not by the service
-FOREIGN_VARIABLES = frozenset(
-    f"SIDESPAN_{name}"
-    for name in "ENDPOINT EXPERIMENT URL TOKEN INCLUDE_CONTENT HIDE_INPUTS HIDE_OUTPUTS BATCH OPENINFERENCE"
-    " REPEAT_CONTENT".split()
-)
-
-
-class Section(BaseModel):
-    """A frozen part of the settings; unknown keys are errors."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
 
 
 class Server(Section):
@@ -52,15 +30,38 @@ class Server(Section):
     """Origins, beside our own, whose pages may change things, as `https://mlflow.example.com`."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses of proxies in front of us whose X-Forwarded-For is believed."""
+    root_path: str = ""
+    """Path under which a proxy in front publishes us, as `/mlflow`; requests with and without it are
+    answered."""
+    tls_certificate_file: Path | None = None
+    """Certificate chain (PEM) of our port; with it, only https is spoken there."""
+    tls_key_file: Path | None = None
+    """Private key (PEM) of the certificate, if it isn't in the same file."""
+    tls_client_ca_file: Path | None = None
+    """Certificates (PEM) that must have signed a client's own; without one nobody is let in."""
+    header_timeout_seconds: float = Field(10.0, gt=0)
+    """Time for the head of a request to arrive, from its first byte; over it 408."""
+    body_timeout_seconds: float = Field(60.0, gt=0)
+    """Longest silence within the body of a request; over it the connection is closed."""
+    max_head_bytes: int = Field(64 * 1024, ge=4096)
+    """Size of a request line with its headers; over it 431."""
+    max_headers: int = Field(100, ge=10)
+    """Headers in one request; over it 431."""
     shutdown_seconds: float = Field(20.0, gt=0)
     """How long a stop may take: answers in flight, then the requests to MLflow."""
 
+    @field_validator("root_path")
+    @classmethod
+    def _is_plain_path(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(?:/[A-Za-z0-9_.~-]+)+", value.rstrip("/")):
+            raise ValueError("must be a plain path, as /mlflow")
+        return value.rstrip("/")
 
-class Auth(Section):
-    """Who may connect."""
-
-    mode: Literal["loopback", "none"] = "loopback"
-    """`loopback`: only programs on this machine. `none`: anybody who reaches the port."""
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "Server":
+        if self.tls_certificate_file is None and (self.tls_key_file or self.tls_client_ca_file):
+            raise ValueError("tls_key_file and tls_client_ca_file need tls_certificate_file")
+        return self
 
 
 class Mlflow(Section):
@@ -227,6 +228,10 @@ class Proxy(Section):
     """Connections to MLflow for proxied requests."""
     read_timeout_seconds: float = Field(300.0, gt=0)
     """Longest silence of MLflow; a large artifact from a remote store takes minutes to its first byte."""
+    lookup_timeout_seconds: float = Field(30.0, gt=0)
+    """Time for MLflow to say which experiment an id belongs to, where a client is limited to some."""
+    max_inspected_bytes: int = Field(32 * MIB, gt=0)
+    """Largest body that is read because the decision hangs on it; over it 413. Others are streamed."""
 
 
 class Log(Section):
@@ -236,6 +241,14 @@ class Log(Section):
     """Least severe level that is written."""
     format: Literal["auto", "text", "json"] = "auto"
     """`auto` is text on a terminal, JSON lines otherwise."""
+    access: bool = True
+    """Write a line for each proxied request to `logs/access.jsonl` in the data folder."""
+    audit: bool = True
+    """Write a line for each write, delete and denial to `logs/audit.jsonl` in the data folder."""
+    max_file_bytes: int = Field(10 * MIB, ge=1024)
+    """Size at which such a file is put aside."""
+    max_files: int = Field(5, ge=2)
+    """How many of each are kept, the open one included."""
 
 
 class Settings(Section):
@@ -245,6 +258,9 @@ class Settings(Section):
     """Folder of the journal (and of the embedded MLflow); one process uses it at a time."""
     server: Server = Server()
     auth: Auth = Auth()
+    oidc: Oidc = Oidc()
+    trusted_header: TrustedHeader = TrustedHeader()
+    policy: Policy = Policy()
     mlflow: Mlflow = Mlflow()
     receiver: Receiver = Receiver()
     routing: Routing = Routing()
@@ -260,159 +276,16 @@ class Settings(Section):
     def _holds_together(self) -> "Settings":
         if sum(each.type == "keep" for each in self.processors) > 1:
             raise ValueError('processors: only one may be of type "keep"; put its conditions together')
-        if self.auth.mode != "none" and not is_loopback(self.server.host):
+        if self.auth.mode == "loopback" and not is_loopback(self.server.host):
             raise ValueError(
                 f"server.host = {self.server.host!r} lets other machines in, and no clients are "
-                'configured: keep 127.0.0.1, or write auth.mode = "none" to let anybody in'
+                'configured: keep 127.0.0.1, write auth.mode = "clients" (docs/policies.md), or write '
+                'auth.mode = "none" to let anybody in'
             )
+        check_access(self.auth, self.oidc, self.trusted_header, self.policy)
         return self
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
-
-
-def environment() -> dict[str, str]:
-    """The process's own."""
-    return dict(os.environ)
-
-
-Values = dict[str, Any]
-
-
-def load(
-    *,
-    flags: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-    file: Path | None = None,
-) -> Settings:
-    """The settings from `flags` (dotted keys), `environment` and `file`.
-
-    `file` None: `sidespan.toml` in the working directory, if it is there.
-    Raises Misconfigured.
-    """
-    environment = os.environ if environment is None else environment
-    values: Values = {}
-    origins: dict[str, str] = {}
-    for key, value, origin in [
-        *_from_file(file),
-        *_from_environment(environment),
-        *((key, value, f"flag for {key}") for key, value in (flags or {}).items()),
-    ]:
-        _put(values, key, value, origin)
-        origins[key] = origin
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise Misconfigured(_explain(error, values, origins)) from error
-
-
-def _from_file(file: Path | None) -> list[tuple[str, Any, str]]:
-    path = file or Path("sidespan.toml")
-    if file is None and not path.exists():
-        return []
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Misconfigured(f"{path}: can't be read as TOML: {error}") from error
-    return [(key, value, f"{path}") for key, value in _flatten(content)]
-
-
-def _flatten(content: Values, prefix: str = "") -> list[tuple[str, Any]]:
-    """Tables as dotted keys; the table of services stays one value, its keys are names."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in content.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, dict) and dotted != "routing.services":
-            flat += _flatten(value, f"{dotted}.")
-        else:
-            flat.append((dotted, value))
-    return flat
-
-
-def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    found = []
-    for name, text in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in FOREIGN_VARIABLES:
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            found.append((key, _parse(key, text, name), f"environment variable {name}"))
-    return found
-
-
-def _parse(key: str, text: str, name: str) -> Any:
-    """Lists and tables are written in TOML's inline form, a list also with commas."""
-    field = known_keys().get(key)
-    if field is None or not (field.startswith("tuple") or field.startswith("dict")):
-        return text
-    if field.startswith("tuple") and not text.lstrip().startswith("["):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"environment variable {name}: not a TOML value: {error}") from error
-
-
-def known_keys() -> dict[str, str]:
-    """Every dotted key with its type as text."""
-    keys: dict[str, str] = {}
-    for name, field in Settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            for inner, inner_field in kind.model_fields.items():
-                keys[f"{name}.{inner}"] = str(inner_field.annotation)
-        else:
-            keys[name] = str(kind)
-    return keys
-
-
-def _put(values: Values, key: str, value: Any, origin: str) -> None:
-    if key not in known_keys():
-        raise Misconfigured(f"{origin}: unknown setting {key!r}; {_suggest(key)}")
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-    values[last] = value
-
-
-def _suggest(key: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.7)
-    section = key.split(".")[0]
-    siblings = [known for known in known_keys() if known.split(".")[0] == section]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known there: {', '.join(siblings)}" if siblings else "see docs/settings.md"
-
-
-def _explain(error: ValidationError, values: Values, origins: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        known = ".".join(key.split(".")[:2])
-        origin = origins.get(key) or origins.get(known) or origins.get(key.split(".")[0])
-        message = problem["msg"].removeprefix("Value error, ")
-        value = _lookup(values, key if key.startswith("processors.") else known)
-        shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
-        lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
-    return "\n".join(lines)
-
-
-def _lookup(values: Values, key: str) -> Any:
-    found: Any = values
-    for part in key.split("."):
-        if isinstance(found, list | tuple):
-            found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
-        elif not (isinstance(found, dict) and found.get("type") == part):  # pydantic names the type too
-            found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    # somebody who puts a password into the URL must not find it in a log
-    return (
-        key.endswith(("password", "token", "hash_key"))
-        or "hash_key" in str(value)
-        or (key == "mlflow.url" and "@" in str(value))
-    )

@@ -1,0 +1,148 @@
+"""Who may connect and what they may do there, as it is written in the settings."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from collector.settings.section import Section
+from proxy.policy import ANONYMOUS, RuleText, build_policy, check_roles
+from proxy.policy import Policy as BuiltPolicy
+
+Names = tuple[str, ...]
+
+
+class Auth(Section):
+    """Who may connect."""
+
+    mode: Literal["loopback", "none", "clients"] = "loopback"
+    """`loopback`: only programs on this machine. `none`: anybody who reaches the port. `clients`: who shows a
+    token (`sidespan token create`), a JSON Web Token (`oidc`) or comes through an auth proxy
+    (`trusted_header`)."""
+    tokens_file: Path | None = None
+    """File with the hashes of the tokens; without it `tokens.json` in the data folder."""
+
+
+class Oidc(Section):
+    """Sign-in with the JSON Web Tokens of an OpenID provider; needs `auth.mode = "clients"`."""
+
+    issuer: str | None = None
+    """The provider's issuer, as it stands in its tokens. Set, the provider's tokens are taken."""
+    audience: str | None = None
+    """What a token's `aud` must hold."""
+    jwks_url: str | None = None
+    """Where its keys are; without it asked of the issuer's discovery document."""
+    client_claim: str = "sub"
+    """The claim that names the client."""
+    roles_claim: str = "groups"
+    """The claim, a list or words, that gives roles."""
+    roles: dict[str, Names] = Field(default_factory=dict)
+    """From a value of that claim to roles. Without a match the client has the roles of `policy.clients`."""
+    leeway_seconds: float = Field(30.0, ge=0)
+    """How far the clocks may differ."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Oidc":
+        if bool(self.issuer) != bool(self.audience):
+            raise ValueError("issuer and audience are given together: a token for others must not open this")
+        for url in (self.issuer, self.jwks_url):
+            if url is not None and not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+                raise ValueError(f"{url!r} must begin with https://")
+        return self
+
+
+class TrustedHeader(Section):
+    """Sign-in by an auth proxy in front of us; needs `auth.mode = "clients"`."""
+
+    name: str | None = None
+    """The header that names the client, as `X-Forwarded-User`. Set, it is believed from `addresses`."""
+    addresses: Names = ()
+    """Addresses or networks of the auth proxy (`10.0.0.5`, `10.1.0.0/16`); from others it is nothing."""
+    roles_name: str | None = None
+    """The header with the client's groups, parted by commas."""
+    roles: dict[str, Names] = Field(default_factory=dict)
+    """From a group to roles. Without a match the client has the roles of `policy.clients`."""
+
+    @field_validator("addresses")
+    @classmethod
+    def _are_networks(cls, value: Names) -> Names:
+        for address in value:
+            ip_network(address)
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "TrustedHeader":
+        if bool(self.name) != bool(self.addresses):
+            raise ValueError("name and addresses are given together: nobody else may say who a client is")
+        return self
+
+
+class Rule(Section):
+    """One rule of a role: one of `preset`, `allow` and `deny`."""
+
+    preset: str | None = None
+    """`open`, `standard`, `read-only`, `no-delete` or `ingest-only`."""
+    allow: Names = ()
+    """Patterns `resource:action`, as `traces:read`, `runs:*`, `*:read`."""
+    deny: Names = ()
+    """The same, denied; deny wins."""
+    experiments: Names | None = None
+    """Where it holds: ids (digits), names, globs on names (`team-a/*`). Without it everywhere."""
+
+
+class Policy(Section):
+    """Who may do what."""
+
+    mode: Literal["enforce", "observe"] = "enforce"
+    """`observe`: what would be denied is logged and passes, up to what the preset `open` allows."""
+    roles: dict[str, tuple[Rule, ...]] = Field(default_factory=dict)
+    """Roles, each a list of rules. Every preset is a role of its own name."""
+    clients: dict[str, Names] = Field(default_factory=dict)
+    """From client to roles. `anonymous` is who shows no credentials; without `auth.mode = "clients"` that is
+    everybody, with the role `standard` if nothing is written here."""
+    default_roles: Names = ()
+    """Roles of clients who are known but not listed in `clients`."""
+    artifact_roots: Names = ()
+    """Storage beside MLflow's own that experiments and model versions may name, as `s3://bucket/mlflow`."""
+
+    def build(self, auth: Auth) -> BuiltPolicy:
+        """The policy itself. Raises BadPolicy."""
+        clients = dict(self.clients)
+        if auth.mode != "clients":
+            clients.setdefault(ANONYMOUS, ("standard",))
+        return build_policy(
+            roles={
+                name: [RuleText(**rule.model_dump()) for rule in rules] for name, rules in self.roles.items()
+            },
+            clients=clients,
+            default_roles=self.default_roles,
+            mode=self.mode,
+            artifact_roots=self.artifact_roots,
+        )
+
+
+def check_access(auth: Auth, oidc: Oidc, header: TrustedHeader, policy: Policy) -> None:
+    """Raises ValueError for what can't be right together, or would do nothing."""
+    built = policy.build(auth)
+    for place, groups in (("oidc.roles", oidc.roles), ("trusted_header.roles", header.roles)):
+        for group, names in groups.items():
+            check_roles(names, built.roles, f"{place}.{group}")
+    if auth.mode == "clients":
+        return
+    given = [
+        name
+        for name, there in (
+            ("oidc.issuer", oidc.issuer),
+            ("trusted_header.name", header.name),
+            ("auth.tokens_file", auth.tokens_file),
+            ("policy.default_roles", policy.default_roles),
+            ("policy.clients", set(policy.clients) - {ANONYMOUS}),
+        )
+        if there
+    ]
+    if given:
+        raise ValueError(
+            f'{" and ".join(given)} can do nothing while auth.mode = "{auth.mode}" asks nobody who he is: '
+            'write auth.mode = "clients"'
+        )

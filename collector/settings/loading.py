@@ -1,0 +1,171 @@
+"""Where the settings come from, strongest first:
+
+    flags  >  environment (SIDESPAN_SECTION__KEY)  >  sidespan.toml  >  defaults
+
+`load` is the only place that reads the environment or the file. A key that isn't known or a value
+that can't be right raises Misconfigured, naming the key, the value, where it stands and what is allowed.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from collector.errors import Misconfigured
+from collector.settings.section import Section
+from collector.settings.sections import Settings
+
+ENVIRONMENT_PREFIX = "SIDESPAN_"
+# read by the instrumentation package and the CLI's clients, not by the service
+FOREIGN_VARIABLES = frozenset(
+    f"SIDESPAN_{name}"
+    for name in "ENDPOINT EXPERIMENT URL TOKEN INCLUDE_CONTENT HIDE_INPUTS HIDE_OUTPUTS BATCH OPENINFERENCE"
+    " REPEAT_CONTENT".split()
+)
+
+
+def environment() -> dict[str, str]:
+    """The process's own."""
+    return dict(os.environ)
+
+
+Values = dict[str, Any]
+
+
+def load(
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """The settings from `flags` (dotted keys), `environment` and `file`.
+
+    `file` None: `sidespan.toml` in the working directory, if it is there.
+    Raises Misconfigured.
+    """
+    environment = os.environ if environment is None else environment
+    values: Values = {}
+    origins: dict[str, str] = {}
+    for key, value, origin in [
+        *_from_file(file),
+        *_from_environment(environment),
+        *((key, value, f"flag for {key}") for key, value in (flags or {}).items()),
+    ]:
+        _put(values, key, value, origin)
+        origins[key] = origin
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise Misconfigured(_explain(error, values, origins)) from error
+
+
+def _from_file(file: Path | None) -> list[tuple[str, Any, str]]:
+    path = file or Path("sidespan.toml")
+    if file is None and not path.exists():
+        return []
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured(f"{path}: can't be read as TOML: {error}") from error
+    return [(key, value, f"{path}") for key, value in _flatten(content)]
+
+
+def _flatten(content: Values, prefix: str = "") -> list[tuple[str, Any]]:
+    """Tables as dotted keys; a table whose keys are names (services, clients, roles) stays one value."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and not known_keys().get(dotted, "").startswith("dict"):
+            flat += _flatten(value, f"{dotted}.")
+        else:
+            flat.append((dotted, value))
+    return flat
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    found = []
+    for name, text in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in FOREIGN_VARIABLES:
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            found.append((key, _parse(key, text, name), f"environment variable {name}"))
+    return found
+
+
+def _parse(key: str, text: str, name: str) -> Any:
+    """Lists and tables are written in TOML's inline form, a list also with commas."""
+    field = known_keys().get(key)
+    if field is None or not (field.startswith("tuple") or field.startswith("dict")):
+        return text
+    if field.startswith("tuple") and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"environment variable {name}: not a TOML value: {error}") from error
+
+
+def known_keys() -> dict[str, str]:
+    """Every dotted key with its type as text."""
+    keys: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for inner, inner_field in kind.model_fields.items():
+                keys[f"{name}.{inner}"] = str(inner_field.annotation)
+        else:
+            keys[name] = str(kind)
+    return keys
+
+
+def _put(values: Values, key: str, value: Any, origin: str) -> None:
+    if key not in known_keys():
+        raise Misconfigured(f"{origin}: unknown setting {key!r}; {_suggest(key)}")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[last] = value
+
+
+def _suggest(key: str) -> str:
+    close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.7)
+    section = key.split(".")[0]
+    siblings = [known for known in known_keys() if known.split(".")[0] == section]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known there: {', '.join(siblings)}" if siblings else "see docs/settings.md"
+
+
+def _explain(error: ValidationError, values: Values, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        known = ".".join(key.split(".")[:2])
+        origin = origins.get(key) or origins.get(known) or origins.get(key.split(".")[0])
+        message = problem["msg"].removeprefix("Value error, ")
+        value = _lookup(values, key if key.startswith("processors.") else known)
+        shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
+        lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
+    return "\n".join(lines)
+
+
+def _lookup(values: Values, key: str) -> Any:
+    found: Any = values
+    for part in key.split("."):
+        if isinstance(found, list | tuple):
+            found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
+        elif not (isinstance(found, dict) and found.get("type") == part):  # pydantic names the type too
+            found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    # somebody who puts a password into the URL must not find it in a log
+    return (
+        key.endswith(("password", "token", "hash_key"))
+        or "hash_key" in str(value)
+        or (key == "mlflow.url" and "@" in str(value))
+    )

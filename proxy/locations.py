@@ -1,0 +1,180 @@
+"""Where a request carries ids, as data: the catalog's `scope` column. Pure.
+
+    -                                  nothing of an experiment: static files, versions
+    server                             belongs to the whole server: only a rule without experiments grants it
+    graphql                            the ids are inside a GraphQL document (graphql.py)
+    [role:]place.key[.key…] …          ids in the path, the query or the JSON body
+
+    place   path, query, body
+    key     `run_ids[]` is a list; `trace_metadata<mlflow.sourceRun>` is the entry of a map, or of a list of
+            {"key", "value"}; the last key's name says what it is the id of
+    role    (none)   an id that must exist and be the caller's
+            new      a trace id that may be new; if it isn't, it must be the caller's
+            narrow   a list of experiments, cut down to the caller's
+            fill     the same, and the caller's are put in where none is named
+            all      a filter over every experiment, narrowed to the caller's
+            name     the name that an experiment gets
+            named    the name that an experiment has
+            version  a registered model's name, whose version's files are meant
+            source   an address of files that become readable
+
+MLflow's protobuf parser takes a field in snake_case and in lowerCamelCase; so does `find`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from proxy.errors import bad_request
+
+KEYED = re.compile(r"([a-z_]+)<([^>]+)>")
+
+
+class Kind(StrEnum):
+    """What an id is the id of."""
+
+    EXPERIMENT = "experiment"
+    RUN = "run"
+    TRACE = "trace"
+    MODEL = "logged model"
+    DATASET = "dataset"
+    ISSUE = "issue"
+    SCHEMA = "label schema"
+    QUEUE = "review queue"
+    JOB = "prompt optimization job"
+    ITEM = "review item"
+    ARTIFACT = "artifact"
+    TEXT = "text"
+
+
+KINDS: Mapping[str, Kind] = {
+    "experiment_id": Kind.EXPERIMENT,
+    "experiment_ids": Kind.EXPERIMENT,
+    "run_id": Kind.RUN,
+    "run_ids": Kind.RUN,
+    "run_uuid": Kind.RUN,
+    "source_run_id": Kind.RUN,
+    "mlflow.sourceRun": Kind.RUN,
+    "trace_id": Kind.TRACE,
+    "trace_ids": Kind.TRACE,
+    "request_id": Kind.TRACE,
+    "request_ids": Kind.TRACE,
+    "model_id": Kind.MODEL,
+    "dataset_id": Kind.DATASET,
+    "issue_id": Kind.ISSUE,
+    "schema_id": Kind.SCHEMA,
+    "schema_ids": Kind.SCHEMA,
+    "queue_id": Kind.QUEUE,
+    "job_id": Kind.JOB,
+    "item_id": Kind.ITEM,
+    "item_ids": Kind.ITEM,
+    "artifact_path": Kind.ARTIFACT,
+    "path": Kind.ARTIFACT,
+}
+ROLES = ("id", "new", "narrow", "fill", "all", "name", "named", "version", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """One place of ids."""
+
+    role: str
+    place: str
+    keys: tuple[str, ...]
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """As a message names it."""
+        return self.keys[-1].removesuffix("[]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """The parsed column: `free` for `-`, `server`, `graphql`, or locations."""
+
+    free: bool = False
+    server: bool = False
+    graphql: bool = False
+    locations: tuple[Location, ...] = ()
+
+
+def read_reach(text: str) -> Reach:
+    """The column's value. Raises ValueError for one that isn't in its grammar."""
+    match text:
+        case "-":
+            return Reach(free=True)
+        case "server":
+            return Reach(server=True)
+        case "graphql":
+            return Reach(graphql=True)
+    return Reach(locations=tuple(_location(word) for word in text.split()))
+
+
+def _location(word: str) -> Location:
+    role, colon, rest = word.partition(":")
+    if not colon:
+        role, rest = "id", word
+    place, _, path = rest.partition(".")
+    keys = tuple(re.findall(r"[a-z_]+(?:\[\]|<[^>]+>)?", path))
+    if role not in ROLES or place not in ("path", "query", "body") or ".".join(keys) != path:
+        raise ValueError(f"{word!r} is not a location")
+    keyed = KEYED.fullmatch(keys[-1])
+    last = keyed[2] if keyed else keys[-1].removesuffix("[]")
+    text = role in ("all", "name", "named", "version", "source")
+    return Location(role=role, place=place, keys=keys, kind=Kind.TEXT if text else KINDS[last])
+
+
+def find(document: Any, keys: tuple[str, ...]) -> Iterator[str]:
+    """The texts at `keys` in a JSON document, in order. Raises Refusal (400) for what isn't a text there."""
+    if not keys:
+        if document is None or document == "":  # protobuf's word for absent
+            return
+        if not isinstance(document, str):
+            raise bad_request(f"an id must be a text, not {type(document).__name__}")
+        yield document
+        return
+    key, rest = keys[0], keys[1:]
+    if keyed := KEYED.fullmatch(key):
+        for value in _entries(get(document, keyed[1]), keyed[2]):
+            yield from find(value, rest)
+        return
+    value = get(document, key.removesuffix("[]"))
+    if not key.endswith("[]"):
+        yield from find(value, rest)
+        return
+    if value is not None and not isinstance(value, list):
+        raise bad_request(f"{key.removesuffix('[]')} must be a list")
+    for each in value or ():
+        yield from find(each, rest)
+
+
+def get(document: Any, key: str) -> Any:
+    """The value of `key` in either spelling; None if it isn't there. Raises Refusal (400)."""
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise bad_request(f"{key} can only be in a JSON object")
+    other = camel(key)
+    if other != key and key in document and other in document:
+        raise bad_request(f"{key} and {other} are the same field; send one")
+    return document.get(key, document.get(other))
+
+
+def _entries(values: Any, name: str) -> Iterator[Any]:
+    """The values of `name` in a map, or in a list of {"key": …, "value": …}; all, if it is there twice."""
+    if isinstance(values, dict):
+        if name in values:
+            yield values[name]
+    elif isinstance(values, list):
+        for pair in values:
+            if isinstance(pair, dict) and pair.get("key") == name:
+                yield pair.get("value")
+
+
+def camel(key: str) -> str:
+    """`run_id` as protobuf's JSON form writes it: `runId`."""
+    first, *rest = key.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)

@@ -1,0 +1,653 @@
+"""The decision, row by row of the catalog: own ids pass, another's and unknown ones don't."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from proxy.catalog import Action, load_catalog
+from proxy.errors import Refusal
+from proxy.gate import Ask, Gate, Passage
+from proxy.locations import Kind
+from proxy.lookup import Place
+from proxy.policy import Client, Experiment, Policy, RuleText, build_policy
+from tests.proxy.worlds import Built, World, build, requests_of, rows
+
+KINDS = (Kind.RUN, Kind.MODEL, Kind.ISSUE, Kind.SCHEMA, Kind.QUEUE, Kind.JOB, Kind.DATASET)
+
+
+def world(letter: str, experiment: str) -> World:
+    ids = {kind: f"{letter}-{kind.name.lower()}" for kind in KINDS} | {
+        Kind.TRACE: f"tr-{letter * 32}",
+        Kind.ITEM: f"tr-{letter * 32}",
+        Kind.ARTIFACT: f"{experiment}/{letter}-run/artifacts/file.txt",
+        Kind.MODEL: f"m-{letter}",
+    }
+    return World(
+        marker=letter * 8,
+        experiment=experiment,
+        name=f"team-{letter}/one",
+        ids=ids,
+        model_name=f"model-{letter}",
+    )
+
+
+A, B = world("a", "11"), world("b", "12")
+
+
+@dataclass
+class Directory:
+    """Two worlds, and nothing else."""
+
+    worlds: Sequence[World] = (A, B)
+    places: dict[str, Place] = field(default_factory=dict)
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        for each in self.worlds:
+            experiment = Experiment(id=each.experiment, name=each.name)
+            self.places[each.experiment] = Place(experiment=experiment, artifacts=each.experiment)
+
+    async def experiment(self, id: str) -> Place | None:
+        self.asked += 1
+        return self.places.get(id)
+
+    async def named(self, name: str) -> Place | None:
+        self.asked += 1
+        return next((place for place in self.places.values() if place.experiment.name == name), None)
+
+    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+        self.asked += 1
+        return list(self.places.values())
+
+    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+        self.asked += 1
+        return {
+            id: frozenset({each.experiment}) for id in ids for each in self.worlds if each.ids.get(kind) == id
+        }
+
+    async def source_of(self, name: str, version: str) -> str | None:
+        self.asked += 1
+        found = next((each for each in self.worlds if each.model_name == name), None)
+        return None if found is None else f"runs:/{found.ids[Kind.RUN]}/model"
+
+
+OPEN = [RuleText(allow=("*:*",), experiments=("team-a/*",)), RuleText(allow=("models:*", "model-versions:*"))]
+
+
+def limited(*rules: RuleText, clients: Mapping[str, Sequence[str]] | None = None) -> Policy:
+    return build_policy(roles={"team": list(rules) or OPEN}, clients=clients or {"alice": ["team"]})
+
+
+ALICE = Client(name="alice", roles=("team",), source="token")
+
+
+async def ask(built: Built, policy: Policy | None = None, directory: Directory | None = None) -> Passage:
+    return await send(built.method, built.target, built.body, policy=policy, directory=directory)
+
+
+async def send(
+    method: str,
+    target: str,
+    body: Any = None,
+    *,
+    policy: Policy | None = None,
+    directory: Directory | None = None,
+    client: Client = ALICE,
+    **headers: str,
+) -> Passage:
+    content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+
+    async def read() -> bytes:
+        return content or b""
+
+    path, _, query = target.partition("?")
+    request = Ask(
+        client=client,
+        operation=load_catalog().classify(method, path),
+        method=method,
+        path=path,
+        query=query.encode(),
+        content_type=headers.get("content_type", "application/json"),
+        content_encoding=headers.get("content_encoding"),
+        workspace=headers.get("workspace"),
+        read_body=None if content is None else read,
+    )
+    return await Gate(policy or limited(), directory or Directory()).judge(request)
+
+
+ROWS = rows()
+LABELS = [f"{method} {operation.route}" for method, operation in ROWS]
+
+
+@pytest.mark.parametrize(("method", "operation"), ROWS, ids=LABELS)
+async def test_own_ids_pass_and_anothers_do_not_wherever_they_stand(method: str, operation: Any) -> None:
+    for built in requests_of(method, operation, A, B):
+        if built.reaches is None:
+            await ask(built)
+            continue
+        if built.reaches.role == "all":
+            continue  # narrowed: a test of its own
+        with pytest.raises(Refusal) as caught:
+            passage = await ask(built)
+            raise AssertionError(f"{built.label} passed: {passage}")
+        assert caught.value.status in (403, 404), built.label
+        assert B.name not in caught.value.message or built.reaches.role in ("name", "named"), built.label
+
+
+BODIES = [(m, o) for m, o in ROWS if any(at.place == "body" for at in o.reach.locations)]
+
+
+@pytest.mark.parametrize(("method", "operation"), BODIES, ids=[f"{m} {o.route}" for m, o in BODIES])
+async def test_the_other_spelling_of_a_field_opens_nothing(method: str, operation: Any) -> None:
+    await ask(build(method, operation, A, camel=True))
+    for at in operation.reach.locations:
+        if at.place == "body" and at.role != "all":
+            with pytest.raises(Refusal):
+                await ask(build(method, operation, A, other=B, at=at, camel=True))
+
+
+@pytest.mark.parametrize(("method", "operation"), ROWS, ids=LABELS)
+async def test_an_id_that_is_nowhere_is_answered_like_anothers(method: str, operation: Any) -> None:
+    nowhere = world("c", "13")
+    for at in operation.reach.locations:
+        if at.role in ("new", "all", "name"):
+            continue
+        said = []
+        for other in (B, nowhere):
+            with pytest.raises(Refusal) as caught:
+                await ask(build(method, operation, A, other=other, at=at))
+            text = caught.value.message
+            for part in (
+                other.experiment,
+                other.name,
+                other.model_name,
+                other.value(at),
+                *other.ids.values(),
+            ):
+                text = text.replace(part, "…")
+            said.append((caught.value.status, text))
+        assert said[0] == said[1], f"{method} {operation.route}: the answers tell which of them exists"
+
+
+@pytest.mark.parametrize(("method", "operation"), ROWS, ids=LABELS)
+async def test_a_request_without_any_id_is_denied(method: str, operation: Any) -> None:
+    if any(at.role in ("all", "fill") or at.place == "path" for at in operation.reach.locations):
+        return
+    body = None if method == "GET" else {}
+    with pytest.raises(Refusal) as caught:
+        await send(method, operation.route, body)
+    assert caught.value.status in (403, 404)
+
+
+async def test_each_row_says_how_it_is_scoped() -> None:
+    catalog = load_catalog()
+    operations = [*catalog.exact.values(), *(op for found in catalog.patterns.values() for _, op in found)]
+    for operation in operations:
+        reach = operation.reach
+        assert sum((reach.free, reach.server, reach.graphql, bool(reach.locations))) == 1, operation
+        if reach.free:
+            assert operation.resource in ("server", "ui")
+
+
+async def test_what_is_of_the_whole_server_needs_a_rule_without_experiments() -> None:
+    policy = limited(RuleText(allow=("*:*",), experiments=("team-a/*",)))
+    for method, path in [
+        ("GET", "/api/2.0/mlflow/registered-models/search"),
+        ("POST", "/api/2.0/mlflow/model-versions/create"),
+        ("POST", "/api/2.0/mlflow/webhooks"),
+        ("GET", "/ajax-api/3.0/mlflow/scorers/online-configs"),
+        ("POST", "/ajax-api/3.0/jobs/"),
+    ]:
+        with pytest.raises(Refusal) as caught:
+            await send(method, path, None if method == "GET" else {}, policy=policy)
+        assert caught.value.status == 403
+    await send("GET", "/version", policy=policy)
+    await send("GET", "/static-files/main.js", policy=policy)
+
+
+class TestLists:
+    async def test_a_list_of_experiments_is_cut_down_to_those_of_the_client(self) -> None:
+        passage = await send(
+            "POST", "/api/2.0/mlflow/runs/search", {"experiment_ids": ["11", "12"], "filter": "metrics.m > 1"}
+        )
+        assert json.loads(passage.body or b"") == {"experiment_ids": ["11"], "filter": "metrics.m > 1"}
+
+    async def test_one_that_is_all_own_is_sent_byte_for_byte(self) -> None:
+        body = b'{ "experimentIds" : ["11"] }'
+        passage = await send("POST", "/api/2.0/mlflow/runs/search", body)
+        assert passage.body == body
+
+    async def test_places_of_traces_are_cut_down_too(self) -> None:
+        places = [
+            {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}} for id in ("12", "11")
+        ]
+        passage = await send("POST", "/api/3.0/mlflow/traces/search", {"locations": places, "filter": "x"})
+        assert json.loads(passage.body or b"") == {"locations": [places[1]], "filter": "x"}
+
+    async def test_a_place_that_is_no_experiment_is_refused(self) -> None:
+        places = [
+            {"mlflow_experiment": {"experiment_id": "12"}},
+            {"mlflow_experiment": {"experiment_id": "11"}},
+            {"inference_table": {"full_table_name": "t"}},
+        ]
+        with pytest.raises(Refusal) as caught:
+            await send("POST", "/api/3.0/mlflow/traces/search", {"locations": places})
+        assert caught.value.status == 400
+
+    async def test_a_table_beside_an_own_experiment_is_refused(self) -> None:
+        places = [
+            {"mlflow_experiment": {"experiment_id": "11"}},
+            {"inference_table": {"full_table_name": "t"}},
+        ]
+        with pytest.raises(Refusal):
+            await send("POST", "/api/3.0/mlflow/traces/search", {"locations": places})
+
+    async def test_the_list_of_experiments_is_narrowed_by_a_clause_in_front(self) -> None:
+        passage = await send("POST", "/api/2.0/mlflow/experiments/search", {"filter": "name LIKE 'x%'"})
+        assert json.loads(passage.body or b"")["filter"] == "experiment_id IN ('11') AND name LIKE 'x%'"
+        passage = await send("GET", "/ajax-api/2.0/mlflow/experiments/search?max_results=5")
+        assert passage.query == b"max_results=5&filter=experiment_id+IN+%28%2711%27%29"
+
+    async def test_an_answer_is_filtered_as_well(self) -> None:
+        passage = await send("POST", "/api/2.0/mlflow/experiments/search", {})
+        assert passage.answer is not None
+        answer = {"experiments": [{"experiment_id": "11", "name": "a"}, {"experiment_id": "12", "name": "b"}]}
+        assert json.loads(passage.answer(json.dumps(answer).encode())) == {
+            "experiments": [{"experiment_id": "11", "name": "a"}]
+        }
+
+    async def test_datasets_are_searched_in_own_experiments_where_none_is_named(self) -> None:
+        passage = await send("GET", "/api/3.0/mlflow/datasets/search?max_results=5")
+        assert passage.query == b"max_results=5&experiment_ids=11"
+        passage = await send("POST", "/api/3.0/mlflow/datasets/search", {})
+        assert json.loads(passage.body or b"") == {"experiment_ids": ["11"]}
+
+    async def test_a_dataset_does_not_tell_of_other_experiments(self) -> None:
+        passage = await send("GET", f"/api/3.0/mlflow/datasets/{A.ids[Kind.DATASET]}")
+        assert passage.answer is not None
+        said = json.dumps({"dataset": {"experiment_ids": ["11", "12"]}}).encode()
+        assert json.loads(passage.answer(said)) == {"dataset": {"experiment_ids": ["11"]}}
+
+    async def test_who_sees_nothing_finds_nothing(self) -> None:
+        policy = limited(RuleText(preset="standard", experiments=("nobody",)))
+        passage = await send("POST", "/api/2.0/mlflow/experiments/search", {}, policy=policy)
+        assert json.loads(passage.body or b"")["filter"] == "experiment_id IN ('-1')"
+
+
+class TestTraces:
+    START = "/api/3.0/mlflow/traces"
+
+    def body(self, trace_id: str, experiment: str = "11", **info: Any) -> dict[str, Any]:
+        location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+        return {"trace": {"trace_info": {"trace_id": trace_id, "trace_location": location, **info}}}
+
+    async def test_a_new_trace_may_be_started_in_an_own_experiment(self) -> None:
+        await send("POST", self.START, self.body("tr-" + "9" * 32))
+
+    async def test_anothers_trace_is_not_moved_here(self) -> None:
+        with pytest.raises(Refusal, match="trace") as caught:
+            await send("POST", self.START, self.body(B.ids[Kind.TRACE]))
+        assert caught.value.status == 403
+
+    async def test_a_trace_is_not_linked_to_anothers_run(self) -> None:
+        metadata = {"mlflow.sourceRun": B.ids[Kind.RUN]}
+        with pytest.raises(Refusal):
+            await send("POST", self.START, self.body("tr-" + "9" * 32, trace_metadata=metadata))
+
+    async def test_one_foreign_id_among_own_ones_is_enough(self) -> None:
+        ids = [A.ids[Kind.TRACE], B.ids[Kind.TRACE]]
+        with pytest.raises(Refusal):
+            await send("POST", "/api/3.0/mlflow/traces/batchGetInfos", {"trace_ids": ids})
+        with pytest.raises(Refusal):
+            await send("GET", f"/api/3.0/mlflow/traces/batchGet?trace_ids={ids[0]}&trace_ids={ids[1]}")
+
+    @pytest.mark.parametrize("tag", ["mlflow.artifactLocation", "mlflow.trace.archiveLocation"])
+    @pytest.mark.parametrize("prefix", ["/api", "/ajax-api"])
+    async def test_a_tag_that_says_where_files_lie_is_not_set(self, tag: str, prefix: str) -> None:
+        body = {"key": tag, "value": "mlflow-artifacts:/12/traces/x/artifacts"}
+        for policy in (limited(), build_policy(roles={}, clients={"alice": ["standard"]})):
+            client = replace(ALICE, roles=policy.roles_of("alice"))
+            with pytest.raises(Refusal, match="where files lie"):
+                path = f"{prefix}/3.0/mlflow/traces/{A.ids[Kind.TRACE]}/tags"
+                await send("PATCH", path, body, policy=policy, client=client)
+
+
+class TestValues:
+    STANDARD = build_policy(roles={}, clients={"alice": ["standard"]}, artifact_roots=["s3://ours/mlflow"])
+    CLIENT = Client(name="alice", roles=("standard",))
+
+    async def create(self, **body: str) -> Passage:
+        document = {"name": "e", **body}
+        return await send(
+            "POST", "/api/2.0/mlflow/experiments/create", document, policy=self.STANDARD, client=self.CLIENT
+        )
+
+    async def version(self, source: str) -> Passage:
+        document = {"name": "m", "source": source}
+        return await send(
+            "POST",
+            "/api/2.0/mlflow/model-versions/create",
+            document,
+            policy=self.STANDARD,
+            client=self.CLIENT,
+        )
+
+    async def test_files_may_lie_in_listed_storage_only(self) -> None:
+        await self.create()
+        await self.create(artifact_location="s3://ours/mlflow/team")
+        for location in ("s3://ours/mlflow-2", "s3://theirs", "mlflow-artifacts:/0", "file:///etc", "/etc"):
+            with pytest.raises(Refusal, match="where files lie") as caught:
+                await self.create(artifact_location=location)
+            assert caught.value.status == 403
+
+    async def test_a_source_is_mlflows_own_or_in_listed_storage(self) -> None:
+        for source in (
+            "runs:/r/model",
+            "models:/m-1",
+            "mlflow-artifacts:/1/r/artifacts/m",
+            "s3://ours/mlflow/x",
+        ):
+            await self.version(source)
+        for source in ("file:///etc/passwd", "/etc", "s3://theirs/x", "http://metadata/", "dbfs:/x"):
+            with pytest.raises(Refusal, match="where files lie"):
+                await self.version(source)
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "mlflow-artifacts:/1/../2",
+            "runs:/r/../../x",
+            "mlflow-artifacts:/1/%2e%2e/2",
+            "models:/m-1?x=..",
+            "mlflow-artifacts:/1#/../2",
+            "runs:/r/a\\..\\b",
+            "mlflow-artifacts:/1;/x",
+            "s3://ours/mlflow/../../x",
+        ],
+    )
+    async def test_an_address_that_leads_astray_is_400(self, source: str) -> None:
+        with pytest.raises(Refusal) as caught:
+            await self.version(source)
+        assert caught.value.status == 400
+
+    async def test_who_may_say_where_files_lie_may(self) -> None:
+        policy = build_policy(
+            roles={"ops": [RuleText(preset="standard"), RuleText(allow=("artifact-locations:admin",))]},
+            clients={"alice": ["ops"]},
+        )
+        client = Client(name="alice", roles=("ops",))
+        body = {"name": "e", "artifact_location": "s3://anywhere"}
+        await send("POST", "/api/2.0/mlflow/experiments/create", body, policy=policy, client=client)
+
+    async def test_a_model_version_does_not_open_anothers_files(self) -> None:
+        path = "/api/2.0/mlflow/model-versions/create"
+        for source in (
+            f"runs:/{B.ids[Kind.RUN]}/model",
+            f"models:/{B.ids[Kind.MODEL]}",
+            "mlflow-artifacts:/12/b-run/artifacts/m",
+            "mlflow-artifacts:/12",
+            "s3://somewhere",
+        ):
+            with pytest.raises(Refusal):
+                await send("POST", path, {"name": "mine", "source": source})
+        await send("POST", path, {"name": "mine", "source": "mlflow-artifacts:/11/a-run/artifacts/m"})
+        await send("POST", path, {"name": "a prompt", "source": "prompt-template"})
+
+
+class TestArtifacts:
+    BASE = "/api/2.0/mlflow-artifacts/artifacts"
+
+    async def test_the_longest_location_owns_a_path(self) -> None:
+        directory = Directory()
+        inside = Experiment(id="14", name="team-b/inside")
+        directory.places["14"] = Place(experiment=inside, artifacts="11/nested")
+        await send("GET", f"{self.BASE}/11/x/y.txt", directory=directory)
+        with pytest.raises(Refusal):
+            await send("GET", f"{self.BASE}/11/nested/y.txt", directory=directory)
+        with pytest.raises(Refusal):  # whoever lists or deletes above it would reach it too
+            await send("DELETE", f"{self.BASE}/11", directory=directory)
+
+    async def test_a_custom_location_is_known_by_its_path(self) -> None:
+        directory = Directory()
+        custom = Experiment(id="15", name="team-a/custom")
+        directory.places["15"] = Place(experiment=custom, artifacts="somewhere/else")
+        await send("PUT", f"{self.BASE}/somewhere/else/f", b"x", directory=directory)
+        with pytest.raises(Refusal):
+            await send("PUT", f"{self.BASE}/somewhere/other/f", b"x", directory=directory)
+
+    @pytest.mark.parametrize(
+        "path", ["", "?path=", "?path=12", "?path=..", "?path=11/../12", "?path=%2531", "?path=/12"]
+    )
+    async def test_a_folder_that_is_not_own_is_not_listed(self, path: str) -> None:
+        with pytest.raises(Refusal):
+            await send("GET", self.BASE + path)
+        await send("GET", f"{self.BASE}?path=11/a-run")
+
+
+class TestReadings:
+    """What can be read in two ways is 400, before anything is decided."""
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "experiment_id=011",
+            "experiment_id=%2B11",
+            "experiment_id=1_1",
+            "experiment_id=%D9%A1",
+            "experiment_id=+11",
+            "experiment_id=11&experiment_id=12",
+            "experiment_id=11&experimentId=12",
+            "experiment_id=-1",
+            "experiment_id=11%00",
+            "experiment_id=99999999999999999999",
+        ],
+    )
+    async def test_of_a_query(self, query: str) -> None:
+        with pytest.raises(Refusal) as caught:
+            await send("GET", f"/api/2.0/mlflow/experiments/get?{query}")
+        assert caught.value.status == 400
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"experiment_id": "11", "experiment_id": "12"}',
+            b'{"experiment_id": "11", "experimentId": "12"}',
+            b'{"experiment_id": "011"}',
+            b'{"experiment_id": 11}',
+            b'{"experiment_id": ["11"]}',
+            b"[]",
+            b'"{}"',
+            b"{",
+            '{"experiment_id": "11"}'.encode("utf-16"),
+            b'{"experiment_id": "11", "x": NaN}',
+            b"\xff",
+            b'{"experiment_id": "\\u0661\\u0661"}',
+            b'{"experiment_id": {"a": 1}}',
+            b"[" * 100_000,
+        ],
+    )
+    async def test_of_a_body(self, body: bytes) -> None:
+        with pytest.raises(Refusal) as caught:
+            await send("POST", "/api/2.0/mlflow/experiments/delete", body)
+        assert caught.value.status == 400
+
+    @pytest.mark.parametrize(
+        "type_", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", ""]
+    )
+    async def test_of_a_media_type(self, type_: str) -> None:
+        with pytest.raises(Refusal) as caught:
+            await send("POST", "/api/2.0/mlflow/runs/delete", {"run_id": "a-run"}, content_type=type_)
+        assert caught.value.status == 415
+
+    async def test_of_a_packed_body(self) -> None:
+        with pytest.raises(Refusal) as caught:
+            await send("POST", "/api/2.0/mlflow/runs/delete", {"run_id": "a-run"}, content_encoding="gzip")
+        assert caught.value.status == 415
+
+    async def test_both_names_of_a_run_must_be_own(self) -> None:
+        path = "/api/2.0/mlflow/runs/log-metric"
+        await send("POST", path, {"run_id": "a-run", "run_uuid": "a-run"})
+        with pytest.raises(Refusal):
+            await send("POST", path, {"run_id": "a-run", "run_uuid": "b-run"})
+        with pytest.raises(Refusal):
+            await send("GET", "/api/2.0/mlflow/runs/get?run_id=a-run&run_uuid=b-run")
+
+    async def test_a_query_beside_a_body_is_refused(self) -> None:
+        with pytest.raises(Refusal) as caught:
+            await send("POST", "/api/2.0/mlflow/runs/delete?run_id=b-run", {"run_id": "a-run"})
+        assert caught.value.status == 400
+
+    async def test_another_workspace_is_refused(self) -> None:
+        with pytest.raises(Refusal, match="workspace"):
+            await send("GET", "/api/2.0/mlflow/experiments/get?experiment_id=11", workspace="other")
+
+
+class TestGraphql:
+    async def query(self, text: str, **variables: Any) -> Passage:
+        return await send("POST", "/graphql", {"query": text, "variables": variables})
+
+    async def test_fields_of_own_objects_pass(self) -> None:
+        await self.query('query { mlflowGetRun(input: {runId: "a-run"}) { run { info { runName } } } }')
+        await self.query(
+            "query q($d: I!) { mlflowGetExperiment(input: $d) { experiment { name } } }",
+            d={"experimentId": "11"},
+        )
+        await self.query('{ test(inputString: "x") { output } }')
+
+    @pytest.mark.parametrize(
+        ("text", "variables"),
+        [
+            ('{ mlflowGetRun(input: {runId: "b-run"}) { run { info { runName } } } }', {}),
+            ('{ mlflowGetRun(input: {runUuid: "b-run"}) { run { info { runName } } } }', {}),
+            ('{ mlflowGetRun(input: {run_id: "b-run"}) { apiError { code } } }', {}),
+            ('query q($r: String = "b-run") { mlflowGetRun(input: {runId: $r}) { apiError { code } } }', {}),
+            ("query q($i: I) { mlflowGetRun(input: $i) { apiError { code } } }", {"i": {"runId": "b-run"}}),
+            (
+                '{ a: mlflowGetRun(input: {runId: "a-run"}) { apiError { code } } '
+                'b: mlflowGetRun(input: {runId: "b-run"}) { apiError { code } } }',
+                {},
+            ),
+            ('{ ... on Query { mlflowGetRun(input: {runId: "b-run"}) { apiError { code } } } }', {}),
+            (
+                '{ ...f } fragment f on Query { mlflowGetRun(input: {runId: "b-run"}) { x } }',
+                {},
+            ),
+            (
+                'mutation { mlflowSearchRuns(input: {experimentIds: ["11", "12"]}) { nextPageToken } }',
+                {},
+            ),
+            ("{ mlflowSearchRuns(input: {}) { runs { info { runId } } } }", {}),
+            ('{ mlflowGetMetricHistoryBulkInterval(input: {runIds: ["b-run"]}) { metrics { key } } }', {}),
+            ('{ mlflowListArtifacts(input: {runId: "b-run"}) { rootUri } }', {}),
+            ('{ mlflowGetExperiment(input: {experimentId: "12"}) { experiment { name } } }', {}),
+        ],
+    )
+    async def test_fields_of_anothers_do_not(self, text: str, variables: dict[str, Any]) -> None:
+        with pytest.raises(Refusal) as caught:
+            await self.query(text, **variables)
+        assert caught.value.status == 403
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{ mlflowDeleteEverything { ok } }",
+            "query a { test { output } } query b { test { output } }",
+            "{",
+            "",
+            "{ ...f } fragment f on Query { ...f }",
+            "{ test { output " + "{ a " * 40 + "}" * 40 + "} }",
+            "{ " + " ".join(f"a{n}: test {{ output }}" for n in range(50)) + " }",
+            "{ " + "a " * 100_000 + "}",
+        ],
+    )
+    async def test_what_is_not_known_or_too_large_is_400(self, text: str) -> None:
+        with pytest.raises(Refusal) as caught:
+            await self.query(text)
+        assert caught.value.status == 400
+
+    async def test_it_is_no_way_round_a_denial(self) -> None:
+        policy = build_policy(
+            roles={"r": [RuleText(preset="standard"), RuleText(deny=("runs:read",))]},
+            clients={"alice": ["r"]},
+        )
+        text = '{ mlflowGetRun(input: {runId: "a-run"}) { run { info { runName } } } }'
+        client = Client(name="alice", roles=("r",))
+        with pytest.raises(Refusal, match="runs"):
+            await send("POST", "/graphql", {"query": text}, policy=policy, client=client)
+
+    async def test_the_registry_needs_a_rule_without_experiments(self) -> None:
+        policy = limited(RuleText(allow=("*:*",), experiments=("team-a/*",)))
+        text = "{ mlflowSearchModelVersions(input: {}) { modelVersions { name } } }"
+        with pytest.raises(Refusal, match="model-versions"):
+            await send("POST", "/graphql", {"query": text}, policy=policy)
+
+
+async def test_a_rule_by_id_asks_mlflow_for_no_name() -> None:
+    directory = Directory()
+    policy = limited(RuleText(allow=("experiments:*",), experiments=("11",)))
+    await send("GET", "/api/2.0/mlflow/experiments/get?experiment_id=11", policy=policy, directory=directory)
+    assert directory.asked == 0
+
+
+async def test_a_settled_decision_asks_nothing_and_reads_nothing() -> None:
+    directory = Directory()
+    policy = build_policy(roles={}, clients={"alice": ["standard"]})
+
+    async def unread() -> bytes:
+        raise AssertionError("the body was read")
+
+    request = Ask(
+        client=Client(name="alice", roles=("standard",)),
+        operation=load_catalog().classify("POST", "/api/2.0/mlflow/runs/log-batch"),
+        method="POST",
+        path="/api/2.0/mlflow/runs/log-batch",
+        read_body=unread,
+    )
+    await Gate(policy, directory).judge(request)
+    assert directory.asked == 0
+
+
+class TestObserve:
+    POLICY = build_policy(roles={}, clients={"alice": ["read-only"]}, mode="observe")
+    CLIENT = Client(name="alice", roles=("read-only",))
+
+    async def test_what_would_be_denied_passes_and_is_told(self) -> None:
+        path = "/api/2.0/mlflow/runs/delete"
+        passage = await send("POST", path, {"run_id": "x"}, policy=self.POLICY, client=self.CLIENT)
+        assert "may not delete runs" in passage.observed
+
+    @pytest.mark.parametrize(
+        "target",
+        ["/ajax-api/3.0/mlflow/assistant/config", "/no/such/route", "/ajax-api/2.0/mlflow/gateway-proxy"],
+    )
+    async def test_what_even_open_denies_stays_denied(self, target: str) -> None:
+        with pytest.raises(Refusal):
+            await send("GET", target, policy=self.POLICY, client=self.CLIENT)
+
+    async def test_a_malformed_request_is_refused_all_the_same(self) -> None:
+        with pytest.raises(Refusal):
+            target = "/api/2.0/mlflow/experiments/get?experiment_id=011"
+            await send("GET", target, policy=self.POLICY, client=self.CLIENT)
+
+
+async def test_renaming_stays_within_the_names_of_the_client() -> None:
+    path = "/api/2.0/mlflow/experiments/update"
+    await send("POST", path, {"experiment_id": "11", "new_name": "team-a/two"})
+    with pytest.raises(Refusal):
+        await send("POST", path, {"experiment_id": "11", "new_name": "team-b/two"})
+
+
+async def test_a_name_that_is_not_the_clients_is_told_to_be_nowhere() -> None:
+    path = "/api/2.0/mlflow/experiments/get-by-name?experiment_name="
+    for name in ("team-b%2Fone", "nowhere"):
+        with pytest.raises(Refusal) as caught:
+            await send("GET", path + name)
+        assert (caught.value.status, caught.value.error_code) == (404, "RESOURCE_DOES_NOT_EXIST")
+    await send("GET", path + "team-a%2Fnew", directory=Directory())
+
+
+def test_every_action_is_in_the_table() -> None:
+    assert {operation.action for _, operation in ROWS} >= {Action.READ, Action.WRITE, Action.DELETE}

@@ -1,0 +1,217 @@
+"""Rules, roles and presets, and the policies that can't be right."""
+
+import pytest
+
+from proxy.catalog import Action, Operation, load_catalog
+from proxy.policy import BadPolicy, Client, Decision, Experiment, Rights, RuleText, build_policy
+from proxy.presets import INGEST_ROWS, PRESETS, STANDARD
+
+CATALOG = load_catalog()
+READ = CATALOG.classify("GET", "/api/2.0/mlflow/runs/get")
+DELETE = CATALOG.classify("POST", "/api/2.0/mlflow/runs/delete")
+MODELS = CATALOG.classify("GET", "/api/2.0/mlflow/registered-models/search")
+VERSION = CATALOG.classify("GET", "/version")
+
+
+def rights(*rules: RuleText) -> Rights:
+    return build_policy(roles={"r": rules}, clients={}).rights(Client(name="c", roles=("r",)))
+
+
+def within(rules: list[RuleText], operation: Operation, name: str, id: str = "1") -> bool:
+    return rights(*rules).within(operation, Experiment(id=id, name=name)).allow
+
+
+def test_nothing_matches_means_no() -> None:
+    assert rights(RuleText(allow=("traces:read",))).everywhere(READ) == Decision(
+        allow=False, rule="no rule allows it"
+    )
+    assert Rights(()).everywhere(VERSION) == Decision(allow=False, rule="no rule allows it")
+
+
+def test_deny_wins_wherever_it_stands() -> None:
+    for rules in (
+        [RuleText(preset="standard"), RuleText(deny=("runs:delete",))],
+        [RuleText(deny=("runs:delete",)), RuleText(preset="standard")],
+    ):
+        assert rights(*rules).everywhere(DELETE) == Decision(
+            allow=False,
+            rule=f"policy.roles.r[{rules.index(RuleText(deny=('runs:delete',)))}] (deny runs:delete)",
+        )
+        settled = rights(*rules).everywhere(READ)
+        assert settled is not None
+        assert settled.allow
+
+
+def test_a_deny_in_another_role_of_the_client_wins_too() -> None:
+    policy = build_policy(roles={"no": [RuleText(deny=("*:delete",))]}, clients={"c": ["standard", "no"]})
+    decision = policy.rights(Client(name="c", roles=policy.roles_of("c"))).everywhere(DELETE)
+    assert decision == Decision(allow=False, rule="policy.roles.no[0] (deny *:delete)")
+
+
+def test_a_deny_for_some_experiments_leaves_the_others() -> None:
+    rules = [RuleText(preset="standard"), RuleText(deny=("runs:delete",), experiments=("prod*",))]
+    assert rights(*rules).everywhere(DELETE) is None, "it depends"
+    assert not within(rules, DELETE, "prod/a")
+    assert within(rules, DELETE, "dev/a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "id", "name", "matches"),
+    [
+        ("7", "7", "x", True),
+        ("7", "77", "7", False),
+        ("team/*", "1", "team/a/b", True),
+        ("team/*", "1", "team", False),
+        ("*", "1", "anything", True),
+        ("a?c", "1", "abc", False),
+        ("a[b]c", "1", "abc", False),
+        ("a[b]c", "1", "a[b]c", True),
+        ("Team", "1", "team", False),
+        ("team", "1", "team ", False),
+        ("0", "0", "Default", True),
+        ("007", "7", "007", True),
+    ],
+)
+def test_an_experiment_is_named_by_id_name_or_glob(pattern: str, id: str, name: str, matches: bool) -> None:
+    assert within([RuleText(allow=("runs:read",), experiments=(pattern,))], READ, name, id) is matches
+
+
+def test_a_limited_rule_covers_no_server_but_what_is_harmless() -> None:
+    limited = rights(RuleText(allow=("*:*",), experiments=("a",)))
+    assert limited.everywhere(MODELS) == Decision(allow=False, rule="no rule allows it")
+    version = limited.everywhere(VERSION)
+    assert version is not None
+    assert version.allow
+
+
+def test_by_id_only_needs_no_names() -> None:
+    assert rights(RuleText(allow=("runs:read",), experiments=("7",))).by_id_only(READ)
+    assert not rights(RuleText(allow=("runs:read",), experiments=("7", "a*"))).by_id_only(READ)
+
+
+def test_a_role_that_is_gone_gives_nothing() -> None:
+    policy = build_policy(roles={}, clients={})
+    decision = policy.rights(Client(name="c", roles=("was-there-once",))).everywhere(READ)
+    assert decision is not None
+    assert not decision.allow
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ([RuleText(preset="reader")], ["policy.roles.r[0]", "unknown preset 'reader'", "read-only"]),
+        ([RuleText(allow=("run:read",))], ["'run:read' names no resource", "runs"]),
+        ([RuleText(allow=("runs:remove",))], ["'runs:remove'", "read, write, delete, admin or *"]),
+        ([RuleText(allow=("runs",))], ["'runs' must be resource:action"]),
+        ([RuleText()], ["give one of preset, allow and deny, not none"]),
+        ([RuleText(preset="open", deny=("runs:read",))], ["not preset and deny"]),
+        ([RuleText(preset="open", experiments=())], ["experiments = [] names none"]),
+        ([RuleText(preset="open", experiments=("a", " "))], ["names none"]),
+        ([], ["has no rules"]),
+        (
+            [RuleText(preset="open"), RuleText(allow=("runs:read",))],
+            ["policy.roles.r[1]", "can't be reached", "allows all"],
+        ),
+        (
+            [RuleText(allow=("runs:read",), experiments=("a",)), RuleText(preset="open")],
+            ["r[0]", "can't be reached"],
+        ),
+        (
+            [RuleText(allow=("runs:read",)), RuleText(deny=("runs:*",))],
+            ["r[0]", "denies all of it everywhere"],
+        ),
+        ([RuleText(deny=("*:*",)), RuleText(deny=("runs:read",))], ["r[1]", "denies all"]),
+        ([RuleText(preset="open"), RuleText(preset="open")], ["r[1]", "can't be reached"]),
+    ],
+)
+def test_a_policy_that_cannot_be_right_says_where_and_why(rules: list[RuleText], told: list[str]) -> None:
+    with pytest.raises(BadPolicy) as caught:
+        build_policy(roles={"r": rules}, clients={})
+    for part in told:
+        assert part in str(caught.value)
+
+
+def test_unknown_roles_and_taken_names_are_told() -> None:
+    with pytest.raises(BadPolicy, match=r"policy\.clients\.anna: unknown role 'tem'; known are .*team"):
+        build_policy(roles={"team": [RuleText(preset="open")]}, clients={"anna": ["tem"]})
+    with pytest.raises(BadPolicy, match=r"policy\.default_roles: unknown role"):
+        build_policy(roles={}, clients={}, default_roles=["x"])
+    with pytest.raises(BadPolicy, match="the name of a preset"):
+        build_policy(roles={"standard": [RuleText(preset="open")]}, clients={})
+
+
+# what each preset must say of each of these; the rows of the table in docs/policies.md
+NAMES = ("open", "standard", "read-only", "no-delete", "ingest-only")
+TABLE: list[tuple[str, str, dict[str, bool]]] = [
+    (method, path, dict(zip(NAMES, map(bool, cells), strict=True)))
+    for method, path, cells in [
+        ("GET", "/", (1, 1, 1, 1, 0)),
+        ("GET", "/version", (1, 1, 1, 1, 1)),
+        ("GET", "/api/3.0/mlflow/server-info", (1, 1, 1, 1, 1)),
+        ("POST", "/graphql", (1, 1, 1, 1, 0)),
+        ("GET", "/api/2.0/mlflow/experiments/get", (1, 1, 1, 1, 1)),
+        ("GET", "/api/2.0/mlflow/experiments/get-by-name", (1, 1, 1, 1, 1)),
+        ("POST", "/api/2.0/mlflow/experiments/create", (1, 1, 0, 1, 1)),
+        ("POST", "/api/2.0/mlflow/experiments/search", (1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/update", (1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/delete", (1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/restore", (1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/runs/search", (1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/create", (1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/log-batch", (1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/delete", (1, 1, 0, 0, 0)),
+        ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 1, 1, 0)),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 0, 1, 0)),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/traces/tr-1/artifacts/f", (1, 1, 0, 1, 1)),
+        ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow-artifacts/mpu/create/1/r/artifacts/f", (1, 0, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/traces", (1, 1, 0, 1, 1)),
+        ("POST", "/api/3.0/mlflow/traces/search", (1, 1, 1, 1, 0)),
+        ("POST", "/api/3.0/mlflow/traces/delete-traces", (1, 1, 0, 0, 0)),
+        ("PATCH", "/api/3.0/mlflow/traces/tr-1/tags", (1, 1, 0, 1, 1)),
+        ("POST", "/api/3.0/mlflow/traces/tr-1/assessments", (1, 1, 0, 1, 1)),
+        ("DELETE", "/api/3.0/mlflow/traces/tr-1/assessments/a-1", (1, 1, 0, 0, 0)),
+        ("GET", "/api/2.0/mlflow/registered-models/search", (1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/registered-models/create", (1, 1, 0, 1, 0)),
+        ("DELETE", "/api/2.0/mlflow/registered-models/delete", (1, 1, 0, 0, 0)),
+        ("GET", "/ajax-api/3.0/mlflow/gateway/secrets/list", (1, 0, 0, 0, 0)),
+        ("POST", "/gateway/openai/v1/chat/completions", (1, 0, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/webhooks", (1, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/jobs/", (1, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/assistant/message", (0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/2.0/mlflow/gateway-proxy", (0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/demo/generate", (0, 0, 0, 0, 0)),
+    ]
+]
+
+
+@pytest.mark.parametrize(("method", "path", "expected"), TABLE, ids=[f"{m} {p}" for m, p, _ in TABLE])
+def test_each_preset_says_of_each_operation_what_it_should(
+    method: str, path: str, expected: dict[str, bool]
+) -> None:
+    operation = CATALOG.classify(method, path)
+    assert operation.route != "unknown"
+    policy = build_policy(roles={}, clients={})
+    found = {}
+    for preset in PRESETS:
+        decision = policy.rights(Client(name="c", roles=(preset,))).everywhere(operation)
+        assert decision is not None
+        found[preset] = decision.allow
+    assert found == expected
+
+
+def test_no_preset_but_open_has_any_administration() -> None:
+    for name, actions in PRESETS.items():
+        if name != "open":
+            assert {resource for resource, allowed in actions.items() if Action.ADMIN in allowed} == set()
+
+
+def test_the_rows_of_ingest_only_are_in_the_catalog() -> None:
+    known = {operation.row for operation in CATALOG.exact.values()}
+    known |= {operation.row for found in CATALOG.patterns.values() for _, operation in found}
+    assert INGEST_ROWS - {"POST /v1/traces"} <= known
+
+
+def test_every_preset_knows_every_resource() -> None:
+    for name in ("open", "read-only", "no-delete"):
+        assert set(PRESETS[name]) == set(STANDARD)

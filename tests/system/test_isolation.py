@@ -1,0 +1,376 @@
+"""Two clients, two experiments, one MLflow: nobody reads, writes or learns of what is the other's.
+
+Every operation of the catalog that carries an id is tried with the other's id in each of its places, against
+a real MLflow behind the real service; afterwards the database and the files are what they were.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.locations import Kind
+from tests.proxy.populate import V2, V3, call, populate
+from tests.proxy.worlds import World, requests_of, rows
+from tests.support.mlflow_server import MlflowServer
+from tests.support.otlp import export
+from tests.support.proxied import tokens_for
+from tests.support.sidespan import Sidespan
+
+pytestmark = pytest.mark.slow
+
+POLICY = """
+[auth]
+mode = "clients"
+
+[policy.clients]
+anna = ["team-a"]
+bert = ["team-b"]
+root = ["standard"]
+
+[[policy.roles.team-a]]
+preset = "open"
+experiments = ["team-a/*"]
+
+[[policy.roles.team-b]]
+preset = "open"
+experiments = ["team-b/*"]
+"""
+
+
+@dataclass
+class House:
+    """The service with two tenants. `marker` is in no text but its owner's."""
+
+    sidespan: Sidespan
+    server: MlflowServer
+    tokens: dict[str, str]
+    worlds: dict[str, World]
+
+    def send(
+        self, client: str, method: str, target: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        kind = {"content-type": "application/json"} if body is not None else {}
+        request = urllib.request.Request(
+            self.sidespan.url + target,
+            data=body,
+            method=method,
+            headers=kind | {"authorization": f"Bearer {self.tokens[client]}"} | headers,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def state(self) -> dict[str, str]:
+        """A hash of each table and of each file of MLflow's."""
+        found = {}
+        with closing(sqlite3.connect(f"file:{self.server.database}?mode=ro", uri=True)) as database:
+            names = [
+                row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            for name in names:
+                rows = sorted(map(repr, database.execute(f"SELECT * FROM {name}")))
+                found[name] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        for file in sorted((self.server.directory / "artifacts").rglob("*")):
+            if file.is_file():
+                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+        return found
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[House]:
+    home: Path = tmp_path_factory.mktemp("isolation")
+    config = home / "sidespan.toml"
+    config.write_text(POLICY)
+    tokens = tokens_for(home / "data" / "tokens.json", "anna", "bert", "root")
+    sidespan = Sidespan(home / "data", mlflow_server.url)
+    sidespan.arguments = ("--config", str(config))
+    sidespan.start()
+    try:
+        suffix = os.urandom(4).hex()
+        worlds = {
+            "anna": populate(mlflow_server, "a", f"xanthosoma{suffix}"),
+            "bert": populate(mlflow_server, "b", f"yellowhammer{suffix}"),
+        }
+        yield House(sidespan, mlflow_server, tokens, worlds)
+    finally:
+        sidespan.stop()
+
+
+OTHER = {"anna": "bert", "bert": "anna"}
+
+
+@pytest.mark.parametrize("client", ["anna", "bert"])
+@pytest.mark.timeout(300)
+def test_no_operation_reaches_what_is_the_others(house: House, client: str) -> None:
+    own, other = house.worlds[client], house.worlds[OTHER[client]]
+    before = house.state()
+    tried, wrong = 0, []
+    for method, operation in rows():
+        for built in requests_of(method, operation, own, other):
+            if built.reaches is None:
+                continue
+            tried += 1
+            status, answer = house.send(client, built.method, built.target, built.body)
+            narrowed = built.reaches.role == "all" and status == 200
+            if not narrowed and status not in (400, 403, 404):
+                wrong.append((built.label, status, answer[:200]))
+            # a denial repeats what was asked for, a name or an id; nothing else of the other's
+            asked = {other.name, other.model_name, other.value(built.reaches)}
+            asked.add(other.value(built.reaches).rpartition("/")[2])
+            said = answer.decode("utf-8", "replace")
+            for text in asked:
+                said = said.replace(text, "")
+            if other.marker in said:
+                wrong.append((built.label, "names the other's", answer[:300]))
+    assert wrong == []
+    assert tried > 300
+    changed = {name for name, value in house.state().items() if before.get(name) != value}
+    assert changed == set()
+
+
+@pytest.mark.parametrize("client", ["anna", "bert"])
+@pytest.mark.timeout(300)
+def test_every_read_of_what_is_own_passes(house: House, client: str) -> None:
+    own = house.worlds[client]
+    denied = []
+    for method, operation in rows():
+        if operation.action.value != "read" or operation.row == "GET /model-versions/get-artifact":
+            continue
+        if "prompt-optimization" in operation.route and "{job_id}" in operation.route:
+            continue  # such a job needs MLflow's job runner
+        built = next(requests_of(method, operation, own, own))
+        status, answer = house.send(client, built.method, built.target, built.body)
+        if status in (401, 403) or b"may not" in answer:
+            denied.append((built.label, status, answer[:200]))
+    assert denied == []
+
+
+@pytest.mark.parametrize("client", ["anna", "bert"])
+def test_lists_hold_what_is_own_and_nothing_else(house: House, client: str) -> None:
+    own, other = house.worlds[client], house.worlds[OTHER[client]]
+    both = [own.experiment, other.experiment]
+    places = [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}} for id in both]
+    lists: list[tuple[str, str, Any]] = [
+        ("GET", f"{V2}/experiments/search?max_results=1000", None),
+        ("POST", f"{V2}/experiments/search", {"max_results": 1000, "view_type": "ALL"}),
+        ("POST", "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 1000, "order_by": ["name DESC"]}),
+        ("POST", f"{V2}/runs/search", {"experiment_ids": both}),
+        ("POST", f"{V3}/traces/search", {"locations": places}),
+        ("GET", f"{V2}/traces?experiment_ids={both[0]}&experiment_ids={both[1]}", None),
+        ("POST", f"{V2}/logged-models/search", {"experiment_ids": both}),
+        ("POST", f"{V3}/datasets/search", {}),
+        ("POST", f"{V3}/datasets/search", {"experiment_ids": both}),
+        ("POST", "/ajax-api/2.0/mlflow/experiments/search-datasets", {"experiment_ids": both}),
+    ]
+    for method, target, body in lists:
+        content = None if body is None else json.dumps(body).encode()
+        status, answer = house.send(client, method, target, content)
+        assert status == 200, (target, answer)
+        if "search-datasets" not in target and "2.0/mlflow/traces" not in target:
+            assert own.marker.encode() in answer, (target, answer[:300])
+        assert other.marker.encode() not in answer, target
+        assert b'"experiment_id": "0"' not in answer, "the default experiment is nobody's"
+
+
+def test_pages_of_a_narrowed_list_are_full(house: House) -> None:
+    """The narrowing comes before the query: no page has holes, and the token leads to the next."""
+    names = {f"team-a/page {n}" for n in range(7)}
+    for name in names:
+        for client, named in (("anna", name), ("bert", name.replace("team-a", "team-b"))):
+            body = json.dumps({"name": named}).encode()
+            assert house.send(client, "POST", f"{V2}/experiments/create", body)[0] == 200
+    seen: list[str] = []
+    token = ""
+    while True:
+        body = {"max_results": 3, "filter": "name LIKE '%page%'"} | ({"page_token": token} if token else {})
+        status, answer = house.send("anna", "POST", f"{V2}/experiments/search", json.dumps(body).encode())
+        assert status == 200, answer
+        document = json.loads(answer)
+        seen += [each["name"] for each in document["experiments"]]
+        token = document.get("next_page_token", "")
+        if not token:
+            break
+        assert len(document["experiments"]) == 3
+    assert sorted(seen) == sorted(names)
+
+
+class TestTracesByOtlp:
+    def post(self, house: House, client: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        kind = {"content-type": "application/x-protobuf"}
+        return house.send(client, "POST", "/v1/traces", body, **kind | headers)
+
+    def spans(self, house: House, trace_id: str) -> Any:
+        return call(house.server.url, "GET", f"{V3}/traces/get?trace_id={trace_id}&allow_partial=true")
+
+    def letters(self, house: House) -> list[dict[str, Any]]:
+        _, answer = house.send("root", "GET", "/-/dead-letters?limit=1000")
+        found: list[dict[str, Any]] = json.loads(answer)["dead_letters"]
+        return found
+
+    def delivered(self, house: House) -> None:
+        house.sidespan.token = house.tokens["root"]
+        house.sidespan.wait_delivered(30)
+
+    def test_a_client_exports_into_its_own_experiment(self, house: House) -> None:
+        own = house.worlds["anna"]
+        otlp = export(spans=2)
+        for headers in (
+            {"x-mlflow-experiment-id": own.experiment},
+            {"x-mlflow-experiment-name": own.name.replace("/", "%2F")},
+            {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": own.ids[Kind.RUN]},
+        ):
+            status, answer = self.post(house, "anna", otlp.SerializeToString(), **headers)
+            assert status == 200, answer
+        self.delivered(house)
+        assert [letter for letter in self.letters(house) if letter["client"] == "anna"] == []
+        trace = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+        assert len(self.spans(house, f"tr-{trace}")["trace"]["spans"]) == 2
+
+    @pytest.mark.parametrize("how", ["id", "name", "attribute", "default"])
+    def test_not_into_anothers(self, house: House, how: str) -> None:
+        other = house.worlds["bert"]
+        otlp = export(spans=1)
+        headers = {}
+        match how:
+            case "id":
+                headers["x-mlflow-experiment-id"] = other.experiment
+            case "name":
+                headers["x-mlflow-experiment-name"] = other.name.replace("/", "%2F")
+            case "attribute":
+                pair = otlp.resource_spans[0].resource.attributes.add(key="mlflow.experiment.id")
+                pair.value.string_value = other.experiment
+        status, answer = self.post(house, "anna", otlp.SerializeToString(), **headers)
+        assert status == 403, answer
+        assert b"may not send traces" in answer
+
+    @pytest.mark.parametrize("prefix", ["known", "moved"])
+    def test_a_known_trace_id_of_the_other_opens_nothing(self, house: House, prefix: str) -> None:
+        own, other = house.worlds["anna"], house.worlds["bert"]
+        trace_id = other.ids[Kind.TRACE]
+        before = self.spans(house, trace_id)
+        otlp = export(spans=2)
+        victim = before["trace"]["spans"][0]
+        for span in otlp.resource_spans[0].scope_spans[0].spans:
+            span.trace_id = bytes.fromhex(trace_id.removeprefix("tr-"))
+            span.span_id = base64.b64decode(victim["span_id"])
+            span.name = f"written over by {prefix}"
+        status, _ = self.post(
+            house, "anna", otlp.SerializeToString(), **{"x-mlflow-experiment-id": own.experiment}
+        )
+        assert status == 200, "it is accepted, for MLflow may be away; it is refused on the way out"
+        self.delivered(house)
+        assert self.spans(house, trace_id) == before
+        mine = [
+            letter for letter in self.letters(house) if trace_id.removeprefix("tr-") in letter["trace_ids"]
+        ]
+        assert {(letter["client"], letter["reason"]) for letter in mine} == {("anna", "foreign_trace")}
+
+    def test_the_others_run_gets_no_link(self, house: House) -> None:
+        own, other = house.worlds["anna"], house.worlds["bert"]
+        otlp = export(spans=1)
+        headers = {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": other.ids[Kind.RUN]}
+        self.post(house, "anna", otlp.SerializeToString(), **headers)
+        self.delivered(house)
+        trace = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+        (letter,) = [letter for letter in self.letters(house) if trace in letter["trace_ids"]]
+        assert letter["reason"] == "unknown_run"
+        found = call(
+            house.server.url,
+            "POST",
+            f"{V3}/traces/search",
+            {
+                "locations": [
+                    {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}
+                    for id in (own.experiment, other.experiment)
+                ],
+                "filter": f"attributes.run_id = '{other.ids[Kind.RUN]}'",
+            },
+        )
+        assert found.get("traces", []) == []
+
+    def test_no_tag_says_where_files_lie(self, house: House) -> None:
+        own = house.worlds["anna"]
+        otlp = export(spans=2)
+        pair = (
+            otlp.resource_spans[0]
+            .scope_spans[0]
+            .spans[0]
+            .attributes.add(key="mlflow.traceTag.mlflow.artifactLocation")
+        )
+        pair.value.string_value = f"mlflow-artifacts:/{house.worlds['bert'].experiment}/traces/x/artifacts"
+        status, answer = self.post(
+            house, "anna", otlp.SerializeToString(), **{"x-mlflow-experiment-id": own.experiment}
+        )
+        assert status == 200
+        assert b"1 spans rejected" in answer
+
+
+class TestOwnPaths:
+    def test_a_trace_is_summarised_for_its_owner_only(self, house: House) -> None:
+        for client in ("anna", "bert"):
+            own, other = house.worlds[client].ids[Kind.TRACE], house.worlds[OTHER[client]].ids[Kind.TRACE]
+            for end in ("", "/explanation"):
+                assert house.send(client, "GET", f"/-/traces/{own}{end}")[0] == 200
+                for spelled in (other, other.removeprefix("tr-"), other.removeprefix("tr-").upper()):
+                    status, answer = house.send(client, "GET", f"/-/traces/{spelled}{end}")
+                    assert status == 403
+                    assert house.worlds[OTHER[client]].marker.encode() not in answer
+
+    def test_a_trace_that_waits_in_the_journal_has_an_owner_too(self, house: House) -> None:
+        otlp = export(spans=1)
+        trace = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+        headers = {"x-mlflow-experiment-id": house.worlds["anna"].experiment}
+        kind = {"content-type": "application/x-protobuf"}
+        house.send("anna", "POST", "/v1/traces", otlp.SerializeToString(), **kind | headers)
+        assert house.send("anna", "GET", f"/-/traces/{trace}")[0] == 200
+        assert house.send("bert", "GET", f"/-/traces/{trace}")[0] == 403
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/-/dead-letters"), ("GET", "/-/dead-letters/1"), ("GET", "/-/metrics"),
+            ("POST", "/-/dead-letters/retry"), ("POST", "/-/dead-letters/drop"), ("POST", "/-/replay"),
+        ],
+    )  # fmt: skip
+    def test_what_is_of_the_whole_service_is_not_for_the_limited(
+        self, house: House, method: str, path: str
+    ) -> None:
+        body = b'{"ids": [1]}' if method == "POST" else None
+        status, answer = house.send("anna", method, path, body)
+        assert status == 403, answer
+        assert "may not" in json.loads(answer)["error"]["message"]
+
+
+def test_denials_and_writes_are_in_the_audit_log(house: House) -> None:
+    own, other = house.worlds["anna"], house.worlds["bert"]
+    house.send("anna", "GET", f"{V2}/runs/get?run_id={other.ids[Kind.RUN]}")
+    body = json.dumps({"run_id": own.ids[Kind.RUN], "key": "t", "value": "secret value"}).encode()
+    house.send("anna", "POST", f"{V2}/runs/set-tag", body)
+    lines = (house.sidespan.data_dir / "logs" / "audit.jsonl").read_text().splitlines()
+    denial, write = (json.loads(line) for line in lines[-2:])
+    assert (denial["client"], denial["resource"], denial["decision"], denial["status"]) == (
+        "anna",
+        "runs",
+        "denied",
+        403,
+    )
+    assert (write["action"], write["decision"], write["experiments"]) == (
+        "write",
+        "allowed",
+        [own.experiment],
+    )
+    assert write["rule"].startswith("policy.roles.team-a[0]")
+    assert "secret value" not in "".join(lines), "bodies are content"
