@@ -5,13 +5,16 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from collector.app import open_app
 from collector.errors import Misconfigured
+from collector.protocol import bounded_protocol
 from collector.settings import Server, Settings
 
 _log = logging.getLogger("sidespan")
@@ -38,7 +41,7 @@ async def run_service(settings: Settings, *, announce: Announce = lambda url: No
         async with open_app(settings) as (app, drain):
             config = uvicorn.Config(
                 app,
-                http="httptools",
+                http=bounded_protocol(settings.server),
                 loop="uvloop",
                 ws="none",
                 lifespan="off",
@@ -46,17 +49,41 @@ async def run_service(settings: Settings, *, announce: Announce = lambda url: No
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                **tls_options(settings.server),
                 timeout_graceful_shutdown=max(1, int(settings.server.shutdown_seconds / 2)),
             )
             server = _Uvicorn(config)
             _stop_on_signals(server, drain)
-            url = address(listener)
+            url = address(listener, tls=settings.server.tls_certificate_file is not None)
             _calm_garbage_collection()
             announce(url)
             _log.info("serving", extra={"url": url, "mlflow": settings.mlflow.url})
             await server.serve(sockets=[listener])
             _log.info("stopping")
     _log.info("stopped")
+
+
+def tls_options(settings: Server) -> dict[str, Any]:
+    """uvicorn's options for https on our port; none without a certificate. Raises Misconfigured."""
+    if settings.tls_certificate_file is None:
+        return {}
+    options = {
+        "ssl_certfile": str(settings.tls_certificate_file),
+        "ssl_keyfile": str(settings.tls_key_file or settings.tls_certificate_file),
+    }
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options["ssl_certfile"], options["ssl_keyfile"])
+        if settings.tls_client_ca_file is not None:
+            context.load_verify_locations(str(settings.tls_client_ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"server.tls_certificate_file = {options['ssl_certfile']!r}, its key or "
+            f"server.tls_client_ca_file can't be used: {error}"
+        ) from error
+    if settings.tls_client_ca_file is None:
+        return options
+    return options | {"ssl_ca_certs": str(settings.tls_client_ca_file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
 def _calm_garbage_collection() -> None:
@@ -98,8 +125,9 @@ def bind(settings: Server) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, *, tls: bool = False) -> str:
     """The URL under which the socket is reached from here."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (compared, not bound)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"

@@ -1,0 +1,284 @@
+"""Our own port: bounds on what a client sends and how slowly, https, a path to be published under."""
+
+import json
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.mlflow_server import MlflowServer
+from tests.support.otlp import export
+from tests.support.sidespan import Sidespan
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def sidespan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
+    """In front of nothing: what is tested here ends before MLflow."""
+    found = Sidespan(tmp_path_factory.mktemp("port") / "data", "http://127.0.0.1:9")
+    found.environment = {
+        "SIDESPAN_SERVER__HEADER_TIMEOUT_SECONDS": "1",
+        "SIDESPAN_SERVER__BODY_TIMEOUT_SECONDS": "1",
+        "SIDESPAN_SERVER__MAX_HEAD_BYTES": "8192",
+        "SIDESPAN_SERVER__MAX_HEADERS": "20",
+    }
+    found.start()
+    yield found
+    found.stop()
+
+
+def talk(sidespan: Sidespan, *pieces: bytes, pause: float = 0.0, seconds: float = 4.0) -> tuple[bytes, float]:
+    """What is answered until the connection ends, and after how long; b'...' at the end: it didn't."""
+    started = time.monotonic()
+    answer = b""
+    with socket.create_connection(("127.0.0.1", sidespan.port), timeout=seconds) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
+            while chunk := connection.recv(65536):
+                answer += chunk
+        except TimeoutError:
+            answer += b"..."
+        except OSError:
+            pass
+    return answer, time.monotonic() - started
+
+
+HEAD = b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n"
+
+
+class TestHeads:
+    def test_a_large_head_is_431(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, HEAD + b"x-a: " + b"a" * 9000 + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431")
+        assert b"8192 bytes" in answer
+
+    def test_so_is_one_that_never_ends(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, HEAD + b"x-a: " + b"a" * 9000)
+        assert answer.startswith(b"HTTP/1.1 431")
+
+    def test_and_a_long_request_line(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431")
+
+    def test_too_many_headers_are_431(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, HEAD + b"".join(b"x-%d: a\r\n" % n for n in range(30)) + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 431")
+        assert b"20 headers" in answer
+
+    def test_a_second_request_has_bounds_too(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, HEAD + b"\r\n", HEAD + b"x-a: " + b"a" * 9000 + b"\r\n\r\n", pause=0.1)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"HTTP/1.1 431" in answer
+
+    def test_many_small_requests_on_one_connection_are_fine(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, *[HEAD + b"x-a: " + b"a" * 1000 + b"\r\n\r\n"] * 40, pause=0.005)
+        assert answer.count(b"HTTP/1.1 200") == 40
+
+
+class TestSlowness:
+    def test_a_head_that_does_not_come_is_408(self, sidespan: Sidespan) -> None:
+        answer, seconds = talk(sidespan, HEAD)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert seconds < 3
+
+    def test_a_head_that_drips_is_408(self, sidespan: Sidespan) -> None:
+        answer, seconds = talk(sidespan, HEAD, *[b"x"] * 12, pause=0.2)
+        assert b"HTTP/1.1 408" in answer or answer == b""
+        assert seconds < 4
+
+    def test_a_connection_that_says_nothing_is_closed(self, sidespan: Sidespan) -> None:
+        answer, seconds = talk(sidespan)
+        assert answer == b""
+        assert seconds < 3
+
+    @pytest.mark.parametrize("path", [b"/api/2.0/mlflow/runs/search", b"/-/dead-letters/retry"])
+    def test_a_body_that_stops_ends_the_connection(self, sidespan: Sidespan, path: bytes) -> None:
+        head = (
+            b"POST "
+            + path
+            + b" HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        )
+        answer, seconds = talk(sidespan, head + b"{")
+        assert not answer.endswith(b"...")
+        assert seconds < 3.5
+
+    def test_a_body_that_drips_within_the_bound_is_taken(self, sidespan: Sidespan) -> None:
+        body = b'{"ids": [1]}'
+        head = b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        head += b"content-length: 12\r\n\r\n"
+        answer, _ = talk(sidespan, head, *[body[n : n + 1] for n in range(len(body))], pause=0.15)
+        assert answer.startswith(b"HTTP/1.1 200")
+
+    def test_others_are_answered_meanwhile(self, sidespan: Sidespan) -> None:
+        idle = [socket.create_connection(("127.0.0.1", sidespan.port)) for _ in range(200)]
+        for each in idle:
+            each.sendall(HEAD)
+        started = time.monotonic()
+        answer, _ = talk(sidespan, HEAD + b"connection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert time.monotonic() - started < 1
+        for each in idle:
+            each.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, and server and client certificates that it has signed."""
+    folder = tmp_path_factory.mktemp("certificates")
+    ca_key, ca = _certificate("test authority", None, None)
+    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    for name in ("server", "client"):
+        key, certificate = _certificate(name, ca_key, ca)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{name}.key").write_bytes(pem)
+    return folder
+
+
+def _certificate(
+    name: str, signer: ec.EllipticCurvePrivateKey | None, issuer: x509.Certificate | None
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if signer is not None:
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        built = built.add_extension(identifier, critical=False)
+    else:
+        usage = x509.KeyUsage(
+            digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+            key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+            decipher_only=False,
+        )  # fmt: skip
+        built = built.add_extension(usage, critical=True)
+    return key, built.sign(signer or key, hashes.SHA256())
+
+
+def test_https_is_spoken_where_a_certificate_is_set(authority: Path, tmp_path: Path) -> None:
+    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9")
+    found.environment = {
+        "SIDESPAN_SERVER__TLS_CERTIFICATE_FILE": str(authority / "server.pem"),
+        "SIDESPAN_SERVER__TLS_KEY_FILE": str(authority / "server.key"),
+    }
+    found.start(wait=False)
+    try:
+        context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+        url = f"https://localhost:{found.port}"
+        _until_open(found.port)
+        request = urllib.request.Request(
+            f"{url}/v1/traces",
+            data=export(spans=1).SerializeToString(),
+            headers={"content-type": "application/x-protobuf"},
+        )
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=5, context=context) as answer:
+            assert json.loads(answer.read())["parts"]["delivery"]["pending_spans"] == 1
+        assert f"https://127.0.0.1:{found.port}" in found.log.read_text()
+    finally:
+        assert found.stop() == 0
+
+
+def test_a_client_certificate_can_be_asked_for(authority: Path, tmp_path: Path) -> None:
+    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9")
+    found.environment = {
+        "SIDESPAN_SERVER__TLS_CERTIFICATE_FILE": str(authority / "server.pem"),
+        "SIDESPAN_SERVER__TLS_KEY_FILE": str(authority / "server.key"),
+        "SIDESPAN_SERVER__TLS_CLIENT_CA_FILE": str(authority / "ca.pem"),
+    }
+    found.start(wait=False)
+    try:
+        url = f"https://localhost:{found.port}/-/healthy"
+        _until_open(found.port)
+        without = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+        with pytest.raises(OSError):
+            urllib.request.urlopen(url, timeout=5, context=without)
+        own = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+        own.load_cert_chain(authority / "client.pem", authority / "client.key")
+        with urllib.request.urlopen(url, timeout=5, context=own) as answer:
+            assert answer.status == 200
+    finally:
+        assert found.stop() == 0
+
+
+def test_a_certificate_that_cannot_be_used_stops_the_start(authority: Path, tmp_path: Path) -> None:
+    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9")
+    found.environment = {
+        "SIDESPAN_SERVER__TLS_CERTIFICATE_FILE": str(authority / "server.pem"),
+        "SIDESPAN_SERVER__TLS_KEY_FILE": str(authority / "client.key"),
+    }
+    found.start(wait=False)
+    assert found.process is not None
+    assert found.process.wait(timeout=20) == 2
+    assert "server.tls_certificate_file" in found.log.read_text()
+
+
+def _until_open(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+
+
+def test_everything_works_under_a_path(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    found = Sidespan(tmp_path / "data", mlflow_server.url)
+    found.environment = {"SIDESPAN_SERVER__ROOT_PATH": "/mlflow/"}
+    found.start()
+    try:
+        experiment = mlflow_server.create_experiment("under a path")
+        for prefix in ("/mlflow", ""):
+            base = found.url + prefix
+            request = urllib.request.Request(
+                f"{base}/v1/traces",
+                data=export(spans=1).SerializeToString(),
+                headers={"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert answer.status == 200
+            for path in (
+                "/",
+                "/version",
+                "/-/ready",
+                "/-/",
+                f"/api/2.0/mlflow/experiments/get?experiment_id={experiment}",
+            ):
+                with urllib.request.urlopen(base + path, timeout=10) as answer:
+                    assert answer.status == 200, base + path
+        with urllib.request.urlopen(f"{found.url}/mlflow", timeout=10) as answer:
+            assert answer.url.endswith("/mlflow/"), "addresses in the page are relative to a folder"
+        for path in (b"/mlflowx/version", b"/mlflow//version", b"/mlflow/%2e%2e/version"):
+            answer, _ = talk(
+                found, b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            )
+            assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403"), path
+    finally:
+        found.stop()
