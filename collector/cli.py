@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector import remote
+from collector import cli_access, remote
 from collector.errors import Misconfigured
 from collector.settings import Settings, load
 
@@ -29,6 +29,8 @@ app = typer.Typer(
 letters = typer.Typer(help="Spans that MLflow refused for good.", no_args_is_help=True)
 summary = typer.Typer(help="What the agents did.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
+app.add_typer(cli_access.tokens, name="token")
+app.add_typer(cli_access.policy, name="policy")
 app.add_typer(summary, name="summary")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
