@@ -20,10 +20,11 @@ from collector.ingest import Permit, Sender
 from collector.settings import Settings
 from collector.summaries.api import DELIVERED_ONLY, normal_trace_id
 from proxy import Access, AccessSettings
+from proxy.ask import Ask
 from proxy.catalog import Action, Operation, build_catalog
 from proxy.clients import TrustedHeader
 from proxy.errors import Refusal, not_found
-from proxy.gate import Ask, Gate
+from proxy.gate import Gate
 from proxy.locations import Kind, read_reach
 from proxy.logs import Line
 from proxy.lookup import Lookup, Place

@@ -9,9 +9,9 @@ from collector.access import EXPORT, OWN, access_settings, tokens_file
 from collector.mlflow import authorization, tls
 from collector.settings import Settings
 from proxy import Access, Upstream, open_access
+from proxy.ask import Ask
 from proxy.catalog import UNKNOWN, Operation, load_catalog
 from proxy.errors import Refusal
-from proxy.gate import Ask
 from proxy.policy import Client, Policy
 from proxy.target import check_query, read_path
 from proxy.tokens import read_tokens

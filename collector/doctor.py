@@ -97,21 +97,39 @@ def _check_disk(settings: Settings) -> Check:
 
 def _check_exposure(settings: Settings) -> Check:
     host = settings.server.host
+    if settings.auth.mode == "clients":
+        observing = settings.policy.mode == "observe"
+        return Check(
+            name="exposure",
+            ok=True,
+            finding=f"{host}: clients with {_ways_in(settings)}, "
+            + ("what would be denied passes (policy.mode = observe)" if observing else "each by the policy"),
+            way_out='write policy.mode = "enforce" once logs/access.jsonl shows nothing wrong'
+            if observing
+            else "",
+        )
     if is_loopback(host):
         return Check(name="exposure", ok=True, finding=f"{host}: this machine only")
     return Check(
         name="exposure",
         ok=True,
         finding=f"{host}: anybody who reaches the port may read and write (auth.mode = none)",
-        way_out="put an authenticating proxy or a firewall in front",
+        way_out='write auth.mode = "clients" and say who they are (docs/policies.md)',
     )
+
+
+def _ways_in(settings: Settings) -> str:
+    ways = ["tokens"]
+    ways += ["JSON Web Tokens"] if settings.oidc.issuer else []
+    ways += [f"the header {settings.trusted_header.name}"] if settings.trusted_header.name else []
+    return ", ".join(ways)
 
 
 async def _check_service(url: str) -> Check:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
-            session.get(f"{url}/-/ready") as answer,
+            session.get(f"{url}/-/ready", headers=remote.credentials()) as answer,
         ):
             health = await answer.json()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -120,6 +138,13 @@ async def _check_service(url: str) -> Check:
             ok=False,
             finding=f"no Sidespan answers at {url}: {error or type(error).__name__}",
             way_out="start it with `sidespan up` or `sidespan serve`, or name it with --url",
+        )
+    if "parts" not in health:
+        return Check(
+            name="service",
+            ok=health.get("ready") is True,
+            finding=f"{url}: {'ready' if health.get('ready') else 'not ready'}; it tells more to a client",
+            way_out="set SIDESPAN_TOKEN",
         )
     bad = [f"{name}: {part['reason']}" for name, part in health["parts"].items() if not part["ok"]]
     return Check(

@@ -64,8 +64,10 @@ def _check_origin(scope: Scope, settings: Server) -> str | None:
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     parameter = "path" if refusal.status == 404 else "client"
     document = {"error": {"parameter": parameter, "value": scope["path"], "message": refusal.message}}
-    headers = {name.decode(): value.decode() for name, value in (CHALLENGE if refusal.challenge else ())}
-    await JSONResponse(document, status_code=refusal.status, headers=headers)(scope, receive, send)
+    answer = JSONResponse(document, status_code=refusal.status)
+    if refusal.challenge:
+        answer.raw_headers += CHALLENGE
+    await answer(scope, receive, send)
 
 
 def _text(scope: Scope, name: bytes) -> str | None:

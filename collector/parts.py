@@ -1,7 +1,10 @@
 """The settings as each part takes them. Pure, but for reading secrets and certificates."""
 
 import asyncio
+from functools import lru_cache
 from urllib.parse import urlsplit
+
+from prometheus_client import Counter
 
 from collector.access import identity_headers
 from collector.delivery.forward import forwarder
@@ -57,9 +60,14 @@ def upstream_of(settings: Settings) -> Upstream:
 
 def observe(metrics: Metrics, seen: Observation) -> None:
     """Count one proxied request."""
-    metrics.proxy_requests.labels(resource=seen.resource, action=seen.action, decision=seen.decision).inc()
+    _counter(metrics, seen.resource, seen.action, seen.decision).inc()
     if seen.upstream_seconds is not None:
         metrics.proxy_upstream.observe(seen.upstream_seconds)
+
+
+@lru_cache(maxsize=4096)
+def _counter(metrics: Metrics, resource: str, action: str, decision: str) -> Counter:
+    return metrics.proxy_requests.labels(resource=resource, action=action, decision=decision)
 
 
 def proxy_settings(settings: Settings) -> ProxySettings:

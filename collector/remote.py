@@ -40,11 +40,17 @@ def post_json(url: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
     return _object(_open(request), url)
 
 
+def credentials() -> dict[str, str]:
+    """The header that says who asks, if SIDESPAN_TOKEN is set."""
+    token = environment().get("SIDESPAN_TOKEN")
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
 def _open(request: urllib.request.Request) -> bytes:
     if urlsplit(request.full_url).scheme not in ("http", "https"):
         raise Misconfigured(f"--url {request.full_url!r}: must begin with http:// or https://")
-    if token := environment().get("SIDESPAN_TOKEN"):
-        request.add_header("authorization", f"Bearer {token}")
+    for name, value in credentials().items():
+        request.add_header(name, value)
     # environment proxies are for the outside; the service is ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

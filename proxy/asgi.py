@@ -1,5 +1,6 @@
 """The proxy as one ASGI app: guard -> who asks -> read the target -> classify -> decide -> stream."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,10 +13,10 @@ import aiohttp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.access import Access
+from proxy.ask import Ask, Passage
 from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
 from proxy.errors import Refusal, bad_request, denied, too_large
-from proxy.gate import Ask, Passage
 from proxy.guard import check_host, check_origin
 from proxy.headers import Headers, upward
 from proxy.logs import Line
@@ -30,12 +31,16 @@ MAX_HEADER_BYTES = 64 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # the parser also takes a request line of HTTP/0.9
 FORWARDED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+DRAIN_BYTES = 4 * 1024 * 1024
+DRAIN_SECONDS = 5.0
 # answered before anybody says who he is; MLflow's clients and probes ask these first
 PUBLIC_ROWS = frozenset({"GET /health", "GET /version", "GET /3.0/mlflow/server-info"})
 # a file of a run may be a page of its author: it gets no origin to act in
 SANDBOX: Headers = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+# one header each: browsers read only the first challenge of a line
 CHALLENGE: Headers = [
-    (b"www-authenticate", b'Bearer realm="sidespan", Basic realm="sidespan", charset="UTF-8"')
+    (b"www-authenticate", b'Basic realm="sidespan", charset="UTF-8"'),
+    (b"www-authenticate", b'Bearer realm="sidespan"'),
 ]
 
 
@@ -125,7 +130,7 @@ class _Proxy:
                 current.decision = "failed"
             elif refusal.status == 401:
                 current.decision = "unauthenticated"
-            await refuse(refusal, scope, send)
+            await refuse(refusal, scope, receive, send)
         except ClientGone:
             current.decision, current.tally.status = "gone", 499  # nginx's word for it; nobody hears it
         except BrokenTransfer as broken:
@@ -332,7 +337,7 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with a refusal, in MLflow's error form."""
     headers = [
         (b"content-type", b"application/json"),
@@ -341,8 +346,25 @@ async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     ]
     if refusal.challenge:
         headers += CHALLENGE
-    if _has_body(scope):  # don't read an upload that was denied
+    if _has_body(scope):  # the connection can't be used again before all of an upload was read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else refusal.body
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if _has_body(scope) and _header(scope, b"expect") is None:
+        await _drain(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive) -> None:
+    """Take some more of a denied upload: a client that is cut off while it sends doesn't read the answer."""
+    size = 0
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while size < DRAIN_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

@@ -9,73 +9,21 @@
 What a limited client may not see and what isn't there get the same answer: a denial must not tell which.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 from proxy import graphql, narrow, widening
+from proxy.ask import Answer, Ask, Directory, Passage
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, bad_request, denied, not_found
 from proxy.locations import Kind, Location, find
-from proxy.lookup import Place, artifact_path
-from proxy.policy import NO_RULE, Client, Decision, Experiment, Policy, Rights
+from proxy.lookup import artifact_path
+from proxy.policy import NO_RULE, Decision, Experiment, Policy, Rights
 from proxy.presets import PRESETS
 from proxy.reading import Query, check_id, read_json, read_query
-
-ReadBody = Callable[[], Awaitable[bytes]]
-Answer = Callable[[bytes], bytes]
-
-
-class Directory(Protocol):
-    """What MLflow is asked; `Lookup` is one."""
-
-    async def experiment(self, id: str) -> Place | None:
-        """The experiment of an id."""
-
-    async def named(self, name: str) -> Place | None:
-        """The experiment of a name."""
-
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
-        """All experiments."""
-
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
-        """The experiments of objects; those that aren't there are missing."""
-
-    async def source_of(self, name: str, version: str) -> str | None:
-        """The address of a model version's files."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One request, read once: what it does, who asks, and where its ids are."""
-
-    client: Client
-    operation: Operation
-    method: str
-    path: str
-    query: bytes = b""
-    content_type: str | None = None
-    content_encoding: str | None = None
-    workspace: str | None = None
-    read_body: ReadBody | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A request that may pass, as it is to be sent. None: as it came.
-
-    `experiments`: the ids that were looked at; `answer` changes what MLflow says; `observed`: the denial that
-    `policy.mode = "observe"` didn't enforce.
-    """
-
-    rule: str
-    experiments: tuple[str, ...] = ()
-    query: bytes | None = None
-    body: bytes | None = None
-    answer: Answer | None = None
-    observed: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +44,7 @@ class Gate:
     def __init__(self, policy: Policy, directory: Directory) -> None:
         self.policy = policy
         self._directory = directory
+        self._settled: dict[tuple[tuple[str, ...], str, str], Decision | None] = {}
 
     async def judge(self, ask: Ask) -> Passage:
         """Whether and how the request may pass. Raises Refusal (400, 403, 404, 413, 415; 502, 504 where
@@ -117,7 +66,7 @@ class Gate:
 
     async def _judge(self, work: _Work) -> Passage:
         operation = work.ask.operation
-        settled = work.rights.everywhere(operation)
+        settled = self._everywhere(work)
         if settled is not None and not settled.allow:
             raise _no(work.ask, settled.rule)
         if operation.row in widening.ROWS:
@@ -130,6 +79,15 @@ class Gate:
         if settled is not None:
             return Passage(rule=settled.rule, body=work.body)
         return await self._limited(work)
+
+    def _everywhere(self, work: _Work) -> Decision | None:
+        """As `Rights.everywhere`, remembered: it depends on the roles and the route only."""
+        key = (work.ask.client.roles, work.ask.operation.row, work.ask.operation.route)
+        if key not in self._settled:
+            if len(self._settled) >= MAX_SETTLED:
+                self._settled.clear()
+            self._settled[key] = work.rights.everywhere(work.ask.operation)
+        return self._settled[key]
 
     async def _limited(self, work: _Work) -> Passage:
         ask, operation = work.ask, work.ask.operation
@@ -329,7 +287,7 @@ class Gate:
             if not sources:
                 raise _no(work.ask, f"{at.name} is missing, so that nobody knows whose files are meant")
             for source in sources:
-                if source != "prompt-template":
+                if source != "dummy-source":
                     await self._source_allowed(work, reading, source)
         return Passage(rule=decision.rule, experiments=tuple(work.touched), body=work.body)
 
@@ -378,6 +336,7 @@ class Gate:
         return work.document
 
 
+MAX_SETTLED = 10_000
 NARROWED = "narrowed to its experiments"
 READ_ARTIFACTS = Operation(resource="artifacts", action=Action.READ, route="")
 WIDEN = Operation(resource=widening.ARTIFACT_LOCATIONS, action=Action.ADMIN, route="")

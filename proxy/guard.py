@@ -7,6 +7,7 @@ Programs send no Origin and are not asked for one.
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 
@@ -15,6 +16,11 @@ def check_host(host: str, allowed: Sequence[str]) -> str | None:
 
     `allowed` holds names, with `*` as a wildcard; a name without a port allows every port.
     """
+    return _check_host(host, tuple(allowed))
+
+
+@lru_cache(maxsize=256)
+def _check_host(host: str, allowed: tuple[str, ...]) -> str | None:
     given = host.strip().lower()
     without_port = _without_port(given)
     for pattern in allowed:

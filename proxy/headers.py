@@ -5,6 +5,7 @@ one of ours removed by naming it there. Sources: RFC 9110 section 7.6.1; MLFLOW,
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 
 Headers = list[tuple[bytes, bytes]]
@@ -100,8 +101,7 @@ def _forwarded_for(headers: Sequence[tuple[bytes, bytes]], peer: str, trusted: b
     if trusted:
         values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
         chain = [part.strip() for value in values for part in value.split(",") if _is_address(part.strip())]
-    chain.append(peer if _is_address(peer) else NOT_LOCAL)
-    return ", ".join(NOT_LOCAL if ip_address(part).is_loopback else part for part in chain)
+    return ", ".join(_shown_address(part) for part in (*chain, peer))
 
 
 def _first(headers: Sequence[tuple[bytes, bytes]], name: bytes, default: str, trusted: bool) -> str:
@@ -110,6 +110,12 @@ def _first(headers: Sequence[tuple[bytes, bytes]], name: bytes, default: str, tr
             if found == name:
                 return value.decode("latin-1").split(",")[0].strip()
     return default
+
+
+@lru_cache(maxsize=1024)
+def _shown_address(text: str) -> str:
+    """An address as MLflow may see it: never one that it takes for its own machine's."""
+    return NOT_LOCAL if not _is_address(text) or ip_address(text).is_loopback else text
 
 
 def _is_address(text: str) -> bool:

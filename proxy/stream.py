@@ -7,7 +7,7 @@ the client's transfer too: it must never look complete. A client that goes away 
 import asyncio
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -21,6 +21,7 @@ from proxy.headers import Headers, downward
 CHUNK_BYTES = 256 * 1024
 # uvicorn, which serves MLflow, closes idle connections after 5 seconds: don't reuse one that is about to go
 KEEP_ALIVE_SECONDS = 3.0
+WATCH_AFTER_SECONDS = 0.01
 # lists of experiments and datasets, which are read whole to be narrowed
 MAX_CHANGED_BYTES = 32 * 1024 * 1024
 
@@ -111,17 +112,45 @@ async def exchange(
     """
     streamed = outgoing.has_body and outgoing.body is None
     body = _Body(receive, has_body=streamed, patience_seconds=upstream.read_timeout_seconds, tally=tally)
-    answering = asyncio.create_task(_answer(session, upstream, outgoing, body, send, tally))
-    leaving = asyncio.create_task(body.wait_until_gone())
-    try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientGone
-        answering.result()
-    finally:
-        for task in (answering, leaving):
+    async with _while_the_client_is_there(body):
+        await _answer(session, upstream, outgoing, body, send, tally)
+
+
+@asynccontextmanager
+async def _while_the_client_is_there(body: "_Body") -> AsyncIterator[None]:
+    """Raises ClientGone in the block when the client disconnects.
+
+    Most answers come at once: the task that watches the client is only made for one that doesn't.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    finished = gone = False
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        nonlocal gone
+        await body.wait_until_gone()
+        if not finished:
+            gone = True
             task.cancel()
-        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    def start() -> None:
+        watching.append(asyncio.create_task(watch()))
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, start)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        finished = True
+        timer.cancel()
+        for each in watching:
+            each.cancel()
+        if watching:
+            await asyncio.gather(*watching, return_exceptions=True)
 
 
 class _Body:
@@ -197,7 +226,7 @@ async def _answer(
     started = False
     try:
         async with (
-            body.taken_in_time(),
+            body.taken_in_time() if body.has_body else nullcontext(),
             session.request(
                 outgoing.method,
                 url,
@@ -224,7 +253,10 @@ async def _answer(
                 with _ended_with_its_connection(answer):
                     async for chunk in answer.content.iter_any():
                         tally.answer_bytes += len(chunk)
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        more = not answer.content.at_eof()
+                        await send({"type": "http.response.body", "body": chunk, "more_body": more})
+                        if not more:
+                            return
             await send({"type": "http.response.body", "body": b""})
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         if body.gone:

@@ -32,7 +32,7 @@ ROWS = frozenset(_ROWS) | _TAG_ROWS
 
 # MLflow resolves these inside its own storage, and checks ids in them itself
 OWN = re.compile(
-    r"(?:runs|models):/(?:/)?[^/]|mlflow-artifacts:/|prompt-template\Z"
+    r"(?:runs|models):/(?:/)?[^/]|mlflow-artifacts:/|dummy-source\Z"
 )  # the last: a prompt has no files
 # what a path can be led astray with: CVE-2023-1177, -2024-1483, -2024-1593, -2024-3573 and their kin
 ASTRAY = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)|[#?;\\%\x00-\x1f]")

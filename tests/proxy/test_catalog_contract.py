@@ -133,3 +133,74 @@ def test_every_row_of_the_catalog_is_a_route_of_the_installed_mlflow(routes: lis
 def _shape(path: str) -> str:
     """Without the parameters' names, which the two frameworks write differently."""
     return PARAMETER.sub("{}", re.sub(r"<[^>]*>", "{}", path)).replace("{}", "{p}")
+
+
+FIELDS = """
+import importlib, json, pkgutil
+import mlflow.protos as protos
+from mlflow.protos import databricks_pb2
+
+def fields(message, prefix="", inside=()):
+    if message.full_name in inside or len(inside) > 5:
+        return
+    for field in message.fields:
+        name = prefix + field.name + ("[]" if field.is_repeated else "")
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            yield from fields(field.message_type, name + ".", (*inside, message.full_name))
+        else:
+            yield name
+
+found = []
+for module in pkgutil.iter_modules(protos.__path__):
+    if not module.name.endswith("_pb2") or module.name.startswith(("databricks", "unity")):
+        continue
+    file = importlib.import_module("mlflow.protos." + module.name).DESCRIPTOR
+    for service in file.services_by_name.values():
+        for method in service.methods:
+            options = method.GetOptions()
+            if options.HasExtension(databricks_pb2.rpc):
+                for end in options.Extensions[databricks_pb2.rpc].endpoints:
+                    path = f"/{end.since.major}.0/" + end.path.lstrip("/")
+                    found.append((end.method, path, sorted(fields(method.input_type))))
+print(json.dumps(found))
+"""
+
+# fields named like ids of ours that MLflow doesn't read there, or that name nothing of an experiment
+NOT_IDS = {
+    "trace.trace_info.assessments[].span_id",
+    "trace.spans[].trace_id",  # MLflow takes spans by /v1/traces and keeps none of these
+    "trace.spans[].links[].trace_id",
+    "path",  # of an artifact inside the run that is named beside it
+}
+NOT_IN_MLFLOW = ("unified-traces", "get-online-trace-details")
+
+
+def test_every_id_in_a_request_of_mlflows_is_looked_at(tmp_path: Path) -> None:
+    """The protobuf descriptors say where ids travel; a field that a newer MLflow adds shows here."""
+    from proxy.locations import KINDS
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIELDS],
+        capture_output=True, text=True, check=True, timeout=100, cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    requests = json.loads(done.stdout.splitlines()[-1])
+    assert len(requests) > 100
+    catalog = load_catalog()
+    missing = []
+    for method, path, names in requests:
+        operation = catalog.classify(method, "/api" + _sample(path))
+        if operation is UNKNOWN or operation.reach.server or any(part in path for part in NOT_IN_MLFLOW):
+            continue
+        if any(at.role == "source" for at in operation.reach.locations):
+            continue  # the gate looks at run and model together with the source
+        places = {".".join(at.keys) for at in operation.reach.locations}
+        in_path = set(re.findall(r"\{([\w.]+)\}", path))
+        missing += [
+            f"{method} {path}: {name}"
+            for name in names
+            if name.rpartition(".")[2].removesuffix("[]") in KINDS
+            and name not in places | in_path | NOT_IDS
+            and name.removesuffix("[]") not in {place.removesuffix("[]") for place in places}
+        ]
+    assert missing == []

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from proxy.ask import Ask, Passage
 from proxy.catalog import Action, load_catalog
 from proxy.errors import Refusal
-from proxy.gate import Ask, Gate, Passage
+from proxy.gate import Gate
 from proxy.locations import Kind
 from proxy.lookup import Place
 from proxy.policy import Client, Experiment, Policy, RuleText, build_policy
@@ -394,7 +395,7 @@ class TestValues:
             with pytest.raises(Refusal):
                 await send("POST", path, {"name": "mine", "source": source})
         await send("POST", path, {"name": "mine", "source": "mlflow-artifacts:/11/a-run/artifacts/m"})
-        await send("POST", path, {"name": "a prompt", "source": "prompt-template"})
+        await send("POST", path, {"name": "a prompt", "source": "dummy-source"})
 
 
 class TestArtifacts:

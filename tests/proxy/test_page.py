@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from tests.proxy.populate import call
 from tests.support.mlflow_server import MlflowServer
-from tests.support.otlp import agent_export
+from tests.support.otlp import agent_export, trace_ids_of
 from tests.support.proxied import proxied, upstream_at
 
 ARGUMENTS = (
@@ -22,18 +23,30 @@ DENIED_ON_PURPOSE = {
     r"/ajax-api/2\.0/mlflow/gateway-proxy": "forwards to addresses that the caller names",
     r"/ajax-api/2\.0/mlflow/users/current": "MLflow without sign-in has no users",
 }
-# the browser writes a line of its own for each failed request, which the table above covers
-OWN_LINES = re.compile(r"Failed to load resource|Warning:|DevTools")
+# the browser writes lines of its own: for each failed request, which the table above covers, and on layout
+OWN_LINES = re.compile(r"Failed to load resource|Warning:|DevTools|ResizeObserver loop completed")
+
+
+def _fill_run(server: MlflowServer, experiment_id: str, run_id: str) -> None:
+    """A metric with a history, and a file."""
+    for step in range(5):
+        metric = {"run_id": run_id, "key": "loss", "value": 1 / (step + 1), "timestamp": step, "step": step}
+        call(server.url, "POST", "/api/2.0/mlflow/runs/log-metric", metric)
+    path = f"/api/2.0/mlflow-artifacts/artifacts/{experiment_id}/{run_id}/artifacts/note.txt"
+    call(server.url, "PUT", path, b"a file of the run")
 
 
 @pytest.mark.slow
-async def test_mlflows_page_shows_runs_and_traces_and_only_what_is_denied_fails(
+async def test_mlflows_page_shows_runs_metrics_files_and_traces_and_only_what_is_denied_fails(
     mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
     from playwright.async_api import ConsoleMessage, Response, async_playwright
 
     experiment_id = mlflow_server.create_experiment("a page full of things")
-    mlflow_server.create_run(experiment_id)
+    run_id = mlflow_server.create_run(experiment_id)
+    _fill_run(mlflow_server, experiment_id, run_id)
+    otlp = agent_export()
+    (trace_id,) = (id.hex() for id in trace_ids_of(otlp))
     failed: list[str] = []
     said: list[str] = []
     proxy = proxied(upstream_at(mlflow_server.url))
@@ -42,7 +55,7 @@ async def test_mlflows_page_shows_runs_and_traces_and_only_what_is_denied_fails(
             aiohttp.ClientSession() as client,
             client.post(
                 f"{mlflow_server.url}/v1/traces",
-                data=agent_export().SerializeToString(),
+                data=otlp.SerializeToString(),
                 headers={
                     "content-type": "application/x-protobuf",
                     "x-mlflow-experiment-id": experiment_id,
@@ -70,9 +83,19 @@ async def test_mlflows_page_shows_runs_and_traces_and_only_what_is_denied_fails(
         await page.goto(f"{url}/#/experiments/{experiment_id}/runs")
         await page.locator("a[href*='/runs/']").first.wait_for()
         await page.goto(f"{url}/#/experiments/{experiment_id}/traces")
-        await page.wait_for_timeout(8000)
-        print(await page.inner_text("body"))
+        await page.get_by_text("What is the weather in Paris").first.wait_for()
         await page.screenshot(path=tmp_path / "traces.png")
+        await page.goto(f"{url}/#/experiments/{experiment_id}/traces?selectedEvaluationId=tr-{trace_id}")
+        await page.get_by_text("get_weather").first.wait_for()
+        await page.screenshot(path=tmp_path / "trace.png")
+        run = f"{url}/#/experiments/{experiment_id}/runs/{run_id}"
+        await page.goto(f"{run}/model-metrics")
+        await page.get_by_text("loss").first.wait_for()
+        await page.locator(".js-plotly-plot").first.wait_for()
+        await page.goto(f"{run}/artifacts")
+        await page.get_by_text("note.txt").first.click()
+        await page.get_by_text("a file of the run").first.wait_for()
+        await page.screenshot(path=tmp_path / "artifact.png")
         made = await page.evaluate(
             """async () => {
                 const answer = await fetch('ajax-api/2.0/mlflow/experiments/create', {
