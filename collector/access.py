@@ -204,8 +204,7 @@ class Entrance:
         client = Client(name=ANONYMOUS, roles=())
         try:
             client = await self._access.clients.identify(scope["headers"], _peer(scope))
-            rights = self._access.gate.policy.rights(client)
-            settled = rights.everywhere(EXPORT)
+            settled = self._gate.settled(client, EXPORT)
             if settled is not None and not settled.allow:
                 raise Refusal(
                     status=403,
@@ -219,10 +218,12 @@ class Entrance:
                 return Sender(name=client.name)
             raise _as_receivers_say(refusal) from None
         observed = self._access.gate.policy.mode == "observe"
-        permit = None if settled is not None or observed else self._permit(client, rights)
+        permit = None if settled is not None or observed else self._permit(client)
         return Sender(name="" if client.source == "none" else client.name, permit=permit)
 
-    def _permit(self, client: Client, rights: Rights) -> Permit:
+    def _permit(self, client: Client) -> Permit:
+        rights = self._gate.policy.rights(client)
+
         async def permit(route: Route) -> str | None:
             decision = await self._on_route(rights, route)
             if decision.allow:

@@ -59,12 +59,13 @@ class Clients:
         self._tokens = tokens
         self._oidc = oidc
         self._header = header
+        self._nobody = Client(name=ANONYMOUS, roles=policy.roles_of(ANONYMOUS))
         self.asked = tokens is not None or oidc is not None or header is not None
 
     async def identify(self, headers: Headers, peer: str) -> Client:
         """The client of a request. Raises Refusal (401; 503 while an OpenID provider's keys can't be had)."""
         if not self.asked:
-            return self._anonymous()
+            return self._nobody
         if (
             self._header is not None
             and (client := self._from_header(self._header, headers, peer)) is not None
@@ -74,15 +75,12 @@ class Clients:
         if credentials is not None:
             return await self._from_credentials(credentials)
         if ANONYMOUS in self._policy.clients or self._policy.mode == "observe":
-            return self._anonymous()
+            return self._nobody
         raise unauthenticated(
             "who asks? Send an API token (`sidespan token create NAME`): MLFLOW_TRACKING_TOKEN for MLflow's "
             "client, OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN for an exporter, in a browser "
             "as the password"
         )
-
-    def _anonymous(self) -> Client:
-        return Client(name=ANONYMOUS, roles=self._policy.roles_of(ANONYMOUS))
 
     async def _from_credentials(self, credentials: str) -> Client:
         scheme, _, value = credentials.strip().partition(" ")

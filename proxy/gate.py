@@ -21,7 +21,7 @@ from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, bad_request, denied, not_found
 from proxy.locations import Kind, Location, find
 from proxy.lookup import artifact_path
-from proxy.policy import NO_RULE, Decision, Experiment, Policy, Rights
+from proxy.policy import NO_RULE, Client, Decision, Experiment, Policy, Rights
 from proxy.presets import PRESETS
 from proxy.reading import Query, check_id, read_json, read_query
 
@@ -46,6 +46,15 @@ class Gate:
         self._directory = directory
         self._settled: dict[tuple[tuple[str, ...], str, str], Decision | None] = {}
 
+    def settled(self, client: Client, operation: Operation) -> Decision | None:
+        """As `Rights.everywhere`, remembered: it depends on the roles and the route only."""
+        key = (client.roles, operation.row, operation.route)
+        if key not in self._settled:
+            if len(self._settled) >= MAX_SETTLED:
+                self._settled.clear()
+            self._settled[key] = self.policy.rights(client).everywhere(operation)
+        return self._settled[key]
+
     async def judge(self, ask: Ask) -> Passage:
         """Whether and how the request may pass. Raises Refusal (400, 403, 404, 413, 415; 502, 504 where
         MLflow must be asked and can't).
@@ -66,7 +75,7 @@ class Gate:
 
     async def _judge(self, work: _Work) -> Passage:
         operation = work.ask.operation
-        settled = self._everywhere(work)
+        settled = self.settled(work.ask.client, operation)
         if settled is not None and not settled.allow:
             raise _no(work.ask, settled.rule)
         if operation.row in widening.ROWS:
@@ -79,15 +88,6 @@ class Gate:
         if settled is not None:
             return Passage(rule=settled.rule, body=work.body)
         return await self._limited(work)
-
-    def _everywhere(self, work: _Work) -> Decision | None:
-        """As `Rights.everywhere`, remembered: it depends on the roles and the route only."""
-        key = (work.ask.client.roles, work.ask.operation.row, work.ask.operation.route)
-        if key not in self._settled:
-            if len(self._settled) >= MAX_SETTLED:
-                self._settled.clear()
-            self._settled[key] = work.rights.everywhere(work.ask.operation)
-        return self._settled[key]
 
     async def _limited(self, work: _Work) -> Passage:
         ask, operation = work.ask, work.ask.operation

@@ -7,6 +7,7 @@ and bodies are in neither: they hold content.
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FLUSH_SECONDS = 0.2
-MAX_WAITING_LINES = 500
+MAX_WAITING_BYTES = 64 * 1024
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -102,12 +103,16 @@ class _File(RotatingFileHandler):
         self._size_bytes = file.stat().st_size
 
         self._waiting: list[str] = []
+        self._waiting_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, text: str, *, at_once: bool) -> None:
         """Write a line, or let it wait a moment for others."""
+        if self._waiting_bytes + len(text) > min(MAX_WAITING_BYTES, self._max_bytes):
+            self.flush_lines()
         self._waiting.append(text)
-        if at_once or len(self._waiting) >= MAX_WAITING_LINES:
+        self._waiting_bytes += len(text)
+        if at_once:
             self.flush_lines()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush_lines)
@@ -117,7 +122,7 @@ class _File(RotatingFileHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        text, self._waiting = "".join(self._waiting), []
+        text, self._waiting, self._waiting_bytes = "".join(self._waiting), [], 0
         try:
             if self._size_bytes and self._size_bytes + len(text) > self._max_bytes:
                 self.doRollover()
@@ -131,7 +136,8 @@ class _File(RotatingFileHandler):
 
     def close(self) -> None:
         self.flush_lines()
-        super().close()
+        with suppress(OSError):  # a full disk
+            super().close()
 
 
 def _open(file: Path | None, max_bytes: int, max_files: int) -> _File | None:
