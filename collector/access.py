@@ -25,6 +25,7 @@ from proxy.catalog import Action, Operation, build_catalog
 from proxy.clients import TrustedHeader
 from proxy.errors import Refusal, not_found
 from proxy.gate import Gate
+from proxy.headers import peer_of
 from proxy.locations import Kind, read_reach
 from proxy.logs import Line
 from proxy.lookup import Lookup, Place
@@ -176,7 +177,7 @@ class Entrance:
         path, method = scope["path"], scope["method"]
         operation = OWN.classify(method, path)
         try:
-            client = await self._access.clients.identify(scope["headers"], _peer(scope))
+            client = await self._access.clients.identify(scope["headers"], peer_of(scope.get("client")))
         except Refusal:
             if path not in PUBLIC:
                 raise
@@ -203,7 +204,7 @@ class Entrance:
         """Who exports, and into which experiments. Raises Rejected, Unavailable."""
         client = Client(name=ANONYMOUS, roles=())
         try:
-            client = await self._access.clients.identify(scope["headers"], _peer(scope))
+            client = await self._access.clients.identify(scope["headers"], peer_of(scope.get("client")))
             settled = self._gate.settled(client, EXPORT)
             if settled is not None and not settled.allow:
                 raise Refusal(
@@ -279,7 +280,7 @@ class Entrance:
             Line(
                 client=client.name,
                 source=client.source,
-                peer=_peer(scope),
+                peer=peer_of(scope.get("client")),
                 method=scope["method"],
                 path=scope["path"][:1024],
                 resource=operation.resource,
@@ -306,8 +307,3 @@ def _as_receivers_say(refusal: Refusal) -> Rejected | Unavailable:
         f"it can't be decided now whether this client may: {refusal.message}",
         retry_after_seconds=5,
     )
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else ""

@@ -9,6 +9,7 @@ from collector.settings import Server
 from proxy import check_host, check_origin
 from proxy.asgi import CHALLENGE
 from proxy.errors import Refusal
+from proxy.headers import header_of
 from proxy.policy import ANONYMOUS, Client
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -20,7 +21,11 @@ def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         refusal = _check_origin(scope, settings)
         if refusal is not None:
-            error = {"parameter": "host or origin", "value": _text(scope, b"host") or "", "message": refusal}
+            error = {
+                "parameter": "host or origin",
+                "value": header_of(scope["headers"], b"host") or "",
+                "message": refusal,
+            }
             await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
             return
         operation = OWN.classify(scope["method"], scope["path"])
@@ -48,15 +53,15 @@ def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
 
 
 def _check_origin(scope: Scope, settings: Server) -> str | None:
-    host = _text(scope, b"host") or ""
+    host = header_of(scope["headers"], b"host") or ""
     refusal = check_host(host, settings.allowed_hosts)
     if refusal is None and scope["method"] not in SAFE_METHODS:
         refusal = check_origin(
-            _text(scope, b"origin"),
+            header_of(scope["headers"], b"origin"),
             scheme=scope["scheme"],
             host=host,
             public_origins=settings.public_origins,
-            sec_fetch_site=_text(scope, b"sec-fetch-site"),
+            sec_fetch_site=header_of(scope["headers"], b"sec-fetch-site"),
         )
     return refusal
 
@@ -68,11 +73,3 @@ async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) 
     if refusal.challenge:
         answer.raw_headers += CHALLENGE
     await answer(scope, receive, send)
-
-
-def _text(scope: Scope, name: bytes) -> str | None:
-    for found, value in scope["headers"]:
-        if found == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None

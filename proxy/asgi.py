@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,7 +17,7 @@ from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
 from proxy.errors import Refusal, bad_request, denied, too_large
 from proxy.guard import check_host, check_origin
-from proxy.headers import Headers, upward
+from proxy.headers import Headers, header_of, peer_of, upward
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
 from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
@@ -152,7 +151,9 @@ class _Proxy:
         if preflight or operation.row in PUBLIC_ROWS:
             passage, body = Passage(rule="public"), _Inspected(self._settings, receive)
         else:
-            current.client = await self._access.clients.identify(scope["headers"], _peer(scope))
+            current.client = await self._access.clients.identify(
+                scope["headers"], peer_of(scope.get("client"))
+            )
             current.decision = "denied"
             body = _Inspected(self._settings, receive)
             passage = await self._access.gate.judge(self._ask(current.client, operation, path, scope, body))
@@ -179,9 +180,9 @@ class _Proxy:
             method=scope["method"],
             path=path,
             query=scope["query_string"],
-            content_type=_header(scope, b"content-type"),
-            content_encoding=_header(scope, b"content-encoding"),
-            workspace=_header(scope, b"x-mlflow-workspace"),
+            content_type=header_of(scope["headers"], b"content-type"),
+            content_encoding=header_of(scope["headers"], b"content-encoding"),
+            workspace=header_of(scope["headers"], b"x-mlflow-workspace"),
             read_body=body.read if _has_body(scope) else None,
         )
 
@@ -196,29 +197,29 @@ class _Proxy:
             raise bad_request("only HTTP/1.0 and HTTP/1.1 are spoken here")
         if sum(name == b"host" for name, _ in headers) > 1:  # RFC 9112, section 3.2
             raise bad_request("more than one Host header")
-        host = _header(scope, b"host") or ""
+        host = header_of(scope["headers"], b"host") or ""
         refusal = check_host(host, self._settings.allowed_hosts)
         # GraphQL reads arrive as POST, and its GETs are not checked by MLflow either
         if refusal is None and (scope["method"] not in SAFE_METHODS or scope["path"] == "/graphql"):
             refusal = check_origin(
-                _header(scope, b"origin"),
+                header_of(scope["headers"], b"origin"),
                 scheme=scope["scheme"],
                 host=host,
                 public_origins=self._settings.public_origins,
-                sec_fetch_site=_header(scope, b"sec-fetch-site"),
+                sec_fetch_site=header_of(scope["headers"], b"sec-fetch-site"),
             )
         if refusal is not None:
             raise denied(refusal)
 
     def _outgoing(self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None) -> Outgoing:
-        peer = _peer(scope)
+        peer = peer_of(scope.get("client"))
         body = read if passage.body is None else passage.body
         query = scope["query_string"] if passage.query is None else passage.query
         headers = upward(
             scope["headers"],
             peer=peer,
             scheme=scope["scheme"],
-            host=_header(scope, b"host") or "",
+            host=header_of(scope["headers"], b"host") or "",
             upstream_authority=self._authority,
             authorization=self._upstream.authorization,
             trusted=peer in self._trusted_proxies,
@@ -241,7 +242,7 @@ class _Proxy:
 
     def _private_for(self, operation: Operation, scope: Scope) -> frozenset[bytes]:
         """The gateway's callers may send a provider's key, if they said who they are in MLflow's header."""
-        if operation.resource == "gateway.invoke" and _header(scope, MLFLOW_CREDENTIALS):
+        if operation.resource == "gateway.invoke" and header_of(scope["headers"], MLFLOW_CREDENTIALS):
             return self._private - {CREDENTIALS}
         return self._private
 
@@ -270,7 +271,7 @@ class _Proxy:
             Line(
                 client=current.client.name,
                 source=current.client.source,
-                peer=_peer(scope),
+                peer=peer_of(scope.get("client")),
                 method=scope["method"],
                 path=scope["raw_path"][:1024].decode("latin-1"),
                 resource=current.operation.resource,
@@ -317,24 +318,11 @@ class _Inspected:
         return self.content
 
 
-def _peer(scope: Scope) -> str:
-    client: Any = scope.get("client")
-    return str(client[0]) if client else ""
-
-
 def _has_body(scope: Scope) -> bool:
     """RFC 9112, section 6.3: a request has a body if and only if one of these headers says so."""
-    if _header(scope, b"transfer-encoding") is not None:
+    if header_of(scope["headers"], b"transfer-encoding") is not None:
         return True
-    return (_header(scope, b"content-length") or "0") != "0"
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    for found, value in scope["headers"]:
-        if found == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    return (header_of(scope["headers"], b"content-length") or "0") != "0"
 
 
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
@@ -351,7 +339,7 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else refusal.body
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    if _has_body(scope) and _header(scope, b"expect") is None:
+    if _has_body(scope) and header_of(scope["headers"], b"expect") is None:
         await _drain(receive)
     await send({"type": "http.response.body", "body": b""})
 

@@ -90,6 +90,19 @@ def _location(value: bytes, base: bytes, root_path: bytes) -> bytes:
     return root_path + path if path.startswith(b"/") and not path.startswith(b"//") else path
 
 
+def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The first header of this lower-case name, or None."""
+    for found, value in headers:
+        if found == name:
+            return value.decode("latin-1")
+    return None
+
+
+def peer_of(client: Sequence[object] | None) -> str:
+    """The peer's address in an ASGI scope's `client`; empty on a socket that has none."""
+    return str(client[0]) if client else ""
+
+
 def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """Names that Connection lists: only for the next hop, which is us."""
     lists = [value for name, value in headers if name == b"connection"]

@@ -1,15 +1,13 @@
 """Every route of the installed MLflow is in the catalog: a newer MLflow shows here first."""
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from proxy.catalog import PARAMETER, UNKNOWN, load_catalog
 from proxy.policy import ANONYMOUS, Client
+from tests.proxy.inside_mlflow import inside_mlflow
 from tests.support.proxied import EVERYBODY
 
 WALK = """
@@ -47,23 +45,8 @@ ANSWERED_WITH_404_BY_MLFLOW = ("get-online-trace-details", "unified-traces", "2.
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    home: Path = tmp_path_factory.mktemp("routes")
-    done = subprocess.run(
-        [sys.executable, "-c", WALK],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-        cwd=home,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(home),
-            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{home}/db",
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home),
-            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        },
-    )
-    return [(method, path) for method, path in json.loads(done.stdout.splitlines()[-1])]
+    found = inside_mlflow(WALK, tmp_path_factory.mktemp("routes"))
+    return [(method, path) for method, path in found]
 
 
 def _sample(path: str) -> str:
@@ -179,12 +162,7 @@ def test_every_id_in_a_request_of_mlflows_is_looked_at(tmp_path: Path) -> None:
     """The protobuf descriptors say where ids travel; a field that a newer MLflow adds shows here."""
     from proxy.locations import KINDS
 
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FIELDS],
-        capture_output=True, text=True, check=True, timeout=100, cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )  # fmt: skip
-    requests = json.loads(done.stdout.splitlines()[-1])
+    requests = inside_mlflow(FIELDS, tmp_path)
     assert len(requests) > 100
     catalog = load_catalog()
     missing = []

@@ -1,10 +1,7 @@
 """What the catalog calls a path is what MLflow's own routers make of it: asked of the routers themselves."""
 
-import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from proxy.catalog import PARAMETER, UNKNOWN, load_catalog
 from proxy.errors import Refusal
 from proxy.target import read_path
+from tests.proxy.inside_mlflow import inside_mlflow
 
 # the way of a path behind us: uvicorn decodes it once, FastAPI's routes are tried, then Flask's
 ASK = """
@@ -140,23 +138,8 @@ def test_no_path_that_passes_is_another_route_for_mlflow(tmp_path: Path) -> None
             passing.append((method, raw, operation.route))
     assert len(passing) > 5000
     assert any("%" in raw for _, raw, _ in passing)
-    done = subprocess.run(
-        [sys.executable, "-c", ASK],
-        input=json.dumps([(method, raw) for method, raw, _ in passing]),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-        cwd=tmp_path,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(tmp_path),
-            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{tmp_path}/db",
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(tmp_path),
-            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        },
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    given = [(method, raw) for method, raw, _ in passing]
+    found = inside_mlflow(ASK, tmp_path, given=given)
     different = {
         (method, raw, route, theirs)
         for (method, raw, route), theirs in zip(passing, found, strict=True)

@@ -282,3 +282,39 @@ def test_everything_works_under_a_path(mlflow_server: MlflowServer, tmp_path: Pa
             assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403"), path
     finally:
         found.stop()
+
+
+async def test_mlflows_page_works_under_a_path(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    from playwright.async_api import Response, async_playwright
+
+    mlflow_server.create_experiment("seen under a path")
+    found = Sidespan(tmp_path / "data", mlflow_server.url)
+    found.environment = {"SIDESPAN_SERVER__ROOT_PATH": "/mlflow"}
+    found.start()
+    lost: list[str] = []
+
+    def note(response: Response) -> None:
+        if response.status == 404 or response.status >= 500 or "/mlflow/" not in response.url:
+            lost.append(f"{response.status} {response.url}")
+
+    try:
+        async with async_playwright() as play:
+            arguments = ["--no-sandbox", "--disable-gpu"]
+            browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+            page = await browser.new_page()
+            page.on("response", note)
+            await page.goto(f"{found.url}/mlflow/#/experiments")
+            await page.get_by_text("seen under a path").first.wait_for()
+            made = await page.evaluate(
+                """async () => (await fetch('ajax-api/2.0/mlflow/experiments/create', {
+                    method: 'POST', headers: {'content-type': 'application/json'},
+                    body: JSON.stringify({name: 'made under a path'})})).status"""
+            )
+            await page.goto(f"{found.url}/mlflow/-/")
+            await page.get_by_text("Sidespan").first.wait_for()
+            await page.wait_for_timeout(500)
+            await browser.close()
+    finally:
+        found.stop()
+    assert made == 200
+    assert lost == []
