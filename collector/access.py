@@ -17,6 +17,7 @@ from collector.batch import Route
 from collector.errors import Reason, Rejected, Unavailable
 from collector.experiments import Experiments, Resolved
 from collector.ingest import Permit, Sender
+from collector.runs.api import EVERYTHING, READABLE
 from collector.settings import Settings
 from collector.summaries.api import DELIVERED_ONLY, normal_trace_id
 from proxy import Access, AccessSettings
@@ -52,6 +53,14 @@ def _own_rows() -> Iterable[tuple[str, str, Operation]]:
     yield _operation("GET", "/-/metrics", "metrics", read, "server")
     yield _operation("GET", "/-/traces/{trace_id}", "traces", read, "path.trace_id")
     yield _operation("GET", "/-/traces/{trace_id}/explanation", "traces", read, "path.trace_id")
+    yield _operation("GET", "/-/runs", "runs", read, "query.experiment_id[] named:query.experiment_name")
+    yield _operation("GET", "/-/runs/compare", "runs", read, "query.run_id[]")
+    yield _operation("GET", "/-/runs/{run_id}", "runs", read, "path.run_id")
+    yield _operation("GET", "/-/docs", "sidespan", read, "-")
+    yield _operation("GET", "/-/openapi.json", "sidespan", read, "-")
+    yield _operation("POST", "/health", "sidespan", read, "-")
+    yield _operation("POST", "/mlflow/experiments", "experiments", read, "server")
+    yield _operation("POST", "/mlflow/runs", "runs", read, "server")
     yield _operation("GET", "/-/dead-letters", "dead-letters", read, "server")
     yield _operation("GET", "/-/dead-letters/{id}", "dead-letters", read, "server")
     yield _operation("POST", "/-/dead-letters/retry", "dead-letters", write, "server")
@@ -144,7 +153,8 @@ class OwnDirectory:
 
     async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiments of traces: where MLflow has them, and where the journal is about to bring them."""
-        assert kind is Kind.TRACE
+        if kind is not Kind.TRACE:
+            return await self._lookup.owners(kind, ids)
         found: dict[str, frozenset[str]] = {}
         for given in ids:
             trace_id = normal_trace_id(given)
@@ -189,10 +199,40 @@ class Entrance:
             return client  # the wrong method: the router says which is right
         if path not in PUBLIC:
             passage = await self._gate.judge(
-                Ask(client=client, operation=operation, method=method, path=path)
+                Ask(
+                    client=client,
+                    operation=operation,
+                    method=method,
+                    path=path,
+                    query=scope["query_string"] if operation.resource == "runs" else b"",
+                )
             )
+            if operation.resource == "runs":
+                scope[READABLE] = self._readable(client, passage.experiments)
             await self._hide_waiting(scope, operation, set(passage.experiments))
         return client
+
+    def _readable(self, client: Client, experiments: Sequence[str]) -> frozenset[str]:
+        """What beside the run itself the client may read of a run in these experiments."""
+        rights = self._gate.policy.rights(client)
+        found = set()
+        for resource in EVERYTHING:
+            operation = Operation(resource=resource, action=Action.READ, route="", reach=EXPORT.reach)
+            settled = rights.everywhere(operation)
+            if settled is not None:
+                allowed = settled.allow
+            else:
+                allowed = bool(experiments) and all(
+                    rights.within(operation, self._known(id)).allow for id in experiments
+                )
+            if allowed:
+                found.add(resource)
+        return frozenset(found)
+
+    def _known(self, id: str) -> Experiment:
+        """An experiment that the gate has just looked at."""
+        place = self._lookup.remembered(id)
+        return Experiment(id=id) if place is None else place.experiment
 
     async def _hide_waiting(self, scope: Scope, operation: Operation, allowed: set[str]) -> None:
         """A trace in MLflow is its experiment's; what waits in the journal under its id may be another's."""

@@ -6,7 +6,6 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
@@ -26,11 +25,16 @@ from collector.journal import Journal
 from collector.journal.writer import open_journal
 from collector.metrics import Metrics
 from collector.mlflow import open_mlflow
-from collector.operations import BadParameter, bad_parameter, operations_routes
-from collector.parts import keep_of, observe, proxy_settings, target_of, upstream_of
+from collector.operations import operations_routes
+from collector.parameters import BadParameter, bad_parameter
+from collector.parts import keep_of, observe, proxy_settings, run_parts, target_of, upstream_of
 from collector.process.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
+from collector.rooted import under
+from collector.runs import logs_api
+from collector.runs.api import run_trouble
+from collector.runs.source import MlflowTrouble, NoSuchRun
 from collector.sampling import CONSUMER as SAMPLING
 from collector.sampling import Sampler
 from collector.settings import Settings
@@ -107,9 +111,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
                     TraceSource(pending=_nothing, mlflow=mlflow),
                     partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
                 ),
+                *run_parts(settings, mlflow),
                 *page.routes(),
             ],
-            exception_handlers={BadParameter: bad_parameter},
+            exception_handlers={
+                BadParameter: bad_parameter,
+                NoSuchRun: run_trouble,
+                MlflowTrouble: run_trouble,
+            },
         )
         own.router.redirect_slashes = False
         receiver = otlp_http.otlp_endpoint(
@@ -127,7 +136,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
 
         guarded_own = guarded(own, settings.server, entrance)
         app = _dispatch(_with_cors(receiver, settings), guarded_own, proxy)
-        yield _under(settings.server.root_path, app), drain
+        yield under(settings.server.root_path, app), drain
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
@@ -137,29 +146,14 @@ def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
         path = scope.get("path", "")
         if scope["type"] == "http" and path in otlp_http.PATHS:
             await receiver(scope, receive, send)
-        elif scope["type"] == "http" and path.startswith("/-/"):
+        elif scope["type"] == "http" and (
+            path.startswith("/-/") or (path in logs_api.PATHS and scope["method"] == "POST")
+        ):
             await own(scope, receive, send)
         else:
             await proxy(scope, receive, send)
 
     return app
-
-
-def _under(root_path: str, app: ASGIApp) -> ASGIApp:
-    """`app`, with the path under which we are published taken off; requests without it come from a proxy that
-    has done so."""
-    prefix = root_path.encode()
-
-    async def under(scope: Scope, receive: Receive, send: Send) -> None:
-        raw: bytes = scope.get("raw_path") or b""
-        if raw == prefix and scope["type"] == "http":  # the UI's addresses are relative to a folder
-            await RedirectResponse(f"{root_path}/", status_code=308)(scope, receive, send)
-            return
-        if raw.startswith(prefix + b"/"):
-            scope = {**scope, "raw_path": raw[len(prefix) :], "path": scope["path"][len(root_path) :]}
-        await app(scope, receive, send)
-
-    return under if root_path else app
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector import cli_access, remote
+from collector import cli_access, cli_summary, remote
 from collector.errors import Misconfigured
 from collector.settings import Settings, load
 
@@ -27,11 +27,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 letters = typer.Typer(help="Spans that MLflow refused for good.", no_args_is_help=True)
-summary = typer.Typer(help="What the agents did.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
 app.add_typer(cli_access.tokens, name="token")
 app.add_typer(cli_access.policy, name="policy")
-app.add_typer(summary, name="summary")
+app.add_typer(cli_summary.summary, name="summary")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (4318); 0 takes a free one.")]
@@ -286,27 +285,3 @@ def export_letters(
             raise Misconfigured(f"{file} can't be written: {error.strerror}") from error
         files.append(str(file))
     typer.echo(json.dumps({"files": files}) if as_json else "\n".join(files))
-
-
-@summary.command("trace")
-def summary_trace(
-    trace_id: Annotated[str, typer.Argument(help="32 hex digits, or MLflow's tr-…")],
-    one_line: Annotated[bool, typer.Option("--one-line", help="Only the first line.")] = False,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """One trace: its tree, tokens, cost, model and tool calls, errors."""
-    from urllib.parse import quote
-
-    from rich.console import Console
-
-    from collector.summaries.render import one_line as line
-    from collector.summaries.render import render_trace
-
-    document = remote.get_json(url, f"/-/traces/{quote(trace_id, safe='')}")
-    if as_json:
-        typer.echo(json.dumps(document))
-    elif one_line:
-        typer.echo(line(document))
-    else:
-        render_trace(document, Console())

@@ -29,17 +29,10 @@ from collector.delivery.window import CONSUMER
 from collector.health import ReadHealth, age_seconds
 from collector.journal import Journal
 from collector.metrics import Metrics
+from collector.parameters import BadParameter, error_answer
 
 MAX_LIMIT = 1000
 MAX_BODY_BYTES = 1024 * 1024
-
-
-class BadParameter(Exception):
-    """A parameter that can't be right."""
-
-    def __init__(self, parameter: str, value: object, message: str) -> None:
-        super().__init__(message)
-        self.document = {"parameter": parameter, "value": value, "message": message}
 
 
 def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealth) -> list[HttpRoute]:
@@ -74,7 +67,7 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
         id = int(request.path_params["id"])
         letter = await journal.dead_letter(id)
         if letter is None:
-            return _error(404, {"parameter": "id", "value": id, "message": "no such dead letter"})
+            return error_answer(404, {"parameter": "id", "value": id, "message": "no such dead letter"})
         if request.query_params.get("format") == "protobuf":
             return Response(letter.payload, media_type="application/x-protobuf")
         return JSONResponse(letter_json(letter) | {"export": export_json(letter.payload)})
@@ -104,16 +97,6 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
         ("POST", "/-/replay", replay),
     ]
     return [HttpRoute(path, endpoint, methods=[method]) for method, path, endpoint in table]
-
-
-async def bad_parameter(request: Request, error: Exception) -> Response:
-    """The handler for BadParameter."""
-    assert isinstance(error, BadParameter)
-    return _error(400, error.document)
-
-
-def _error(status: int, document: dict[str, Any]) -> Response:
-    return JSONResponse({"error": document}, status_code=status)
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
+from starlette.routing import Route
 
 from collector.access import identity_headers
 from collector.delivery.forward import forwarder
@@ -12,7 +13,11 @@ from collector.delivery.window import Target
 from collector.experiments import Experiments
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, tls
+from collector.openapi import openapi_routes
 from collector.process.keep_settings import KeepSettings
+from collector.runs.api import run_routes
+from collector.runs.logs_api import logs_routes
+from collector.runs.source import RunSource
 from collector.sampling import CONSUMER as SAMPLING
 from collector.settings import Settings, is_loopback
 from proxy import Observation, ProxySettings, Upstream
@@ -80,3 +85,10 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         identity_headers=identity_headers(settings),
         max_inspected_bytes=settings.proxy.max_inspected_bytes,
     )
+
+
+def run_parts(settings: Settings, mlflow: Mlflow) -> list[Route]:
+    """The routes on runs, and the document about all routes."""
+    source = RunSource(mlflow)
+    logs = logs_routes(source, settings.mlflow, settings.runs.allowed_tracking_uris)
+    return [*run_routes(source), *logs, *openapi_routes()]

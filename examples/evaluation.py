@@ -3,7 +3,7 @@
     python examples/evaluation.py            # needs mlflow in this environment, and Sidespan running
 
 Look at: the run in MLflow (through Sidespan's port) with its metrics and its four traces; the feedback on
-each; then the summary that is printed, from the traces themselves.
+each; then the summary that is printed, from the traces themselves and from the run.
 """
 
 import json
@@ -42,6 +42,11 @@ def summary(trace_id: str) -> dict[str, object]:
         return dict(json.loads(found.read()))
 
 
+def run_summary(run_id: str) -> dict[str, object]:
+    with urllib.request.urlopen(f"{ENDPOINT}/-/runs/{run_id}?history=0", timeout=30) as found:
+        return dict(json.loads(found.read()))
+
+
 def main() -> None:
     mlflow.set_tracking_uri(ENDPOINT)
     mlflow.set_experiment(EXPERIMENT)
@@ -60,7 +65,10 @@ def main() -> None:
         instrumentation.feedback(trace_id, "right", is_right, source="evaluation")
     summaries = [summary(trace_id) for trace_id, _ in trace_ids]
     tokens = sum(found["tokens"]["total"] for found in summaries)  # type: ignore[index]
-    print(json.dumps({"run_id": run.info.run_id, "accuracy": right / len(CASES), "tokens": tokens}))
+    metrics: list[dict[str, object]] = run_summary(run.info.run_id)["metrics"]  # type: ignore[assignment]
+    logged = {metric["key"]: metric["last"] for metric in metrics}
+    told = {"run_id": run.info.run_id, "accuracy": right / len(CASES), "tokens": tokens}
+    print(json.dumps(told | {"logged": logged}))
 
 
 if __name__ == "__main__":

@@ -80,11 +80,16 @@ class Lookup:
 
     async def experiment(self, id: str) -> Place | None:
         """The experiment of this id, active or deleted; None: there is none. Raises Refusal (502, 504)."""
-        known = self._experiments.get(id)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+        known = self.remembered(id)
+        if known is not None:
+            return known
         answer = await self._get(f"{V2}/experiments/get", {"experiment_id": id})
         return self._keep(answer.get("experiment"))
+
+    def remembered(self, id: str) -> Place | None:
+        """As `experiment`, from memory only; None: it isn't there, or was too long ago."""
+        known = self._experiments.get(id)
+        return known[1] if known is not None and known[0] > time.monotonic() else None
 
     async def named(self, name: str) -> Place | None:
         """The experiment of this name."""

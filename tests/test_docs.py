@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from collector import cli
+from collector.access import OWN
 from collector.process.keep import Reason
 from collector.process.keep_settings import KeepSettings
 from collector.receivers.http import PATHS
@@ -57,10 +58,11 @@ def test_every_command_is_in_the_operations_guide() -> None:
 
 def test_every_path_of_our_own_is_in_the_operations_guide() -> None:
     text = (DOCS / "operations.md").read_text()
-    source = (ROOT / "collector/operations.py").read_text()
-    paths = set(re.findall(r'"(/-/[a-z/-]+)', source)) | {p for p in PATHS if not p.endswith("/")}
-    assert paths
-    assert {path for path in paths if path not in text} == set()
+    paths = {p for p in PATHS if not p.endswith("/")} | {path for _, path in OWN.exact}
+    paths |= {operation.route for found in OWN.patterns.values() for _, operation in found}
+    paths -= {"/-/static/{name}", "/-/dead-letters/{id}"}
+    assert len(paths) > 15
+    assert {path for path in paths if f"`{path}`" not in text} == set()
 
 
 def test_what_the_proxy_denies_is_in_its_guide() -> None:

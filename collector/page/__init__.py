@@ -1,4 +1,4 @@
-"""The page at `/-/`: three files of our own, nothing from any other host, nothing generated.
+"""The pages at `/-/` and `/-/docs`: files of our own, nothing from any other host, nothing generated.
 
 It reads `/-/ready`, `/-/traces/{id}` and `/-/dead-letters` from the browser. Names and messages in those
 come from outside, so the script sets them as text only, and the policy lets nothing run but the script.
@@ -13,6 +13,7 @@ from starlette.routing import Route
 STATIC = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 CONTENT_POLICY = ("default-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'")

@@ -234,6 +234,13 @@ class Proxy(Section):
     """Largest body that is read because the decision hangs on it; over it 413. Others are streamed."""
 
 
+class Runs(Section):
+    """What is asked of MLflow about runs."""
+
+    allowed_tracking_uris: tuple[str, ...] = ()
+    """Other MLflow servers that a request to `/mlflow/runs` may name as `tracking_uri`."""
+
+
 class Log(Section):
     """What the service says."""
 
@@ -270,6 +277,7 @@ class Settings(Section):
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     proxy: Proxy = Proxy()
+    runs: Runs = Runs()
     log: Log = Log()
 
     @model_validator(mode="after")

@@ -211,7 +211,7 @@ async def test_a_trace_is_looked_up_by_keyboard_and_drawn() -> None:
         await expect(tab.locator("#trace")).to_contain_text("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1")
         await tab.keyboard.press("Tab")
         await expect(tab.locator(".skip")).to_be_focused()
-        for _ in range(3):
+        for _ in range(4):  # MLflow, Metrics, API
             await tab.keyboard.press("Tab")
         await expect(tab.locator("#trace-id")).to_be_focused()
         await tab.keyboard.type(f"tr-{RUN_ID}")
