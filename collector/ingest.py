@@ -14,7 +14,6 @@ from collector.otlp.validate import Valid, validate
 from collector.process.redact import Redact
 from collector.routing import route
 from collector.settings import Receiver, Routing
-from proxy.widening import FILE_TAGS
 
 # takes drafts into the journal; returns after the commit to disk
 Append = Callable[[Sequence[Draft]], Awaitable[int]]
@@ -29,11 +28,6 @@ Exists = Callable[[Route], Awaitable[bool]]
 LARGE_BODY_BYTES = 4 * 1024 * 1024
 LARGE_TEXT_BYTES = 16 * 1024
 LARGE_COMPRESSED_BYTES = 16 * 1024
-
-
-# MLflow makes tags of a trace from these attributes, and reads files where the tags say
-FILE_ATTRIBUTES = frozenset(f"mlflow.traceTag.{tag}" for tag in FILE_TAGS)
-FILE_ATTRIBUTES_START = b"mlflow.traceTag.mlflow."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +73,7 @@ async def ingest(
     if request.content_encoding:
         reserve(len(body))
     unreadable = await _redact(export, redact, len(body)) if redact else []
-    valid, rejections = validate(
-        export,
-        max_depth=None if surely_flat else limits.max_attribute_depth,
-        forbidden=FILE_ATTRIBUTES if _may_name_files(body, request.encoding) else frozenset(),
-    )
+    valid, rejections = validate(export, max_depth=None if surely_flat else limits.max_attribute_depth)
     rejections += unreadable
     _check_count(valid, rejections, limits.max_spans)
     lanes = await _route(valid, request, routing, exists, rejections)
@@ -118,11 +108,6 @@ async def _redact(export: ExportTraceServiceRequest, redact: Redact, size_bytes:
     if size_bytes > LARGE_TEXT_BYTES:
         return await asyncio.to_thread(redact, export)
     return redact(export)
-
-
-def _may_name_files(body: bytes | memoryview, encoding: Encoding) -> bool:
-    """Whether to look at each attribute's key: a JSON text can spell one in many ways."""
-    return encoding is Encoding.JSON or bytes(body).find(FILE_ATTRIBUTES_START) >= 0
 
 
 def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:

@@ -39,6 +39,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._in_head = False
         self._head_bytes = 0
+        self._to_count = False
+        self._progress = False
         self._closing = False
         self._stalled_at: float | None = None
         self._deadline: float | None = self.loop.time() + self.head_seconds
@@ -51,6 +53,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        # a head that comes whole in a small piece is small: most need no counting
+        self._to_count = self._in_head or len(data) > self.max_head_bytes
         super().data_received(data)
         if self._in_head:  # not complete yet: the parser keeps what it has
             self._head_bytes += len(data)
@@ -64,14 +68,15 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if self._to_count:
+            self._head_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
         if self._check_head():
             super().on_headers_complete()
             self._deadline = self.loop.time() + self.silence_seconds
 
     def on_body(self, body: bytes) -> None:
         if not self._closing:
-            self._deadline = self.loop.time() + self.silence_seconds
+            self._progress = True
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -90,6 +95,10 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _look(self) -> None:
         """Is the client late? If not, look again later."""
         now = self.loop.time()
+        if self._progress:  # since the last look
+            self._progress = False
+            if self._deadline is not None:
+                self._deadline = now + self.silence_seconds
         if self._stalled_at is not None and now - self._stalled_at > self.silence_seconds:
             self.transport.abort()
             return

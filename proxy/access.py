@@ -8,11 +8,10 @@ from pathlib import Path
 
 import aiohttp
 
-from proxy.clients import Clients, TrustedHeader
+from proxy.clients import Clients, Provider, ReadsJwt, TrustedHeader
 from proxy.gate import Gate
 from proxy.logs import RequestLog
 from proxy.lookup import Lookup
-from proxy.oidc import Oidc, Provider
 from proxy.policy import Policy
 from proxy.stream import KEEP_ALIVE_SECONDS, Upstream
 from proxy.tokens import TokenFile
@@ -63,12 +62,18 @@ async def open_access(settings: AccessSettings, upstream: Upstream) -> AsyncIter
             clients = Clients(
                 settings.policy,
                 tokens=None if settings.tokens_file is None else TokenFile(settings.tokens_file),
-                oidc=None if settings.oidc is None else Oidc(settings.oidc, outside),
+                oidc=None if settings.oidc is None else _oidc(settings.oidc, outside),
                 header=settings.header,
             )
             yield Access(clients, Gate(settings.policy, lookup), lookup, log)
     finally:
         log.close()
+
+
+def _oidc(provider: Provider, session: aiohttp.ClientSession) -> ReadsJwt:
+    from proxy.oidc import Oidc  # its cryptography costs a start 0.1 s and 10 MB, which few need
+
+    return Oidc(provider, session)
 
 
 def _session(ssl: tls.SSLContext | bool, timeout_seconds: float) -> aiohttp.ClientSession:

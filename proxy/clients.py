@@ -12,7 +12,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Protocol
 
@@ -35,6 +35,19 @@ class TrustedHeader:
     roles_name: str | None
     addresses: tuple[IPv4Network | IPv6Network, ...]
     roles: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """An issuer and how its claims are read. `roles` maps a value of `roles_claim` to roles."""
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    client_claim: str = "sub"
+    roles_claim: str = "groups"
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leeway_seconds: float = 30.0
 
 
 class ReadsJwt(Protocol):

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from proxy import graphql, narrow, widening
+from proxy import narrow, widening
 from proxy.ask import Answer, Ask, Directory, Passage
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, bad_request, denied, not_found
@@ -256,8 +256,10 @@ class Gate:
         )
 
     async def _graphql(self, work: _Work) -> Passage:
+        from proxy.graphql import read_graphql  # its parser costs a start more than it should
+
         rule = ""
-        for asked in graphql.read_graphql(await self._read(work)):
+        for asked in read_graphql(await self._read(work)):
             settled = work.rights.everywhere(asked.operation)
             if settled is not None:
                 if not settled.allow:

@@ -9,13 +9,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import jwt
 
+from proxy.clients import Provider
 from proxy.errors import Refusal, unauthenticated
 from proxy.policy import Client
 
@@ -27,19 +26,6 @@ MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_TOKEN_CHARACTERS = 16 * 1024
 
 _log = logging.getLogger("sidespan.oidc")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """An issuer and how its claims are read. `roles` maps a value of `roles_claim` to roles."""
-
-    issuer: str
-    audience: str
-    jwks_url: str | None = None
-    client_claim: str = "sub"
-    roles_claim: str = "groups"
-    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    leeway_seconds: float = 30.0
 
 
 class Oidc:

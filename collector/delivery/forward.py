@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.delivery.file_tags import without_file_tags
 from collector.harmonise.apply import harmonise
 from collector.harmonise.parts import Part
 from collector.process import keep
@@ -45,8 +46,9 @@ def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ())
     def forward(
         payload: bytes, notes: Mapping[bytes, bytes], decisions: Mapping[bytes, Decision]
     ) -> Forwarded:
-        export = ExportTraceServiceRequest.FromString(payload)
         counts: Counter[tuple[str, str]] = Counter()
+        payload, counts["file_tags", "removed"] = without_file_tags(payload)
+        export = ExportTraceServiceRequest.FromString(payload)
         if decisions:
             counts["keep", "dropped"] = keep.apply(export, decisions)
         done = harmonise(export, parts=parts, notes=notes)

@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.batch import Entry, Route
 from collector.delivery.answers import Sent, Verdict
 from collector.delivery.bisect import fit, split
+from collector.delivery.file_tags import without_file_tags
 from collector.delivery.forward import Forward, Forwarded
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.owners import foreign_traces
@@ -182,7 +183,8 @@ async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwar
     if request in memory.ready:
         return memory.ready[request]
     if target.forward is None:
-        return Forwarded(body=request.payload)
+        body, spans = await asyncio.to_thread(without_file_tags, request.payload)
+        return Forwarded(body=body, counts={("file_tags", "removed"): spans} if spans else {})
     return await asyncio.to_thread(target.forward, request.payload, memory.notes, memory.decisions)
 
 

@@ -30,36 +30,32 @@ class Valid:
 
 
 def validate(
-    export: ExportTraceServiceRequest, *, max_depth: int | None, forbidden: frozenset[str] = frozenset()
+    export: ExportTraceServiceRequest, *, max_depth: int | None
 ) -> tuple[list[Valid], list[Rejection]]:
     """The storable spans by resource, and a rejection for each other span.
 
     Spans that are refused are removed from `export`. `max_depth` None: nothing in it nests too deep.
-    `forbidden`: attributes that a span may not have.
     Resources without a storable span are left out (empty envelopes, H20).
     """
     valid: list[Valid] = []
     rejections: list[Rejection] = []
     for resource_spans in export.resource_spans:
-        found = _validate_resource(resource_spans, max_depth, forbidden, rejections)
+        found = _validate_resource(resource_spans, max_depth, rejections)
         if found.span_count:
             valid.append(found)
     return valid, rejections
 
 
 def _validate_resource(
-    resource_spans: ResourceSpans,
-    max_depth: int | None,
-    forbidden: frozenset[str],
-    rejections: list[Rejection],
+    resource_spans: ResourceSpans, max_depth: int | None, rejections: list[Rejection]
 ) -> Valid:
     span_count = 0
     trace_ids: set[bytes] = set()
     for scope_spans in resource_spans.scope_spans:
         refused: list[int] = []
         for index, span in enumerate(scope_spans.spans):
-            if not (max_depth is None and not forbidden and _is_plain(span)) and (
-                rejection := check(span, max_depth=max_depth, forbidden=forbidden)
+            if not (max_depth is None and _is_plain(span)) and (
+                rejection := check(span, max_depth=max_depth)
             ):
                 rejections.append(rejection)
                 refused.append(index)
@@ -86,12 +82,12 @@ def _is_plain(span: Span) -> bool:
     )
 
 
-def check(span: Span, *, max_depth: int | None, forbidden: frozenset[str] = frozenset()) -> Rejection | None:
+def check(span: Span, *, max_depth: int | None) -> Rejection | None:
     """The first rule that `span` breaks, or None if it can be stored."""
-    return next(_broken_rules(span, max_depth, forbidden), None)
+    return next(_broken_rules(span, max_depth), None)
 
 
-def _broken_rules(span: Span, max_depth: int | None, forbidden: frozenset[str]) -> Iterator[Rejection]:
+def _broken_rules(span: Span, max_depth: int | None) -> Iterator[Rejection]:
     if len(span.trace_id) != 16 or span.trace_id == NO_TRACE_ID:
         yield _rejection(Reason.INVALID_TRACE_ID, span, "needs a trace id of 16 bytes, not all zero")
     if len(span.span_id) != 8 or span.span_id == NO_SPAN_ID:
@@ -106,8 +102,6 @@ def _broken_rules(span: Span, max_depth: int | None, forbidden: frozenset[str]) 
         yield _rejection(Reason.INVALID_NAME, span, "has a NUL character in its or an event's name")
     if max_depth is not None and _is_too_deep(span, max_depth):
         yield _rejection(Reason.ATTRIBUTES_TOO_DEEP, span, f"has an attribute nested over {max_depth} levels")
-    if named := next((pair.key for pair in span.attributes if pair.key in forbidden), None):
-        yield _rejection(Reason.FORBIDDEN, span, f"has {named}, which says where MLflow's files lie")
 
 
 def _is_too_deep(span: Span, max_depth: int) -> bool:

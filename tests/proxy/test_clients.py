@@ -19,9 +19,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy import oidc as oidc_module
-from proxy.clients import Clients, TrustedHeader
+from proxy.clients import Clients, Provider, TrustedHeader
 from proxy.errors import Refusal
-from proxy.oidc import Oidc, Provider
+from proxy.oidc import Oidc
 from proxy.policy import ANONYMOUS, Client, RuleText, build_policy
 from proxy.tokens import BadTokens, TokenFile, create_token, read_tokens, revoke_tokens
 from tests.support.ports import free_port

@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from proxy import Access, AccessSettings, Observation, ProxySettings, Upstream, open_access, open_proxy
-from proxy.clients import TrustedHeader
-from proxy.oidc import Provider
+from proxy.clients import Provider, TrustedHeader
 from proxy.policy import ANONYMOUS, Mode, Policy, RuleText, build_policy
 from proxy.tokens import create_token
 from tests.support.serve import serve

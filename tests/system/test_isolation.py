@@ -304,19 +304,18 @@ class TestTracesByOtlp:
 
     def test_no_tag_says_where_files_lie(self, house: House) -> None:
         own = house.worlds["anna"]
-        otlp = export(spans=2)
-        pair = (
-            otlp.resource_spans[0]
-            .scope_spans[0]
-            .spans[0]
-            .attributes.add(key="mlflow.traceTag.mlflow.artifactLocation")
-        )
-        pair.value.string_value = f"mlflow-artifacts:/{house.worlds['bert'].experiment}/traces/x/artifacts"
-        status, answer = self.post(
-            house, "anna", otlp.SerializeToString(), **{"x-mlflow-experiment-id": own.experiment}
-        )
-        assert status == 200
-        assert b"1 spans rejected" in answer
+        otlp = export(spans=1)
+        elsewhere = f"mlflow-artifacts:/{house.worlds['bert'].experiment}/traces/x/artifacts"
+        span = otlp.resource_spans[0].scope_spans[0].spans[0]
+        for tag, value in (("mlflow.artifactLocation", elsewhere), ("mlflow.note", "kept")):
+            span.attributes.add(key=f"mlflow.traceTag.{tag}").value.string_value = value
+        headers = {"x-mlflow-experiment-id": own.experiment}
+        assert self.post(house, "anna", otlp.SerializeToString(), **headers)[0] == 200
+        self.delivered(house)
+        trace = call(house.server.url, "GET", f"{V3}/traces/tr-{span.trace_id.hex()}")
+        tags = trace["trace"]["trace_info"]["tags"]
+        assert tags["mlflow.note"] == "kept"
+        assert elsewhere not in tags.values()
 
 
 class TestOwnPaths:
