@@ -292,7 +292,7 @@ class Entrance:
             return rights.within(EXPORT, Experiment(id=route.experiment_id))
         if route.experiment_name is not None:
             named = rights.named(EXPORT, route.experiment_name)
-            if named.allow:
+            if named.allow and rights.by_name_only(EXPORT):
                 return named
         try:
             place = (
@@ -302,7 +302,9 @@ class Entrance:
             )
         except Refusal as refusal:
             raise _as_receivers_say(refusal) from None
-        return nowhere if place is None else rights.within(EXPORT, place.experiment)
+        if place is None:  # made on the way out, if that is allowed
+            return nowhere if route.experiment_name is None else rights.named(EXPORT, route.experiment_name)
+        return rights.within(EXPORT, place.experiment)
 
     def _write_down(self, scope: Scope, client: Client, refusal: Refusal) -> None:
         self.write_down(

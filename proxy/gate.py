@@ -185,13 +185,17 @@ class Gate:
     async def _named(self, work: _Work, at: Location, name: str) -> str:
         ask, operation = work.ask, work.ask.operation
         decision = work.rights.named(operation, name)
-        if decision.allow or at.role == "name":
+        if at.role == "name":
             if not decision.allow:
                 raise _no(ask, decision.rule, f"an experiment named {name[:120]!r}", operation)
             return decision.rule
+        if decision.allow and work.rights.by_name_only(operation):
+            return decision.rule
         place = await self._directory.named(name)
-        if place is not None and (found := work.rights.within(operation, place.experiment)).allow:
-            work.touched[place.experiment.id] = None
+        found = decision if place is None else work.rights.within(operation, place.experiment)
+        if found.allow:
+            if place is not None:
+                work.touched[place.experiment.id] = None
             return found.rule
         raise not_found(f"Could not find experiment with name '{name[:500]}'", decision.rule)
 

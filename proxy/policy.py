@@ -105,8 +105,9 @@ class Rights:
             return Decision(allow=False, rule=denying.name)
         if not any(rule.allow for rule in rules):
             return Decision(allow=False, rule=NO_RULE)
-        if all(rule.experiments is None for rule in rules):
-            return Decision(allow=True, rule=next(rule.name for rule in rules if rule.allow))
+        everywhere = next((rule for rule in rules if rule.allow and rule.experiments is None), None)
+        if everywhere is not None and all(rule.allow for rule in rules):
+            return Decision(allow=True, rule=everywhere.name)
         if operation.reach.free or operation.reach.server:
             return self.on_server(operation)
         return None
@@ -136,6 +137,14 @@ class Rights:
     def named(self, operation: Operation, name: str) -> Decision:
         """The decision for an experiment that has this name, or is to get it."""
         return self.within(operation, Experiment(id="", name=name))
+
+    def by_name_only(self, operation: Operation) -> bool:
+        """Whether a name that is allowed is allowed whatever id it has: no rule denies an id."""
+        return all(
+            not rule.experiments.ids
+            for rule in self.rules
+            if not rule.allow and rule.experiments is not None and rule.covers(operation)
+        )
 
     def by_id_only(self, operation: Operation) -> bool:
         """Whether no rule on this operation needs an experiment's name."""

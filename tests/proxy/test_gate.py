@@ -650,5 +650,15 @@ async def test_a_name_that_is_not_the_clients_is_told_to_be_nowhere() -> None:
     await send("GET", path + "team-a%2Fnew", directory=Directory())
 
 
+async def test_a_denied_id_is_denied_by_its_name_too() -> None:
+    policy = limited(RuleText(preset="standard"), RuleText(deny=("experiments:*",), experiments=("12",)))
+    path = "/api/2.0/mlflow/experiments/get-by-name?experiment_name="
+    with pytest.raises(Refusal) as caught:
+        await send("GET", path + "team-b%2Fone", policy=policy)
+    assert caught.value.status == 404
+    await send("GET", path + "team-a%2Fone", policy=policy)
+    await send("GET", path + "not-there-yet", policy=policy)
+
+
 def test_every_action_is_in_the_table() -> None:
     assert {operation.action for _, operation in ROWS} >= {Action.READ, Action.WRITE, Action.DELETE}

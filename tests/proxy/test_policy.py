@@ -55,6 +55,14 @@ def test_a_deny_for_some_experiments_leaves_the_others() -> None:
     assert within(rules, DELETE, "dev/a")
 
 
+def test_what_is_allowed_everywhere_is_not_limited_by_another_rule_that_allows_less() -> None:
+    rules = [RuleText(preset="read-only"), RuleText(preset="standard", experiments=("a*",))]
+    settled = rights(*rules).everywhere(READ)
+    assert settled is not None
+    assert settled.allow
+    assert rights(*rules).everywhere(DELETE) is None, "this one depends"
+
+
 @pytest.mark.parametrize(
     ("pattern", "id", "name", "matches"),
     [
