@@ -155,9 +155,6 @@ class Rights:
         )
 
 
-NOBODY = Rights(())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Roles, and who has which."""

@@ -26,7 +26,7 @@ function section(path, method, operation, schemas) {
     const name = `${id}-${parameter.name}`;
     const input = element("input", { id: name, name: parameter.name, "data-in": parameter.in });
     if (parameter.required) input.required = true;
-    const repeated = parameter.schema.type === "array" ? " (several: parted by spaces)" : "";
+    const repeated = parameter.schema.type === "array" ? " (several: parted by commas)" : "";
     form.append(element("label", { for: name }, `${parameter.name}: ${parameter.description}${repeated}`), input);
     if (repeated) input.dataset.repeated = "yes";
   }
@@ -58,7 +58,7 @@ async function send(path, method, form) {
   for (const input of form.querySelectorAll("input")) {
     if (input.value === "") continue;
     if (input.dataset.in === "path") target = target.replace(`{${input.name}}`, encodeURIComponent(input.value));
-    else for (const value of input.dataset.repeated ? input.value.trim().split(/\s+/) : [input.value]) {
+    else for (const value of input.dataset.repeated ? input.value.split(",").map((each) => each.trim()) : [input.value]) {
       query.append(input.name, value);
     }
   }

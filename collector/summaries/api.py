@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from collector.parameters import error_answer
 from collector.summaries.source import FoundTrace, Unanswered
 from collector.summaries.trace import MAX_SPANS, summarise
 
@@ -25,7 +26,6 @@ TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 MOST_SPANS = 30_000
 # in the scope of a request: the client may not see what waits in the journal
 DELIVERED_ONLY = "sidespan.delivered_only"
-RETRY_AFTER_SECONDS = "2"
 
 
 # what is told of the spans of a trace (its 16 bytes) and of what is done to them; uses the export up
@@ -123,6 +123,4 @@ def _whole_number(text: str) -> int | None:
 
 
 def _error(status: int, parameter: str, value: str, message: str) -> Response:
-    body = {"error": {"parameter": parameter, "value": value[:200], "message": message}}
-    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
-    return JSONResponse(body, status_code=status, headers=headers)
+    return error_answer(status, {"parameter": parameter, "value": value[:200], "message": message})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -141,7 +141,3 @@ def _put(document: dict[str, Any], keys: tuple[str, ...], value: str, *, camel: 
 def _spelled(key: str, camel: bool) -> str:
     first, *rest = key.split("_")
     return first + "".join(part.title() for part in rest) if camel else key
-
-
-def with_ids(world: World, **ids: str) -> World:
-    return replace(world, ids={**world.ids, **{Kind[name]: value for name, value in ids.items()}})

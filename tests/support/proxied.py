@@ -1,12 +1,12 @@
 """The proxy alone in front of an MLflow, with a policy, on a socket of its own."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from proxy import Access, AccessSettings, Observation, ProxySettings, Upstream, open_access, open_proxy
 from proxy.clients import Provider, TrustedHeader
-from proxy.policy import ANONYMOUS, Mode, Policy, RuleText, build_policy
+from proxy.policy import ANONYMOUS, Policy, build_policy
 from proxy.tokens import create_token
 from tests.support.serve import serve
 
@@ -22,12 +22,6 @@ def upstream_at(url: str, *, authorization: str | None = None, read_timeout_seco
         read_timeout_seconds=read_timeout_seconds,
         max_connections=20,
     )
-
-
-def policy_of(
-    roles: Mapping[str, Sequence[RuleText]], clients: Mapping[str, Sequence[str]], *, mode: Mode = "enforce"
-) -> Policy:
-    return build_policy(roles=roles, clients=clients, mode=mode)
 
 
 @asynccontextmanager
