@@ -132,7 +132,7 @@ class OwnDirectory:
     def __init__(self, lookup: Lookup, routes_of: RoutesOf, experiments: Experiments) -> None:
         self._lookup = lookup
         self._routes_of = routes_of
-        self._experiments_of = experiments
+        self._experiments = experiments
 
     async def experiment(self, id: str) -> Place | None:
         """As MLflow says."""
@@ -168,7 +168,7 @@ class OwnDirectory:
     async def waiting(self, trace_id: str) -> frozenset[str]:
         """The experiments that the journal's spans of a trace are bound for, if it has some."""
         routes = await self._routes_of(bytes.fromhex(trace_id))
-        answers = [await self._experiments_of.resolve(route) for route in routes]
+        answers = [await self._experiments.resolve(route) for route in routes]
         return frozenset(answer.experiment_id if isinstance(answer, Resolved) else "" for answer in answers)
 
 
@@ -322,7 +322,6 @@ class Entrance:
         message: str = "",
     ) -> None:
         """A line about a request to one of our own doors."""
-        denied = {401: "unauthenticated", 403: "denied", 404: "denied"}.get(status, "allowed")
         self._access.log.write(
             Line(
                 client=client.name,
@@ -333,7 +332,7 @@ class Entrance:
                 resource=operation.resource,
                 action=operation.action.value,
                 experiments=(),
-                decision=denied if message else "allowed",
+                decision=_decision(status) if message else "allowed",
                 rule=rule,
                 status=status,
                 request_bytes=0,
@@ -342,6 +341,13 @@ class Entrance:
                 message=message,
             )
         )
+
+
+def _decision(status: int) -> str:
+    """The access log's word for a refusal with this status."""
+    if status >= 500:
+        return "failed"
+    return {400: "refused", 401: "unauthenticated"}.get(status, "denied")
 
 
 def _as_receivers_say(refusal: Refusal) -> Rejected | Unavailable:

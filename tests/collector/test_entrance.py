@@ -1,18 +1,20 @@
 """Who may send exports where: by id, by name, while MLflow is there and while it is away."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.access import Entrance, access_settings
+from collector.access import EXPORT, Entrance, access_settings
 from collector.batch import Route
 from collector.errors import Rejected, Unavailable
 from collector.experiments import Experiments
 from collector.mlflow import open_mlflow
 from collector.settings import Mlflow, Settings, load
 from proxy import open_access
+from proxy.policy import Client
 from proxy.tokens import create_token
 from tests.support.fake_mlflow import FakeMlflow, running
 from tests.support.ports import free_port
@@ -121,6 +123,18 @@ async def test_who_may_not_send_at_all_is_told_before_the_body_is_read(house: Ho
     audit = (house.settings.data_dir / "logs" / "audit.jsonl").read_text()
     assert audit.count('"decision":"denied"') == 1
     assert audit.count('"decision":"unauthenticated"') == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "decision"),
+    [(400, "refused"), (401, "unauthenticated"), (403, "denied"), (404, "denied"), (502, "failed")],
+)
+async def test_a_refusal_has_its_word_in_the_audit_log(house: House, status: int, decision: str) -> None:
+    scope = {"method": "GET", "path": "/-/runs", "client": None}
+    nobody = Client(name="anonymous", roles=())
+    house.entrance.write_down(scope, nobody, EXPORT, status=status, message="why")
+    audit = house.settings.data_dir / "logs" / "audit.jsonl"
+    assert json.loads(audit.read_text())["decision"] == decision
 
 
 async def test_while_mlflow_is_away_what_can_be_told_without_it_is(house: House) -> None:

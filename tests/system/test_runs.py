@@ -95,18 +95,15 @@ def run_id(mlflow_server: MlflowServer, sidespan: Sidespan) -> str:
 
 
 def get(sidespan: Sidespan, path: str, **headers: str) -> tuple[int, Any]:
-    request = urllib.request.Request(sidespan.url + path, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+    return answered(urllib.request.Request(sidespan.url + path, headers=headers))
 
 
 def post(sidespan: Sidespan, path: str, document: Any) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        sidespan.url + path, data=json.dumps(document).encode(), headers={"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    return answered(urllib.request.Request(sidespan.url + path, json.dumps(document).encode(), headers))
+
+
+def answered(request: urllib.request.Request) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
