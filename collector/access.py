@@ -8,8 +8,10 @@ there anyway: an export is taken while MLflow is away.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Protocol
 
 from starlette.types import Scope
 
@@ -19,7 +21,9 @@ from collector.experiments import Experiments, Resolved
 from collector.ingest import NOBODY, Permit, Sender
 from collector.runs.api import EVERYTHING, READABLE
 from collector.settings import Settings
-from collector.summaries.api import DELIVERED_ONLY, normal_trace_id
+from collector.summaries.api import normal_trace_id
+from collector.summaries.index_api import QUESTIONS
+from collector.summaries.rights import DELIVERED_ONLY, EXPERIMENTS
 from proxy import Access, AccessSettings
 from proxy.ask import Ask
 from proxy.catalog import Action, Operation, build_catalog
@@ -33,6 +37,16 @@ from proxy.lookup import Lookup, Place
 from proxy.policy import ANONYMOUS, Client, Decision, Experiment, Rights
 
 RoutesOf = Callable[[bytes], Awaitable[Sequence[Route]]]
+
+
+class Indexed(Protocol):
+    """What rights need to know of the index; `IndexClient` is one."""
+
+    async def owners(self, trace_id: str) -> frozenset[str]:
+        """The ids of the experiments in which it has the trace; none if it can't be asked."""
+
+    async def experiments(self) -> Sequence[str]:
+        """The ids of the experiments of which it has traces; none if it can't be asked."""
 
 
 def _operation(
@@ -50,6 +64,13 @@ def _own_rows() -> Iterable[tuple[str, str, Operation]]:
     yield _operation("GET", "/-/healthy", "sidespan", read, "-")
     yield _operation("GET", "/-/ready", "sidespan", read, "-")
     yield _operation("GET", "/-/metrics", "metrics", read, "server")
+    # the index answers for the experiments that the client may see (Entrance._visible)
+    for path in INDEXED:
+        yield _operation("GET", path, "traces", read, "-")
+    yield _operation("GET", "/-/index", "metrics", read, "server")
+    yield _operation("GET", "/-/index/verify", "metrics", read, "server")
+    yield _operation("POST", "/-/index/backfill", "journal", write, "server")
+    yield _operation("POST", "/-/index/rebuild", "journal", write, "server")
     yield _operation("GET", "/-/traces/{trace_id}", "traces", read, "path.trace_id")
     yield _operation("GET", "/-/traces/{trace_id}/explanation", "traces", read, "path.trace_id")
     yield _operation("GET", "/-/runs", "runs", read, "query.experiment_id[] named:query.experiment_name")
@@ -67,6 +88,12 @@ def _own_rows() -> Iterable[tuple[str, str, Operation]]:
     yield _operation("POST", "/-/replay", "journal", write, "server")
 
 
+INDEXED = (
+    "/-/traces",
+    *(f"/-/traces/{what}" for what in QUESTIONS[1:]),
+    "/-/sessions",
+    "/-/sessions/{session:path}",
+)
 OWN = build_catalog(_own_rows())
 EXPORT = Operation(
     resource="otlp",
@@ -129,8 +156,11 @@ def tokens_file(settings: Settings) -> Path:
 class OwnDirectory:
     """MLflow's directory, and of traces that MLflow doesn't have yet the journal's."""
 
-    def __init__(self, lookup: Lookup, routes_of: RoutesOf, experiments: Experiments) -> None:
+    def __init__(
+        self, lookup: Lookup, routes_of: RoutesOf, experiments: Experiments, index: "Indexed | None" = None
+    ) -> None:
         self._lookup = lookup
+        self._index = index
         self._routes_of = routes_of
         self._experiments = experiments
 
@@ -161,6 +191,8 @@ class OwnDirectory:
                 continue
             stored = await self._lookup.owners(kind, [f"tr-{trace_id}"])
             owners = stored.get(f"tr-{trace_id}") or await self.waiting(trace_id)
+            if not owners and self._index is not None:  # sampled away, or gone from MLflow
+                owners = await self._index.owners(trace_id)
             if owners:
                 found[given] = owners
         return found
@@ -175,14 +207,17 @@ class OwnDirectory:
 class Entrance:
     """Who comes in by `/-/` and `/v1/traces`, and with which rights."""
 
-    def __init__(self, access: Access, routes_of: RoutesOf, experiments: Experiments) -> None:
+    def __init__(
+        self, access: Access, routes_of: RoutesOf, experiments: Experiments, index: Indexed | None = None
+    ) -> None:
         self._access = access
+        self._index = index
         nobody = Client(name=ANONYMOUS, roles=access.gate.policy.roles_of(ANONYMOUS))
         settled = access.gate.settled(nobody, EXPORT)
         # where nobody is asked who he is, nothing is decided anew for each export
         self._is_open = not access.clients.asked and settled is not None and settled.allow
         self._lookup = access.lookup
-        self._directory = OwnDirectory(access.lookup, routes_of, experiments)
+        self._directory = OwnDirectory(access.lookup, routes_of, experiments, index)
         self._gate = Gate(access.gate.policy, self._directory)
 
     async def to_own_path(self, scope: Scope) -> Client:
@@ -212,8 +247,27 @@ class Entrance:
             )
             if operation.resource == "runs":
                 scope[READABLE] = self._readable(client, passage.experiments)
+            if operation.route in INDEXED:
+                scope[EXPERIMENTS] = await self._visible(client, operation)
+            elif operation.resource == "traces" and self._gate.settled(client, operation) is None:
+                scope[EXPERIMENTS] = frozenset(passage.experiments)
             await self._hide_waiting(scope, operation, set(passage.experiments))
         return client
+
+    async def _visible(self, client: Client, operation: Operation) -> frozenset[str] | None:
+        """The experiments whose traces the client may see; None: all. Raises Refusal (5xx)."""
+        rights = self._gate.policy.rights(client)
+        asked = replace(operation, reach=EXPORT.reach)
+        everywhere = rights.everywhere(asked)
+        if (everywhere is not None and everywhere.allow) or self._gate.policy.mode == "observe":
+            return None
+        if rights.by_id_only(asked):  # no need to know names, so MLflow may be away
+            ids = () if self._index is None else await self._index.experiments()
+            return frozenset(id for id in ids if rights.within(asked, Experiment(id=id)).allow)
+        places = await self._lookup.everything()
+        return frozenset(
+            place.experiment.id for place in places if rights.within(asked, place.experiment).allow
+        )
 
     def _readable(self, client: Client, experiments: Sequence[str]) -> frozenset[str]:
         """What beside the run itself the client may read of a run in these experiments."""

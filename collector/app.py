@@ -5,13 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
 from collector.access import Entrance, access_settings
 from collector.background import background
-from collector.batch import Receipt, Route
+from collector.batch import Receipt
 from collector.delivery.forward import parts_of
 from collector.delivery.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
@@ -20,6 +19,10 @@ from collector.experiments import Experiments
 from collector.explain import explain
 from collector.guard import guarded
 from collector.health import Health
+from collector.index.backfill import MlflowSays
+from collector.index.client import IndexAway
+from collector.index.consumer import CONSUMER as INDEX
+from collector.index.consumer import Indexer
 from collector.ingest import Encoded, ingest
 from collector.journal import Journal
 from collector.journal.writer import open_journal
@@ -27,7 +30,21 @@ from collector.metrics import Metrics
 from collector.mlflow import open_mlflow
 from collector.operations import operations_routes
 from collector.parameters import BadParameter, bad_parameter
-from collector.parts import keep_of, observe, proxy_settings, run_parts, target_of, upstream_of
+from collector.parts import (
+    consumers_beside,
+    index_of,
+    index_parts,
+    keep_of,
+    nothing,
+    observe,
+    proxy_settings,
+    route_of,
+    routes_of,
+    run_parts,
+    target_of,
+    upstream_of,
+    with_cors,
+)
 from collector.process.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
@@ -39,6 +56,8 @@ from collector.sampling import CONSUMER as SAMPLING
 from collector.sampling import Sampler
 from collector.settings import Settings
 from collector.summaries.api import trace_routes
+from collector.summaries.index_api import index_trouble
+from collector.summaries.indexed import IndexedTraces
 from collector.summaries.source import TraceSource
 from proxy import Access, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
@@ -63,6 +82,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
                 settings.data_dir,
                 settings=settings.journal,
                 consumers=(CONSUMER,) if keep is None else (CONSUMER, SAMPLING),
+                followers=(INDEX,) if settings.index.enabled else (),
                 keep_claims=settings.delivery.trace_memory,
                 observe_commit=metrics.commit.observe,
             )
@@ -76,18 +96,24 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         behind = None if keep is None else SAMPLING
         worker = DeliveryWorker(journal, target, settings.delivery, behind=behind)
         sampler = None if keep is None else Sampler(journal, keep, metrics)
+        index = await stack.enter_async_context(index_of(settings))
+        indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )
         # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
         await stack.enter_async_context(
-            background(worker, journal, stop_seconds=settings.server.shutdown_seconds / 2, sampler=sampler)
+            background(
+                worker,
+                journal,
+                stop_seconds=settings.server.shutdown_seconds / 2,
+                others=consumers_beside(sampler, indexer),
+            )
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
-        route_of = partial(_route_of, journal)
-        entrance = Entrance(access, partial(_routes_of, journal), experiments)
+        entrance = Entrance(access, partial(routes_of, journal), experiments, index)
         proxy = await stack.enter_async_context(
             open_proxy(
                 upstream=upstream,
@@ -102,14 +128,17 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             bounds=bounds,
             mlflow=mlflow,
             max_bytes=settings.journal.max_bytes,
+            indexer=indexer,
         )
         own = Starlette(
             routes=[
                 *operations_routes(journal, metrics, health.read),
+                *index_parts(settings, index, journal, mlflow),
                 *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=route_of),
-                    TraceSource(pending=_nothing, mlflow=mlflow),
+                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(route_of, journal)),
+                    TraceSource(pending=nothing, mlflow=mlflow),
                     partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
+                    None if index is None else IndexedTraces(index=index, journal=journal),
                 ),
                 *run_parts(settings, mlflow),
                 *page.routes(),
@@ -118,6 +147,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
                 BadParameter: bad_parameter,
                 NoSuchRun: run_trouble,
                 MlflowTrouble: run_trouble,
+                IndexAway: index_trouble,
+                MlflowSays: index_trouble,
             },
         )
         own.router.redirect_slashes = False
@@ -135,7 +166,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             worker.stop()
 
         guarded_own = guarded(own, settings.server, entrance)
-        app = _dispatch(_with_cors(receiver, settings), guarded_own, proxy)
+        app = _dispatch(with_cors(receiver, settings), guarded_own, proxy)
         yield under(settings.server.root_path, app), drain
 
 
@@ -166,18 +197,6 @@ async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[
         raise Misconfigured(str(error)) from error
 
 
-def _with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
-    if not settings.receiver.cors_allowed_origins:
-        return receiver
-    return CORSMiddleware(
-        receiver,
-        allow_origins=settings.receiver.cors_allowed_origins,
-        allow_methods=["POST"],
-        allow_headers=["*"],
-        max_age=7200,
-    )
-
-
 def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
     redact = redactor(settings.processors)
 
@@ -193,15 +212,3 @@ def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> o
         )
 
     return take
-
-
-async def _routes_of(journal: Journal, trace_id: bytes) -> list[Route]:
-    return [Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
-
-
-async def _route_of(journal: Journal, trace_id: bytes) -> Route | None:
-    return next(reversed(await _routes_of(journal, trace_id)), None)
-
-
-async def _nothing(_: bytes) -> list[bytes]:
-    return []

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector import cli_access, cli_summary, remote
+from collector import cli_access, cli_summary, cli_traces, remote
 from collector.errors import Misconfigured
 from collector.settings import Settings, load
 
@@ -31,6 +31,7 @@ app.add_typer(letters, name="dead-letters")
 app.add_typer(cli_access.tokens, name="token")
 app.add_typer(cli_access.policy, name="policy")
 app.add_typer(cli_summary.summary, name="summary")
+app.add_typer(cli_traces.index, name="index")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (4318); 0 takes a free one.")]

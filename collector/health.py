@@ -12,12 +12,15 @@ from typing import Any
 
 from collector.delivery.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
+from collector.index.consumer import Indexer
 from collector.journal import Journal, JournalState
 from collector.mlflow import Mlflow, MlflowUnreachable
 from collector.receivers.bounds import Bounds
 
 PROBE_SECONDS = 1.0
 PROBE_AGAIN_SECONDS = 2.0
+# the index means to be fresher than that
+LATE_SECONDS = 10.0
 
 Part = dict[str, Any]
 
@@ -39,6 +42,7 @@ class Health:
     bounds: Bounds
     mlflow: Mlflow
     max_bytes: int
+    indexer: Indexer | None = None
     _probed: tuple[float, Part] | None = None
 
     async def read(self) -> Part:
@@ -50,6 +54,7 @@ class Health:
             "receiver": receiver,
             "journal": journal,
             "delivery": self._delivery(state),
+            "index": self._index(),
             "mlflow": await self._mlflow(),
         }
         return {
@@ -83,6 +88,17 @@ class Health:
             "reason": trouble or ("delivering" if state.pending_spans else "everything is in MLflow"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
+        }
+
+    def _index(self) -> Part:
+        if self.indexer is None:
+            return {"ok": True, "reason": "switched off"}
+        trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
+        behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
+        return {
+            "ok": trouble is None and behind is None,
+            "reason": trouble or behind or "up to date",
+            "lag_seconds": round(lag, 3),
         }
 
     async def _mlflow(self) -> Part:

@@ -5,6 +5,7 @@ it.
     GET /-/docs           reads it, and sends requests; served by us alone
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,19 @@ from starlette.routing import Route
 
 from collector.health import sidespan_version
 from collector.page import HEADERS
+from collector.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.queries.models import (
+    Compared,
+    ErrorPage,
+    Facets,
+    Overview,
+    Session,
+    SessionPage,
+    Stats,
+    TracePage,
+)
+from collector.queries.stats import ENTITIES
+from collector.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
 from collector.runs.logs_api import LogsRequest, RunsAnswer, RunsRequest
 from collector.runs.models import Comparison, RunDetail, RunPage
 
@@ -65,10 +79,139 @@ class Endpoint:
 TRACE_ID = Parameter(name="trace_id", about="32 hex digits, with or without tr-", place="path", required=True)
 LETTER = Parameter(name="id", about="As the list shows it", place="path", required=True)
 
+FILTERS_ABOUT = {
+    "experiment_id": "Experiments, by id",
+    "experiment_name": "Experiments, by name",
+    "since": "First start: how long ago (-1h, -30m, -7d), ISO 8601, or a time since 1970",
+    "until": "Start before this",
+    "min_duration_seconds": "At least so long",
+    "max_duration_seconds": "At most so long",
+    "min_cost_usd": "At least so dear",
+    "status": "OK, ERROR or UNKNOWN; of spans, calls and errors their own",
+    "trace_status": "That of the trace around a span",
+    "tag": "name=value, or a name",
+    "error": "A group of errors, as /-/traces/errors names it",
+    "name": "The trace's name; as every text here, it may end in *",
+    "span": "The span's name",
+    "kind": "LLM, TOOL, AGENT, …",
+}
+STATS_ABOUT = (
+    Parameter(name="of", about=f"One of {', '.join(ENTITIES)}; traces"),
+    Parameter(
+        name="metric",
+        about="; ".join(f"of {name}: {', '.join(each.metrics)}" for name, each in ENTITIES.items()),
+        repeated=True,
+    ),
+    Parameter(
+        name="by",
+        about="; ".join(f"of {name}: {', '.join(each.dimensions)}" for name, each in ENTITIES.items()),
+        repeated=True,
+    ),
+    Parameter(name="top", about="How many groups, 1 to 1,000; 20"),
+    Parameter(name="order", about="A metric or dimension that is asked for, with - for the largest first"),
+    Parameter(name="bucket", about="Step of the time axis, as 5m or 1h, or auto; none: no axis"),
+)
+
+
+def filters_about(names: Sequence[str]) -> tuple[Parameter, ...]:
+    """The filters of these names."""
+    single = ("since", "until", "min_duration_seconds", "max_duration_seconds", "min_cost_usd")
+    return tuple(
+        Parameter(
+            name=name,
+            about=FILTERS_ABOUT.get(name, f"The {name.replace('_', ' ')}"),
+            repeated=name not in single,
+        )
+        for name in names
+    )
+
+
+def table_about(sorts: Iterable[str]) -> tuple[Parameter, ...]:
+    """How rows are sorted and cut into pages."""
+    return (
+        Parameter(name="sort", about=f"One of {', '.join(sorts)}, with - for the largest first"),
+        Parameter(name="limit", about="1 to 1,000; 100. Of a file 1 to 1,000,000"),
+        Parameter(name="cursor", about="next_cursor of the page before"),
+        Parameter(name="format", about="json, csv or parquet"),
+    )
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(method="GET", path="/-/healthy", about="The process lives", media="text/plain"),
     Endpoint(method="GET", path="/-/ready", about="Whether data is taken, with a reason for each part"),
     Endpoint(method="GET", path="/-/metrics", about="Prometheus", media="text/plain"),
+    Endpoint(
+        method="GET",
+        path="/-/traces",
+        about="Rows of traces",
+        parameters=(*filters_about(TRACE_FILTERS), *table_about(TRACE_SORTS)),
+        answer=TracePage,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/traces/stats",
+        about="Numbers: metric x breakdown x time bucket over traces, spans, calls, errors or sessions",
+        parameters=(*STATS_ABOUT, *filters_about(SPAN_FILTERS)),
+        answer=Stats,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/traces/compare",
+        about="Two sides: every filter also as a.since, b.version …, for one side alone",
+        parameters=(*STATS_ABOUT, *filters_about(SPAN_FILTERS)),
+        answer=Compared,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/traces/overview",
+        about="Totals and what changed, the time axis, top agents, models, tools and errors",
+        parameters=(*filters_about(TRACE_FILTERS), STATS_ABOUT[-1]),
+        answer=Overview,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/traces/errors",
+        about="Errors whose messages are the same but for ids, numbers and names",
+        parameters=(*filters_about(SPAN_FILTERS), *table_about(ERROR_SORTS)),
+        answer=ErrorPage,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/traces/facets",
+        about="What there is to filter by, the most frequent values first",
+        parameters=filters_about(TRACE_FILTERS),
+        answer=Facets,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/sessions",
+        about="Rows of conversations",
+        parameters=(*filters_about(TRACE_FILTERS), *table_about(SESSION_SORTS)),
+        answer=SessionPage,
+    ),
+    Endpoint(
+        method="GET",
+        path="/-/sessions/{session}",
+        about="One conversation with its turns",
+        parameters=(
+            Parameter(name="session", about="Its id", place="path", required=True),
+            *filters_about(("experiment_id", "experiment_name")),
+        ),
+        answer=Session,
+    ),
+    Endpoint(method="GET", path="/-/index", about="What the index holds"),
+    Endpoint(
+        method="GET",
+        path="/-/index/verify",
+        about="Traces and spans of each experiment, in the index and in MLflow",
+        parameters=(Parameter(name="experiment_id", about="Only these", repeated=True),),
+    ),
+    Endpoint(
+        method="POST",
+        path="/-/index/backfill",
+        about='One step of reading MLflow: {"experiment_name": "…", "since_unix_ms": 0}, until done is true',
+    ),
+    Endpoint(method="POST", path="/-/index/rebuild", about="Read again what the journal holds: {}"),
     Endpoint(
         method="GET",
         path="/-/traces/{trace_id}",

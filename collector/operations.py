@@ -12,7 +12,6 @@
 Errors are {"error": {"parameter", "value", "message"}}.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,10 +28,9 @@ from collector.delivery.window import CONSUMER
 from collector.health import ReadHealth, age_seconds
 from collector.journal import Journal
 from collector.metrics import Metrics
-from collector.parameters import BadParameter, error_answer
+from collector.parameters import BadParameter, error_answer, read_object
 
 MAX_LIMIT = 1000
-MAX_BODY_BYTES = 1024 * 1024
 
 
 def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealth) -> list[HttpRoute]:
@@ -73,15 +71,15 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
         return JSONResponse(letter_json(letter) | {"export": export_json(letter.payload)})
 
     async def retry(request: Request) -> Response:
-        document = await _body(request)
+        document = await read_object(request)
         ids = None if document.get("all") is True else _ids(document)
         return JSONResponse({"retried": await journal.retry(ids)})
 
     async def drop(request: Request) -> Response:
-        return JSONResponse({"dropped": await journal.drop(_ids(await _body(request)))})
+        return JSONResponse({"dropped": await journal.drop(_ids(await read_object(request)))})
 
     async def replay(request: Request) -> Response:
-        since = (await _body(request)).get("since_unix_ns")
+        since = (await read_object(request)).get("since_unix_ns")
         if not isinstance(since, int) or isinstance(since, bool) or since < 0:
             raise BadParameter("since_unix_ns", since, "must be a time in nanoseconds since 1970")
         return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=since)})
@@ -146,21 +144,6 @@ def _integer(request: Request, name: str, *, default: int, low: int, high: int) 
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise BadParameter(name, text, f"must be an integer from {low} to {high}")
     return int(text)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BadParameter("body", f"over {MAX_BODY_BYTES} bytes", "is too large")
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise BadParameter("body", body[:80].decode("utf-8", "replace"), f"must be JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BadParameter("body", document, "must be a JSON object")
-    return document
 
 
 def _ids(document: dict[str, Any]) -> list[int]:

@@ -1,16 +1,27 @@
-"""The settings as each part takes them. Pure, but for reading secrets and certificates."""
+"""The settings as each part takes them, and small parts that need no file of their own."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from collector import batch
 from collector.access import identity_headers
+from collector.background import Run
 from collector.delivery.forward import forwarder
 from collector.delivery.window import Target
 from collector.experiments import Experiments
+from collector.index.backfill import Backfill
+from collector.index.client import FOLDER, IndexClient, open_index
+from collector.index.consumer import Indexer
+from collector.journal import Journal
+from collector.journal.opening import FILE_NAME
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, tls
 from collector.openapi import openapi_routes
@@ -19,7 +30,9 @@ from collector.runs.api import run_routes
 from collector.runs.logs_api import logs_routes
 from collector.runs.source import RunSource
 from collector.sampling import CONSUMER as SAMPLING
+from collector.sampling import Sampler
 from collector.settings import Settings, is_loopback
+from collector.summaries.index_api import index_routes
 from proxy import Observation, ProxySettings, Upstream
 
 
@@ -87,8 +100,72 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     )
 
 
+@asynccontextmanager
+async def index_of(settings: Settings) -> AsyncIterator[IndexClient | None]:
+    """The index, if it is switched on; it starts beside us."""
+    if not settings.index.enabled:
+        yield None
+        return
+    folder = settings.data_dir.resolve()
+    given = {
+        "folder": str(folder / FOLDER),
+        "journal": str(folder / FILE_NAME),
+        "memory_bytes": settings.index.memory_bytes,
+        "processes": settings.index.processes,
+        "preview_characters": settings.index.preview_characters,
+        "max_age_seconds": settings.index.max_age_seconds,
+        "max_bytes": settings.index.max_bytes,
+        "log_level": settings.log.level,
+        "log_format": settings.log.format,
+    }
+    async with open_index(given) as index:
+        yield index
+
+
+def consumers_beside(sampler: Sampler | None, indexer: Indexer | None) -> dict[str, Run]:
+    """What follows the journal beside delivery, by name."""
+    found = {"sampling": sampler, "index": indexer}
+    return {name: each.run for name, each in found.items() if each is not None}
+
+
+def index_parts(
+    settings: Settings, index: IndexClient | None, journal: Journal, mlflow: Mlflow
+) -> list[Route]:
+    """The routes of questions to the index."""
+    folder = settings.data_dir.resolve() / FOLDER
+    return index_routes(index, journal, None if index is None else Backfill(mlflow, index, folder))
+
+
 def run_parts(settings: Settings, mlflow: Mlflow) -> list[Route]:
     """The routes on runs, and the document about all routes."""
     source = RunSource(mlflow)
     logs = logs_routes(source, settings.mlflow, settings.runs.allowed_tracking_uris)
     return [*run_routes(source), *logs, *openapi_routes()]
+
+
+def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
+    """The receiver for pages of other origins too, where the settings name some."""
+    if not settings.receiver.cors_allowed_origins:
+        return receiver
+    return CORSMiddleware(
+        receiver,
+        allow_origins=settings.receiver.cors_allowed_origins,
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        max_age=7200,
+    )
+
+
+async def routes_of(journal: Journal, trace_id: bytes) -> list[batch.Route]:
+    """Where what the journal holds of a trace is bound for."""
+    return [batch.Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
+
+
+async def route_of(journal: Journal, trace_id: bytes) -> batch.Route | None:
+    """The newest of them."""
+    return next(reversed(await routes_of(journal, trace_id)), None)
+
+
+async def nothing(_: bytes) -> list[bytes]:
+    """A journal of which a client may see nothing."""
+    return []

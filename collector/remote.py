@@ -25,19 +25,22 @@ def get(url: str, path: str) -> bytes:
     return _open(urllib.request.Request(url.rstrip("/") + path))
 
 
-def get_json(url: str, path: str) -> dict[str, Any]:
+def get_json(url: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     """The JSON object at `path`. Raises CannotReach, Refused."""
-    return _object(get(url, path), url)
+    request = urllib.request.Request(url.rstrip("/") + path)
+    return _object(_open(request, timeout_seconds), url)
 
 
-def post_json(url: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
+def post_json(
+    url: str, path: str, document: dict[str, Any], *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> dict[str, Any]:
     """The answer to a POST of `document`. Raises CannotReach, Refused."""
     request = urllib.request.Request(
         url.rstrip("/") + path,
         data=json.dumps(document).encode(),
         headers={"content-type": "application/json"},
     )
-    return _object(_open(request), url)
+    return _object(_open(request, timeout_seconds), url)
 
 
 def credentials() -> dict[str, str]:
@@ -46,7 +49,7 @@ def credentials() -> dict[str, str]:
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
-def _open(request: urllib.request.Request) -> bytes:
+def _open(request: urllib.request.Request, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
     if urlsplit(request.full_url).scheme not in ("http", "https"):
         raise Misconfigured(f"--url {request.full_url!r}: must begin with http:// or https://")
     for name, value in credentials().items():
@@ -54,7 +57,7 @@ def _open(request: urllib.request.Request) -> bytes:
     # environment proxies are for the outside; the service is ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+        with opener.open(request, timeout=timeout_seconds) as answer:
             body: bytes = answer.read()
             return body
     except urllib.error.HTTPError as error:
@@ -69,7 +72,10 @@ def _open(request: urllib.request.Request) -> bytes:
 
 def _message(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.loads(error.read())["error"]["message"])
+        found = json.loads(error.read())["error"]
+        message = str(found["message"])
+        # what is wrong with a parameter is said of it
+        return f"{found['parameter']} = {found['value']!r} {message}" if message[:5] == "must " else message
     except (ValueError, KeyError, TypeError):
         return f"it answered {error.code} {error.reason}"
 

@@ -1,6 +1,8 @@
 """The import rules: data flows one way, and the pure parts stay pure."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,27 @@ PURE = [
     "collector/delivery/group.py",
     "collector/delivery/forward.py",
     "collector/harmonise",
-    "collector/index",
+    "collector/index/columns.py",
+    "collector/index/conventions.py",
+    "collector/index/facts.py",
+    "collector/index/normal.py",
+    "collector/index/place.py",
+    "collector/index/prices.py",
+    "collector/index/rows.py",
+    "collector/index/sources.py",
+    "collector/index/values.py",
+    "collector/index/wire.py",
+    "collector/queries/asked.py",
+    "collector/queries/filters.py",
+    "collector/queries/overview.py",
+    "collector/queries/stats.py",
+    "collector/queries/tables.py",
     "collector/process",
     "collector/summaries/trace.py",
     "collector/summaries/tree.py",
     "collector/summaries/counting.py",
+    "collector/summaries/paths.py",
+    "collector/summaries/totals.py",
     "proxy/catalog.py",
     "proxy/errors.py",
     "proxy/guard.py",
@@ -57,6 +75,8 @@ FORBIDDEN = [
     ),
     ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
     ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
+    ("collector/index", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
+    ("collector/queries", ["collector.journal", "collector.delivery"], "questions know the index only"),
 ]
 
 
@@ -111,6 +131,23 @@ def test_only_settings_and_the_agents_side_read_the_environment() -> None:
         if "os.environ" in file.read_text()
     }
     assert found == allowed
+
+
+def test_only_the_process_of_the_index_loads_duckdb() -> None:
+    """The service itself would be 70 MB larger."""
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("collector", "proxy", "instrumentation")
+        for file in _files(package)
+        if "duckdb" in set(_imports(file))
+    }
+    assert found == {
+        "collector/index/process.py",
+        "collector/index/store.py",
+        "collector/queries/answers.py",
+    }
+    loading = "import sys, collector.app; sys.exit('duckdb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
 
 
 def test_files_keep_to_one_job() -> None:

@@ -7,8 +7,9 @@ from collector.harmonise.caps import is_object_of_numbers
 from collector.harmonise.content import View, content_additions
 from collector.harmonise.parts import Addition, Part
 from collector.index.conventions import CostSource, Kind
-from collector.index.facts import PRICED_KINDS, SpanFacts, Tokens
+from collector.index.facts import PRICED_KINDS
 from collector.index.prices import price
+from collector.index.values import SpanFacts, Tokens
 
 SPAN_TYPE = "mlflow.spanType"
 USAGE = "mlflow.chat.tokenUsage"

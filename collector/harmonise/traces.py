@@ -15,7 +15,8 @@ from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_RE
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.index.conventions import Kind
-from collector.index.facts import PRICED_KINDS, SpanFacts
+from collector.index.facts import PRICED_KINDS
+from collector.index.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"

@@ -349,7 +349,9 @@ KEYS: frozenset[str] = (
 def text(value: Any) -> str | None:
     """Text as it stands, numbers as text (MLflow gives the id "7" back as a number), lists joined."""
     if isinstance(value, str):
-        return (value.strip() and shortened(value)) or None
+        if len(value) > MAX_TEXT_CHARACTERS:
+            value = shortened(value)
+        return None if not value or value.isspace() else value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -361,6 +363,8 @@ def text(value: Any) -> str | None:
 
 def count(value: Any) -> int | None:
     """A whole number of things, from 0 to 2^53."""
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
     number = amount(value)
     if number is None or number != int(number) or number > MAX_COUNT:
         return None

@@ -7,8 +7,8 @@ has become objects and numbers in text have become numbers. Nothing a client sen
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -40,6 +40,7 @@ from collector.index.conventions import (
     text,
 )
 from collector.index.prices import price
+from collector.index.values import NO_TOKENS, SpanFacts, Tokens
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
@@ -47,114 +48,30 @@ TOOL_SPAN_PREFIX = "execute_tool "
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """Tokens of one call, or a sum of calls; None where nobody said.
-
-    `input` holds what was read from and written to the cache, `output` the reasoning: those are parts,
-    never to be added.
-    """
-
-    input: int | None = None
-    output: int | None = None
-    total: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    reasoning: int | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a number to count; parts alone are none."""
-        return not (self.input is None and self.output is None and self.total is None)
-
-
-NO_TOKENS = Tokens()
-
-
-def add_tokens(parts: Iterable[Tokens]) -> Tokens:
-    """The sum; what none of the parts knows stays unknown."""
-    listed = list(parts)
-    sums = {}
-    for field in fields(Tokens):
-        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
-        sums[field.name] = sum(known) if known else None
-    return Tokens(**sums)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanFacts:
-    """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
-
-    `tokens` are the span's own, `aggregated_tokens` a sum over its run that some frameworks give on agent
-    spans; a roll-up is a model call whose parts are spans of their own. `input_excluded_cache` marks that
-    the client counted its input without the cached part, which has been added. `session` is what the client
-    named as the session; `conversation` the id that frameworks make up for each run. `tags` are (key,
-    value), at most MAX_TAGS.
-    """
-
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None = None
-    name: str
-    start_unix_ns: int
-    end_unix_ns: int
-    kind: Kind = Kind.OTHER
-    is_http: bool = False
-    is_roll_up: bool = False
-    trace_name: str | None = None
-    model: str | None = None
-    request_model: str | None = None
-    provider: str | None = None
-    agent: str | None = None
-    tool: str | None = None
-    workflow: str | None = None
-    session: str | None = None
-    conversation: str | None = None
-    user: str | None = None
-    tokens: Tokens = NO_TOKENS
-    aggregated_tokens: Tokens = NO_TOKENS
-    input_excluded_cache: bool = False
-    cost_usd: float | None = None
-    cost_source: CostSource = CostSource.NONE
-    time_to_first_token_seconds: float | None = None
-    finish_reason: str | None = None
-    prompt_version: str | None = None
-    tags: tuple[tuple[str, str], ...] = ()
-    is_error: bool = False
-    error_type: str | None = None
-    error_message: str | None = None
-    retry_cause: str | None = None
-    retry_attempt: int | None = None
-    retry_max: int | None = None
-    service: str | None = None
-    service_version: str | None = None
-    environment: str | None = None
-
-    @property
-    def duration_ns(self) -> int:
-        """End minus start; never negative."""
-        return self.end_unix_ns - self.start_unix_ns
-
-    @property
-    def is_recovered_retry(self) -> bool:
-        """An error that its agent was told of and may try again: not an error of the trace."""
-        return (
-            self.is_error
-            and self.retry_cause is not None
-            and (self.retry_attempt is None or self.retry_max is None or self.retry_attempt <= self.retry_max)
-        )
+# before the name of a fact: its sum over a run
+SUMMED = "aggregated_"
+OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
+_COUNTS = frozenset(AGGREGATED)
+_SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
+READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
+    **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
+    **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
+}
+# names with a row in the table are never tags, whatever they begin with
+NOT_TAGS = KEYS - {*TAG_LISTS, *TAG_OBJECTS}
 
 
 def export_facts(request: ExportTraceServiceRequest, *, trace_id: bytes | None = None) -> Iterator[SpanFacts]:
-    """The facts of the spans in an export, in its order; of one trace only, if its 16 bytes are given."""
+    """The facts of the spans in an export, in its order; of one trace only, if its 16 bytes are given.
+
+    The export may be `collector.index.wire.Export`, which is the same and faster.
+    """
     for resource_spans in request.resource_spans:
-        resource = decode_attributes(resource_spans.resource.attributes)
+        said = _resource_facts(decode_attributes(resource_spans.resource.attributes))
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 if trace_id is None or span.trace_id == trace_id:
-                    yield facts(span, resource)
+                    yield _facts(span, said)
 
 
 def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
@@ -162,30 +79,32 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
 
     A span without an end has lasted no time; one without a start began at its end.
     """
-    attributes = clients_own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
-    kind = _kind(attributes)
+    return _facts(span, _resource_facts(resource_attributes))
 
-    def read(fact: str, reader: Callable[[Any], T | None], table: Mapping[str, Row] = TABLE) -> T | None:
-        found = first(table[fact], attributes, kind, reader)
-        return found[0] if found else None
 
-    def of_resource(fact: str) -> str | None:
-        found = first(RESOURCE_TABLE[fact], resource_attributes, kind, text)
-        return found[0] if found else None
-
-    taken = first(TABLE["input_tokens"], attributes, kind, count)
+def _facts(span: Span, resource: Mapping[str, str | None]) -> SpanFacts:
+    attributes = clients_own(_told(span.attributes))
+    names = tuple(filter(KEYS.__contains__, attributes))
+    kind = _kind(names, attributes)
+    said, by = _read(names, attributes, kind)
     tokens, excluded = _tokens(
-        {name: read(name, count) for name in AGGREGATED},
-        excludes_cache=bool(taken and taken[1].excludes_cache),
+        {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
+        excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
     )
-    aggregated, _ = _tokens({name: read(name, count, AGGREGATED) for name in AGGREGATED})
-    model, provider = read("model", text), read("provider", text)
-    first_token = first(TABLE["time_to_first_token_seconds"], attributes, kind, amount)
+    aggregated, _ = _tokens(
+        {name: said.get(f"{SUMMED}{name}") for name in AGGREGATED} if _SUMS & said.keys() else {}
+    )
+    model, provider = said.get("model"), said.get("provider")
+    first_token = said.get("time_to_first_token_seconds")
     start, end = _times(span)
-    cost_usd, cost_source = _cost(attributes, kind, tokens, model, provider, start)
+    cost_usd, cost_source = said.get("cost_usd"), CostSource.CLIENT
+    if cost_usd is not None:
+        cost_source = by["cost_usd"].cost
+    else:
+        cost_usd, cost_source = _listed_cost(kind, tokens, model, provider, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
-    error_type = (read("error_type", text) or _exception(span, "type")) if is_error else None
-    conversation = read("conversation", text)
+    error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
+    conversation = said.get("conversation")
     return SpanFacts(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -196,35 +115,83 @@ def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
         kind=kind,
         is_http=not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
-        trace_name=read("trace_name", text),
+        trace_name=said.get("trace_name"),
         model=model,
-        request_model=read("request_model", text),
+        request_model=said.get("request_model"),
         provider=provider,
-        agent=read("agent", text),
-        tool=read("tool", text) or _tool_from_name(span, kind),
-        workflow=read("workflow", text),
-        session=_session(attributes, kind, conversation),
+        agent=said.get("agent"),
+        tool=said.get("tool") or _tool_from_name(span, kind),
+        workflow=said.get("workflow"),
+        session=_session(said.get("session"), by, attributes, kind, conversation),
         conversation=conversation,
-        user=read("user", text),
+        user=said.get("user"),
         tokens=tokens,
         aggregated_tokens=aggregated,
         input_excluded_cache=excluded,
         cost_usd=cost_usd,
         cost_source=cost_source,
-        time_to_first_token_seconds=first_token[0] / first_token[1].divisor if first_token else None,
-        finish_reason=read("finish_reason", text),
-        prompt_version=read("prompt_version", text),
+        time_to_first_token_seconds=None
+        if first_token is None
+        else first_token / by["time_to_first_token_seconds"].divisor,
+        finish_reason=said.get("finish_reason"),
+        prompt_version=said.get("prompt_version"),
         tags=_tags(attributes),
         is_error=is_error,
         error_type=error_type,
         error_message=_error_message(span) if is_error else None,
-        retry_cause=read("retry_cause", text) or (error_type if error_type in RETRIES else None),
-        retry_attempt=read("retry_attempt", count),
-        retry_max=read("retry_max", count),
-        service=of_resource("service"),
-        service_version=of_resource("service_version") or read("service_version", text),
-        environment=of_resource("environment") or read("environment", text),
+        retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
+        retry_attempt=said.get("retry_attempt"),
+        retry_max=said.get("retry_max"),
+        service=resource["service"],
+        service_version=resource["service_version"] or said.get("service_version"),
+        environment=resource["environment"] or said.get("environment"),
     )
+
+
+def _resource_facts(attributes: Attributes) -> Mapping[str, str | None]:
+    found = {fact: first(sources, attributes, Kind.OTHER, text) for fact, sources in RESOURCE_TABLE.items()}
+    return {fact: value and value[0] for fact, value in found.items()}
+
+
+def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
+    """The attributes that any fact may stand in, decoded; most of a span's are others."""
+    if isinstance(attributes, Mapping):
+        return {key: _decode(attributes[key]) for key in attributes if _is_told(key)}
+    return {key: _decode(each.value) for each in attributes if _is_told(key := each.key)}
+
+
+# names repeat from span to span, so whatever follows from names alone is worked out once
+@lru_cache(maxsize=16_384)
+def _is_told(key: str) -> bool:
+    return key in KEYS or key.startswith(TAG_PREFIXES)
+
+
+@lru_cache(maxsize=4096)
+def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
+    """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
+    there = frozenset(names)
+    plan = []
+    for prefix, table in (("", TABLE), (SUMMED, AGGREGATED)):
+        for fact, sources in table.items():
+            known = tuple(each for each in sources if each.key in there and each.only in (None, kind))
+            if known:
+                plan.append((f"{prefix}{fact}", READERS[fact], known))
+    return plan
+
+
+def _read(
+    names: tuple[str, ...], attributes: Attributes, kind: Kind
+) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Each fact that can be read, and which attribute said so; `names` are the attributes with a row."""
+    said, by = {}, {}
+    for fact, reader, sources in _plan(names, kind):
+        for source in sources:
+            raw = attributes[source.key]
+            value = reader(member(raw, source.part) if source.part else raw)
+            if value is not None:
+                said[fact], by[fact] = value, source
+                break
+    return said, by
 
 
 def first(
@@ -232,7 +199,7 @@ def first(
 ) -> tuple[T, Source] | None:
     """The first of `sources` that is there and readable: its value, and which one it was."""
     for source in sources:
-        if source.key not in attributes or (source.only is not None and source.only is not kind):
+        if source.key not in attributes or source.only not in (None, kind):
             continue
         raw = attributes[source.key]
         value = reader(member(raw, source.part) if source.part else raw)
@@ -257,21 +224,25 @@ def decode_attributes(
 
 def _decode(value: AnyValue) -> Any:
     # protobuf's decoder allows 100 levels of messages, so this recursion is bounded
-    match value.WhichOneof("value"):
-        case None:
-            return None
-        case "array_value":
-            return [_decode(item) for item in value.array_value.values]
-        case "kvlist_value":
-            return {item.key: _decode(item.value) for item in value.kvlist_value.values}
-        case name:
-            return getattr(value, name)
+    name = value.WhichOneof("value")
+    if name == "string_value":  # by far the most
+        return value.string_value
+    if name == "array_value":
+        return [_decode(item) for item in value.array_value.values]
+    if name == "kvlist_value":
+        return {item.key: _decode(item.value) for item in value.kvlist_value.values}
+    return None if name is None else getattr(value, name)
 
 
-def _kind(attributes: Attributes) -> Kind:
-    for key, kinds in KINDS.items():
-        value = attributes.get(key)
-        if isinstance(value, str) and (kind := kinds.get(value.lower())):
+@lru_cache(maxsize=4096)
+def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in KINDS if key in names)
+
+
+def _kind(names: tuple[str, ...], attributes: Attributes) -> Kind:
+    for key in _kind_names(names):
+        value = attributes[key]
+        if isinstance(value, str) and (kind := KINDS[key].get(value.lower())):
             return kind
     if text(attributes.get("gen_ai.tool.name")):
         return Kind.TOOL
@@ -290,11 +261,16 @@ def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_roll_up(attributes: Attributes) -> bool:
-    return any(str(attributes.get(key, "")).lower() in values for key, values in ROLL_UPS.items())
+    for key, values in ROLL_UPS.items():
+        if key in attributes and str(attributes[key]).lower() in values:
+            return True
+    return False
 
 
 def _tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
     """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
+    if not found:
+        return NO_TOKENS, False
     given, output = found["input_tokens"], found["output_tokens"]
     cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
     cached = (cache_read or 0) + (cache_write or 0)
@@ -319,17 +295,10 @@ def _total(taken: int | None, output: int | None, given: int | None) -> int | No
     return taken if output is None else output
 
 
-def _cost(
-    attributes: Attributes,
-    kind: Kind,
-    tokens: Tokens,
-    model: str | None,
-    provider: str | None,
-    start_unix_ns: int,
+def _listed_cost(
+    kind: Kind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
 ) -> tuple[float | None, CostSource]:
-    """US dollars and who says so: whoever measured it, else the price list for a model call with tokens."""
-    if given := first(TABLE["cost_usd"], attributes, kind, amount):
-        return given[0], given[1].cost
+    """US dollars by the price list, for a model call with tokens."""
     if kind not in PRICED_KINDS or model is None or not tokens.known:
         return None, CostSource.NONE
     found = price(
@@ -346,6 +315,8 @@ def _cost(
 
 def _tags(attributes: Attributes) -> tuple[tuple[str, str], ...]:
     """What the client calls tags or metadata, by name; words without a value stand for themselves."""
+    if NOT_TAGS.issuperset(attributes):
+        return ()
     found: dict[str, str] = {}
     for key in TAG_LISTS:
         words = attributes.get(key)
@@ -379,19 +350,22 @@ def _times(span: Span) -> tuple[int, int]:
     return start, max(start, end)
 
 
-def _session(attributes: Attributes, kind: Kind, conversation: str | None) -> str | None:
+def _session(
+    said: str | None,
+    by: Mapping[str, Source],
+    attributes: Attributes,
+    kind: Kind,
+    conversation: str | None,
+) -> str | None:
     """The session that the client named.
 
     `session.id` is passed over where it repeats the conversation id: OpenInference writes pydantic-ai's
     id of a single run over the session.
     """
-    sources = [
-        source
-        for source in TABLE["session"]
-        if source.key != "session.id" or text(attributes.get("session.id")) != conversation
-    ]
-    found = first(sources, attributes, kind, text)
-    return found[0] if found else None
+    if said is None or by["session"].key != "session.id" or said != conversation:
+        return said
+    others = first(OTHER_SESSIONS, attributes, kind, text)
+    return others[0] if others else None
 
 
 def _tool_from_name(span: Span, kind: Kind) -> str | None:

@@ -21,7 +21,8 @@ from collector.index.conventions import (
     count,
     text,
 )
-from collector.index.facts import Attributes, SpanFacts, Tokens, clients_own, decode_attributes, facts, first
+from collector.index.facts import Attributes, clients_own, decode_attributes, facts, first
+from collector.index.values import SpanFacts, Tokens
 
 # how an attribute's name begins -> whose it is; the longest beginning counts
 CONVENTIONS: Mapping[str, str] = {

@@ -9,7 +9,8 @@ Invariants
  1. `append` returns after the commit to disk (SQLite WAL, synchronous=FULL); what it returned for survives
     a crash of the process and of the machine.
  2. Sequences grow and are never used again, also after deletes and restarts.
- 3. An entry is deleted only when each consumer's cursor has passed it and its retention is over.
+ 3. An entry is deleted only when each consumer's cursor has passed it and its retention is over. A follower
+    is a consumer that this waits for only while the journal is less than half full.
  4. A cursor passes an entry in the same transaction that writes what was refused of it to the dead letters.
  5. Appends that wait together share one commit, and one entry where they have the same route and client.
  6. At its size bound the journal refuses new entries; it never drops one to make room.

@@ -4,6 +4,8 @@ cursor of the consumer < sequence <= cursor of the consumer that it reads behind
 """
 
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from collector.batch import Entry
 from collector.journal import JournalState, PendingLane
@@ -89,6 +91,42 @@ def read(
             break
     rows.close()
     return entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An entry without its payload."""
+
+    sequence: int
+    received_unix_ns: int
+    size_bytes: int
+    span_count: int
+    trace_ids: frozenset[bytes]
+
+
+def heads(db: sqlite3.Connection, consumer: str, lane: str, *, after: int) -> Iterator[Head]:
+    """The entries of a lane after the consumer's cursor and after `after`, in order."""
+    rows = db.execute(
+        "SELECT e.sequence, e.received_unix_ns, e.size_bytes, e.span_count, e.trace_ids FROM lanes l"
+        " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = ?"
+        " JOIN entries e ON e.lane_id = l.id AND e.sequence > max(coalesce(c.sequence, 0), ?)"
+        " WHERE l.lane = ? ORDER BY e.sequence",
+        (consumer, after, lane),
+    )
+    for sequence, received, size, spans, ids in rows:
+        yield Head(
+            sequence=sequence,
+            received_unix_ns=received,
+            size_bytes=size,
+            span_count=spans,
+            trace_ids=unpack_ids(ids),
+        )
+
+
+def payload(db: sqlite3.Connection, sequence: int) -> bytes | None:
+    """The spans of one entry; None if it is gone or damaged."""
+    row = db.execute("SELECT payload FROM entries WHERE sequence = ?", (sequence,)).fetchone()
+    return None if row is None else decompress(row[0])
 
 
 def state(db: sqlite3.Connection, consumer: str) -> JournalState:

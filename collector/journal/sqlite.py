@@ -12,6 +12,7 @@
 16-byte ids one after the other.
 """
 
+import random
 import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,6 +111,7 @@ def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
         )
+        _identify(connection)
         return
     if version == 1 and tables >= TABLES:  # before notes
         connection.executescript(f"BEGIN IMMEDIATE; {notes.SCHEMA} PRAGMA user_version = 2; COMMIT")
@@ -121,6 +123,13 @@ def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
     result = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if thorough else "ok"
     if result != "ok":
         raise sqlite3.DatabaseError(f"quick_check: {result}")
+    _identify(connection)
+
+
+def _identify(db: sqlite3.Connection) -> None:
+    """Give the file a name, if it has none: what follows the log from outside knows by it which one it is."""
+    if not db.execute("PRAGMA application_id").fetchone()[0]:
+        db.execute(f"PRAGMA application_id = {random.randrange(1, 2**31)}")
 
 
 def compress(payload: bytes | memoryview) -> bytes:
@@ -253,6 +262,11 @@ def recover(db: sqlite3.Connection) -> int:
         ).rowcount
     db.execute("UPDATE cursors SET marked = NULL WHERE marked IS NOT NULL")
     return cut_short
+
+
+def identity(db: sqlite3.Connection) -> str:
+    """A name of this file that no other journal has."""
+    return str(db.execute("PRAGMA application_id").fetchone()[0])
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

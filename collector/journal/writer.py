@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,19 +25,14 @@ from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
 from collector.journal import JournalState, PendingLane, letters, notes, reading, sqlite
 from collector.journal.lock import only_process
-from collector.journal.salvage import salvage, set_aside
+from collector.journal.opening import FILE_NAME, SUSPECT_NAME, open_file
 from collector.settings import Journal as JournalSettings
 
 _log = logging.getLogger("sidespan.journal")
 
-FILE_NAME = "journal.sqlite3"
-# there means: the last process met damage, look at the whole file before it is used
-SUSPECT_NAME = "journal.suspect"
-# there means: salvaged whole from a broken file, and to take its place
-REBUILT_NAME = f"{FILE_NAME}.rebuilt"
-# up to this size the file is looked at on each start; it takes about a second per GiB
-CHECK_UP_TO_BYTES = 256 * 1024 * 1024
 CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# so full may the journal be while entries wait for followers
+FOLLOWED_SHARE = 0.5
 DAMAGED = "the journal file is damaged; restart the service to repair it"
 
 T = TypeVar("T")
@@ -60,6 +55,7 @@ async def open_journal(
     settings: JournalSettings,
     consumers: Sequence[str],
     keep_claims: int,
+    followers: Sequence[str] = (),
     observe_commit: ObserveCommit = lambda seconds: None,
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
@@ -70,7 +66,7 @@ async def open_journal(
     with only_process(data_dir):
         path = data_dir / FILE_NAME
         try:
-            db = await asyncio.to_thread(_open_file, path)
+            db = await asyncio.to_thread(open_file, path)
         except (sqlite3.OperationalError, sqlite3.NotSupportedError, OSError) as error:
             raise Misconfigured(f"journal {path} can't be opened: {error}") from error
         journal = SqliteJournal(
@@ -78,6 +74,7 @@ async def open_journal(
             db,
             settings=settings,
             consumers=consumers,
+            followers=followers,
             keep_claims=keep_claims,
             observe_commit=observe_commit,
         )
@@ -85,48 +82,6 @@ async def open_journal(
             yield journal
         finally:
             await journal.close()
-
-
-def _open_file(path: Path) -> sqlite3.Connection:
-    suspect = path.with_name(SUSPECT_NAME)
-    if path.with_name(REBUILT_NAME).exists():
-        _put_rebuilt(path)
-    check = suspect.exists() or not path.exists() or path.stat().st_size <= CHECK_UP_TO_BYTES
-    try:
-        db = sqlite.connect(path)
-        sqlite.create_or_check(db, thorough=check)
-        cut_short = sqlite.recover(db)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, (sqlite3.OperationalError, sqlite3.NotSupportedError)):
-            raise
-        with suppress(UnboundLocalError):
-            db.close()
-        db, cut_short = _replace(path, error), 0
-    suspect.unlink(missing_ok=True)
-    if cut_short:
-        _log.warning("the last process ended while it worked on entries", extra={"entries": cut_short})
-    return db
-
-
-def _replace(path: Path, error: Exception) -> sqlite3.Connection:
-    """A new file with what is readable in the broken one. Killed at any point, the next start does it."""
-    _log.error("the journal is broken; what is readable is carried over", extra={"error": str(error)})
-    unfinished = path.with_name(f"{FILE_NAME}.rebuilding")
-    for suffix in ("", "-wal", "-shm"):
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    with closing(sqlite.connect(unfinished)) as db:
-        sqlite.create_or_check(db, thorough=False)
-        _log.warning("salvaged", extra={"rows": salvage(path, db)})
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # the file moves without its log
-    unfinished.rename(path.with_name(REBUILT_NAME))
-    _put_rebuilt(path)
-    return sqlite.connect(path)
-
-
-def _put_rebuilt(path: Path) -> None:
-    aside = set_aside(path, now_ns=time.time_ns())
-    path.with_name(REBUILT_NAME).rename(path)
-    _log.error("the broken journal was set aside", extra={"file": str(aside)})
 
 
 class SqliteJournal:
@@ -139,6 +94,7 @@ class SqliteJournal:
         *,
         settings: JournalSettings,
         consumers: Sequence[str],
+        followers: Sequence[str],
         keep_claims: int,
         observe_commit: ObserveCommit,
     ) -> None:
@@ -146,6 +102,7 @@ class SqliteJournal:
         self._path = path
         self._settings = settings
         self._consumers = consumers
+        self._followers = followers
         self._keep_claims = keep_claims
         self._observe_commit = observe_commit
         self._loop = asyncio.get_running_loop()
@@ -395,7 +352,10 @@ class SqliteJournal:
 
     def _sweep(self, db: sqlite3.Connection, lane: str | None = None) -> int:
         before_ns = time.time_ns() - int(self._settings.retention_seconds * 1e9)
-        deleted = sqlite.sweep(db, self._consumers, received_before_ns=before_ns, lane=lane)
+        # what only repeats the data must not fill the disk that takes it in
+        roomy = sqlite.used_bytes(db) < self._settings.max_bytes * FOLLOWED_SHARE
+        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
+        deleted = sqlite.sweep(db, awaited, received_before_ns=before_ns, lane=lane)
         if lane is None:
             sqlite.forget(db, keep_claims=self._keep_claims)
             notes.forget(db, keep=self._settings.max_notes)

@@ -23,7 +23,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.index.conventions import TABLE, Kind
-from collector.index.facts import SpanFacts, facts
+from collector.index.facts import facts
+from collector.index.values import SpanFacts
 from collector.process.keep_settings import KeepSettings
 
 # the tag of a kept trace in MLflow that says why: `sidespan.kept`

@@ -221,6 +221,23 @@ class Harmonise(Section):
     """Shorten ids that would make MLflow refuse the whole request."""
 
 
+class Index(Section):
+    """The summaries' own store, filled as spans pass by."""
+
+    enabled: bool = True
+    """Keep it; off, there is one process less, and only single traces and runs can be asked about."""
+    processes: int = Field(2, ge=1, le=16)
+    """Processes that put a backlog into rows; those beyond the first live only while there is one."""
+    memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
+    """What DuckDB may use for a question; over it, it works on disk."""
+    max_age_seconds: float = Field(90 * 86_400.0, gt=0)
+    """How long after it came in first a trace stays in."""
+    max_bytes: int = Field(8192 * MIB, ge=16 * MIB)
+    """Size on disk over which the oldest traces leave."""
+    preview_characters: int = Field(200, ge=0, le=1000)
+    """How much of an error's message is kept, the only content of spans in here; 0 for none."""
+
+
 class Proxy(Section):
     """Everything else to MLflow."""
 
@@ -276,6 +293,7 @@ class Settings(Section):
     harmonise: Harmonise = Harmonise()
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
+    index: Index = Index()
     proxy: Proxy = Proxy()
     runs: Runs = Runs()
     log: Log = Log()

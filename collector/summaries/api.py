@@ -5,12 +5,14 @@
     404   nobody knows the trace
     503   it isn't in the journal, and MLflow can't be asked: try again
 
+The index is asked first: it answers in milliseconds, if it is sure to have all of the trace.
+
 Errors have one form: {"error": {"parameter": …, "value": …, "message": …}}.
 """
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -19,14 +21,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from collector.parameters import error_answer
+from collector.summaries.rights import DELIVERED_ONLY, visible
 from collector.summaries.source import FoundTrace, Unanswered
 from collector.summaries.trace import MAX_SPANS, summarise
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 MOST_SPANS = 30_000
-# in the scope of a request: the client may not see what waits in the journal
-DELIVERED_ONLY = "sidespan.delivered_only"
-
 
 # what is told of the spans of a trace (its 16 bytes) and of what is done to them; uses the export up
 Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
@@ -42,10 +42,27 @@ class ReadsTraces(Protocol):
         """The trace; None: nobody knows it; Unanswered: it can't be told at this moment."""
 
 
-def trace_routes(everything: ReadsTraces, delivered: ReadsTraces, explain: Explain) -> list[Route]:
+class ReadsIndex(Protocol):
+    """The index; `IndexedTraces` is one. Answers are summaries as JSON."""
+
+    async def whole(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+    ) -> bytes | None:
+        """The trace, if the index is sure to have all of it."""
+
+    async def anything(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+    ) -> bytes | None:
+        """What the index has of it, where nobody else has more."""
+
+
+def trace_routes(
+    everything: ReadsTraces, delivered: ReadsTraces, explain: Explain, index: ReadsIndex | None = None
+) -> list[Route]:
     """The routes of trace summaries and explanations.
 
     `delivered` knows only what MLflow has: it is asked where the request's scope has DELIVERED_ONLY.
+    `index` is asked first, and last where nobody else knows the trace.
     """
 
     def source_for(request: Request) -> ReadsTraces:
@@ -60,7 +77,20 @@ def trace_routes(everything: ReadsTraces, delivered: ReadsTraces, explain: Expla
         max_spans = _whole_number(wanted)
         if max_spans is None or max_spans > MOST_SPANS:
             return _error(400, "max_spans", wanted, f"a whole number from 0 to {MOST_SPANS} is allowed")
-        match await source_for(request).read(trace_id):
+        allowed = visible(request)
+        if index is not None:
+            body = await index.whole(trace_id, max_spans=max_spans, experiments=allowed)
+            if body is not None:
+                return Response(body, media_type="application/json")
+        answer = await source_for(request).read(trace_id)
+        if index is not None and not isinstance(answer, FoundTrace):
+            why = (
+                f"MLflow could not be asked: {answer.reason}" if answer else "MLflow does not have this trace"
+            )
+            body = await index.anything(trace_id, max_spans=max_spans, experiments=allowed, why=why)
+            if body is not None:
+                return Response(body, media_type="application/json")
+        match answer:
             case None:
                 return _unknown(given)
             case Unanswered(reason=reason):

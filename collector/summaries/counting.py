@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from collector.index.conventions import Kind
-from collector.index.facts import SpanFacts
+from collector.index.values import SpanFacts
 from collector.summaries.tree import Tree
 
 MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
@@ -54,9 +54,11 @@ class _Below:
         self.uncovered = False
 
 
-def counted(tree: Tree, has_value: Callable[[SpanFacts], bool]) -> list[int]:
+def counted(tree: Tree, has_value: Callable[[SpanFacts], bool], model_calls: Sequence[int]) -> list[int]:
     """Positions of the spans to add up; none of them is below another."""
-    calls = frozenset(model_calls(tree))
+    if not any(map(has_value, tree.spans)):
+        return []
+    calls = frozenset(model_calls)
     known = [_Below() for _ in tree.spans]
     for position in reversed(range(len(tree.spans))):
         span, below = tree.spans[position], known[position]

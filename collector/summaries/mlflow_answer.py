@@ -15,7 +15,7 @@ numbers, and the resource is gone, except for what MLflow keeps of it as the tra
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.index.conventions import KEYS, TAG_PREFIXES
-from collector.index.facts import SpanFacts, facts
+from collector.index.facts import facts
+from collector.index.values import SpanFacts
 
 PLAIN_FIELDS = (
     "trace_id",
@@ -37,6 +38,9 @@ PLAIN_FIELDS = (
     "status",
 )
 EXCEPTION_KEYS = frozenset({"exception.type", "exception.message"})
+# the run that a trace belongs to (mlflow.tracing.constant.TraceMetadataKey.SOURCE_RUN)
+RUN = "mlflow.sourceRun"
+NO_TRACE = (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError)
 PARSE_ERRORS = (json_format.ParseError, ValueError, TypeError)
 
 
@@ -46,21 +50,35 @@ class MlflowTrace:
 
     spans: tuple[SpanFacts, ...]
     experiment_id: str | None
+    run_id: str | None = None
 
 
 def read_trace(body: bytes) -> MlflowTrace:
     """The trace in MLflow's answer. Raises ValueError if that is not what the body holds."""
     try:
-        trace = json.loads(body)["trace"]
-        information = trace["trace_info"]
-        experiment = information["trace_location"].get("mlflow_experiment", {})
-        tags = information.get("tags", {})
-        return MlflowTrace(
-            spans=tuple(facts(to_span(document), tags) for document in trace.get("spans", ())),
-            experiment_id=experiment.get("experiment_id"),
-        )
-    except (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
+        return _trace(json.loads(body)["trace"])
+    except NO_TRACE as error:
         raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
+
+
+def read_traces(body: bytes) -> list[MlflowTrace]:
+    """The traces in MLflow's answer to batchGet. Raises ValueError if that is not what the body holds."""
+    try:
+        return [_trace(trace) for trace in json.loads(body).get("traces", ())]
+    except NO_TRACE as error:
+        raise ValueError(f"no traces in MLflow's JSON: {error!r}") from error
+
+
+def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
+    information = trace["trace_info"]
+    experiment = information["trace_location"].get("mlflow_experiment", {})
+    tags = information.get("tags", {})
+    run_id = information.get("trace_metadata", {}).get(RUN)
+    return MlflowTrace(
+        spans=tuple(facts(to_span(document), tags) for document in trace.get("spans", ())),
+        experiment_id=experiment.get("experiment_id"),
+        run_id=run_id if isinstance(run_id, str) else None,
+    )
 
 
 def read_export(body: bytes) -> ExportTraceServiceRequest:
@@ -75,7 +93,7 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
             to_span(document, None) for document in trace.get("spans", ())
         )
         return export
-    except (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
+    except NO_TRACE as error:
         raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
 
 

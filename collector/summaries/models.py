@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from collector.index.conventions import CostSource, Kind
-from collector.index.facts import Tokens
+from collector.index.values import Tokens
 
 
 class TraceStatus(StrEnum):
@@ -64,6 +64,15 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTime:
+    """The time that spans of one kind took themselves, and how much of it the end of the trace waited for."""
+
+    kind: Kind
+    self_seconds: float
+    critical_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpanError:
     """One span with status ERROR; `recovered`: its agent was told and tried again."""
 
@@ -79,7 +88,8 @@ class SpanError:
 class SpanRow:
     """One span of the tree. Rows stand in the order of a walk: parents first, children by start.
 
-    `self_seconds` is the span's duration minus the time in which any child ran.
+    `self_seconds` is the span's duration minus the time in which any child ran; `critical_seconds` how much
+    of the trace's critical path ran in the span itself, 0 for a span that nothing waited for.
     """
 
     span_id: str
@@ -92,6 +102,7 @@ class SpanRow:
     start_offset_seconds: float
     duration_seconds: float
     self_seconds: float
+    critical_seconds: float
     agent: str | None
     model: str | None
     tool: str | None
@@ -142,6 +153,7 @@ class TraceSummary:
     models_omitted: int
     tools: tuple[ToolUse, ...]
     tools_omitted: int
+    own_time: tuple[OwnTime, ...]
     errors: tuple[SpanError, ...]
     errors_omitted: int
     spans: tuple[SpanRow, ...]

@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.batch import Route
-from collector.index.facts import SpanFacts, export_facts
+from collector.index.facts import export_facts
+from collector.index.values import SpanFacts
 from collector.mlflow import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
 from collector.summaries.mlflow_answer import MlflowTrace, read_export, read_trace
 

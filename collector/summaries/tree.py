@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from collector.index.facts import SpanFacts
+from collector.index.values import SpanFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.index.conventions import CostSource, Kind
-from collector.index.facts import SpanFacts, Tokens
+from collector.index.values import SpanFacts, Tokens
 from tests.support.otlp import DATA
 
 SECOND = 1_000_000_000

@@ -16,8 +16,9 @@ import pytest
 
 from collector.batch import Draft, Parked, Route
 from collector.errors import Misconfigured, Reason, Unavailable
-from collector.journal import sqlite, writer
-from collector.journal.writer import FILE_NAME, SqliteJournal, open_journal
+from collector.journal import opening, sqlite
+from collector.journal.opening import FILE_NAME
+from collector.journal.writer import SqliteJournal, open_journal
 from collector.settings import Journal as JournalSettings
 
 LANE, OTHER = Route(experiment_id="1").lane, Route(experiment_id="2").lane
@@ -158,7 +159,7 @@ async def test_an_entry_with_a_wrong_byte_is_a_dead_letter_and_holds_up_nobody(
 async def test_damage_met_by_a_reader_is_mended_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CHECK_UP_TO_BYTES", -1)
+    monkeypatch.setattr(opening, "CHECK_UP_TO_BYTES", -1)
     await fill(tmp_path, begun=False)
     flip_pages(tmp_path / FILE_NAME, share=0.5)
     async with journal_in(tmp_path) as journal:
@@ -236,7 +237,7 @@ async def test_whatever_happened_to_the_file_the_service_starts_and_keeps_it(
     """A large file is not looked at whole: then the damage is met later, and the second start mends it."""
     written = await fill(tmp_path)
     damage(tmp_path / FILE_NAME)
-    monkeypatch.setattr(writer, "CHECK_UP_TO_BYTES", check_up_to)
+    monkeypatch.setattr(opening, "CHECK_UP_TO_BYTES", check_up_to)
     for _ in range(2):
         async with journal_in(tmp_path) as journal:
             try:
@@ -278,9 +279,9 @@ async def test_salvage_needs_no_memory_for_the_whole_file(tmp_path: Path) -> Non
         db.execute("PRAGMA user_version = 0")
     script = f"""
 import resource, asyncio, logging, pathlib
-from collector.journal import writer
+from collector.journal import opening
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-writer._open_file(pathlib.Path({str(tmp_path / FILE_NAME)!r})).close()
+opening.open_file(pathlib.Path({str(tmp_path / FILE_NAME)!r})).close()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run(
@@ -305,7 +306,7 @@ async def test_a_start_that_was_killed_while_it_salvaged_salvages_again(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "salvage", killed)
+        patch.setattr(opening, "salvage", killed)
         with pytest.raises(Killed):
             async with journal_in(tmp_path):
                 pass

@@ -13,7 +13,8 @@ import pytest
 
 from collector.batch import Draft, Route
 from collector.errors import Misconfigured
-from collector.journal.writer import FILE_NAME, SqliteJournal, open_journal
+from collector.journal.opening import FILE_NAME
+from collector.journal.writer import SqliteJournal, open_journal
 from collector.settings import Journal as JournalSettings
 
 LANE = Route(experiment_id="1").lane

@@ -191,4 +191,5 @@ def test_the_document_has_every_path_of_our_own() -> None:
     rows += [(method, operation.route) for method, found in OWN.patterns.items() for _, operation in found]
     described = {(each.method, each.path) for each in ENDPOINTS}
     left_out = {("GET", "/-/"), ("GET", "/-/static/{name}"), ("GET", "/-/docs"), ("GET", "/-/openapi.json")}
+    rows = [(method, path.replace(":path}", "}")) for method, path in rows]
     assert set(rows) - left_out == described

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from collector.index.conventions import CostSource, Kind
-from collector.index.facts import SpanFacts, Tokens, export_facts
+from collector.index.facts import export_facts
+from collector.index.values import SpanFacts, Tokens
 from collector.summaries.models import TraceStatus, TraceSummary
 from collector.summaries.render import one_line, render_trace
 from collector.summaries.trace import summarise

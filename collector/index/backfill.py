@@ -1,0 +1,208 @@
+"""What MLflow holds and the index doesn't: traces from before, or logged with MLflow's own SDK.
+
+One step reads one page of an experiment, oldest first, and puts it into the index; whoever asks for steps
+asks until there are no more, so progress can be shown, and stopping costs nothing. How far it is is noted in
+the index's own folder: the next step goes on there.
+
+Source: MLflow REST API 3.0, traces/search, traces/batchGet, traces/metrics.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from collector.errors import SidespanError
+from collector.index.client import IndexClient
+from collector.mlflow import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.parameters import BadParameter
+
+V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
+PAGE = 200
+# MLflow reads every span of each into memory
+AT_ONCE = 25
+TIMEOUT_SECONDS = 60.0
+EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+class MlflowSays(SidespanError):
+    """MLflow can't be asked, or has not answered as it should."""
+
+
+class Backfill:
+    """Reads MLflow into the index, step by step."""
+
+    def __init__(self, mlflow: Mlflow, index: IndexClient, folder: Path) -> None:
+        self._mlflow = mlflow
+        self._index = index
+        self._file = folder / "backfill.json"
+        self._alone = asyncio.Lock()
+
+    async def step(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """One page of an experiment: {"experiment_id" or "experiment_name", "since_unix_ms", "restart"}.
+
+        The answer: {"experiment_id", "done", "seen", "total", "traces", "spans"}: `seen` of `total` traces
+        are looked at in this round; `traces` and `spans` came in, in all steps so far. Raises BadParameter,
+        MlflowSays, IndexAway.
+        """
+        async with self._alone:
+            id, name = await self._experiment(document)
+            since = document.get("since_unix_ms", 0)
+            if not isinstance(since, int) or isinstance(since, bool) or since < 0:
+                raise BadParameter("since_unix_ms", since, "must be a time in milliseconds since 1970")
+            known = {} if document.get("restart") is True else self._noted(f"{id} {since}")
+            at = known.get("at_unix_ms", since)
+            page = await self._page(id, at, known.get("token", ""))
+            found = [str(each["trace_id"]) for each in page.get("traces", ())]
+            counts = {"traces": 0, "spans": 0}
+            for start in range(0, len(found), AT_ONCE):
+                taken = await self._put(id, name, found[start : start + AT_ONCE])
+                counts = {key: counts[key] + taken[key] for key in counts}
+            last = page["traces"][-1].get("request_time") if found else None
+            noted = {
+                "at_unix_ms": at,
+                "token": str(page.get("next_page_token") or ""),
+                "traces": known.get("traces", 0) + counts["traces"],
+                "spans": known.get("spans", 0) + counts["spans"],
+                "seen": known.get("seen", 0) + len(found),
+            }
+            done = not noted["token"]
+            if done:
+                # traces of that millisecond may still come: it is read again
+                noted |= {"at_unix_ms": max(at, _milliseconds(last)), "seen": 0}
+            self._note(f"{id} {since}", noted)
+            return {
+                "experiment_id": id,
+                "experiment_name": name,
+                "done": done,
+                "total": await self._count(id, at, "TRACES", "trace_count"),
+                **{key: noted[key] for key in ("traces", "spans")},
+                "seen": known.get("seen", 0) + len(found),
+            }
+
+    async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Traces and spans of experiments, in the index and in MLflow. Raises MlflowSays, IndexAway."""
+        here = {row["id"]: row for row in (await self._index.get("/state")).json()["experiments"]}
+        ids = list(experiment_ids) or [id for id in here if id is not None]
+        rows = []
+        for id in ids:
+            if not EXPERIMENT_ID.fullmatch(id):
+                raise BadParameter("experiment_id", id[:80], "must be digits, without leading zero or sign")
+            mine = here.get(id, {"traces": 0, "spans": 0, "name": None})
+            theirs = {
+                "traces": await self._count(id, 0, "TRACES", "trace_count"),
+                "spans": await self._count(id, 0, "SPANS", "span_count"),
+            }
+            rows.append(
+                {
+                    "experiment_id": id,
+                    "experiment_name": mine["name"],
+                    **{
+                        key: {
+                            "index": mine[key],
+                            "mlflow": theirs[key],
+                            "difference": mine[key] - theirs[key],
+                        }
+                        for key in ("traces", "spans")
+                    },
+                }
+            )
+        return rows
+
+    async def _experiment(self, document: Mapping[str, Any]) -> tuple[str, str]:
+        id, name = document.get("experiment_id"), document.get("experiment_name")
+        if isinstance(id, str) == isinstance(name, str):
+            raise BadParameter("experiment_id", id, "give experiment_id or experiment_name, one of them")
+        path, query = (
+            (f"{V2}/experiments/get", {"experiment_id": str(id)})
+            if isinstance(id, str)
+            else (f"{V2}/experiments/get-by-name", {"experiment_name": str(name)})
+        )
+        answer = await self._get(path, query)
+        if answer.status in (400, 404):
+            raise BadParameter("experiment_id", id or name, answer.error)
+        found = _object(answer).get("experiment") or {}
+        return str(found["experiment_id"]), str(found["name"])
+
+    async def _page(self, id: str, at_unix_ms: int, token: str) -> dict[str, Any]:
+        body = {
+            "locations": [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}],
+            "filter": f"attributes.timestamp_ms >= {at_unix_ms}",
+            "order_by": ["timestamp_ms ASC"],
+            "max_results": PAGE,
+        }
+        return _object(
+            await self._post(f"{V3}/traces/search", body | ({"page_token": token} if token else {}))
+        )
+
+    async def _put(self, id: str, name: str, trace_ids: Sequence[str]) -> dict[str, int]:
+        answer = await self._get(f"{V3}/traces/batchGet", [("trace_ids", each) for each in trace_ids])
+        if answer.status == 200 and len(answer.body) >= MAX_ANSWER_BYTES and len(trace_ids) > 1:
+            half = len(trace_ids) // 2
+            parts = [await self._put(id, name, part) for part in (trace_ids[:half], trace_ids[half:])]
+            return {key: sum(part[key] for part in parts) for key in ("traces", "spans")}
+        _object(answer)
+        taken = await self._index.post_bytes("/put", answer.body, {"id": id, "name": name})
+        if taken.status != 200:
+            raise MlflowSays(f"the index could not take a page: {taken.body[:200]!r}")
+        return {key: int(value) for key, value in taken.json().items()}
+
+    async def _count(self, id: str, since_unix_ms: int, view: str, metric: str) -> int:
+        body = {
+            "experiment_ids": [id],
+            "view_type": view,
+            "metric_name": metric,
+            "aggregations": [{"aggregation_type": "COUNT"}],
+            "start_time_ms": since_unix_ms,
+            "end_time_ms": int(time.time() * 1000) + 86_400_000,
+            "max_results": 1,
+        }
+        points = _object(await self._post(f"{V3}/traces/metrics", body)).get("data_points") or []
+        return int(points[0]["values"]["COUNT"]) if points else 0
+
+    def _noted(self, key: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8")).get(key, {})
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _note(self, key: str, value: Mapping[str, Any]) -> None:
+        try:
+            known = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self._file.with_suffix(".new")
+        unfinished.write_text(json.dumps(known | {key: value}), encoding="utf-8")
+        unfinished.replace(self._file)
+
+    async def _get(self, path: str, query: Any) -> MlflowAnswer:
+        return await self._ask(self._mlflow.get(path, params=query, timeout_seconds=TIMEOUT_SECONDS))
+
+    async def _post(self, path: str, document: Mapping[str, Any]) -> MlflowAnswer:
+        return await self._ask(self._mlflow.post_json(path, document, timeout_seconds=TIMEOUT_SECONDS))
+
+    async def _ask(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
+        try:
+            return await asking
+        except MlflowUnreachable as error:
+            raise MlflowSays(f"MLflow can't be asked: {error}") from error
+
+
+def _object(answer: MlflowAnswer) -> dict[str, Any]:
+    if answer.status != 200:
+        raise MlflowSays(f"MLflow answered with status {answer.status}: {answer.error}")
+    return answer.json()
+
+
+def _milliseconds(time_text: Any) -> int:
+    """Of protobuf's JSON form of a Timestamp, 2026-01-01T00:00:00.123Z."""
+    try:
+        return int(datetime.fromisoformat(str(time_text)).timestamp() * 1000)
+    except ValueError:
+        return 0

@@ -1,0 +1,226 @@
+"""The shapes of the index's answers, for the document about the API and for those who read it. Pure.
+
+Durations are seconds, times nanoseconds since 1970, money US dollars; None is "nobody said".
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Shape(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class TraceRow(Shape):
+    """One trace, by the counting rules."""
+
+    trace_id: str
+    name: str
+    start_unix_ns: int
+    duration_seconds: float
+    status: str
+    """OK, ERROR (its root failed), or UNKNOWN (the root was not seen)."""
+    complete: bool
+    experiment_id: str | None
+    experiment_name: str | None
+    service: str | None
+    service_version: str | None
+    environment: str | None
+    agent: str | None
+    agents: list[str]
+    session: str | None
+    user: str | None
+    run_id: str | None
+    models: list[str]
+    tools: list[str]
+    tags: list[str]
+    span_count: int
+    model_calls: int
+    tool_calls: int
+    error_spans: int
+    recovered_retries: int
+    missing_parents: int
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cache_read_tokens: int | None
+    """Part of the input."""
+    cache_write_tokens: int | None
+    """Part of the input."""
+    reasoning_tokens: int | None
+    """Part of the output."""
+    cost_usd: float | None
+    cost_source: str
+    """client, mlflow, table (the public price list), mixed, or none."""
+    unpriced_model_calls: int
+    """With any, the cost is a lower bound."""
+    time_to_first_token_seconds: float | None
+    error_type: str | None
+    error_message: str | None
+
+
+class TracePage(Shape):
+    """Rows of traces."""
+
+    traces: list[TraceRow]
+    next_cursor: str | None
+
+
+class SessionRow(Shape):
+    """One conversation: its traces that were meant, summed up."""
+
+    session: str
+    experiment_id: str | None
+    experiment_name: str | None
+    user: str | None
+    agents: list[str]
+    start_unix_ns: int
+    end_unix_ns: int
+    duration_seconds: float
+    """From the first start to the last end."""
+    busy_seconds: float
+    """The sum of its turns."""
+    turns: int
+    errors: int
+    recovered_retries: int
+    model_calls: int
+    tool_calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    first_trace_id: str
+    last_trace_id: str
+
+
+class SessionPage(Shape):
+    """Rows of sessions."""
+
+    sessions: list[SessionRow]
+    next_cursor: str | None
+
+
+class ErrorRow(Shape):
+    """Errors whose messages are the same but for ids, numbers and names."""
+
+    error: str
+    type: str | None
+    traces: int
+    spans: int
+    first_unix_ns: int
+    last_unix_ns: int
+    kinds: list[str]
+    agents: list[str]
+    models: list[str]
+    tools: list[str]
+    example_message: str | None
+    example_trace_id: str
+
+
+class ErrorPage(Shape):
+    """Groups of errors."""
+
+    errors: list[ErrorRow]
+    next_cursor: str | None
+
+
+class Step(Shape):
+    """The metrics within one step of the time axis."""
+
+    start_unix_ns: int
+    values: dict[str, float | None]
+
+
+class Group(Shape):
+    """The metrics of one group, by the dimensions that it stands for."""
+
+    key: dict[str, str | None]
+    values: dict[str, float | None]
+    series: list[Step] | None = None
+
+
+class Stats(Shape):
+    """Numbers: in all, by group, over time."""
+
+    of: str
+    by: list[str]
+    metrics: list[str]
+    total: dict[str, float | None]
+    groups: list[Group]
+    more_groups: bool
+    bucket_seconds: int | None = None
+    series: list[Step] | None = None
+
+
+class Difference(Shape):
+    """A number on both sides, how much more b has, and how often a goes into b."""
+
+    a: float | None
+    b: float | None
+    difference: float | None
+    ratio: float | None
+
+
+class ComparedGroup(Shape):
+    """One group on both sides."""
+
+    key: dict[str, str | None]
+    values: dict[str, Difference]
+
+
+class Compared(Shape):
+    """Two sides, side by side."""
+
+    of: str
+    by: list[str]
+    metrics: list[str]
+    total: dict[str, Difference]
+    groups: list[ComparedGroup]
+
+
+class Overview(Shape):
+    """What the page shows first; in `totals`, `a` is the period before, if `since` was given."""
+
+    totals: dict[str, Difference]
+    bucket_seconds: int
+    axis: list[Step]
+    agents: list[Group]
+    models: list[Group]
+    tools: list[Group]
+    errors: list[Group]
+    services: list[Group]
+
+
+class Session(Shape):
+    """One conversation with its turns, oldest first; in several experiments it is several rows."""
+
+    sessions: list[SessionRow]
+    turns: list[TraceRow]
+    turns_omitted: int
+    models: list[Group]
+    tools: list[Group]
+
+
+class Facet(Shape):
+    """A value, and how many traces have it."""
+
+    value: str
+    count: int
+
+
+class Facets(Shape):
+    """What there is to filter by."""
+
+    experiment: list[Facet]
+    service: list[Facet]
+    environment: list[Facet]
+    version: list[Facet]
+    agent: list[Facet]
+    model: list[Facet]
+    tool: list[Facet]
+    name: list[Facet]
+    user: list[Facet]
