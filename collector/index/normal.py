@@ -4,6 +4,8 @@ import re
 
 MAX_CHARACTERS = 200
 # what to put in place of what, in this order: the longer and plainer first
+# who passes an error on puts its type in front; the same error below it has none there
+TYPE = re.compile(r"^(?:[\w.]+(?:Error|Exception)\s*:\s*)+")
 PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s'\")>]+", re.IGNORECASE), "<url>"),
     (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<email>"),
@@ -24,6 +26,7 @@ MAX_LOOKED_AT = 400
 
 def normal_message(message: str) -> str:
     """The message with ids, numbers, addresses, paths, times and quoted text made equal, cut to length."""
+    message = TYPE.sub("", message[:MAX_LOOKED_AT])
     for pattern, instead in PLACES:
         message = pattern.sub(instead, message[:MAX_LOOKED_AT])
     return message.strip()[:MAX_CHARACTERS]

@@ -217,10 +217,10 @@ def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:
 
 
 def _add_series(db: Db, asks: Question, answer: dict[str, Any], groups: Sequence[Sequence[Any]]) -> None:
-    first, last = (None, None) if asks.since_unix_ns is not None else _fetch(db, range_sql(asks))[0]
-    begin = asks.since_unix_ns if asks.since_unix_ns is not None else first or 0
+    first, last = (None, None) if asks.since_unix_ns else _fetch(db, range_sql(asks))[0]
+    begin = asks.since_unix_ns or first or 0
     # without a beginning the axis is as long as what there is
-    end = last or 0 if asks.since_unix_ns is None else asks.until_unix_ns
+    end = asks.until_unix_ns if asks.since_unix_ns else last or 0
     step = bucket_seconds(asks, begin, end)
     answer["bucket_seconds"] = step
     series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

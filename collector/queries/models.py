@@ -156,7 +156,7 @@ class Stats(Shape):
     series: list[Step] | None = None
 
 
-class Difference(Shape):
+class Both(Shape):
     """A number on both sides, how much more b has, and how often a goes into b."""
 
     a: float | None
@@ -169,7 +169,7 @@ class ComparedGroup(Shape):
     """One group on both sides."""
 
     key: dict[str, str | None]
-    values: dict[str, Difference]
+    values: dict[str, Both]
 
 
 class Compared(Shape):
@@ -178,14 +178,14 @@ class Compared(Shape):
     of: str
     by: list[str]
     metrics: list[str]
-    total: dict[str, Difference]
+    total: dict[str, Both]
     groups: list[ComparedGroup]
 
 
 class Overview(Shape):
     """What the page shows first; in `totals`, `a` is the period before, if `since` was given."""
 
-    totals: dict[str, Difference]
+    totals: dict[str, Both]
     bucket_seconds: int
     axis: list[Step]
     agents: list[Group]

@@ -52,10 +52,9 @@ def overview_questions(asked: Asked) -> dict[str, Question]:
         "totals": question(with_parameters(asked, metric=TOTALS, bucket=())),
         "axis": question(with_parameters(asked, metric=AXIS, bucket=asked.all("bucket") or ("auto",))),
     }
-    if since is not None:
-        before = with_parameters(
-            asked, metric=TOTALS, since=(str(2 * since - until),), until=(str(since),), bucket=()
-        )
+    if since:
+        earlier = str(max(0, 2 * since - until))
+        before = with_parameters(asked, metric=TOTALS, since=(earlier,), until=(str(since),), bucket=())
         asks["before"] = question(before)
     for name, (of, by, metrics) in TOPS.items():
         about = with_parameters(asked, of=(of,), by=(by,), metric=metrics, top=(TOP,), bucket=())

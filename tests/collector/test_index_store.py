@@ -228,6 +228,8 @@ def test_no_trace_is_ever_in_two_shares(traces: list[set[int]], count: int) -> N
         ("no file /var/lib/x.db", "no file /tmp/a/b.txt"),
         ("after 3.5e-7 s", "after 12 s"),
         ("mail ann@example.org", "mail bob@example.com"),
+        ("RuntimeError: index unreachable", "index unreachable"),
+        ("a.b.ToolError: ValueError: no", "no"),
     ],
 )
 def test_messages_that_differ_in_particulars_are_one_group(one: str, other: str) -> None:

@@ -1,0 +1,133 @@
+// The page at /-/: which view the address means, drawn anew when it changes and while it is looked at.
+//
+//   #/                overview       #/traces?…       traces        #/trace/ID
+//   #/sessions?…      sessions       #/session/ID     one           #/runs?…  #/run/ID  #/compare?run_id=…
+//   #/health          the service itself
+
+import { tidyCharts } from "./charts.js";
+import { refreshHealth } from "./health.js";
+import { overview } from "./overview.js";
+import { address, at } from "./parts.js";
+import { compared, run, runs } from "./runs.js";
+import { session, sessions, traces } from "./tables.js";
+import { trace } from "./trace.js";
+
+const REFRESH_MILLISECONDS = 3000;
+const LIVE_MILLISECONDS = 5000;
+
+/** name -> {title, draw(id, parameters, go), live: drawn anew by itself} */
+const VIEWS = {
+  "": { title: "Overview", draw: (_, parameters, go) => overview(parameters, go), live: true },
+  traces: { title: "Traces", draw: (_, parameters, go) => traces(parameters, go), live: true },
+  trace: { title: "Trace", draw: (id) => trace(id) },
+  sessions: { title: "Sessions", draw: (_, parameters, go) => sessions(parameters, go), live: true },
+  session: { title: "Session", draw: (id) => session(id) },
+  runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
+  run: { title: "Run", draw: (id) => run(id) },
+  compare: { title: "Runs side by side", draw: (_, parameters) => compared(parameters) },
+  health: { title: "Service" },
+};
+const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
+
+/** {name, id, parameters} of the address; a parameter that is there several times is a list. */
+function place() {
+  const hash = location.hash;
+  const old = /^#trace=(.*)$/.exec(hash); // as the page wrote it before it had views
+  if (old) return { name: "trace", id: decodeURIComponent(old[1]), parameters: {} };
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  const [name, ...rest] = path.split("/");
+  const parameters = {};
+  for (const [key, value] of new URLSearchParams(query)) {
+    parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
+  }
+  return { name: name in VIEWS ? name : "", id: decodeURIComponent(rest.join("/")), parameters };
+}
+
+let drawing = 0;
+let drawnAddress = null;
+
+async function draw({ again = false } = {}) {
+  if (location.hash === "#main") return;
+  drawing += 1;
+  const mine = drawing;
+  const { name, id, parameters } = place();
+  const view = VIEWS[name];
+  const go = (wanted) => {
+    location.hash = `#/${name}${address("", wanted)}`;
+  };
+  for (const each of document.querySelectorAll("nav a[data-view]")) {
+    if (each.dataset.view === (MENU[name] || name)) each.setAttribute("aria-current", "page");
+    else each.removeAttribute("aria-current");
+  }
+  at("health").hidden = name !== "health";
+  at("view").hidden = name === "health";
+  at("trace-id").value = name === "trace" ? id : at("trace-id").value;
+  if (!again) {
+    document.title = `${view.title} · Sidespan`;
+    at("message").className = "quiet";
+    at("message").textContent = view.draw ? "Looking…" : "";
+    if (drawnAddress !== null) at("main").scrollIntoView();
+  }
+  drawnAddress = location.hash;
+  if (!view.draw) return;
+  try {
+    const parts = await view.draw(id, parameters, go);
+    if (mine !== drawing) return; // a later one has taken over
+    replace(parts);
+    at("message").textContent = "";
+  } catch (error) {
+    if (mine !== drawing) return;
+    if (!again) at("view").replaceChildren();
+    at("message").className = "bad";
+    at("message").textContent = error.message;
+  }
+  tidyCharts();
+}
+
+/** Put the parts in place of the old ones, and the reader back where he was. */
+function replace(parts) {
+  const focused = document.activeElement && document.activeElement.id;
+  const scrolled = [...at("view").querySelectorAll(".table")].map((each) => each.scrollLeft);
+  at("view").replaceChildren(...parts);
+  [...at("view").querySelectorAll(".table")].forEach((each, number) => {
+    each.scrollLeft = scrolled[number] || 0;
+  });
+  if (focused && focused !== "trace-id" && at(focused)) at(focused).focus({ preventScroll: true });
+}
+
+function reading() {
+  const active = document.activeElement;
+  const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
+  return busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || String(getSelection());
+}
+
+async function keepFresh() {
+  if (!document.hidden) await refreshHealth();
+  setTimeout(keepFresh, REFRESH_MILLISECONDS);
+}
+
+async function keepLive() {
+  const { name, parameters } = place();
+  if (!document.hidden && VIEWS[name].live && !parameters.cursor && !reading()) await draw({ again: true });
+  setTimeout(keepLive, LIVE_MILLISECONDS);
+}
+
+at("lookup").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const wanted = `#/trace/${encodeURIComponent(at("trace-id").value.trim())}`;
+  if (location.hash === wanted) draw();
+  else location.hash = wanted;
+});
+addEventListener("hashchange", () => draw());
+addEventListener("keydown", (event) => {
+  const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  at("trace-id").focus();
+});
+document.addEventListener("visibilitychange", () => document.hidden || (refreshHealth(), VIEWS[place().name].live && draw({ again: true })));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw({ again: true }));
+
+draw();
+keepFresh();
+setTimeout(keepLive, LIVE_MILLISECONDS);

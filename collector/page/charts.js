@@ -1,0 +1,87 @@
+// Lines over time or steps, drawn by uPlot (vendored: uplot.js, uplot.LICENSE.txt).
+
+import { compact, duration, make, money, share } from "./parts.js";
+
+const HEIGHT = 170;
+const plain = (value) => (value === null || value === undefined ? "" : String(Number(value.toPrecision(4))));
+const UNITS = { seconds: duration, usd: money, share, count: compact, plain };
+const drawn = new Set();
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const COLORS = ["llm", "tool", "agent", "warn", "good", "bad", "other"];
+
+/**
+ * A chart with a title; `lines` are {label, values}, `xs` the same number of seconds since 1970, or of steps.
+ * The numbers are also there for those who can't see the picture.
+ */
+export function chart(title, xs, lines, { unit = "count", time = true, bars = false, onRange } = {}) {
+  const say = UNITS[unit];
+  const holder = make("div", { className: "plot" });
+  const figure = make("figure", { className: "chart", children: [make("figcaption", { text: title }), holder] });
+  const last = lines.map(({ label, values }) => `${label}: ${say(values.findLast((value) => value !== null)) || "none"}`);
+  holder.setAttribute("role", "img");
+  holder.setAttribute("aria-label", `${title}. Latest ${last.join(", ")}`);
+  const ink = color("quiet");
+  const grid = { stroke: color("line"), width: 1 };
+  const options = {
+    width: 300,
+    height: HEIGHT,
+    cursor: { y: false, drag: { x: Boolean(onRange), y: false, setScale: false } },
+    legend: { live: true },
+    scales: { x: { time }, y: unit === "plain" ? {} : { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    axes: [
+      { stroke: ink, grid, ticks: grid },
+      { stroke: ink, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((tick) => say(tick)) },
+    ],
+    series: [
+      {},
+      ...lines.map(({ label }, place) => ({
+        label,
+        stroke: color(COLORS[place % COLORS.length]),
+        fill: bars && place === 0 ? `${color(COLORS[place])}33` : undefined,
+        width: 2,
+        spanGaps: true,
+        points: { show: xs.length < 40 },
+        value: (_, value) => (value === null ? "–" : say(value)),
+      })),
+    ],
+    hooks: {
+      setSelect: [(plot) => {
+        if (!onRange || plot.select.width < 4) return;
+        onRange(plot.posToVal(plot.select.left, "x"), plot.posToVal(plot.select.left + plot.select.width, "x"));
+      }],
+    },
+  };
+  const plot = new window.uPlot(options, [xs, ...lines.map(({ values }) => values)], holder);
+  const fit = new ResizeObserver(([{ contentRect }]) => {
+    if (!holder.isConnected) return;
+    if (contentRect.width > 40) plot.setSize({ width: Math.floor(contentRect.width), height: HEIGHT });
+  });
+  fit.observe(holder);
+  drawn.add({ holder, plot, fit });
+  return figure;
+}
+
+/** Let go of charts that are no longer on the page. */
+export function tidyCharts() {
+  for (const each of drawn) {
+    if (each.holder.isConnected) continue;
+    each.fit.disconnect();
+    each.plot.destroy();
+    drawn.delete(each);
+  }
+}
+
+/** Steps of an answer as columns: every step between the first and the last, absent ones with `absent`. */
+export function columns(series, bucketSeconds, metrics, absent = {}) {
+  const xs = [];
+  const values = Object.fromEntries(metrics.map((metric) => [metric, []]));
+  if (!series.length) return { xs, values };
+  const known = new Map(series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values]));
+  const end = Math.round(series[series.length - 1].start_unix_ns / 1e9);
+  for (let x = Math.round(series[0].start_unix_ns / 1e9); x <= end && xs.length < 5000; x += bucketSeconds) {
+    xs.push(x);
+    for (const metric of metrics) values[metric].push(known.get(x)?.[metric] ?? absent[metric] ?? null);
+  }
+  return { xs, values };
+}

@@ -1,0 +1,168 @@
+// What every view is made of: elements, questions, numbers for people.
+// Everything that is shown came over HTTP and is set as text, never as HTML.
+// Addresses are relative to /-/, so that the page also works behind a path prefix.
+
+const TIMEOUT_MILLISECONDS = 30000;
+
+export const at = (id) => document.getElementById(id);
+
+/** An element with text and children; `attributes` are set as they are. */
+export function make(tag, { text, className, children = [], ...attributes } = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined && text !== null) element.textContent = String(text);
+  if (className) element.className = className;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter(Boolean));
+  return element;
+}
+
+// ---- asking
+
+/** {status, body} of a JSON answer, whatever its status; body is null where it is no JSON. */
+export async function ask(path, options = {}) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS), ...options });
+  const body = await answer.json().catch(() => null);
+  return { status: answer.status, body };
+}
+
+/** The body of a 200; throws an Error with a sentence for people otherwise. */
+export async function get(path) {
+  let answer;
+  try {
+    answer = await ask(path);
+  } catch {
+    throw new Error("The service can't be reached.");
+  }
+  if (answer.status !== 200 || !answer.body) throw new Error(sentence(messageOf(answer)));
+  return answer.body;
+}
+
+export function messageOf({ status, body }) {
+  const error = body && body.error;
+  return (error && error.message) || (body && body.message) || `the service answered with status ${status}`;
+}
+
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
+/** `path?a=1&b=2`, without what is empty; a list gives a parameter several times. */
+export function address(path, parameters) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== "" && each !== null && each !== undefined) query.append(name, each);
+    }
+  }
+  const text = query.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+// ---- numbers for people
+
+export const number = new Intl.NumberFormat();
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`;
+  if (seconds < 0.1) return `${Number((seconds * 1000).toPrecision(3))} ms`;
+  if (seconds < 1) return `${(seconds * 1000).toFixed(0)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(2)} s`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
+  return minutes < 2880 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.floor(minutes / 1440)} days`;
+}
+
+export function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; count >= 1024 && unit < units.length - 1; unit += 1) count /= 1024;
+  return `${unit ? count.toFixed(1) : number.format(count)} ${units[unit]}`;
+}
+
+export function money(usd) {
+  if (usd === null || usd === undefined) return "";
+  if (usd === 0 || usd >= 1) return `$${usd >= 10000 ? short.format(usd) : usd.toFixed(2)}`;
+  return usd >= 0.0001 ? `$${usd.toFixed(4)}` : `$${Number(usd.toPrecision(2))}`;
+}
+
+export const compact = (count) => (count === null || count === undefined ? "" : count < 10000 ? number.format(count) : short.format(count));
+export const share = (part) => (part === null || part === undefined ? "" : `${(100 * part).toFixed(part && part < 0.1 ? 1 : 0)} %`);
+
+export function tokens(counts) {
+  const say = (count) => (count === null ? "?" : number.format(count));
+  if (counts.input === null && counts.output === null) return counts.total === null ? "" : say(counts.total);
+  return `${say(counts.input)}→${say(counts.output)}`;
+}
+
+export function moment(unixNs) {
+  return unixNs ? new Date(unixNs / 1e6).toLocaleString() : "never";
+}
+
+/** How long ago, for what is young; the moment itself for what is older than a day. */
+export function ago(unixNs) {
+  const seconds = (Date.now() - unixNs / 1e6) / 1000;
+  if (seconds < 0 || seconds > 86400) return moment(unixNs);
+  return seconds < 2 ? "now" : `${duration(Math.round(seconds)).replace(".00", "")} ago`;
+}
+
+// ---- tables
+
+/**
+ * A table that scrolls sideways where it is too narrow, which the keyboard must be able to do.
+ * `columns` are {title, cell(row) -> text or element, sort, wide, words}; wide ones are left out on a phone,
+ * words stand on the left, numbers on the right.
+ */
+export function table(label, columns, rows, { sort = "", onSort } = {}) {
+  const classes = ({ wide, words }) => [wide ? "wide" : "", words ? "text" : ""].join(" ").trim();
+  const heads = columns.map((column) => {
+    const { title, sort: key } = column;
+    const head = make("th", { scope: "col", className: classes(column) });
+    if (!key || !onSort) {
+      head.textContent = title;
+      return head;
+    }
+    const active = sort.replace("-", "") === key;
+    const descending = sort === `-${key}`;
+    const button = make("button", { type: "button", className: "sort", text: `${title}${active ? (descending ? " ↓" : " ↑") : ""}`, id: `sort-${key}` });
+    button.addEventListener("click", () => onSort(descending ? key : `-${key}`));
+    head.append(button);
+    if (active) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    return head;
+  });
+  const body = rows.map((row) => make("tr", {
+    children: columns.map((column) => {
+      const said = column.cell(row);
+      const content = said instanceof Node ? { children: [said] } : { text: said };
+      return make("td", { className: classes(column), ...content });
+    }),
+  }));
+  const whole = make("table", {
+    children: [make("thead", { children: [make("tr", { children: heads })] }), make("tbody", { children: body })],
+  });
+  return make("div", { className: "table", tabindex: "0", role: "region", "aria-label": label, children: [whole] });
+}
+
+export const link = (text, href, attributes = {}) => make("a", { text, href, ...attributes });
+
+export function pill(status) {
+  const tone = { OK: "good", FINISHED: "good", ERROR: "bad", FAILED: "bad", KILLED: "bad" }[status] || "warn";
+  return make("span", { className: `pill small ${tone}`, text: status });
+}
+
+export function empty(title, ...lines) {
+  return make("div", {
+    className: "empty",
+    children: [make("p", { children: [make("b", { text: title })] }), ...lines.map((line) => (line instanceof Node ? line : make("p", { className: "quiet", text: line })))],
+  });
+}
+
+/** What to do where nothing has come in yet. */
+export function howToSend() {
+  return make("p", { children: [
+    make("span", { text: "Let any OpenTelemetry SDK send here: " }),
+    make("code", { text: `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}` }),
+  ] });
+}
