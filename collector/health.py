@@ -96,7 +96,7 @@ class Health:
         trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
-            "ok": trouble is None and behind is None,
+            "ok": (trouble is None or self.indexer.index.starting) and behind is None,
             "reason": trouble or behind or "up to date",
             "lag_seconds": round(lag, 3),
         }

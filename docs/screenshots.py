@@ -4,15 +4,30 @@ python docs/screenshots.py
 """
 
 import asyncio
+import random
 import re
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from playwright.async_api import async_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.otlp import agent_export, all_spans  # noqa: E402
+
+# captured runs, and how often each
+RUNS = (
+    ("benchmark_trace", 6),
+    ("pydantic_ai_v5_tool_error", 1),
+    ("pydantic_ai_v5_tool_retry", 2),
+    ("pydantic_ai_v5_plain", 3),
+    ("langchain_openinference", 2),
+    ("vercel_ai_v6", 1),
+)
 IMAGES = ROOT / "docs" / "images"
 PORT = "4399"
 ARGUMENTS = [
@@ -36,6 +51,7 @@ def main() -> None:
         assert job.stdout is not None
         try:
             trace_id = _wait(job)
+            _feed(f"http://127.0.0.1:{PORT}")
             asyncio.run(_take(f"http://127.0.0.1:{PORT}", trace_id))
         finally:
             job.terminate()
@@ -53,11 +69,45 @@ def _wait(job: subprocess.Popen[str]) -> str:
     raise SystemExit("the run ended early")
 
 
+def _feed(url: str) -> None:
+    """A day of captured agents' runs, so that there is something to see."""
+    choose = random.Random(7)
+    for number in range(400):
+        request = agent_export(f"{choose.choices(*zip(*RUNS, strict=True))[0]}.binpb")
+        began = int((number / 400) ** 0.7 * 86_000e9)
+        stretch = 5 + int(choose.lognormvariate(3, 0.7))
+        service = choose.choice(("checkout", "support", "research"))
+        for resource_spans in request.resource_spans:
+            for attribute in resource_spans.resource.attributes:
+                if attribute.key == "service.name":
+                    attribute.value.string_value = service
+        first = min(span.start_time_unix_nano for span in all_spans(request))
+        for span in all_spans(request):
+            for name in ("start_time_unix_nano", "end_time_unix_nano"):
+                setattr(span, name, first - began + (getattr(span, name) - first) * stretch)
+            for attribute in span.attributes:
+                if attribute.key in ("gen_ai.agent.name", "agent_name"):
+                    attribute.value.string_value = {"checkout": "planner", "support": "helper"}.get(
+                        service, "reader"
+                    )
+            span.attributes.add(key="sidespan.session.id").value.string_value = f"chat-{number % 30}"
+        headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-name": "agents"}
+        body = request.SerializeToString()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/v1/traces", body, headers)).close()
+
+
 async def _take(url: str, trace_id: str) -> None:
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         page = await browser.new_page(viewport={"width": 1200, "height": 760})
-        await page.goto(f"{url}/-/#trace={trace_id}")
+        await page.goto(f"{url}/-/")
+        await page.locator(".chart canvas").nth(4).wait_for(timeout=20_000)
+        await page.wait_for_timeout(6000)  # the last spans, and a fresh look
+        await page.screenshot(path=IMAGES / "overview.png")
+        await page.goto(f"{url}/-/#/traces?sort=-cost")
+        await page.locator("tbody tr").first.wait_for()
+        await page.screenshot(path=IMAGES / "traces.png")
+        await page.goto(f"{url}/-/#/trace/{trace_id}")
         await page.get_by_text("execute_tool forecast").first.wait_for(timeout=20_000)
         await page.screenshot(path=IMAGES / "page.png")
         path = None

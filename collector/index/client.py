@@ -8,14 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from collector.errors import SidespanError
+from collector.errors import Misconfigured, SidespanError
 
 _log = logging.getLogger("sidespan.index")
 
@@ -27,6 +27,9 @@ QUERY_SECONDS = 90.0
 # a long backlog in one batch, on a machine with more to do
 TAKE_SECONDS = 300.0
 FOLDER = "index"
+STARTING = "it is starting"
+# a socket's path may have 107 in all
+MAX_SOCKET_FOLDER_CHARACTERS = 90
 
 
 class IndexAway(SidespanError):
@@ -53,13 +56,18 @@ class IndexClient:
         self._arguments = arguments
         self._session = session
         self._ready = asyncio.Event()
-        self._reason = "it is starting"
+        self._reason = STARTING
         self.process_id: int | None = None
 
     @property
     def trouble(self) -> str | None:
         """Why it can't be asked, or None."""
         return None if self._ready.is_set() else self._reason
+
+    @property
+    def starting(self) -> bool:
+        """Whether this is its first start: no trouble yet."""
+        return not self._ready.is_set() and self._reason == STARTING
 
     async def ready(self) -> None:
         """Wait until it can be asked."""
@@ -127,7 +135,13 @@ class IndexClient:
         pause = RESTART_SECONDS
         while True:
             started = time.monotonic()
-            child = await self._start()
+            try:
+                child = await self._start()
+            except OSError as error:
+                self._reason = f"its process can't be started: {error}"
+                _log.error("the process of the index can't be started", extra={"error": str(error)})
+                await asyncio.sleep(MAX_RESTART_SECONDS)
+                continue
             self.process_id = child.pid
             try:
                 await self._wait_until_it_answers(child)
@@ -150,7 +164,8 @@ class IndexClient:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "collector.index", json.dumps(self._arguments)),
             stdin=asyncio.subprocess.PIPE,  # its end tells the process that we are gone
-            start_new_session=True,  # Ctrl-C reaches us alone
+            # not a session of its own: that would be a share of the processor of its own, whatever its
+            # niceness (Linux, sched(7), "The autogroup feature")
         )
 
     async def _wait_until_it_answers(self, child: asyncio.subprocess.Process) -> None:
@@ -179,16 +194,29 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
+def _room_for_a_socket(folder: Path, stack: ExitStack) -> Path:
+    """A folder that only this user can enter: the index's own, or one with a shorter name.
+
+    Raises Misconfigured: neither can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if len(str(folder)) < MAX_SOCKET_FOLDER_CHARACTERS:
+            return folder
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidespan-")))
+    except OSError as error:
+        raise Misconfigured(f"the index's folder {str(folder)!r} can't be used: {error.strerror}") from error
+
+
 @asynccontextmanager
 async def open_index(given: Mapping[str, Any]) -> AsyncIterator[IndexClient]:
     """The index, until the block ends. It isn't there at once: it can be asked when it is ready.
 
     `given` is what its process is told (index/process.py, Given), without the socket.
     """
-    # a socket's path may have 107 characters, a data folder's may have more
-    with tempfile.TemporaryDirectory(prefix="sidespan-") as folder:
-        os.chmod(folder, 0o700)
-        socket = str(Path(folder) / "index.sock")
+    with ExitStack() as stack:
+        socket = str(_room_for_a_socket(Path(given["folder"]), stack) / "index.sock")
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=socket, limit=0)) as session:
             client = IndexClient({**given, "socket": socket}, session)
             supervising = asyncio.create_task(client.supervise())

@@ -39,7 +39,7 @@ def _tokens(prefix: str, fact: str) -> tuple[Column, ...]:
 # what a span says itself: enough to build its facts again
 FACT_COLUMNS: tuple[Column, ...] = (
     *_facts("VARCHAR", "name"),
-    *_facts("BIGINT", "start_unix_ns", "end_unix_ns"),
+    *_facts("BIGINT", "start_unix_ns", "duration_ns"),
     *_facts("VARCHAR", "kind"),
     *_facts("BOOLEAN", "is_http", "is_roll_up", "input_excluded_cache", "is_error"),
     *_facts("VARCHAR", "trace_name", "model", "request_model", "provider", "agent", "tool", "workflow"),
@@ -83,7 +83,7 @@ TRACE_COLUMNS: tuple[Column, ...] = (
     Column("trace_id", "UUID"),
     Column("low_ns", "BIGINT"),  # the first start of any span, even of one without a time
     Column("start_unix_ns", "BIGINT"),
-    Column("end_unix_ns", "BIGINT"),
+    Column("duration_ns", "BIGINT"),
     Column("root_duration_ns", "BIGINT"),
     Column("seen_unix_ns", "BIGINT"),  # when it was first indexed, for retention
     Column("name", "VARCHAR"),

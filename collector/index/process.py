@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,7 +38,7 @@ from starlette.routing import Route
 
 from collector.index.place import Place
 from collector.index.shard import Gathered, write_rows
-from collector.index.store import Store, open_store
+from collector.index.store import EXPORTS, Store, open_store
 from collector.index.take import COLLECT_FROM_OBJECTS, Lane, Taker, stand_back
 from collector.index.values import SpanFacts
 from collector.logs import configure_logs
@@ -210,7 +211,7 @@ def routes(index: Index) -> list[Route]:
 
     async def ask(request: Request) -> Response:
         what, asked = request.path_params["what"], _asked(await request.json())
-        temporary = index.store.path.parent / "exports"
+        temporary = index.store.path.parent / EXPORTS
         if what in TABLES:
             table = TABLES[what]
             found = await index.read(lambda db: table(db, asked, temporary))
@@ -374,6 +375,9 @@ async def _keep(index: Index) -> None:
 
 def main() -> None:
     """`python -m collector.index`, with what `Given` holds as JSON in the only argument."""
+    # the service is told to stop, and lets go of us when it is done
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     given = Given(**json.loads(sys.argv[1]))
     configure_logs(Log.model_validate({"level": given.log_level, "format": given.log_format}))
     asyncio.run(serve(given))

@@ -56,7 +56,7 @@ def trace_rows(
         listed[0].trace_id,
         min(span.start_unix_ns for span in listed),
         whole.start_unix_ns,
-        whole.end_unix_ns,
+        whole.end_unix_ns - whole.start_unix_ns,
         listed[0].duration_ns if tree.root_count else None,
         seen_unix_ns,
         whole.name or listed[0].trace_id,
@@ -138,6 +138,7 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         for sums in ("tokens", "aggregated_tokens")
     }
     tags, message = row[len(FACT_COLUMNS) :]
+    known["end_unix_ns"] = known["start_unix_ns"] + known.pop("duration_ns")
     enums = {"kind": Kind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
     return SpanFacts(
         **{"name": ""} | known | tokens | enums,

@@ -7,6 +7,7 @@ what the journal still holds.
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from collector.index.shard import Batch, Gathered, TraceKey, write_rows
 _log = logging.getLogger("sidespan.index")
 
 FILE_NAME = "index.duckdb"
+# a folder for files on their way to a client
+EXPORTS = "exports"
 # so many of the oldest traces go at once where the file is too large
 OLDEST_SHARE = 0.1
 # of lanes that are gone the cursors are worth nothing: sequences never come again
@@ -38,6 +41,7 @@ def open_store(folder: Path, *, memory_bytes: int, threads: int) -> "Store":
     path = folder / FILE_NAME
     for leftover in folder.glob("*.csv"):
         leftover.unlink()
+    shutil.rmtree(folder / EXPORTS, ignore_errors=True)
     config = {
         "memory_limit": f"{memory_bytes // 1_000_000}MB",
         "threads": threads,
@@ -199,7 +203,7 @@ class Store:
         self._wanted(keys)
         rows = self.db.execute(
             "SELECT t.experiment, replace(t.trace_id::VARCHAR, '-', ''), t.run_id, t.seen_unix_ns, t.low_ns,"
-            " t.end_unix_ns FROM traces t SEMI JOIN wanted w"
+            " t.start_unix_ns + t.duration_ns FROM traces t SEMI JOIN wanted w"
             " ON t.trace_id = w.trace_id AND t.experiment = w.experiment"
         ).fetchall()
         found = {
@@ -232,7 +236,7 @@ class Store:
         self._wanted([key for batch in batches for key in batch.keys])
         with transaction(self.db):
             low, high = self.db.execute(
-                "SELECT min(t.low_ns), max(t.end_unix_ns) FROM traces t SEMI JOIN wanted w"
+                "SELECT min(t.low_ns), max(t.start_unix_ns + t.duration_ns) FROM traces t SEMI JOIN wanted w"
                 " ON t.trace_id = w.trace_id AND t.experiment = w.experiment"
             ).fetchall()[0]
             if low is not None:

@@ -101,7 +101,6 @@ function tops(found, into) {
     ["Agents", found.agents, [name("Agent", "agent"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)]],
     ["Models", found.models, [name("Model", "model"), count("Calls"), errors, p95, value("Cost", "cost_usd", money)]],
     ["Tools", found.tools, [name("Tool", "tool"), count("Calls"), errors, value("Retries", "recovered_retries", number.format, true), p95]],
-    ["Services", found.services, [name("Service", "service"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)]],
     ["Errors", found.errors, [name("What they say", "error"), value("Traces", "traces", number.format), value("Spans", "count", number.format)]],
   ];
   return make("div", { className: "tops", children: blocks.map(([title, groups, cells]) => make("section", {

@@ -169,7 +169,8 @@ def find_spans(
     """The facts of one trace's spans, and what its row says; None: there is no such trace to be seen."""
     where = of_experiments(Asked(parameters={}, now_unix_ns=0, experiments=experiments))
     found = db.execute(
-        "SELECT t.experiment, e.id, e.name, t.low_ns, t.end_unix_ns, t.complete, t.missing_parents, t.run_id"
+        "SELECT t.experiment, e.id, e.name, t.low_ns, t.start_unix_ns + t.duration_ns, t.complete,"
+        " t.missing_parents, t.run_id"
         f" FROM (SELECT * FROM traces WHERE trace_id = ? AND {where.sql}) t"
         " LEFT JOIN experiments e ON e.number = t.experiment ORDER BY t.span_count DESC LIMIT 1",
         [trace_id, *where.values],

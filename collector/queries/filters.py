@@ -118,7 +118,7 @@ SPAN_FILTERS = (*NAMES, *SPANS, *OF_THEIR_TRACE)
 
 def of_traces(asked: Asked) -> Where:
     """The traces that are meant. Raises BadParameter."""
-    where = _common(asked, "end_unix_ns - start_unix_ns")
+    where = _common(asked)
     for name, part in TRACES.items():
         where.any_of([part(value) for value in asked.all(name)])
     return where
@@ -126,7 +126,7 @@ def of_traces(asked: Asked) -> Where:
 
 def of_spans(asked: Asked) -> Where:
     """The spans that are meant. Raises BadParameter."""
-    where = _common(asked, "end_unix_ns - start_unix_ns")
+    where = _common(asked)
     for name, part in SPANS.items():
         where.any_of([part(value) for value in asked.all(name)])
     their = Where()
@@ -158,16 +158,16 @@ def of_experiments(asked: Asked) -> Where:
     return where
 
 
-def _common(asked: Asked, duration_ns: str) -> Where:
+def _common(asked: Asked) -> Where:
     where = of_experiments(asked)
     if (since := asked.time("since")) is not None:
         where.add("start_unix_ns >= ?", since)
     if (until := asked.time("until")) is not None:
         where.add("start_unix_ns < ?", until)
     if (least := asked.number("min_duration_seconds")) is not None:
-        where.add(f"{duration_ns} >= ?", int(least * 1e9))
+        where.add("duration_ns >= ?", int(least * 1e9))
     if (most := asked.number("max_duration_seconds")) is not None:
-        where.add(f"{duration_ns} <= ?", int(most * 1e9))
+        where.add("duration_ns <= ?", int(most * 1e9))
     if (cost := asked.number("min_cost_usd")) is not None:
         where.add("cost_usd >= ?", cost)
     return where

@@ -192,7 +192,6 @@ class Overview(Shape):
     models: list[Group]
     tools: list[Group]
     errors: list[Group]
-    services: list[Group]
 
 
 class Session(Shape):

@@ -32,7 +32,6 @@ TOPS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     ),
     "tools": ("tools", "tool", ("count", "error_rate", "recovered_retries", "duration_seconds_p95")),
     "errors": ("errors", "error", ("traces", "count")),
-    "services": ("traces", "service", ("count", "error_rate", "duration_seconds_p95", "cost_usd")),
 }
 SIDES = ("a", "b")
 

@@ -16,7 +16,7 @@ from collector.queries.asked import Asked, seconds
 from collector.queries.filters import SPAN_FILTERS, TRACE_FILTERS, Values, Where, of_spans, of_traces
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-DURATION = "(end_unix_ns - start_unix_ns) / 1e9"
+DURATION = "duration_ns / 1e9"
 FIRST_TOKEN = "time_to_first_token_seconds"  # noqa: S105 (no password)
 TOKENS = ("input", "output", "total", "cache_read", "cache_write", "reasoning")
 MAX_GROUPS = 1000
@@ -27,18 +27,19 @@ STEPS_SECONDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200,
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """The value under which a share of all values lies."""
+    """The value under which a share of all values lies, in a unit of which `per_unit` go into ours."""
 
     value: str
     share: float
+    per_unit: str
 
 
-def _spread(name: str, value: str) -> "dict[str, str | Percentile]":
+def _spread(name: str, value: str, per_unit: str = "1e9") -> "dict[str, str | Percentile]":
     """Mean, maximum and percentiles of a value."""
     return {
-        f"{name}_mean": f"avg({value})",
-        f"{name}_max": f"max({value})",
-        **{f"{name}_{each}": Percentile(value, share) for each, share in PERCENTILES.items()},
+        f"{name}_mean": f"avg({value}) / {per_unit}",
+        f"{name}_max": f"max({value}) / {per_unit}",
+        **{f"{name}_{each}": Percentile(value, share, per_unit) for each, share in PERCENTILES.items()},
     }
 
 
@@ -53,8 +54,8 @@ _TRACES: Mapping[str, str | Percentile] = {
     "error_spans": "sum(error_spans)",
     "recovered_retries": "sum(recovered_retries)",
     "incomplete": "count(*) FILTER (NOT complete)",
-    **_spread("duration_seconds", DURATION),
-    **_spread(FIRST_TOKEN, FIRST_TOKEN),
+    **_spread("duration_seconds", "duration_ns"),
+    **_spread(FIRST_TOKEN, FIRST_TOKEN, "1"),
     **{f"{name}_tokens": f"sum({name}_tokens)" for name in TOKENS},
     "output_tokens_per_second": f"sum(output_tokens) / nullif(sum({DURATION}), 0)",
     "cost_usd": "sum(cost_usd)",
@@ -73,7 +74,7 @@ _SPANS: Mapping[str, str | Percentile] = {
     "errors": "count(*) FILTER (is_error AND NOT recovered_retry)",
     "error_rate": "avg((is_error AND NOT recovered_retry)::INTEGER)",
     "recovered_retries": "count(*) FILTER (recovered_retry)",
-    **_spread("duration_seconds", DURATION),
+    **_spread("duration_seconds", "duration_ns"),
     "self_seconds": "sum(self_ns) / 1e9",
     "traces": "count(DISTINCT trace_id)",
 }
@@ -82,10 +83,10 @@ _MODELS: Mapping[str, str | Percentile] = {
     "count": "count(*) FILTER (model_call)",
     "errors": "count(*) FILTER (model_call AND is_error AND NOT recovered_retry)",
     "error_rate": "avg((is_error AND NOT recovered_retry)::INTEGER) FILTER (model_call)",
-    **_spread("duration_seconds", _CALL),
+    **_spread("duration_seconds", "CASE WHEN model_call THEN duration_ns END"),
     "self_seconds": "sum(self_ns) FILTER (model_call) / 1e9",
     "traces": "count(DISTINCT trace_id)",
-    **_spread(FIRST_TOKEN, FIRST_TOKEN),
+    **_spread(FIRST_TOKEN, FIRST_TOKEN, "1"),
     **{f"{name}_tokens": f"sum({_span_tokens(name)})" for name in TOKENS},
     "output_tokens_per_second": f"sum({_span_tokens('output')}) / nullif(sum({_CALL}), 0)",
     "cost_usd": "sum(cost_usd) FILTER (counts_cost)",
@@ -98,7 +99,7 @@ _SESSIONS: Mapping[str, str | Percentile] = {
     "errors": "count(*) FILTER (errors > 0)",
     "error_rate": "avg((errors > 0)::INTEGER)",
     "recovered_retries": "sum(recovered_retries)",
-    **_spread("duration_seconds", DURATION),
+    **_spread("duration_seconds", "duration_ns"),
     **{f"{name}_tokens": f"sum({name}_tokens)" for name in TOKENS},
     "cost_usd": "sum(cost_usd)",
     "model_calls": "sum(model_calls)",
@@ -162,7 +163,8 @@ _SESSION_DIMENSIONS = {
     if name in ("experiment", "service", "version", "environment", "session", "user")
 }
 SESSIONS = (
-    "(SELECT experiment, session, min(start_unix_ns) AS start_unix_ns, max(end_unix_ns) AS end_unix_ns,"
+    "(SELECT experiment, session, min(start_unix_ns) AS start_unix_ns, max(start_unix_ns + duration_ns)"
+    " - min(start_unix_ns) AS duration_ns,"
     " count(*) AS turns, count(*) FILTER (status = 'ERROR') AS errors,"
     " sum(recovered_retries) AS recovered_retries, arg_max(service, start_unix_ns) AS service,"
     " arg_max(service_version, start_unix_ns) AS service_version,"
@@ -338,7 +340,8 @@ def _metric(metric: "str | Percentile", shares: Mapping[str, Sequence[float]]) -
     if isinstance(metric, str):
         return metric
     listed = shares[metric.value]
-    return f"quantile_cont({metric.value}, {list(listed)})[{listed.index(metric.share) + 1}]"
+    place = listed.index(metric.share) + 1
+    return f"quantile_cont({metric.value}, {list(listed)})[{place}] / {metric.per_unit}"
 
 
 def _dimension(asks: Question, name: str) -> str:

@@ -37,7 +37,7 @@ TRACE_ROW: Mapping[str, str] = {
     "trace_id": _id("t.trace_id"),
     "name": "t.name",
     "start_unix_ns": "t.start_unix_ns",
-    "duration_seconds": "(t.end_unix_ns - t.start_unix_ns) / 1e9",
+    "duration_seconds": "t.duration_ns / 1e9",
     "status": "t.status",
     "complete": "t.complete",
     "experiment_id": "e.id",
@@ -69,7 +69,7 @@ TRACE_ROW: Mapping[str, str] = {
 }
 TRACE_SORTS: Mapping[str, str] = {
     "start": "start_unix_ns",
-    "duration": "end_unix_ns - start_unix_ns",
+    "duration": "duration_ns",
     "cost": "coalesce(cost_usd, -1)",
     "tokens": "coalesce(total_tokens, -1)",
     "spans": "span_count",
@@ -145,8 +145,8 @@ SESSION_ROW: Mapping[str, str] = {
 }
 _SESSION_SUMS = (
     'any_value("user") AS "user", max(agents) AS agents,'
-    " min(start_unix_ns) AS start_unix_ns, max(end_unix_ns) AS end_unix_ns,"
-    " sum(end_unix_ns - start_unix_ns) / 1e9 AS busy_seconds, count(*) AS turns,"
+    " min(start_unix_ns) AS start_unix_ns, max(start_unix_ns + duration_ns) AS end_unix_ns,"
+    " sum(duration_ns) / 1e9 AS busy_seconds, count(*) AS turns,"
     " count(*) FILTER (status = 'ERROR') AS errors, sum(recovered_retries) AS recovered_retries,"
     " sum(model_calls) AS model_calls, sum(tool_calls) AS tool_calls,"
     f" {', '.join(f'sum({name}_tokens) AS {name}_tokens' for name in TOKENS)}, sum(cost_usd) AS cost_usd,"

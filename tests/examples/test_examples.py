@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_failing_tool_tells_a_retry_from_an_error(place: Place) -> None:
     assert unlucky["status"] == "ERROR"
     assert "the station does not answer" in unlucky["errors"][0]["message"]
     assert [trace["state"] for trace in place.traces()] == ["OK", "ERROR"]
+
+
+def test_the_daily_report_tells_agents_costs_and_errors(place: Place) -> None:
+    place.example("failing_tool.py")
+    deadline = time.monotonic() + 20
+    command = (sys.executable, str(EXAMPLES / "daily_report.py"), place.name)
+    while "the station" not in (report := place.run(*command)):
+        assert time.monotonic() < deadline, report
+        time.sleep(0.2)
+    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ")]
+    assert rows[0][0] == "| agent"
+    assert rows[-1][0] == "| **all**"
+    assert rows[-1][1:3] == ["2", "50 %"]
 
 
 def test_web_service_is_one_trace_across_two_processes(place: Place) -> None:

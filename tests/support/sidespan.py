@@ -81,6 +81,14 @@ class Sidespan:
     def pending_spans(self) -> int:
         return int(self.health()["parts"]["delivery"]["pending_spans"])
 
+    def wait_index(self) -> None:
+        """Until the index can be asked."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.health()["parts"]["index"]["reason"] != "up to date":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.health()}\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
     def wait_delivered(self, seconds: float) -> None:
         """Until nothing is pending any more."""
         deadline = time.monotonic() + seconds
@@ -91,9 +99,13 @@ class Sidespan:
 
     def rss_bytes(self) -> int:
         assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024
+        return rss_bytes(self.process.pid)
+
+    def children_rss_bytes(self) -> int:
+        """Of the processes that it has started."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return sum(rss_bytes(int(child)) for child in children.split())
 
     def stop(self, number: int = signal.SIGTERM, *, seconds: float = 40) -> int:
         """Its exit code."""
@@ -107,3 +119,10 @@ class Sidespan:
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
+
+
+def rss_bytes(process_id: int) -> int:
+    """What a process holds in memory."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024

@@ -79,7 +79,7 @@ def held(service: Sidespan) -> tuple[int, int]:
 
 def started(service: Sidespan) -> Sidespan:
     service.start()
-    until(lambda: service.health()["parts"]["index"]["ok"] is True, service=service)
+    service.wait_index()
     return service
 
 
@@ -261,6 +261,37 @@ def cli(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
+
+
+def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
+    for number in range(3):
+        send(alone, agent_export(), x_mlflow_experiment_id=str(number % 2))
+    until(lambda: held(alone)[0] == 3, service=alone)
+    drawn = cli(alone, "summary", "traces", "--experiment", "0", "--where", "model=gpt*")
+    assert drawn.returncode == 0 and drawn.stdout.count("invoke_agent agent") == 2, drawn.stderr
+    rows = json.loads(cli(alone, "summary", "traces", "--json", "--sort", "-cost").stdout)["traces"]
+    assert len(rows) == 3
+    assert len(cli(alone, "summary", "traces", "--csv").stdout.strip().splitlines()) == 4
+    assert "01a1fa90-7bc6" in cli(alone, "summary", "sessions").stdout
+    stats = cli(alone, "summary", "stats", "model", "--of", "models", "--metric", "count")
+    assert "gpt-4o" in stats.stdout and "9" in stats.stdout
+    assert "6" in cli(alone, "index", "status").stdout
+    assert cli(alone, "index", "rebuild").returncode == 0
+    assert "no traces" in cli(alone, "summary", "traces", "--service", "nobody").stdout
+    for wrong, told in (
+        (("summary", "traces", "--since", "soon"), "since = 'soon' must be"),
+        (("summary", "traces", "--where", "x"), "name=value"),
+        (("summary", "traces", "--watch", "--json"), "--watch"),
+        (("summary", "stats", "beauty"), "of traces there are"),
+    ):
+        answer = cli(alone, *wrong)
+        assert answer.returncode in (1, 2) and told in answer.stderr, answer.stderr
+    command = [sys.executable, "-m", "collector", "summary", "traces", "--watch", "--url", alone.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        time.sleep(3)
+        watching.send_signal(signal.SIGINT)
+        assert "invoke_agent agent" in watching.communicate(timeout=10)[0]
+        assert watching.returncode == 0
 
 
 def test_what_mlflow_holds_is_read_in_and_counts_agree(mlflow_server: MlflowServer, tmp_path: Path) -> None:
