@@ -99,7 +99,7 @@ def _feed(url: str) -> None:
 async def _take(url: str, trace_id: str) -> None:
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 760})
+        page = await browser.new_page(viewport={"width": 1200, "height": 860})
         await page.goto(f"{url}/-/")
         await page.locator(".chart canvas").nth(4).wait_for(timeout=20_000)
         await page.wait_for_timeout(6000)  # the last spans, and a fresh look

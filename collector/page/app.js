@@ -44,7 +44,7 @@ function place() {
 }
 
 let drawing = 0;
-let drawnAddress = null;
+let drawnView = null;
 
 async function draw({ again = false } = {}) {
   if (location.hash === "#main") return;
@@ -66,9 +66,9 @@ async function draw({ again = false } = {}) {
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet";
     at("message").textContent = view.draw ? "Looking…" : "";
-    if (drawnAddress !== null) at("main").scrollIntoView();
+    if (drawnView !== name + id) scrollTo(0, 0);
   }
-  drawnAddress = location.hash;
+  drawnView = name + id;
   if (!view.draw) return;
   try {
     const parts = await view.draw(id, parameters, go);
