@@ -268,7 +268,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
         send(alone, agent_export(), x_mlflow_experiment_id=str(number % 2))
     until(lambda: held(alone)[0] == 3, service=alone)
     drawn = cli(alone, "summary", "traces", "--experiment", "0", "--where", "model=gpt*")
-    assert drawn.returncode == 0 and drawn.stdout.count("invoke_agent") == 2, drawn.stderr
+    assert drawn.returncode == 0 and drawn.stdout.count(" OK ") == 2, drawn.stderr
     rows = json.loads(cli(alone, "summary", "traces", "--json", "--sort", "-cost").stdout)["traces"]
     assert len(rows) == 3
     assert len(cli(alone, "summary", "traces", "--csv").stdout.strip().splitlines()) == 4
@@ -290,7 +290,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
         time.sleep(3)
         watching.send_signal(signal.SIGINT)
-        assert "invoke_agent" in watching.communicate(timeout=10)[0]
+        assert " OK " in watching.communicate(timeout=10)[0]
         assert watching.returncode == 0
 
 
