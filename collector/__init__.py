@@ -6,7 +6,9 @@
           v
        journal/                   the durable log; the client is answered after the commit
           |   delivery/           read -> send -> commit | park | wait      -> MLflow
-          |   summaries/          one trace, from the journal and from MLflow
+          |   index/              facts of every span, in a process of its own -> DuckDB
+          |   queries/            questions to the index
+          |   summaries/          one trace, from the index, the journal and MLflow; many traces
           v
     every other path              -> proxy/ (a package of its own)          -> MLflow
 

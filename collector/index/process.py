@@ -135,6 +135,7 @@ class Index:
 
     def put(self, body: bytes, place: Place) -> dict[str, int]:
         """Traces in MLflow's JSON. What the journal brings is not overwritten by what MLflow made of it."""
+        self.taker.put_off()
         number = self.store.number_of(place)
         found = {
             (number, trace.spans[0].trace_id): Gathered(
@@ -161,8 +162,19 @@ class Index:
         self.store.put([batch], {})
         return {"traces": len(found), "spans": sum(len(trace.spans) for trace in found.values())}
 
+    def name(self, place: Place) -> None:
+        """Both of an experiment's id and name are known now."""
+        self.taker.put_off()
+        self.store.number_of(place)
+
+    def forget_cursors(self) -> None:
+        """Have everything that the journal still holds come again."""
+        self.taker.put_off()
+        self.store.forget_cursors()
+
     def keep(self) -> None:
         """Take out what is too old or too much, and let helping processes go that have nothing to do."""
+        self.taker.put_off()
         self.taker.idle()
         before = time.time_ns() - int(self.given.max_age_seconds * 1e9)
         gone = self.store.forget(seen_before_unix_ns=before, max_bytes=self.given.max_bytes)
@@ -202,11 +214,11 @@ def routes(index: Index) -> list[Route]:
     async def name(request: Request) -> Response:
         document = await request.json()
         place = Place(id=document["id"], name=document["name"])
-        await index.write(partial(index.store.number_of, place))
+        await index.write(partial(index.name, place))
         return JSONResponse({})
 
     async def forget_cursors(_: Request) -> Response:
-        await index.write(index.store.forget_cursors)
+        await index.write(index.forget_cursors)
         return JSONResponse({})
 
     async def ask(request: Request) -> Response:

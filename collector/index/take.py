@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -90,8 +90,10 @@ class Taker:
 
     def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> Taken:
         """A batch of what these lanes hold. Raises sqlite3.Error, duckdb.Error, OSError: nothing is taken."""
+        if self._begun is not None and self._begun.lanes != lanes:
+            self.put_off()
         begun, self._begun = self._begun, None
-        if begun is None or begun.lanes != lanes:
+        if begun is None:
             begun = self._begin(lanes, self._store.cursors(), limit_spans)
             assert begun is not None  # nothing is on its way
         if begun.pieces:
@@ -103,7 +105,7 @@ class Taker:
             try:
                 self._store.put(batches, begun.cursors)
             except BaseException:
-                self._begun = None
+                self.put_off()
                 raise
         return Taken(
             spans=sum(piece.span_count for piece in begun.pieces),
@@ -113,8 +115,18 @@ class Taker:
             more=begun.more,
         )
 
+    def put_off(self) -> None:
+        """Begin the next batch anew: what is stored changes by others, or the batch before failed."""
+        begun, self._begun = self._begun, None
+        for other in () if begun is None else begun.others:
+            with suppress(Exception):
+                batch = other.result()
+                batch.traces_file.unlink()
+                batch.spans_file.unlink()
+
     def close(self) -> None:
         """Let the other processes go."""
+        self.put_off()
         self._crew.rest()
 
     def idle(self) -> None:
@@ -142,7 +154,7 @@ class Taker:
         shares = share_out(pieces, [OWN_SHARE, *[1.0] * self._crew.size] if many else [1.0])
         self._round += 1
         tasks = [
-            self._task(f"batch-{self._round % 2}-{number}", share, stored)
+            self._task(f"batch-{self._round}-{number}", share, stored)
             for number, share in enumerate(shares)
             if share
         ]

@@ -15,6 +15,7 @@ from collector.batch import Draft, Route
 from collector.index import take as take_module
 from collector.index.client import IndexAnswer, IndexAway
 from collector.index.consumer import ALONE_AFTER, CONSUMER, SKIP_AFTER, Indexer
+from collector.index.facts import export_facts
 from collector.index.place import Place
 from collector.index.take import Lane, Taker
 from collector.journal.opening import FILE_NAME
@@ -22,7 +23,7 @@ from collector.journal.writer import SqliteJournal, open_journal
 from collector.metrics import Metrics
 from collector.mlflow import MlflowUnreachable
 from collector.settings import Journal as JournalSettings
-from tests.collector.indexed import content, store_in
+from tests.collector.indexed import content, put, store_in
 from tests.support.otlp import agent_export, all_spans
 
 ROUTE = Route(experiment_id="1")
@@ -97,6 +98,32 @@ async def test_batches_and_helping_processes_end_in_the_same_rows(
                 row[:seen] + row[seen + 1 :] for row in expected[0]
             ]
             assert found[1] == expected[1]
+
+        await asyncio.to_thread(run)
+
+
+async def test_what_comes_in_otherwise_while_a_batch_is_begun_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take_module, "SHARED_FROM_SPANS", 1)
+    async with journal_in(tmp_path) as journal:
+        whole = agent_export()
+        spans = all_spans(whole)
+        part = type(whole)()
+        part.resource_spans.add().scope_spans.add().spans.extend(spans[:3])
+        for each in (agent_draft(), agent_draft(), draft(part.SerializeToString(), {spans[0].trace_id}, 3)):
+            await journal.append([each])
+
+        def run() -> None:
+            with store_in(tmp_path / "index") as store:
+                taker = Taker(store, tmp_path / FILE_NAME, processes=2, preview_characters=200)
+                assert taker.take([LANE], limit_spans=12).more  # the last entry is begun
+                taker.put_off()
+                put(store, list(export_facts(whole)), place=Place(id="1"))  # as a backfill does
+                assert taker.take([LANE], limit_spans=12).spans == 3
+                taker.close()
+                assert store.counts() == (3, 18)
+                assert [file.name for file in (tmp_path / "index").glob("batch*")] == []
 
         await asyncio.to_thread(run)
 
