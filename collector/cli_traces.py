@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from collector import remote
 from collector.cli_summary import DEFAULT_URL, AsJson, Url, summary
 from collector.errors import Misconfigured
+from collector.parameters import BadParameter
 
 index = typer.Typer(help="What the summaries are answered from.", no_args_is_help=True)
 
@@ -146,7 +147,10 @@ def index_backfill(
 
     from collector.queries.asked import moment
 
-    since_ns = 0 if since is None else moment(since, "since", time.time_ns())
+    try:
+        since_ns = 0 if since is None else moment(since, "since", time.time_ns())
+    except BadParameter as error:
+        raise Misconfigured(f"--since {since!r} {error}") from error
     asked: dict[str, Any] = _experiment(experiment) | {"since_unix_ms": since_ns // 1_000_000}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

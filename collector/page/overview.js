@@ -1,7 +1,7 @@
 // What the agents did: totals and what changed, over time, and what stands out.
 
 import { chart, columns } from "./charts.js";
-import { address, compact, duration, empty, get, howToSend, link, make, money, number, share, table } from "./parts.js";
+import { address, compact, duration, empty, get, howToSend, knownFacets, link, make, money, number, share, table } from "./parts.js";
 
 const RANGES = [["-1h", "Last hour"], ["-24h", "Last day"], ["-7d", "Last week"], ["-30d", "Last month"], ["0", "All"]];
 const FILTERS = ["experiment_id", "service", "environment", "agent", "model", "tool", "status"];
@@ -11,7 +11,7 @@ export async function overview(parameters, go) {
   const since = parameters.since ?? "-24h";
   const filters = Object.fromEntries(FILTERS.filter((name) => parameters[name]).map((name) => [name, parameters[name]]));
   const asked = { ...filters, since, until: parameters.until };
-  const [found, facets] = await Promise.all([get(address("traces/overview", asked)), get("traces/facets")]);
+  const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
   const parts = [bar(parameters, since, facets, go)];
   if (!found.totals.count.b) {
     const any = facets.experiment.length > 0;

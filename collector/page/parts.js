@@ -3,6 +3,7 @@
 // Addresses are relative to /-/, so that the page also works behind a path prefix.
 
 const TIMEOUT_MILLISECONDS = 30000;
+const FACETS_MILLISECONDS = 30000;
 
 export const at = (id) => document.getElementById(id);
 
@@ -37,6 +38,17 @@ export async function get(path) {
   }
   if (answer.status !== 200 || !answer.body) throw new Error(sentence(messageOf(answer)));
   return answer.body;
+}
+
+const known = { at: 0, body: null };
+
+/** What there is to filter by; it changes slowly, and views are drawn anew every few seconds. */
+export async function knownFacets() {
+  if (Date.now() - known.at > FACETS_MILLISECONDS || !known.body.experiment.length) {
+    known.body = await get("traces/facets");
+    known.at = Date.now();
+  }
+  return known.body;
 }
 
 export function messageOf({ status, body }) {

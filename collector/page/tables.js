@@ -1,6 +1,6 @@
 // Traces with filters, and conversations. What is asked is in the address, so that it can be sent around.
 
-import { address, ago, compact, duration, empty, get, howToSend, link, make, money, number, pill, table } from "./parts.js";
+import { address, ago, compact, duration, empty, get, howToSend, knownFacets, link, make, money, number, pill, table } from "./parts.js";
 import { select } from "./overview.js";
 
 const TIMES = [["-15m", "15 minutes"], ["-1h", "Hour"], ["-24h", "Day"], ["-7d", "Week"], ["-30d", "Month"], ["0", "All"]];
@@ -30,7 +30,7 @@ const TRACES = [
 
 export async function traces(parameters, go) {
   const asked = { since: "-24h", sort: "-start", ...parameters, limit: SHOWN };
-  const [found, facets] = await Promise.all([get(address("traces", asked)), get("traces/facets")]);
+  const [found, facets] = await Promise.all([get(address("traces", asked)), knownFacets()]);
   const { cursor, ...first } = asked;
   const rest = without(first, "limit");
   const parts = [filters(rest, facets, go), exportsOf("traces", rest)];
@@ -59,7 +59,7 @@ const SESSIONS = [
 
 export async function sessions(parameters, go) {
   const asked = { since: "-7d", sort: "-last", ...parameters, limit: SHOWN };
-  const [found, facets] = await Promise.all([get(address("sessions", asked)), get("traces/facets")]);
+  const [found, facets] = await Promise.all([get(address("sessions", asked)), knownFacets()]);
   const { cursor, ...first } = asked;
   const rest = without(first, "limit");
   const parts = [filters(rest, facets, go), exportsOf("sessions", rest)];

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -283,11 +284,17 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
         (("summary", "traces", "--where", "x"), "name=value"),
         (("summary", "traces", "--watch", "--json"), "--watch"),
         (("summary", "stats", "beauty"), "of traces there are"),
+        (
+            ("index", "backfill", "--experiment", "x", "--since", "soon"),
+            "--since 'soon' must be how long ago",
+        ),
     ):
         answer = cli(alone, *wrong)
         assert answer.returncode in (1, 2) and told in answer.stderr, answer.stderr
     command = [sys.executable, "-m", "collector", "summary", "traces", "--watch", "--url", alone.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+    # a shell's background jobs ignore Ctrl-C, and so would what they start
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as watching:
         time.sleep(3)
         watching.send_signal(signal.SIGINT)
         assert " OK " in watching.communicate(timeout=10)[0]
