@@ -31,7 +31,7 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
     scales: { x: { time }, y: unit === "plain" ? {} : { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [
       { stroke: ink, grid, ticks: grid },
-      { stroke: ink, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((tick) => say(tick)) },
+      { stroke: ink, grid, ticks: grid, size: 70, values: (_, ticks) => ticks.map((tick) => say(tick)) },
     ],
     series: [
       {},
@@ -78,8 +78,10 @@ export function columns(series, bucketSeconds, metrics, absent = {}) {
   const values = Object.fromEntries(metrics.map((metric) => [metric, []]));
   if (!series.length) return { xs, values };
   const known = new Map(series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values]));
-  const end = Math.round(series[series.length - 1].start_unix_ns / 1e9);
-  for (let x = Math.round(series[0].start_unix_ns / 1e9); x <= end && xs.length < 5000; x += bucketSeconds) {
+  let begin = Math.round(series[0].start_unix_ns / 1e9);
+  let end = Math.round(series[series.length - 1].start_unix_ns / 1e9);
+  if (begin === end) [begin, end] = [begin - bucketSeconds, end + bucketSeconds]; // a point alone is no axis
+  for (let x = begin; x <= end && xs.length < 5000; x += bucketSeconds) {
     xs.push(x);
     for (const metric of metrics) values[metric].push(known.get(x)?.[metric] ?? absent[metric] ?? null);
   }
