@@ -126,12 +126,13 @@ def filters_about(names: Sequence[str]) -> tuple[Parameter, ...]:
     )
 
 
-def table_about(sorts: Iterable[str]) -> tuple[Parameter, ...]:
+def table_about(sorts: Iterable[str], *, paged: bool = True) -> tuple[Parameter, ...]:
     """How rows are sorted and cut into pages."""
+    cursor = (Parameter(name="cursor", about="next_cursor of the page before"),) if paged else ()
     return (
         Parameter(name="sort", about=f"One of {', '.join(sorts)}, with - for the largest first"),
         Parameter(name="limit", about="1 to 1,000; 100. Of a file 1 to 1,000,000"),
-        Parameter(name="cursor", about="next_cursor of the page before"),
+        *cursor,
         Parameter(name="format", about="json, csv or parquet"),
     )
 
@@ -172,7 +173,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/-/traces/errors",
         about="Errors whose messages are the same but for ids, numbers and names",
-        parameters=(*filters_about(SPAN_FILTERS), *table_about(ERROR_SORTS)),
+        parameters=(*filters_about(SPAN_FILTERS), *table_about(ERROR_SORTS, paged=False)),
         answer=ErrorPage,
     ),
     Endpoint(

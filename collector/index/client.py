@@ -57,7 +57,6 @@ class IndexClient:
         self._session = session
         self._ready = asyncio.Event()
         self._reason = STARTING
-        self.process_id: int | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -142,7 +141,6 @@ class IndexClient:
                 _log.error("the process of the index can't be started", extra={"error": str(error)})
                 await asyncio.sleep(MAX_RESTART_SECONDS)
                 continue
-            self.process_id = child.pid
             try:
                 await self._wait_until_it_answers(child)
                 code = await child.wait()

@@ -4,7 +4,6 @@
     traces        one row a trace of an experiment: the whole by the counting rules
     spans         one row a span: its facts, and what it counts for within its trace
     cursors       how far each lane of the journal is in here
-    backfills     how far back MLflow's own traces have been read
 
 Times are nanoseconds since 1970 (BIGINT), ids as numbers: a trace id is a UUID, a span id a UBIGINT. Lists
 within a text stand between SEPARATORs, at both ends too, so that a look for one of them is a look for text.
@@ -131,8 +130,6 @@ SCHEMA = (
     "CREATE TABLE meta (schema_version INTEGER, journal VARCHAR)",
     "CREATE TABLE experiments (number INTEGER, id VARCHAR, name VARCHAR)",
     "CREATE TABLE cursors (lane VARCHAR, sequence BIGINT)",
-    "CREATE TABLE backfills (experiment_id VARCHAR, since_unix_ms BIGINT, until_unix_ms BIGINT, "
-    "done_unix_ms BIGINT, traces BIGINT)",
     table_sql("traces", TRACE_COLUMNS),
     table_sql("spans", SPAN_COLUMNS),
 )

@@ -10,16 +10,17 @@ delivered without the index.
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from collector.batch import Route
-from collector.index.client import IndexAway, IndexClient
+from collector.index.client import TAKE_SECONDS, IndexAnswer, IndexAway
 from collector.index.place import Place
 from collector.journal import Journal, PendingLane
 from collector.metrics import Metrics
-from collector.mlflow import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow import MlflowAnswer, MlflowUnreachable
 
 _log = logging.getLogger("sidespan.index")
 
@@ -38,13 +39,42 @@ NAME_TIMEOUT_SECONDS = 3.0
 MAX_NAMES = 1000
 
 
+class TakesBatches(Protocol):
+    """The process of the index, as far as the journal's consumer asks it; `IndexClient` is one."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't be asked, or None."""
+
+    @property
+    def starting(self) -> bool:
+        """Whether this is its first start: no trouble yet."""
+
+    async def ready(self) -> None:
+        """Wait until it can be asked."""
+
+    async def post(
+        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = TAKE_SECONDS
+    ) -> IndexAnswer:
+        """POST JSON. Raises IndexAway."""
+
+
+class NamesExperiments(Protocol):
+    """MLflow, as far as it is asked here; `collector.mlflow.Mlflow` is one."""
+
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+    ) -> MlflowAnswer:
+        """GET `path`. Raises MlflowUnreachable."""
+
+
 @dataclass(slots=True)
 class Indexer:
     """Brings the journal into the index until cancelled; only one may run over a journal."""
 
     journal: Journal
-    index: IndexClient
-    mlflow: Mlflow
+    index: TakesBatches
+    mlflow: NamesExperiments
     metrics: Metrics
     _deaths: int = 0
     _oldest_unix_ns: int | None = None
@@ -105,7 +135,7 @@ class Indexer:
         listed = [{"lane": each.lane, **_json(self._place(each.lane))} for each in lanes]
         try:
             answer = await self.index.post(
-                "/take", {"lanes": listed, "limit_spans": limit_spans}, timeout_seconds=300.0
+                "/take", {"lanes": listed, "limit_spans": limit_spans}, timeout_seconds=TAKE_SECONDS
             )
         except IndexAway:
             self._deaths += 1

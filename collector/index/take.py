@@ -54,7 +54,6 @@ class Taken:
     spans: int
     cursors: dict[str, int]
     unreadable: int
-    oldest_received_unix_ns: int | None
     more: bool
 
 
@@ -111,7 +110,6 @@ class Taker:
             spans=sum(piece.span_count for piece in begun.pieces),
             cursors=begun.cursors,
             unreadable=sum(len(batch.unreadable) for batch in batches) if begun.pieces else 0,
-            oldest_received_unix_ns=min((piece.received_unix_ns for piece in begun.pieces), default=None),
             more=begun.more,
         )
 

@@ -1,6 +1,5 @@
 """Questions asked of a connection, and their answers as JSON, CSV or Parquet. Synchronous."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,25 +100,27 @@ def stats(db: Db, asked: Asked) -> dict[str, Any]:
 
 
 def compare(db: Db, asked: Asked) -> dict[str, Any]:
-    """GET /-/traces/compare: the sides group by group."""
+    """GET /-/traces/compare: what is at the top of either side, with the numbers of both."""
     sides = comparison_questions(asked)
-    answers = {side: _answer(db, each) for side, each in sides.items()}
-    asks = sides["a"]
-    keys: dict[str, Mapping[str, Any]] = {}
-    values: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for side, answer in answers.items():
-        for group in answer["groups"]:
-            name = json.dumps(group["key"])
-            keys.setdefault(name, group["key"])
-            values.setdefault(name, {})[side] = group["values"]
+    asks, by = sides["a"], len(sides["a"].by)
+    tops = {side: _fetch(db, groups_sql(each))[: each.top] if by else [] for side, each in sides.items()}
+    groups = list(dict.fromkeys(tuple(row[:by]) for rows in tops.values() for row in rows))
+    found = {
+        side: {tuple(row[:by]): row[by:] for row in _fetch(db, groups_sql(each, groups))} if groups else {}
+        for side, each in sides.items()
+    }
+    total = {side: _fetch(db, total_sql(each))[0] for side, each in sides.items()}
     return {
         "of": asks.of,
         "by": asks.by,
         "metrics": asks.metrics,
-        "total": _both(asks, answers["a"]["total"], answers["b"]["total"]),
+        "total": _both(asks, total["a"], total["b"]),
         "groups": [
-            {"key": key, "values": _both(asks, values[name].get("a", {}), values[name].get("b", {}))}
-            for name, key in keys.items()
+            {
+                "key": _key(db, asks, group),
+                "values": _both(asks, found["a"].get(group, ()), found["b"].get(group, ())),
+            }
+            for group in groups
         ],
     }
 
@@ -243,8 +244,10 @@ def _key(db: Db, asks: Question, row: Sequence[Any]) -> dict[str, Any]:
     return key
 
 
-def _both(asks: Question, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: difference(a.get(name), b.get(name)) for name in asks.metrics}
+def _both(asks: Question, a: Sequence[Any], b: Sequence[Any]) -> dict[str, Any]:
+    """Metric by metric; a side without rows has nothing."""
+    sides = (values or [None] * len(asks.metrics) for values in (a, b))
+    return {name: difference(*pair) for name, *pair in zip(asks.metrics, *sides, strict=True)}
 
 
 def _fetch(db: Db, query: tuple[str, Values]) -> list[tuple[Any, ...]]:

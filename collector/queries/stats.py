@@ -25,6 +25,10 @@ DEFAULT_BUCKETS = 60
 STEPS_SECONDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000)
 
 
+Groups = Sequence[Sequence[object]]
+"""The dimensions of each of some groups, as the rows of an answer have them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Percentile:
     """The value under which a share of all values lies, in a unit of which `per_unit` go into ours."""
@@ -264,9 +268,10 @@ def question(asked: Asked, *, also: Sequence[str] = ()) -> Question:
     )
 
 
-def groups_sql(asks: Question) -> tuple[str, Values]:
-    """A row a group: its dimensions, then its metrics, the first by order."""
-    source, values = _source(asks, Where())
+def groups_sql(asks: Question, groups: Groups | None = None) -> tuple[str, Values]:
+    """A row a group: its dimensions, then its metrics, the first by order; of `groups` only, if given."""
+    source, values = _source(asks, Where() if groups is None else _among(asks, groups))
+    limit = asks.top + 1 if groups is None else len(groups)
     columns = [*(f"{_dimension(asks, name)} AS d{n}" for n, name in enumerate(asks.by)), *_metrics(asks)]
     place = asks.by.index(asks.order) if asks.order in asks.by else None
     key = f"m{asks.metrics.index(asks.order)}" if place is None else f"d{place}"
@@ -275,7 +280,7 @@ def groups_sql(asks: Question) -> tuple[str, Values]:
     group = "GROUP BY " + ", ".join(f"d{n}" for n in range(len(asks.by))) if asks.by else ""
     return (
         f"SELECT {', '.join(columns)} FROM {source} {group}"
-        f" ORDER BY {key} {direction} NULLS LAST{ties} LIMIT {asks.top + 1}",
+        f" ORDER BY {key} {direction} NULLS LAST{ties} LIMIT {limit}",
         values,
     )
 
@@ -286,16 +291,9 @@ def total_sql(asks: Question) -> tuple[str, Values]:
     return f"SELECT {', '.join(_metrics(asks))} FROM {source}", values
 
 
-def series_sql(asks: Question, bucket_seconds: int, groups: Sequence[Sequence[object]]) -> tuple[str, Values]:
+def series_sql(asks: Question, bucket_seconds: int, groups: Groups) -> tuple[str, Values]:
     """A row a step and group: the step's number since 1970, the dimensions, the metrics; of `groups` only."""
-    only = Where()
-    if asks.by:
-        same = " AND ".join(f"{_dimension(asks, name)} IS NOT DISTINCT FROM ?" for name in asks.by)
-        only.add(
-            f"({' OR '.join([f'({same})'] * len(groups)) or 'false'})",
-            *(value for group in groups for value in group),
-        )
-    source, values = _source(asks, only)
+    source, values = _source(asks, _among(asks, groups) if asks.by else Where())
     columns = [
         f"start_unix_ns // {bucket_seconds * 1_000_000_000} AS step",
         *(f"{_dimension(asks, name)} AS d{n}" for n, name in enumerate(asks.by)),
@@ -306,6 +304,17 @@ def series_sql(asks: Question, bucket_seconds: int, groups: Sequence[Sequence[ob
         f"SELECT {', '.join(columns)} FROM {source} GROUP BY {keys} ORDER BY {keys}",
         values,
     )
+
+
+def _among(asks: Question, groups: Groups) -> Where:
+    """The rows of these groups."""
+    same = " AND ".join(f"{_dimension(asks, name)} IS NOT DISTINCT FROM ?" for name in asks.by)
+    among = Where()
+    among.add(
+        f"({' OR '.join([f'({same})'] * len(groups)) or 'false'})",
+        *(value for group in groups for value in group),
+    )
+    return among
 
 
 def range_sql(asks: Question) -> tuple[str, Values]:

@@ -107,15 +107,9 @@ def traces_page(asked: Asked) -> Page:
     limit, format = _limit(asked)
     sort, descending = _sort(asked, TRACE_SORTS, "-start")
     _behind(asked, where, sort, "trace_id::VARCHAR || ':' || experiment", descending=descending)
-    direction = "DESC" if descending else "ASC"
-    inner = (
-        f"SELECT *, {sort} AS sort_key, trace_id::VARCHAR || ':' || experiment AS row_id FROM traces"
-        f" WHERE {where.sql} ORDER BY sort_key {direction}, row_id {direction} LIMIT {limit + 1}"
-    )
-    columns = ", ".join(f'{sql} AS "{name}"' for name, sql in TRACE_ROW.items())
+    rows = f"SELECT *, trace_id::VARCHAR || ':' || experiment AS row_id FROM traces WHERE {where.sql}"
     return Page(
-        sql=f"SELECT {columns}, sort_key, row_id FROM ({inner}) t LEFT JOIN experiments e"
-        f" ON e.number = t.experiment ORDER BY sort_key {direction}, row_id {direction}",
+        sql=_sorted(rows, TRACE_ROW, "t", sort, descending=descending, limit=limit),
         values=where.values,
         columns=tuple(TRACE_ROW),
         limit=limit,
@@ -128,7 +122,7 @@ SESSION_ROW: Mapping[str, str] = {
     "experiment_id": "e.id",
     "experiment_name": "e.name",
     "user": 's."user"',
-    "agents": _list("s.agents"),
+    "agents": f"list_sort(list_distinct({_list('s.agents')}))",
     "start_unix_ns": "s.start_unix_ns",
     "end_unix_ns": "s.end_unix_ns",
     "duration_seconds": "(s.end_unix_ns - s.start_unix_ns) / 1e9",
@@ -144,7 +138,7 @@ SESSION_ROW: Mapping[str, str] = {
     "last_trace_id": _id("s.last_trace_id"),
 }
 _SESSION_SUMS = (
-    'any_value("user") AS "user", max(agents) AS agents,'
+    'any_value("user") AS "user", string_agg(DISTINCT agents, chr(31)) AS agents,'
     " min(start_unix_ns) AS start_unix_ns, max(start_unix_ns + duration_ns) AS end_unix_ns,"
     " sum(duration_ns) / 1e9 AS busy_seconds, count(*) AS turns,"
     " count(*) FILTER (status = 'ERROR') AS errors, sum(recovered_retries) AS recovered_retries,"
@@ -163,16 +157,12 @@ def sessions_page(asked: Asked) -> Page:
     sort, descending = _sort(asked, SESSION_SORTS, "-last")
     behind = Where()
     _behind(asked, behind, sort, "session || ':' || experiment", descending=descending)
-    direction = "DESC" if descending else "ASC"
-    inner = (
-        f"SELECT *, {sort} AS sort_key, session || ':' || experiment AS row_id FROM (SELECT experiment,"
-        f" session, {_SESSION_SUMS} FROM traces WHERE {where.sql} GROUP BY experiment, session)"
-        f" WHERE {behind.sql} ORDER BY sort_key {direction}, row_id {direction} LIMIT {limit + 1}"
+    rows = (
+        f"SELECT *, session || ':' || experiment AS row_id FROM (SELECT experiment, session, {_SESSION_SUMS}"
+        f" FROM traces WHERE {where.sql} GROUP BY experiment, session) WHERE {behind.sql}"
     )
-    columns = ", ".join(f'{sql} AS "{name}"' for name, sql in SESSION_ROW.items())
     return Page(
-        sql=f"SELECT {columns}, sort_key, row_id FROM ({inner}) s LEFT JOIN experiments e"
-        f" ON e.number = s.experiment ORDER BY sort_key {direction}, row_id {direction}",
+        sql=_sorted(rows, SESSION_ROW, "s", sort, descending=descending, limit=limit),
         values=[*where.values, *behind.values],
         columns=tuple(SESSION_ROW),
         limit=limit,
@@ -215,6 +205,19 @@ def errors_page(asked: Asked) -> Page:
         columns=tuple(ERROR_ROW),
         limit=limit,
         format=format,
+    )
+
+
+def _sorted(rows: str, row: Mapping[str, str], alias: str, sort: str, *, descending: bool, limit: int) -> str:
+    """The first of `rows` and one more, with their experiments, sort keys and ids; columns as in `row`."""
+    direction = "DESC" if descending else "ASC"
+    order = f"ORDER BY sort_key {direction}, row_id {direction}"
+    columns = ", ".join(f'{sql} AS "{name}"' for name, sql in row.items())
+    # the page is cut before its rows are worked out
+    first = f"SELECT *, {sort} AS sort_key FROM ({rows}) {order} LIMIT {limit + 1}"
+    return (
+        f"SELECT {columns}, sort_key, row_id FROM ({first}) {alias} LEFT JOIN experiments e"
+        f" ON e.number = {alias}.experiment {order}"
     )
 
 

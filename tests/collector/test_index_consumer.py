@@ -175,6 +175,7 @@ class FakeIndex:
     named: list[Any] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)
     trouble: str | None = None
+    starting: bool = False
 
     async def ready(self) -> None:
         pass
@@ -230,7 +231,7 @@ async def test_an_entry_that_kills_the_index_is_passed_over_and_its_neighbours_a
     async with journal_in(tmp_path) as journal:
         sequences = [await journal.append([agent_draft()]) for _ in range(5)]
         index, metrics = FakeIndex(journal, poison=sequences[2]), Metrics()
-        await look(Indexer(journal, index, NoMlflow(), metrics))  # type: ignore[arg-type]
+        await look(Indexer(journal, index, NoMlflow(), metrics))
         assert await journal.pending(CONSUMER) == []
         assert index.asked.count(1) > 0 and index.asked[:ALONE_AFTER] == [24_000] * ALONE_AFTER
         assert metrics.index_skipped._value.get() == 1
@@ -241,7 +242,7 @@ async def test_an_entry_that_kills_the_index_is_passed_over_and_its_neighbours_a
 async def test_while_the_index_is_away_nothing_moves_and_the_lag_grows(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         await journal.append([agent_draft()])
-        indexer = Indexer(journal, FakeIndex(journal, down=True), NoMlflow(), Metrics())  # type: ignore[arg-type]
+        indexer = Indexer(journal, FakeIndex(journal, down=True), NoMlflow(), Metrics())
         with pytest.raises(IndexAway):
             await indexer.look()
         await asyncio.sleep(0.05)

@@ -188,6 +188,7 @@ def test_sessions_are_their_traces_together(store: Store, summaries: list[TraceS
     for row in found["sessions"]:
         turns = expected[row["session"], row["experiment_id"]]
         assert row["turns"] == len(turns)
+        assert set(row["agents"]) == {each.agent for each in turns} - {None}
         assert row["errors"] == sum(each.status == "ERROR" for each in turns)
         assert close(row["cost_usd"], added(each.cost.usd for each in turns))
         assert close(row["busy_seconds"], sum(each.duration_seconds for each in turns))
@@ -336,6 +337,29 @@ def test_two_sides_are_set_beside_each_other(store: Store, summaries: list[Trace
         "ratio": counts["1.1"] / counts["1.0"],
     }
     assert {group["key"]["service"] for group in found["groups"]} == {"shop", "desk"}
+
+
+def test_a_group_that_is_at_the_top_of_one_side_only_has_its_numbers_of_both(store: Store) -> None:
+    sides = {
+        "a__model": "gpt-4o",
+        "b__model": "mistral-large",
+        "metric": "count",
+        "of": "models",
+        "by": "name",
+    }
+    whole = answers.compare(store.db, asked(top=1000, **sides))
+    full = {group["key"]["name"]: group["values"] for group in whole["groups"]}
+    cut = answers.compare(store.db, asked(top=1, order="name", **sides))
+    differing = answers.compare(store.db, asked(top=1, order="-name", **sides))
+    for group in (*cut["groups"], *differing["groups"]):
+        assert group["values"] == full[group["key"]["name"]]
+    by_session = {"a__since": "-20m", "b__until": "-20m", "by": "name", "metric": "count"}
+    full = {
+        group["key"]["name"]: group["values"]
+        for group in answers.compare(store.db, asked(top=1000, **by_session))["groups"]
+    }
+    for group in answers.compare(store.db, asked(top=1, **by_session))["groups"]:
+        assert group["values"] == full[group["key"]["name"]]
 
 
 def test_the_overview_has_the_period_before_beside_it(store: Store, summaries: list[TraceSummary]) -> None:
