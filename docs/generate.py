@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from collector.errors import Reason
-from collector.metrics import Metrics
+from collector.model.errors import Reason
 from collector.otlp.status import HTTP_STATUS
-from collector.process.settings import Condition, Processor
 from collector.settings import Section, Settings
+from collector.settings.processors import Condition, Processor
+from collector.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parent
 

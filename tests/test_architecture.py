@@ -13,36 +13,36 @@ IMPURE = {"asyncio", "aiohttp", "sqlite3", "starlette", "logging", "time", "rand
 
 PURE = [
     "collector/otlp",
-    "collector/routing.py",
-    "collector/batch.py",
-    "collector/errors.py",
-    "collector/delivery/answers.py",
+    "collector/receivers/routing.py",
+    "collector/model/batch.py",
+    "collector/model/errors.py",
+    "collector/delivery/mlflow/answers.py",
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",
-    "collector/delivery/forward.py",
+    "collector/delivery/mlflow/forward.py",
     "collector/harmonise",
-    "collector/index/columns.py",
-    "collector/index/conventions.py",
-    "collector/index/facts.py",
-    "collector/index/normal.py",
-    "collector/index/place.py",
-    "collector/index/prices.py",
-    "collector/index/rows.py",
-    "collector/index/sources.py",
-    "collector/index/values.py",
-    "collector/index/wire.py",
-    "collector/queries/asked.py",
-    "collector/queries/filters.py",
-    "collector/queries/overview.py",
-    "collector/queries/stats.py",
-    "collector/queries/tables.py",
-    "collector/process",
-    "collector/summaries/trace.py",
-    "collector/summaries/tree.py",
-    "collector/summaries/counting.py",
-    "collector/summaries/paths.py",
-    "collector/summaries/totals.py",
+    "collector/index/duckdb/columns.py",
+    "collector/spans/conventions.py",
+    "collector/spans/facts.py",
+    "collector/spans/error_groups.py",
+    "collector/model/place.py",
+    "collector/spans/prices.py",
+    "collector/index/duckdb/rows.py",
+    "collector/spans/sources.py",
+    "collector/spans/values.py",
+    "collector/spans/wire.py",
+    "collector/index/queries/asked.py",
+    "collector/index/queries/filters.py",
+    "collector/index/queries/overview.py",
+    "collector/index/queries/stats.py",
+    "collector/index/queries/tables.py",
+    "collector/processors",
+    "collector/spans/summary.py",
+    "collector/spans/tree.py",
+    "collector/spans/counting.py",
+    "collector/spans/critical_path.py",
+    "collector/spans/totals.py",
     "proxy/catalog.py",
     "proxy/errors.py",
     "proxy/guard.py",
@@ -58,25 +58,41 @@ PURE = [
     "instrumentation/settings.py",
 ]
 
-# (folder or file, what it must not import, why)
+# the folders of collector/, top down: each may import those below it, and itself
+FOLDERS = (
+    "cli",
+    "service",
+    "api",
+    "answers",
+    "index",
+    "sampling",
+    "delivery",
+    "journal",
+    "receivers",
+    "processors",
+    "harmonise",
+    "spans",
+    "mlflow",
+    "otlp",
+    "telemetry",
+    "settings",
+    "model",
+)
+
+# arrows that the order of the folders would allow, and what speaks against them
 FORBIDDEN = [
     ("proxy", ["collector", "instrumentation", "mlflow"], "the proxy knows nothing of the collector"),
     ("instrumentation", ["collector", "proxy", "mlflow"], "an agent process carries no service"),
     ("collector", ["mlflow", "instrumentation"], "the service talks HTTP to MLflow"),
-    ("collector/receivers", ["collector.journal", "collector.delivery"], "receivers know Append only"),
-    ("collector/ingest.py", ["collector.journal"], "ingest gets `append` as an argument"),
-    ("collector/delivery", ["collector.receivers", "collector.summaries"], "no arrow runs back up"),
-    ("collector/process", ["collector.journal", "collector.delivery"], "processors see spans only"),
-    ("collector/sampling.py", ["collector.delivery"], "consumers don't know each other"),
+    ("collector/delivery", ["collector.receivers"], "a consumer knows the journal and its target"),
+    ("collector/sampling", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
     (
-        "collector/harmonise",
-        ["collector.delivery", "collector.summaries", "collector.journal"],
-        "a pure step knows its data only",
+        "collector/index",
+        ["collector.delivery", "collector.sampling", "collector.receivers"],
+        "consumers don't know each other",
     ),
-    ("collector/journal", ["collector.delivery", "collector.receivers"], "the journal knows nobody"),
-    ("collector/summaries", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
-    ("collector/index", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
-    ("collector/queries", ["collector.journal", "collector.delivery"], "questions know the index only"),
+    ("collector/journal", ["collector.receivers"], "the journal knows nobody"),
+    ("collector/index/queries", ["collector.journal"], "questions know the index only"),
 ]
 
 
@@ -122,8 +138,25 @@ def test_imports_run_one_way(place: str, packages: list[str], why: str) -> None:
     assert found == set(), why
 
 
+def test_folders_import_downwards_only() -> None:
+    rank = {folder: place for place, folder in enumerate(FOLDERS)}
+    upwards = {
+        (file.relative_to(ROOT).as_posix(), module)
+        for folder in FOLDERS
+        for file in _files(f"collector/{folder}")
+        for module in _imports(file)
+        if module.startswith("collector.") and rank[module.split(".")[1]] < rank[folder]
+    }
+    assert upwards == set()
+
+
+def test_the_root_of_the_collector_holds_folders_only() -> None:
+    listed = {path.name for path in (ROOT / "collector").iterdir() if path.name != "__pycache__"}
+    assert listed == {"__init__.py", "__main__.py", *FOLDERS}
+
+
 def test_only_settings_and_the_agents_side_read_the_environment() -> None:
-    allowed = {"collector/settings/loading.py", "collector/embedded.py", "instrumentation/handle.py"}
+    allowed = {"collector/settings/loading.py", "collector/service/embedded.py", "instrumentation/handle.py"}
     found = {
         file.relative_to(ROOT).as_posix()
         for package in ("collector", "proxy", "instrumentation")
@@ -142,11 +175,11 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         if "duckdb" in set(_imports(file))
     }
     assert found == {
-        "collector/index/process.py",
-        "collector/index/store.py",
-        "collector/queries/answers.py",
+        "collector/index/duckdb/process.py",
+        "collector/index/duckdb/store.py",
+        "collector/index/duckdb/answers.py",
     }
-    loading = "import sys, collector.app; sys.exit('duckdb' in sys.modules)"
+    loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
 
 
@@ -158,4 +191,4 @@ def test_files_keep_to_one_job() -> None:
         if (lines := len(file.read_text().splitlines())) > 420
     }
     assert long == {}
-    assert len((ROOT / "collector/app.py").read_text().splitlines()) <= 220
+    assert len((ROOT / "collector/service/app.py").read_text().splitlines()) <= 220

@@ -8,11 +8,11 @@ from types import ModuleType
 import pytest
 import typer
 
-from collector import cli
-from collector.access import OWN
-from collector.process.keep import Reason
-from collector.process.keep_settings import KeepSettings
+from collector.api.access import OWN
+from collector.cli import commands as cli
+from collector.processors.keep import Reason
 from collector.receivers.http import PATHS
+from collector.settings.keep import KeepSettings
 from proxy.catalog import Action
 from proxy.presets import STANDARD
 

@@ -8,7 +8,7 @@ the same time. Messages are merged as bytes: a repeated field's serialized messa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.batch import Entry
+from collector.model.batch import Entry
 
 # MLflow links at most that many traces to a run in one call, and only logs when there are more
 MAX_LINKED_TRACES = 100

@@ -17,9 +17,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from collector.delivery.answers import Sent, Verdict
 from collector.delivery.bisect import halve
 from collector.delivery.group import Request
+from collector.delivery.mlflow.answers import Sent, Verdict
 
 Send = Callable[[Request], Awaitable[Sent]]
 Pause = Callable[[float], Awaitable[None]]

@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.batch import Entry, Parked
 from collector.delivery.backoff import delay_seconds
+from collector.delivery.mlflow.window import CONSUMER, Target, deliver_window
 from collector.delivery.settle import Deferred, Settled
-from collector.delivery.window import CONSUMER, Target, deliver_window
 from collector.journal import Journal, PendingLane
+from collector.model.batch import Entry, Parked
 from collector.settings import Delivery as DeliverySettings
 
 _log = logging.getLogger("sidespan.delivery")

@@ -23,7 +23,7 @@ from collector.harmonise.traces import (
     note_for,
     tells_more,
 )
-from collector.index.facts import decode_attributes, facts
+from collector.spans.facts import decode_attributes, facts
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.harmonise.parts import Addition, Part
-from collector.index.conventions import Kind
+from collector.spans.conventions import Kind
 
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 View = Mapping[str, AnyValue]

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.index.conventions import ADDED, REPLACED
+from collector.spans.conventions import ADDED, REPLACED
 
 
 class Part(StrEnum):

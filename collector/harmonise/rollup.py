@@ -11,8 +11,8 @@ from collector.harmonise.note import Note
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.spans import USAGE, usage_text
 from collector.harmonise.traces import Member
-from collector.index.facts import PRICED_KINDS
-from collector.index.values import NO_TOKENS, SpanFacts, Tokens, add_tokens
+from collector.spans.facts import PRICED_KINDS
+from collector.spans.values import NO_TOKENS, SpanFacts, Tokens, add_tokens
 
 # to MLflow, a usage that says nothing: it neither reads another attribute nor prices the span
 NO_USAGE = ""

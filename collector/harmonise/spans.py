@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from collector.harmonise.caps import is_object_of_numbers
 from collector.harmonise.content import View, content_additions
 from collector.harmonise.parts import Addition, Part
-from collector.index.conventions import CostSource, Kind
-from collector.index.facts import PRICED_KINDS
-from collector.index.prices import price
-from collector.index.values import SpanFacts, Tokens
+from collector.spans.conventions import CostSource, Kind
+from collector.spans.facts import PRICED_KINDS
+from collector.spans.prices import price
+from collector.spans.values import SpanFacts, Tokens
 
 SPAN_TYPE = "mlflow.spanType"
 USAGE = "mlflow.chat.tokenUsage"

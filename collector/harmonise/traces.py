@@ -14,9 +14,9 @@ from collector.harmonise.caps import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, last_text, shown
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
-from collector.index.conventions import Kind
-from collector.index.facts import PRICED_KINDS
-from collector.index.values import SpanFacts
+from collector.spans.conventions import Kind
+from collector.spans.facts import PRICED_KINDS
+from collector.spans.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"

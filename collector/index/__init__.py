@@ -12,5 +12,5 @@ process.py       the index's own process; client.py: the service's side of it
 consumer.py      the service's side of following the journal
 backfill.py      what MLflow had before
 
-collector/queries/ asks.
+collector/index/queries/ asks.
 """

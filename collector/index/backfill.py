@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from collector.errors import SidespanError
-from collector.index.client import IndexClient
-from collector.mlflow import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
-from collector.parameters import BadParameter
+from collector.index.duckdb.client import IndexClient
+from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.model.errors import SidespanError
+from collector.model.parameters import BadParameter
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 PAGE = 200

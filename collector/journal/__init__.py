@@ -26,7 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.batch import DeadLetter, Draft, Entry, Parked
+from collector.model.batch import DeadLetter, Draft, Entry, Parked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 
-from collector.batch import DeadLetter, Draft, Entry, Parked, merge
-from collector.errors import JournalClosed, Reason, Unavailable
 from collector.journal import JournalState, PendingLane
+from collector.model.batch import DeadLetter, Draft, Entry, Parked, merge
+from collector.model.errors import JournalClosed, Reason, Unavailable
 
 ISOLATE_FROM_ATTEMPTS = 2
 

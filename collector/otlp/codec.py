@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from collector.errors import Reason, Rejected
+from collector.model.errors import Reason, Rejected
 from collector.otlp.media import Encoding
 from collector.otlp.nesting import parse_within
 

@@ -8,7 +8,7 @@ import sys
 import zlib
 from enum import StrEnum
 
-from collector.errors import Reason, Rejected
+from collector.model.errors import Reason, Rejected
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from collector.batch import Receipt, Rejection
-from collector.errors import Reason, Rejected, Unavailable
+from collector.model.batch import Receipt, Rejection
+from collector.model.errors import Reason, Rejected, Unavailable
 from collector.otlp.codec import encode_response
 from collector.otlp.media import Encoding
 

@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from collector.batch import Rejection
-from collector.errors import Reason
+from collector.model.batch import Rejection
+from collector.model.errors import Reason
 from collector.otlp.nesting import deepest
 
 MAX_INT64 = 2**63 - 1

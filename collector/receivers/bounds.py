@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from collector.errors import Reason, Unavailable
+from collector.model.errors import Reason, Unavailable
 
 
 class Bounds:

@@ -15,15 +15,15 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.batch import Receipt
-from collector.errors import Reason, Rejected, SidespanError, Unavailable
-from collector.ingest import Encoded, Sender
-from collector.metrics import Metrics
+from collector.mlflow.headers import HEADERS
+from collector.model.batch import Receipt
+from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
 from collector.receivers.bounds import Bounds, Reservation
-from collector.routing import HEADERS
+from collector.receivers.ingest import Encoded, Sender
 from collector.settings import Receiver
+from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
 
 TRACES = "/v1/traces"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from collector.errors import Misconfigured
+from collector.model.errors import Misconfigured
 from collector.settings.section import Section
 from collector.settings.sections import Settings
 

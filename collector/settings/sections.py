@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from collector.process.settings import Processor
 from collector.settings.access import Auth, Oidc, Policy, TrustedHeader, check_access
+from collector.settings.processors import Processor
 from collector.settings.section import Section
 
 MIB = 1024 * 1024

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.delivery.forward import forwarder
-from collector.process.redact import redactor
-from collector.process.settings import Redact, Slim
+from collector.delivery.mlflow.forward import forwarder
+from collector.processors.redact import redactor
 from collector.settings import Harmonise
+from collector.settings.processors import Redact, Slim
 from tests.benchmarks.acknowledge import _wait_for
 from tests.benchmarks.load import post_all, wrk
 from tests.benchmarks.payloads import SPANS_A_TRACE, body, write_wrk_script

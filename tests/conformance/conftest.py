@@ -8,13 +8,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from collector.batch import Receipt
-from collector.ingest import Encoded, Sender, ingest
-from collector.metrics import Metrics
+from collector.model.batch import Receipt
 from collector.otlp.media import Encoding
 from collector.receivers.bounds import Bounds
 from collector.receivers.http import otlp_endpoint
+from collector.receivers.ingest import Encoded, Sender, ingest
 from collector.settings import Receiver, Routing
+from collector.telemetry.metrics import Metrics
 from tests.support.serve import serve
 from tests.support.sink import Sink
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from collector.errors import Reason, Unavailable
+from collector.model.errors import Reason, Unavailable
 from collector.otlp.media import zstd
 from collector.settings import Receiver
 from tests.conformance.conftest import JSON, PROTOBUF, Answered, Service

@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collector.batch import Draft, Entry, Parked, Route
 from collector.journal.memory import MemoryJournal
-from collector.journal.reading import ISOLATE_FROM_ATTEMPTS
-from collector.journal.writer import SqliteJournal, open_journal
+from collector.journal.sqlite.reading import ISOLATE_FROM_ATTEMPTS
+from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.model.batch import Draft, Entry, Parked, Route
 from collector.settings import Journal as JournalSettings
 
 LANES = [Route(experiment_id=str(n)).lane for n in range(3)]

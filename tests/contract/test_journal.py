@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.batch import Draft, Parked, Route
-from collector.errors import JournalClosed, Unavailable
 from collector.journal import Journal
 from collector.journal.memory import MemoryJournal
-from collector.journal.writer import SqliteJournal, open_journal
+from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.model.batch import Draft, Parked, Route
+from collector.model.errors import JournalClosed, Unavailable
 from collector.settings import Journal as JournalSettings
 
 MIB = 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collector import remote
+from collector.cli import remote
 from tests.instrumentation.test_situations import clean
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan

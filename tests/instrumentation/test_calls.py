@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from collector import remote
+from collector.cli import remote
 from tests.instrumentation.recorder import Recorder, recording
 from tests.instrumentation.test_situations import ROOT, clean
 from tests.support.mlflow_server import MlflowServer

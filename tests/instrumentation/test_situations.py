@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import remote
+from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
 from tests.system.harmonise_table import span_contents

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.batch import Draft, Route
+from collector.model.batch import Draft, Route
 from tests.support.otlp import all_spans
 
 

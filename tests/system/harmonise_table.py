@@ -22,10 +22,10 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
-from collector import remote
-from tests.collector.spans import otlp_span, payload
+from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans
+from tests.support.spans import otlp_span, payload
 
 HEAD = (
     "| trace of | span types | name | tokens in / out (cached) | US dollars | session, user |"

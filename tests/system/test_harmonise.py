@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.doctor import explain_trace
+from collector.cli.doctor import explain_trace
 from collector.settings import Settings
 from tests.support.mlflow_server import MlflowServer
 from tests.support.senders import post

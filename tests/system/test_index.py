@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector import remote
+from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.proxied import tokens_for
@@ -110,7 +110,9 @@ def index_process(service: Sidespan) -> int:
     assert service.process is not None
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
     [child] = [
-        int(child) for child in children if b"collector.index" in Path(f"/proc/{child}/cmdline").read_bytes()
+        int(child)
+        for child in children
+        if b"collector.index.duckdb" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
     return child
 
@@ -130,7 +132,7 @@ def test_neither_a_death_of_the_index_nor_of_the_service_loses_or_doubles_a_span
             alone.stop()
             alone.start()
     until(lambda: held(alone) == (sent // 6, sent), seconds=60, service=alone)
-    found = subprocess.run(["pgrep", "-f", f"collector.index .*{alone.data_dir}"], capture_output=True)
+    found = subprocess.run(["pgrep", "-f", f"collector.index.duckdb .*{alone.data_dir}"], capture_output=True)
     assert len(found.stdout.split()) == 1, "the index of a killed service ends by itself"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import remote
+from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.senders import post

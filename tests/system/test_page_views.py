@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from tests.collector.test_page import CHROMIUM, CHROMIUM_ARGUMENTS, VIEWS, check_readable
+from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS, VIEWS, check_readable
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, trace_ids_of
 from tests.support.sidespan import Sidespan

@@ -6,7 +6,7 @@ import time
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector import remote
+from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, export
 from tests.support.senders import Senders

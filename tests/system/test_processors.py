@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector import remote
-from collector.journal.sqlite import decompress
-from tests.collector.spans import any_value
-from tests.collector.test_redact import AFTER, SECRETS
+from collector.cli import remote
+from collector.journal.sqlite.statements import decompress
+from tests.collector.processors.test_redact import AFTER, SECRETS
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export
 from tests.support.senders import post
 from tests.support.sidespan import Sidespan
+from tests.support.spans import any_value
 from tests.system.harmonise_table import fresh, span_contents
 
 PLANTED = {**SECRETS, **{name: parts[1] for name, parts in AFTER.items()}}

@@ -1,0 +1,131 @@
+"""Is the service well? A reason for each part; `ready` is only about taking data in.
+
+MLflow being away doesn't make us unready: taking data while it is away is what we are for. It shows in its
+own part, in the metrics and in `sidespan doctor`.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from collector.delivery.mlflow.window import CONSUMER
+from collector.delivery.worker import DeliveryWorker
+from collector.index.feed import Indexer
+from collector.journal import Journal, JournalState
+from collector.mlflow.client import Mlflow, MlflowUnreachable
+from collector.receivers.bounds import Bounds
+
+PROBE_SECONDS = 1.0
+PROBE_AGAIN_SECONDS = 2.0
+# the index means to be fresher than that
+LATE_SECONDS = 10.0
+
+Part = dict[str, Any]
+
+
+def sidespan_version() -> str:
+    """The installed version, `0+unknown` in a tree that was never installed."""
+    try:
+        return version("sidespan")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """Asks the parts of one service."""
+
+    journal: Journal
+    worker: DeliveryWorker
+    bounds: Bounds
+    mlflow: Mlflow
+    max_bytes: int
+    indexer: Indexer | None = None
+    _probed: tuple[float, Part] | None = None
+
+    async def read(self) -> Part:
+        """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}."""
+        state = await self.journal.state(CONSUMER)
+        receiver = self._receiver()
+        journal = self._journal(state)
+        parts = {
+            "receiver": receiver,
+            "journal": journal,
+            "delivery": self._delivery(state),
+            "index": self._index(),
+            "mlflow": await self._mlflow(),
+        }
+        return {
+            "ready": receiver["ok"] and journal["ok"],
+            "version": sidespan_version(),
+            "parts": parts,
+        }
+
+    def _receiver(self) -> Part:
+        return {
+            "ok": not self.bounds.draining,
+            "reason": "the service is stopping" if self.bounds.draining else "takes OTLP at /v1/traces",
+            "requests_in_flight": self.bounds.requests,
+            "bytes_in_flight": self.bounds.bytes,
+        }
+
+    def _journal(self, state: JournalState) -> Part:
+        return {
+            "ok": self.journal.refusing is None,
+            "reason": self.journal.refusing or "takes entries",
+            "size_bytes": state.size_bytes,
+            "max_bytes": self.max_bytes,
+            "dead_letters": state.dead_letters,
+            "dead_letter_spans": state.dead_letter_spans,
+        }
+
+    def _delivery(self, state: JournalState) -> Part:
+        trouble = self.worker.trouble
+        return {
+            "ok": trouble is None,
+            "reason": trouble or ("delivering" if state.pending_spans else "everything is in MLflow"),
+            "pending_spans": state.pending_spans,
+            "oldest_pending_seconds": age_seconds(state),
+        }
+
+    def _index(self) -> Part:
+        if self.indexer is None:
+            return {"ok": True, "reason": "switched off"}
+        trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
+        behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
+        return {
+            "ok": (trouble is None or self.indexer.index.starting) and behind is None,
+            "reason": trouble or behind or "up to date",
+            "lag_seconds": round(lag, 3),
+        }
+
+    async def _mlflow(self) -> Part:
+        now = time.monotonic()
+        if self._probed is None or now - self._probed[0] > PROBE_AGAIN_SECONDS:
+            self._probed = (now, await probe(self.mlflow))
+        return self._probed[1]
+
+
+async def probe(mlflow: Mlflow) -> Part:
+    """Whether MLflow answers, and its version. Source: GET /version."""
+    try:
+        answer = await mlflow.get("/version", timeout_seconds=PROBE_SECONDS)
+    except MlflowUnreachable as error:
+        return {"ok": False, "reason": str(error), "url": mlflow.url}
+    if answer.status != 200:
+        reason = f"MLflow at {mlflow.url} answered {answer.status} to /version: {answer.error}"
+        return {"ok": False, "reason": reason, "url": mlflow.url}
+    found = answer.body.decode("utf-8", "replace").strip()[:40]
+    return {"ok": True, "reason": "answers", "url": mlflow.url, "version": found}
+
+
+def age_seconds(state: JournalState) -> float:
+    """Age of the oldest entry that waits for delivery."""
+    if state.oldest_received_unix_ns is None:
+        return 0.0
+    return round(max(0.0, (time.time_ns() - state.oldest_received_unix_ns) / 1e9), 3)
+
+
+ReadHealth = Callable[[], Awaitable[Part]]

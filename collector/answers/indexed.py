@@ -1,0 +1,52 @@
+"""One trace from the index: in milliseconds, if the index is sure to have all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collector.index.duckdb.client import IndexAway, IndexClient
+from collector.index.feed import CONSUMER
+from collector.journal import Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedTraces:
+    """The index, as far as single traces are asked of it. Answers are summaries as JSON."""
+
+    index: IndexClient
+    journal: Journal
+
+    async def whole(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+    ) -> bytes | None:
+        """The trace, if it is in there with its root, without gaps or cut texts, and nothing of it waits."""
+        waiting = {each.lane for each in await self.journal.pending(CONSUMER)}
+        if waiting and waiting & set(await self.journal.lanes_of(bytes.fromhex(trace_id))):
+            return None
+        return await self._ask(trace_id, max_spans, experiments, whole=True, incomplete=None)
+
+    async def anything(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+    ) -> bytes | None:
+        """What the index has of it, where nobody else has more; `why` says so in the answer."""
+        return await self._ask(trace_id, max_spans, experiments, whole=False, incomplete=why)
+
+    async def _ask(
+        self,
+        trace_id: str,
+        max_spans: int,
+        experiments: Sequence[str] | None,
+        *,
+        whole: bool,
+        incomplete: str | None,
+    ) -> bytes | None:
+        document = {
+            "max_spans": max_spans,
+            "experiments": experiments,
+            "whole": whole,
+            "incomplete": incomplete,
+        }
+        try:
+            answer = await self.index.post(f"/trace/{trace_id}", document)
+        except IndexAway:
+            return None
+        return answer.body if answer.status == 200 else None

@@ -1,0 +1,164 @@
+"""Where one trace's spans are: in the journal until they are delivered, in MLflow from then on.
+
+    journal first, MLflow second: a span that is delivered in between is found twice rather than not at all
+    the journal's copy of a span wins: it is what the client sent
+
+MLflow not answering makes an answer incomplete, never an error: what the journal holds is told, and why
+there may be more.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
+from collector.model.batch import Route
+from collector.spans.facts import export_facts
+from collector.spans.mlflow_trace import MlflowTrace, read_export, read_trace
+from collector.spans.values import SpanFacts
+
+T = TypeVar("T")
+TRACE_PATH = "/api/3.0/mlflow/traces/get"
+EXPERIMENT_PATH = "/api/2.0/mlflow/experiments/get"
+UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+
+Pending = Callable[[bytes], Awaitable[Sequence[bytes]]]
+"""The export requests (protobuf) in the journal that hold spans of a trace, given its 16 bytes."""
+RouteOf = Callable[[bytes], Awaitable[Route | None]]
+"""Where the journal's spans of a trace are bound for."""
+
+
+class AsksMlflow(Protocol):
+    """MLflow, as far as it is asked here; `collector.mlflow.client.Mlflow` is one."""
+
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+    ) -> MlflowAnswer:
+        """GET `path`. Raises MlflowUnreachable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """Why there is no answer from MLflow that could be used."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTrace:
+    """The spans of a trace that could be found; `incomplete` says why there may be more."""
+
+    trace_id: str
+    spans: Sequence[SpanFacts]
+    experiment_id: str | None = None
+    experiment_name: str | None = None
+    incomplete: str | None = None
+
+
+async def _no_route(_: bytes) -> Route | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSource:
+    """Reads one trace from wherever its spans are. Safe to use from many tasks at once."""
+
+    pending: Pending
+    mlflow: AsksMlflow
+    route_of: RouteOf = field(default=_no_route)
+    timeout_seconds: float = 10.0
+
+    async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
+        """The trace with this id (32 hex digits, lower case).
+
+        None: nobody knows it. Unanswered: the journal doesn't, and MLflow can't be asked.
+        """
+        id_bytes = bytes.fromhex(trace_id)
+        waiting = await asyncio.to_thread(_read_payloads, await self.pending(id_bytes), id_bytes)
+        route = await self.route_of(id_bytes) if waiting else None
+        stored = await self._ask(trace_id)
+        if not waiting and not isinstance(stored, MlflowTrace):
+            return stored
+        trace = stored if isinstance(stored, MlflowTrace) else MlflowTrace(spans=(), experiment_id=None)
+        experiment_id = trace.experiment_id or (route.experiment_id if route else None)
+        name = route.experiment_name if route else None
+        if experiment_id is not None and isinstance(stored, MlflowTrace):
+            name = await self._experiment_name(experiment_id) or name
+        spans = _merged(waiting, trace.spans)
+        return FoundTrace(
+            trace_id=trace_id,
+            spans=spans,
+            experiment_id=experiment_id,
+            experiment_name=name,
+            incomplete=_incomplete(stored, spans),
+        )
+
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        """The trace's spans: as the client sent them from the journal, else as MLflow stored them."""
+        payloads = await self.pending(bytes.fromhex(trace_id))
+        if payloads:
+            return await asyncio.to_thread(ExportTraceServiceRequest.FromString, b"".join(payloads))
+        return await self._ask_for(trace_id, read_export)
+
+    async def _ask(self, trace_id: str) -> MlflowTrace | Unanswered | None:
+        return await self._ask_for(trace_id, read_trace)
+
+    async def _ask_for(self, trace_id: str, read: Callable[[bytes], T]) -> T | Unanswered | None:
+        """MLflow's trace; None if MLflow is certain to have none."""
+        # allow_partial: MLflow would wait 3 s for missing spans, and then know nothing
+        query = {"trace_id": f"tr-{trace_id}", "allow_partial": "true"}
+        match await self._get(TRACE_PATH, query):
+            case Unanswered() as unanswered:
+                return unanswered
+            case MlflowAnswer(status=200, body=body) if len(body) >= MAX_ANSWER_BYTES:
+                return Unanswered(reason=f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            case MlflowAnswer(status=200, body=body):
+                try:
+                    return await asyncio.to_thread(read, body)
+                except ValueError:
+                    return Unanswered(reason="its answer can't be read")
+            case MlflowAnswer(status=404) as answer if answer.json().get("error_code") == UNKNOWN:
+                return None
+            case MlflowAnswer(status=status):
+                return Unanswered(reason=f"it answered with status {status}")
+
+    async def _experiment_name(self, experiment_id: str) -> str | None:
+        match await self._get(EXPERIMENT_PATH, {"experiment_id": experiment_id}):
+            case MlflowAnswer(status=200) as answer:
+                experiment = answer.json().get("experiment")
+                name = experiment.get("name") if isinstance(experiment, dict) else None
+                return name if isinstance(name, str) else None
+            case _:
+                return None
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> MlflowAnswer | Unanswered:
+        try:
+            return await self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
+        except MlflowUnreachable as error:
+            # the error's own text names the server, which is nobody's business out there
+            late = isinstance(error.__cause__, TimeoutError)
+            return Unanswered(
+                reason=f"no answer within {self.timeout_seconds:g} s" if late else "no connection"
+            )
+
+
+def _read_payloads(payloads: Iterable[bytes], trace_id: bytes) -> list[SpanFacts]:
+    return [
+        span
+        for payload in payloads
+        for span in export_facts(ExportTraceServiceRequest.FromString(payload), trace_id=trace_id)
+    ]
+
+
+def _merged(waiting: Sequence[SpanFacts], stored: Sequence[SpanFacts]) -> list[SpanFacts]:
+    ids = {span.span_id for span in waiting}
+    return [*waiting, *(span for span in stored if span.span_id not in ids)]
+
+
+def _incomplete(stored: MlflowTrace | Unanswered | None, spans: Sequence[SpanFacts]) -> str | None:
+    if isinstance(stored, Unanswered):
+        return f"MLflow could not be asked: {stored.reason}"
+    return None if spans else "MLflow knows this trace but holds none of its spans"

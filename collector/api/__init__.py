@@ -1,0 +1,1 @@
+"""Our own HTTP routes, the door in front of them, and the page."""

@@ -1,0 +1,1 @@
+"""The commands, what renders for a terminal, and the HTTP client that they use."""

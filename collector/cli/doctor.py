@@ -1,0 +1,267 @@
+"""`sidespan doctor`: is everything as it should be, and if not, what to do."""
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.answers.explain import explain
+from collector.answers.health import probe
+from collector.api.traces import normal_trace_id
+from collector.cli import remote
+from collector.delivery.mlflow.forward import parts_of
+from collector.journal.sqlite.lock import only_process
+from collector.mlflow.client import Mlflow, MlflowUnreachable, open_mlflow
+from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
+from collector.mlflow.headers import CANONICAL_ID
+from collector.model.batch import Route
+from collector.model.errors import Misconfigured, Rejected
+from collector.otlp.codec import decode
+from collector.otlp.media import Encoding
+from collector.settings import Settings, is_loopback
+
+CLOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at. `way_out` says what to do where it isn't ok."""
+
+    name: str
+    ok: bool
+    finding: str
+    way_out: str = ""
+
+    def to_json(self) -> dict[str, str | bool]:
+        return asdict(self)
+
+
+async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
+    """Every check, as it is done. `url` is where the service should answer."""
+    yield _check_data_dir(settings.data_dir)
+    yield _check_disk(settings)
+    yield _check_exposure(settings)
+    yield await _check_service(url)
+    async with open_mlflow(settings.mlflow, max_connections=2) as mlflow:
+        reachable = await probe(mlflow)
+        yield Check(
+            name="mlflow",
+            ok=reachable["ok"],
+            finding=f"{mlflow.url}: {reachable.get('version') or reachable['reason']}",
+            way_out="" if reachable["ok"] else "start MLflow, or set mlflow.url; traces wait until then",
+        )
+        if reachable["ok"]:
+            yield await _check_clock(mlflow)
+            yield await _check_traces_endpoint(mlflow)
+            for experiment in _experiments(settings):
+                yield await _check_experiment(experiment, settings, mlflow)
+
+
+def _check_data_dir(data_dir: Path) -> Check:
+    existing = next(path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Check(
+            name="data_dir",
+            ok=False,
+            finding=f"{existing} can't be written",
+            way_out="choose another with --data-dir, or give this user the right to write there",
+        )
+    if not data_dir.exists():
+        return Check(name="data_dir", ok=True, finding=f"{data_dir} will be made")
+    try:
+        with only_process(data_dir):
+            return Check(name="data_dir", ok=True, finding=f"{data_dir} is free to use")
+    except Misconfigured as error:
+        return Check(name="data_dir", ok=True, finding=str(error).partition(";")[0])
+
+
+def _check_disk(settings: Settings) -> Check:
+    place = settings.data_dir.absolute()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    needed = settings.journal.max_bytes
+    return Check(
+        name="disk",
+        ok=free > settings.journal.min_free_disk_bytes,
+        finding=f"{free // 2**20} MiB free, the journal may grow to {needed // 2**20} MiB",
+        way_out="" if free > needed else "make room, or lower journal.max_bytes",
+    )
+
+
+def _check_exposure(settings: Settings) -> Check:
+    host = settings.server.host
+    if settings.auth.mode == "clients":
+        observing = settings.policy.mode == "observe"
+        return Check(
+            name="exposure",
+            ok=True,
+            finding=f"{host}: clients with {_ways_in(settings)}, "
+            + ("what would be denied passes (policy.mode = observe)" if observing else "each by the policy"),
+            way_out='write policy.mode = "enforce" once logs/access.jsonl shows nothing wrong'
+            if observing
+            else "",
+        )
+    if is_loopback(host):
+        return Check(name="exposure", ok=True, finding=f"{host}: this machine only")
+    return Check(
+        name="exposure",
+        ok=True,
+        finding=f"{host}: anybody who reaches the port may read and write (auth.mode = none)",
+        way_out='write auth.mode = "clients" and say who they are (docs/policies.md)',
+    )
+
+
+def _ways_in(settings: Settings) -> str:
+    ways = ["tokens"]
+    ways += ["JSON Web Tokens"] if settings.oidc.issuer else []
+    ways += [f"the header {settings.trusted_header.name}"] if settings.trusted_header.name else []
+    return ", ".join(ways)
+
+
+async def _check_service(url: str) -> Check:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
+            session.get(f"{url}/-/ready", headers=remote.credentials()) as answer,
+        ):
+            health = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return Check(
+            name="service",
+            ok=False,
+            finding=f"no Sidespan answers at {url}: {error or type(error).__name__}",
+            way_out="start it with `sidespan up` or `sidespan serve`, or name it with --url",
+        )
+    if "parts" not in health:
+        return Check(
+            name="service",
+            ok=health.get("ready") is True,
+            finding=f"{url}: {'ready' if health.get('ready') else 'not ready'}; it tells more to a client",
+            way_out="set SIDESPAN_TOKEN",
+        )
+    bad = [f"{name}: {part['reason']}" for name, part in health["parts"].items() if not part["ok"]]
+    return Check(
+        name="service",
+        ok=health["ready"] and not bad,
+        finding=f"{url}, version {health['version']}: " + ("; ".join(bad) or "every part is well"),
+        way_out="see the parts above; nothing accepted is lost meanwhile" if bad else "",
+    )
+
+
+async def _check_clock(mlflow: Mlflow) -> Check:
+    answer = await mlflow.get("/version", timeout_seconds=3)
+    theirs = parsedate_to_datetime(answer.headers["date"]).timestamp() if "date" in answer.headers else None
+    if theirs is None:
+        return Check(name="clock", ok=True, finding="MLflow sends no Date")
+    off = time.time() - theirs
+    return Check(
+        name="clock",
+        ok=abs(off) < CLOCK_SECONDS,
+        finding=f"{off:+.0f} s against MLflow's",
+        way_out="" if abs(off) < CLOCK_SECONDS else "synchronise both clocks (NTP); trace times will be odd",
+    )
+
+
+async def _check_traces_endpoint(mlflow: Mlflow) -> Check:
+    """An empty export changes nothing; MLflow refuses it with 400 if the endpoint is there."""
+    try:
+        answer = await mlflow.post(
+            "/v1/traces",
+            body=b"",
+            headers={"content-type": "application/x-protobuf", "x-mlflow-experiment-id": "0"},
+            timeout_seconds=5,
+        )
+    except MlflowUnreachable as error:
+        return Check(name="mlflow /v1/traces", ok=False, finding=str(error), way_out="look at MLflow's log")
+    ok = answer.status in (200, 400)
+    way_out = (
+        "set mlflow.username and password, or mlflow.token"
+        if answer.status in (401, 403)
+        else "MLflow 3.6 or newer with a SQL store, started by uvicorn, takes OTLP"
+    )
+    finding = "takes OTLP" if ok else f"answers {answer.status}: {answer.error}"
+    return Check(name="mlflow /v1/traces", ok=ok, finding=finding, way_out="" if ok else way_out)
+
+
+def _experiments(settings: Settings) -> list[str]:
+    return list(dict.fromkeys([settings.routing.default_experiment, *settings.routing.services.values()]))
+
+
+async def _check_experiment(experiment: str, settings: Settings, mlflow: Mlflow) -> Check:
+    route = (
+        Route(experiment_id=experiment)
+        if CANONICAL_ID.match(experiment)
+        else Route(experiment_name=experiment)
+    )
+    directory = Experiments(mlflow, create=False, lookup_timeout_seconds=5)
+    name = f"experiment {experiment}"
+    match await directory.resolve(route):
+        case Resolved(experiment_id=found):
+            return Check(name=name, ok=True, finding=f"id {found}")
+        case NoSuchExperiment(message=message):
+            made = settings.routing.create_experiments and route.experiment_name is not None
+            return Check(
+                name=name,
+                ok=made,
+                finding="will be made with its first trace" if made else message,
+                way_out="" if made else "create it in MLflow, or change [routing]",
+            )
+        case CannotAsk(message=message):
+            return Check(name=name, ok=False, finding=message, way_out="see the check of MLflow")
+
+
+def explain_trace(trace: str, settings: Settings, *, url: str) -> dict[str, Any]:
+    """The explanation (explain.py) of a file's spans, or of a trace that the service at `url` knows.
+
+    Raises Misconfigured (neither a file nor an id, or no OTLP export), CannotReach, Refused.
+    """
+    path = Path(trace)
+    if path.is_file():
+        return explain(
+            _read_export(path),
+            None,
+            parts=parts_of(settings.harmonise),
+            processors=settings.processors,
+        )
+    if normal_trace_id(trace) is None:
+        raise Misconfigured(f"--trace {trace!r}: there is no such file, and a trace id is 32 hex digits")
+    return remote.get_json(url, f"/-/traces/{trace}/explanation")
+
+
+def _read_export(path: Path) -> ExportTraceServiceRequest:
+    content = path.read_bytes()
+    encoding = Encoding.JSON if content.lstrip().startswith(b"{") else Encoding.PROTOBUF
+    try:
+        return decode([content], encoding, max_depth=32)[1]
+    except Rejected as error:
+        raise Misconfigured(f"--trace {path}: {error}") from error
+
+
+def render_explanation(found: Mapping[str, Any]) -> str:
+    """For people: each span, its facts with their sources, what is done to it."""
+    lines: list[str] = []
+    for span in found["spans"]:
+        spoken = ", ".join(span["conventions"]) or "no convention that is known"
+        lines += [f"{span['name']}  {span['span_id']}", f"  speaks {spoken}"]
+        lines += [
+            f"  {fact['name']} = {fact['value']}" + (f"   from {fact['source']}" if fact["source"] else "")
+            for fact in span["facts"]
+        ]
+        lines += [
+            f"  {change['step']} {change['change']} {change['key']} = {change['value']}\n"
+            f"      because {change['why']}"
+            for change in span["changes"]
+        ]
+        if span["dropped_by"]:
+            lines.append(f"  {span['dropped_by']} leaves the span out")
+        lines.append("")
+    if found["spans_omitted"]:
+        lines.append(f"{found['spans_omitted']} more spans")
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,45 @@
+"""`sidespan run -- COMMAND`: any program, with OpenTelemetry's variables pointing at Sidespan."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+from urllib.parse import quote
+
+from collector.mlflow.headers import CANONICAL_ID, EXPERIMENT_ID, EXPERIMENT_NAME
+from collector.model.errors import Misconfigured
+
+
+def environment_for(
+    given: Mapping[str, str], *, url: str, service: str | None, experiment: str | None
+) -> dict[str, str]:
+    """The child's environment. What is set already stays: the standard variables are the user's.
+
+    Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Environment Variables".
+    """
+    wanted = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        # Sidespan stores traces only
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "SIDESPAN_ENDPOINT": url,
+    }
+    if service is not None:
+        wanted["OTEL_SERVICE_NAME"] = service
+    if experiment is not None:
+        header = EXPERIMENT_ID if CANONICAL_ID.fullmatch(experiment) else EXPERIMENT_NAME
+        before = given.get("OTEL_EXPORTER_OTLP_HEADERS")
+        named = f"{header}={quote(experiment, safe='')}"
+        wanted["SIDESPAN_EXPERIMENT"] = experiment
+        return {**wanted, **given, "OTEL_EXPORTER_OTLP_HEADERS": f"{before},{named}" if before else named}
+    return {**wanted, **given}
+
+
+def launch(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Become the command: its signals, output and exit code are its own. Raises Misconfigured."""
+    program = shutil.which(command[0], path=environment.get("PATH"))
+    if program is None:
+        raise Misconfigured(f"run: there is no program {command[0]!r}")
+    os.execve(program, [*command], dict(environment))

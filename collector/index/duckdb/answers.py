@@ -1,0 +1,282 @@
+"""Questions asked of a connection, and their answers as JSON, CSV or Parquet. Synchronous."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+
+from collector.index.duckdb.columns import FACT_COLUMNS
+from collector.index.duckdb.rows import facts_of_row
+from collector.index.queries.asked import Asked
+from collector.index.queries.filters import Values, of_experiments
+from collector.index.queries.overview import (
+    TOPS,
+    comparison_questions,
+    difference,
+    overview_questions,
+    with_parameters,
+)
+from collector.index.queries.stats import (
+    Question,
+    bucket_seconds,
+    groups_sql,
+    question,
+    range_sql,
+    series_sql,
+    total_sql,
+)
+from collector.index.queries.tables import Page, cursor_text, errors_page, sessions_page, traces_page
+from collector.spans.values import SpanFacts
+
+Db = duckdb.DuckDBPyConnection
+CHUNK_BYTES = 256 * 1024
+MEDIA = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+TRACES_OF_A_SESSION = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """A file to be sent and then removed."""
+
+    folder: "TemporaryDirectory[str]"
+    path: Path
+    media_type: str
+    name: str
+
+    def chunks(self) -> Iterator[bytes]:
+        """The file's bytes; the file is gone afterwards."""
+        with self.folder, self.path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+
+def traces(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
+    """GET /-/traces."""
+    return _table(db, traces_page(asked), "traces", temporary)
+
+
+def sessions(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
+    """GET /-/sessions."""
+    return _table(db, sessions_page(asked), "sessions", temporary)
+
+
+def errors(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
+    """GET /-/traces/errors."""
+    return _table(db, errors_page(asked), "errors", temporary)
+
+
+def session(db: Db, asked: Asked, id: str) -> dict[str, Any] | None:
+    """GET /-/sessions/{id}: its sums and its turns, oldest first; None: no trace says so."""
+    of = {"session": (id,)}
+    asked.known(("experiment_id", "experiment_name"))
+    found = _rows(db, sessions_page(with_parameters(asked, **of)))[0]
+    if not found:
+        return None
+    page = traces_page(with_parameters(asked, **of, sort=("start",), limit=(str(TRACES_OF_A_SESSION),)))
+    turns, _ = _rows(db, page)
+    models = stats(db, with_parameters(asked, **of, of=("models",), by=("model",), metric=MODEL_METRICS))
+    tools = stats(db, with_parameters(asked, **of, of=("tools",), by=("tool",), metric=TOOL_METRICS))
+    return {
+        "sessions": found,
+        "turns": turns[:TRACES_OF_A_SESSION],
+        "turns_omitted": max(0, sum(each["turns"] for each in found) - TRACES_OF_A_SESSION),
+        "models": models["groups"],
+        "tools": tools["groups"],
+    }
+
+
+MODEL_METRICS = ("count", "errors", "duration_seconds_p95", "input_tokens", "output_tokens", "cost_usd")
+TOOL_METRICS = ("count", "errors", "recovered_retries", "duration_seconds_p95")
+
+
+def stats(db: Db, asked: Asked) -> dict[str, Any]:
+    """GET /-/traces/stats."""
+    return _answer(db, question(asked))
+
+
+def compare(db: Db, asked: Asked) -> dict[str, Any]:
+    """GET /-/traces/compare: what is at the top of either side, with the numbers of both."""
+    sides = comparison_questions(asked)
+    asks, by = sides["a"], len(sides["a"].by)
+    tops = {side: _fetch(db, groups_sql(each))[: each.top] if by else [] for side, each in sides.items()}
+    groups = list(dict.fromkeys(tuple(row[:by]) for rows in tops.values() for row in rows))
+    found = {
+        side: {tuple(row[:by]): row[by:] for row in _fetch(db, groups_sql(each, groups))} if groups else {}
+        for side, each in sides.items()
+    }
+    total = {side: _fetch(db, total_sql(each))[0] for side, each in sides.items()}
+    return {
+        "of": asks.of,
+        "by": asks.by,
+        "metrics": asks.metrics,
+        "total": _both(asks, total["a"], total["b"]),
+        "groups": [
+            {
+                "key": _key(db, asks, group),
+                "values": _both(asks, found["a"].get(group, ()), found["b"].get(group, ())),
+            }
+            for group in groups
+        ],
+    }
+
+
+def overview(db: Db, asked: Asked) -> dict[str, Any]:
+    """GET /-/traces/overview."""
+    asks = overview_questions(asked)
+    # questions about little data don't keep two cores busy each by itself
+    with ThreadPoolExecutor(2) as threads:
+        slowest_first = sorted(asks, key=lambda name: asks[name].of == "traces")
+        pending = {
+            name: threads.submit(_answer, db.cursor(), asks[name], total=name in ("totals", "before"))
+            for name in slowest_first
+        }
+        answers = {name: each.result() for name, each in pending.items()}
+    totals = answers["totals"]["total"]
+    before = answers["before"]["total"] if "before" in answers else {}
+    return {
+        "totals": {
+            name: difference(before.get(name), value) if before else difference(None, value)
+            for name, value in totals.items()
+        },
+        "bucket_seconds": answers["axis"]["bucket_seconds"],
+        "axis": answers["axis"]["series"],
+        **{name: answers[name]["groups"] for name in TOPS},
+    }
+
+
+def facets(db: Db, asked: Asked) -> dict[str, Any]:
+    """GET /-/traces/facets: what there is to filter by, the most frequent values first."""
+    names = ("experiment", "service", "environment", "version", "agent", "model", "tool", "name", "user")
+    return {
+        name: [
+            {"value": group["key"][name], "count": group["values"]["count"]}
+            for group in stats(db, with_parameters(asked, by=(name,), metric=("count",), top=("50",)))[
+                "groups"
+            ]
+            if group["key"][name] is not None
+        ]
+        for name in names
+    }
+
+
+def find_spans(
+    db: Db, trace_id: str, experiments: frozenset[str] | None
+) -> tuple[list[SpanFacts], Mapping[str, Any]] | None:
+    """The facts of one trace's spans, and what its row says; None: there is no such trace to be seen."""
+    where = of_experiments(Asked(parameters={}, now_unix_ns=0, experiments=experiments))
+    found = db.execute(
+        "SELECT t.experiment, e.id, e.name, t.low_ns, t.start_unix_ns + t.duration_ns, t.complete,"
+        " t.missing_parents, t.run_id"
+        f" FROM (SELECT * FROM traces WHERE trace_id = ? AND {where.sql}) t"
+        " LEFT JOIN experiments e ON e.number = t.experiment ORDER BY t.span_count DESC LIMIT 1",
+        [trace_id, *where.values],
+    ).fetchone()
+    if found is None:
+        return None
+    experiment, id, name, low, high, complete, missing, run_id = found
+    columns = ", ".join(f'"{column.name}"' for column in FACT_COLUMNS)
+    rows = db.execute(
+        f"SELECT span_id, parent_span_id, {columns}, tags, error_message FROM spans"
+        " WHERE start_unix_ns BETWEEN ? AND ? AND trace_id = ? AND experiment = ?",
+        [low, high, trace_id, experiment],
+    ).fetchall()
+    about = {
+        "experiment_id": id,
+        "experiment_name": name,
+        "whole": bool(complete and not missing),
+        "run_id": run_id,
+    }
+    return [facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows], about
+
+
+def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "of": asks.of,
+        "by": asks.by,
+        "metrics": asks.metrics,
+        "groups": [],
+        "more_groups": False,
+    }
+    if total:
+        answer["total"] = dict(zip(asks.metrics, _fetch(db, total_sql(asks))[0], strict=True))
+    groups: list[Sequence[Any]] = []
+    if asks.by:
+        rows = _fetch(db, groups_sql(asks))
+        answer["more_groups"] = len(rows) > asks.top
+        groups = [row[: len(asks.by)] for row in rows[: asks.top]]
+        answer["groups"] = [
+            {"key": _key(db, asks, row), "values": dict(zip(asks.metrics, row[len(asks.by) :], strict=True))}
+            for row in rows[: asks.top]
+        ]
+    if asks.bucket is not None:
+        _add_series(db, asks, answer, groups)
+    return answer
+
+
+def _add_series(db: Db, asks: Question, answer: dict[str, Any], groups: Sequence[Sequence[Any]]) -> None:
+    first, last = (None, None) if asks.since_unix_ns else _fetch(db, range_sql(asks))[0]
+    begin = asks.since_unix_ns or first or 0
+    # without a beginning the axis is as long as what there is
+    end = asks.until_unix_ns if asks.since_unix_ns else last or 0
+    step = bucket_seconds(asks, begin, end)
+    answer["bucket_seconds"] = step
+    series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for number, *row in _fetch(db, series_sql(asks, step, groups)):
+        key = tuple(row[: len(asks.by)])
+        values = dict(zip(asks.metrics, row[len(asks.by) :], strict=True))
+        series.setdefault(key, []).append({"start_unix_ns": number * step * 1_000_000_000, "values": values})
+    if not asks.by:
+        answer["series"] = series.get((), [])
+    for group, shown in zip(groups, answer["groups"], strict=True):
+        shown["series"] = series.get(tuple(group), [])
+
+
+def _key(db: Db, asks: Question, row: Sequence[Any]) -> dict[str, Any]:
+    key = dict(zip(asks.by, row, strict=False))
+    if "experiment" in key:
+        found = db.execute("SELECT coalesce(name, id) FROM experiments WHERE number = ?", [key["experiment"]])
+        key["experiment"] = (found.fetchone() or (None,))[0]
+    return key
+
+
+def _both(asks: Question, a: Sequence[Any], b: Sequence[Any]) -> dict[str, Any]:
+    """Metric by metric; a side without rows has nothing."""
+    sides = (values or [None] * len(asks.metrics) for values in (a, b))
+    return {name: difference(*pair) for name, *pair in zip(asks.metrics, *sides, strict=True)}
+
+
+def _fetch(db: Db, query: tuple[str, Values]) -> list[tuple[Any, ...]]:
+    return db.execute(query[0], query[1]).fetchall()
+
+
+def _rows(db: Db, page: Page) -> tuple[list[dict[str, Any]], str | None]:
+    rows = _fetch(db, (page.sql, page.values))
+    shown = rows[: page.limit]
+    more = len(rows) > page.limit and shown[-1][-1] is not None
+    cursor = cursor_text(shown[-1][-2], shown[-1][-1]) if more else None
+    return [dict(zip(page.columns, row, strict=False)) for row in shown], cursor
+
+
+def _table(db: Db, page: Page, name: str, temporary: Path) -> dict[str, Any] | Export:
+    if page.format == "json":
+        rows, cursor = _rows(db, page)
+        return {name: rows, "next_cursor": cursor}
+    temporary.mkdir(exist_ok=True)
+    folder = TemporaryDirectory(dir=temporary)
+    path = Path(folder.name) / f"{uuid4().hex}.{page.format}"
+    columns = ", ".join(f'"{column}"' for column in page.columns)
+    options = "FORMAT csv, HEADER" if page.format == "csv" else "FORMAT parquet, COMPRESSION zstd"
+    try:
+        db.execute(
+            f"COPY (SELECT {columns} FROM ({page.sql}) LIMIT {page.limit}) TO '{path}' ({options})",
+            page.values,
+        )
+    except BaseException:
+        folder.cleanup()
+        raise
+    return Export(folder=folder, path=path, media_type=MEDIA[page.format], name=f"{name}.{page.format}")

@@ -1,0 +1,190 @@
+"""Entries of the journal -> rows of the index, in files that DuckDB reads; in one process, or in several.
+
+    journal -> payloads -> facts of the traces of this shard -> with what is stored of them -> rows -> CSV
+
+A shard takes whole traces: entries that share one are never in two shards (`share_out`), so that several
+processes can make rows and none has to know what the others do. An entry that can't be read costs itself
+only.
+"""
+
+import csv
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from collector.index.duckdb.rows import trace_rows
+from collector.journal.sqlite import reading
+from collector.journal.sqlite import statements as sqlite
+from collector.spans.facts import export_facts
+from collector.spans.values import SpanFacts
+from collector.spans.wire import Export
+
+_log = logging.getLogger("sidespan.index")
+
+TraceKey = tuple[int, str]
+"""The number of an experiment, and a trace id in hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One entry to be read: its sequence, the number of its experiment, its run, and when it came."""
+
+    sequence: int
+    experiment: int
+    run_id: str | None
+    received_unix_ns: int
+    span_count: int
+    trace_ids: frozenset[bytes]
+
+    @property
+    def keys(self) -> set[TraceKey]:
+        """The traces in it."""
+        return {(self.experiment, trace_id.hex()) for trace_id in self.trace_ids}
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What is known of one trace: spans, and the run and time of what is stored of it, if something is."""
+
+    spans: list[SpanFacts] = field(default_factory=list)
+    run_id: str | None = None
+    seen_unix_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a shard has written. `unreadable` are the sequences that it could not read."""
+
+    traces_file: Path
+    spans_file: Path
+    keys: Sequence[TraceKey]
+    unreadable: Sequence[int] = ()
+
+
+def read_shard(
+    journal: Path,
+    pieces: Sequence[Piece],
+    stored: Mapping[TraceKey, Gathered],
+    *,
+    into: Path,
+    name: str,
+    preview_characters: int,
+) -> Batch:
+    """The rows of the traces in `pieces`, in files called `name`. Raises sqlite3.Error, OSError."""
+    found: dict[TraceKey, Gathered] = {}
+    # a trace is written as soon as its last entry is read: few traces are in memory at a time
+    waiting = Counter(key for piece in pieces for key in piece.keys)
+    unreadable = []
+    with closing(sqlite.connect(journal, read_only=True)) as db, Rows(into, name, preview_characters) as rows:
+        for piece in pieces:
+            try:
+                _read(db, piece, found)
+            except sqlite3.Error:
+                raise
+            except Exception:
+                _log.exception("an entry can't be indexed", extra={"sequence": piece.sequence})
+                unreadable.append(piece.sequence)
+            for key in piece.keys:
+                waiting[key] -= 1
+                if not waiting[key] and (trace := found.pop(key, None)):
+                    rows.write(key, _with(trace, stored.get(key)))
+    return replace(rows.batch(), unreadable=tuple(unreadable))
+
+
+def _read(db: sqlite3.Connection, piece: Piece, found: dict[TraceKey, Gathered]) -> None:
+    payload = reading.payload(db, piece.sequence)
+    if payload is None:
+        raise DecodeError("gone, or damaged on disk")
+    for span in list(export_facts(Export.FromString(payload))):
+        trace = found.get((piece.experiment, span.trace_id))
+        if trace is None:
+            trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
+        trace.spans.append(span)
+        trace.run_id = trace.run_id or piece.run_id
+
+
+def _with(fresh: Gathered, before: Gathered | None) -> Gathered:
+    if before is None:
+        return fresh
+    return Gathered(
+        spans=[*fresh.spans, *before.spans],
+        run_id=before.run_id or fresh.run_id,
+        seen_unix_ns=before.seen_unix_ns,
+    )
+
+
+def share_out(pieces: Sequence[Piece], shares: Sequence[float]) -> list[list[Piece]]:
+    """`pieces` in a list for each of `shares`, spans in about that proportion; never a trace in two."""
+    groups: dict[int, list[Piece]] = {}
+    moved: dict[int, int] = {}
+    group_of: dict[TraceKey, int] = {}
+    for number, piece in enumerate(pieces):
+        groups[number] = [piece]
+        for key in piece.keys:
+            other = group_of.get(key)
+            while other is not None and other not in groups:
+                other = moved[other]
+            if other is not None and other != number:
+                groups[number] = groups.pop(other) + groups[number]
+                moved[other] = number
+            group_of[key] = number
+    lists: list[list[Piece]] = [[] for _ in shares]
+    loads = [0.0] * len(shares)
+    for group in sorted(groups.values(), key=lambda each: -sum(piece.span_count for piece in each)):
+        lightest = loads.index(min(loads))
+        lists[lightest] += group
+        loads[lightest] += sum(piece.span_count for piece in group) / shares[lightest]
+    return lists
+
+
+class Rows:
+    """Two files, for rows of `traces` and of `spans`, as a context. Raises OSError."""
+
+    def __init__(self, into: Path, name: str, preview_characters: int) -> None:
+        self._paths = into / f"{name}-traces.csv", into / f"{name}-spans.csv"
+        self._preview_characters = preview_characters
+        self._keys: list[TraceKey] = []
+
+    def __enter__(self) -> "Rows":
+        # what JSON text of an attribute held may be no text at all (a lone surrogate)
+        self._files = [path.open("w", newline="", encoding="utf-8", errors="replace") for path in self._paths]
+        self._write_trace = csv.writer(self._files[0]).writerow
+        self._write_spans = csv.writer(self._files[1]).writerows
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def write(self, key: TraceKey, trace: Gathered) -> None:
+        """All rows of one trace."""
+        rows = trace_rows(
+            trace.spans,
+            experiment=key[0],
+            run_id=trace.run_id,
+            seen_unix_ns=trace.seen_unix_ns or 0,
+            preview_characters=self._preview_characters,
+        )
+        self._write_trace(rows.trace)
+        self._write_spans(rows.spans)
+        self._keys.append(key)
+
+    def batch(self) -> Batch:
+        """What was written, once the context has ended or is about to."""
+        return Batch(traces_file=self._paths[0], spans_file=self._paths[1], keys=self._keys)
+
+
+def write_rows(
+    found: Mapping[TraceKey, Gathered], *, into: Path, name: str, preview_characters: int
+) -> Batch:
+    """The rows of traces, in two files of `into`. Raises OSError."""
+    with Rows(into, name, preview_characters) as rows:
+        for key, trace in found.items():
+            rows.write(key, trace)
+    return rows.batch()

@@ -1,0 +1,263 @@
+"""The sentence of the index: read on -> what is stored of those traces -> rows, in shards -> put.
+
+lanes of the journal   | 7 | 8 | 11 |   heads say which traces an entry holds; the payloads are read
+                                        where the rows are made: here, or in processes beside
+"""
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from collector.index.duckdb.shard import Batch, Gathered, Piece, TraceKey, read_shard, share_out
+from collector.index.duckdb.store import Store
+from collector.journal.sqlite import reading
+from collector.journal.sqlite import statements as sqlite
+from collector.model.batch import Route
+from collector.model.place import Place
+
+_log = logging.getLogger("sidespan.index")
+
+CONSUMER = "index"
+# one transaction takes so much, at the most
+BATCH_SPANS = 24_000
+BATCH_BYTES = 192 * 1024 * 1024
+# under it one process is as fast as several
+SHARED_FROM_SPANS = 3000
+IDLE_SECONDS = 30.0
+# of what one of the others does: this process writes the batches too
+OWN_SHARE = 0.75
+# the rows of a batch are many objects that live and die together: looking for cycles among them is in vain
+COLLECT_FROM_OBJECTS = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A lane that has something, and the experiment that its route leads to, as far as it is known."""
+
+    lane: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a look has brought in. `cursors` are by lane; `more`: there was more than one batch holds."""
+
+    spans: int
+    cursors: dict[str, int]
+    unreadable: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A batch whose rows are being made: the first of `tasks` is for this process, `others` do the rest."""
+
+    lanes: Sequence[Lane]
+    pieces: Sequence[Piece]
+    keys: frozenset[TraceKey]
+    known: Mapping[str, int]
+    cursors: dict[str, int]
+    more: bool
+    tasks: Sequence[Callable[[], Batch]]
+    others: Sequence["Future[Batch]"]
+
+
+class Taker:
+    """Brings the journal's entries into the store. One thread may use it."""
+
+    def __init__(self, store: Store, journal: Path, *, processes: int, preview_characters: int) -> None:
+        self._store = store
+        self._journal = journal
+        self._preview_characters = preview_characters
+        self._crew = Crew(processes - 1)
+        self._begun: _Begun | None = None
+        self._round = 0
+
+    def follow(self) -> None:
+        """Look which journal this is. Raises sqlite3.Error."""
+        with closing(sqlite.connect(self._journal, read_only=True)) as db:
+            self._store.follow(sqlite.identity(db))
+
+    def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> Taken:
+        """A batch of what these lanes hold. Raises sqlite3.Error, duckdb.Error, OSError: nothing is taken."""
+        if self._begun is not None and self._begun.lanes != lanes:
+            self.put_off()
+        begun, self._begun = self._begun, None
+        if begun is None:
+            begun = self._begin(lanes, self._store.cursors(), limit_spans)
+            assert begun is not None  # nothing is on its way
+        if begun.pieces:
+            batches = self._finish(begun)
+            if begun.more and self._crew.size:
+                # the others go on while this process waits for the disk
+                known = {**begun.known, **begun.cursors}
+                self._begun = self._begin(lanes, known, limit_spans, but=begun.keys)
+            try:
+                self._store.put(batches, begun.cursors)
+            except BaseException:
+                self.put_off()
+                raise
+        return Taken(
+            spans=sum(piece.span_count for piece in begun.pieces),
+            cursors=begun.cursors,
+            unreadable=sum(len(batch.unreadable) for batch in batches) if begun.pieces else 0,
+            more=begun.more,
+        )
+
+    def put_off(self) -> None:
+        """Begin the next batch anew: what is stored changes by others, or the batch before failed."""
+        begun, self._begun = self._begun, None
+        for other in () if begun is None else begun.others:
+            with suppress(Exception):
+                batch = other.result()
+                batch.traces_file.unlink()
+                batch.spans_file.unlink()
+
+    def close(self) -> None:
+        """Let the other processes go."""
+        self.put_off()
+        self._crew.rest()
+
+    def idle(self) -> None:
+        """Let them go if they had nothing to do for a while."""
+        if self._crew.idle_seconds() > IDLE_SECONDS:
+            self._crew.rest()
+
+    def _begin(
+        self,
+        lanes: Sequence[Lane],
+        known: Mapping[str, int],
+        limit_spans: int,
+        but: Set[TraceKey] = frozenset(),
+    ) -> "_Begun | None":
+        """Find the next batch, and have the others make their share of its rows.
+
+        None: one of its traces is among `but`, on their way into the store; it has to wait.
+        """
+        pieces, cursors, more = self._heads(lanes, known, limit_spans)
+        keys = frozenset().union(*(piece.keys for piece in pieces))
+        if but & keys:
+            return None
+        stored = self._store.stored(list(keys))
+        many = sum(piece.span_count for piece in pieces) >= SHARED_FROM_SPANS
+        shares = share_out(pieces, [OWN_SHARE, *[1.0] * self._crew.size] if many else [1.0])
+        self._round += 1
+        tasks = [
+            self._task(f"batch-{self._round}-{number}", share, stored)
+            for number, share in enumerate(shares)
+            if share
+        ]
+        return _Begun(
+            lanes=lanes,
+            pieces=pieces,
+            keys=keys,
+            known=known,
+            cursors=cursors,
+            more=more,
+            tasks=tasks,
+            others=[self._crew.start(task) for task in tasks[1:]],
+        )
+
+    def _heads(
+        self, lanes: Sequence[Lane], known: Mapping[str, int], limit_spans: int
+    ) -> tuple[list[Piece], dict[str, int], bool]:
+        pieces: list[Piece] = []
+        cursors: dict[str, int] = {}
+        spans = size = 0
+        with closing(sqlite.connect(self._journal, read_only=True)) as db:
+            for lane in lanes:
+                number = self._store.number_of(lane.place)
+                run_id = Route.from_lane(lane.lane).run_id
+                # taken before a crash, but not said so: the journal may let it go
+                cursors[lane.lane] = known.get(lane.lane, 0)
+                for head in reading.heads(db, CONSUMER, lane.lane, after=cursors[lane.lane]):
+                    spans += head.span_count
+                    size += head.size_bytes
+                    if pieces and (spans > limit_spans or size > BATCH_BYTES):
+                        return pieces, cursors, True
+                    cursors[lane.lane] = head.sequence
+                    pieces.append(
+                        Piece(
+                            sequence=head.sequence,
+                            experiment=number,
+                            run_id=run_id,
+                            received_unix_ns=head.received_unix_ns,
+                            span_count=head.span_count,
+                            trace_ids=head.trace_ids,
+                        )
+                    )
+        return pieces, cursors, False
+
+    def _finish(self, begun: "_Begun") -> list[Batch]:
+        batches = [begun.tasks[0]()]
+        for task, other in zip(begun.tasks[1:], begun.others, strict=True):
+            try:
+                batches.append(other.result())
+            except BrokenProcessPool:
+                _log.warning("a helping process of the index has died; its share is done here")
+                self._crew.rest()
+                batches.append(task())
+        return batches
+
+    def _task(
+        self, name: str, share: Sequence[Piece], stored: Mapping[TraceKey, Gathered]
+    ) -> Callable[[], Batch]:
+        keys = set().union(*(piece.keys for piece in share)) & stored.keys()
+        return partial(
+            read_shard,
+            self._journal,
+            share,
+            {key: stored[key] for key in keys},
+            into=self._store.path.parent,
+            name=name,
+            preview_characters=self._preview_characters,
+        )
+
+
+class Crew:
+    """Processes that make rows beside this one: started when they are needed, let go when they are not."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._pool: ProcessPoolExecutor | None = None
+        self._used = time.monotonic()
+
+    def start(self, task: Callable[[], Batch]) -> "Future[Batch]":
+        """Begin a task."""
+        if self._pool is None:
+            # a process that was forked off would hold this one's locks and files
+            self._pool = ProcessPoolExecutor(
+                self.size, mp_context=get_context("spawn"), initializer=stand_back
+            )
+        self._used = time.monotonic()
+        return self._pool.submit(task)
+
+    def idle_seconds(self) -> float:
+        """Since the last task began; 0 while there are no processes."""
+        return 0.0 if self._pool is None else time.monotonic() - self._used
+
+    def rest(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def stand_back() -> None:
+    """This thread's work can wait, and that of clients can't. Linux counts niceness by thread."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_FROM_OBJECTS, 20, 20)
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
+    except OSError:  # not everywhere may one be modest
+        _log.debug("the priority could not be lowered")

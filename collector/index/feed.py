@@ -1,0 +1,197 @@
+"""The index as a consumer of the journal: tells its process to read on, and moves the cursors.
+
+    journal appended -> which lanes -> POST /take (rows and its own cursors, in one transaction) -> commit
+
+The process reads the journal's file itself: what goes through here are names and numbers. A death of the
+process costs nothing but time; an entry that kills it again and again is passed over, for traces are
+delivered without the index.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from collector.index.duckdb.client import TAKE_SECONDS, IndexAnswer, IndexAway
+from collector.journal import Journal, PendingLane
+from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
+from collector.model.batch import Route
+from collector.model.place import Place
+from collector.telemetry.metrics import Metrics
+
+_log = logging.getLogger("sidespan.index")
+
+CONSUMER = "index"
+BATCH_SPANS = 24_000
+MAX_LANES = 200
+IDLE_SECONDS = 5.0
+# a first entry waits for company: a commit to the index is worth a batch
+GATHER_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+# after so many deaths one entry is taken at a time, and after so many more it is passed over
+ALONE_AFTER = 2
+SKIP_AFTER = 5
+NAMES_SECONDS = 60.0
+NAME_TIMEOUT_SECONDS = 3.0
+MAX_NAMES = 1000
+
+
+class TakesBatches(Protocol):
+    """The process of the index, as far as the journal's consumer asks it; `IndexClient` is one."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't be asked, or None."""
+
+    @property
+    def starting(self) -> bool:
+        """Whether this is its first start: no trouble yet."""
+
+    async def ready(self) -> None:
+        """Wait until it can be asked."""
+
+    async def post(
+        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = TAKE_SECONDS
+    ) -> IndexAnswer:
+        """POST JSON. Raises IndexAway."""
+
+
+class NamesExperiments(Protocol):
+    """MLflow, as far as it is asked here; `collector.mlflow.client.Mlflow` is one."""
+
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+    ) -> MlflowAnswer:
+        """GET `path`. Raises MlflowUnreachable."""
+
+
+@dataclass(slots=True)
+class Indexer:
+    """Brings the journal into the index until cancelled; only one may run over a journal."""
+
+    journal: Journal
+    index: TakesBatches
+    mlflow: NamesExperiments
+    metrics: Metrics
+    _deaths: int = 0
+    _oldest_unix_ns: int | None = None
+    _places: dict[Place, tuple[Place, float]] = field(default_factory=dict)
+    _naming: "asyncio.Task[None] | None" = None
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest entry that the index lacks."""
+        if self._oldest_unix_ns is None:
+            return 0.0
+        return max(0.0, (time.time_ns() - self._oldest_unix_ns) / 1e9)
+
+    async def run(self) -> None:
+        """Read on whenever there is something."""
+        self.metrics.index_lag.set_function(lambda: self.lag_seconds)
+        try:
+            while True:
+                appended = self.journal.appended
+                try:
+                    while await self.look():
+                        pass
+                except IndexAway as error:
+                    _log.debug("the index is away", extra={"reason": str(error)})
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(appended.wait(), IDLE_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            if self._naming is not None:
+                self._naming.cancel()
+
+    async def look(self) -> bool:
+        """Take one batch; whether there may be more. Raises IndexAway."""
+        pending = await self.journal.pending(CONSUMER)
+        self._oldest_unix_ns = pending[0].first_received_unix_ns if pending else None
+        if not pending:
+            return False
+        await self.index.ready()
+        alone = self._deaths >= ALONE_AFTER
+        if self._deaths >= SKIP_AFTER:
+            await self._pass_over(pending[0])
+            return True
+        lanes = pending[:1] if alone else pending[:MAX_LANES]
+        taken = await self._take(lanes, 1 if alone else BATCH_SPANS)
+        self._deaths = 0
+        for lane, sequence in taken["cursors"].items():
+            if sequence:
+                await self.journal.commit(CONSUMER, lane, through=sequence)
+        self.metrics.indexed_spans.inc(taken["spans"])
+        if taken["unreadable"]:
+            self.metrics.index_skipped.inc(taken["unreadable"])
+        self._name([Place(**each) for each in taken["unnamed"]])
+        return bool(taken["more"]) or alone or len(pending) > MAX_LANES
+
+    async def _take(self, lanes: list[PendingLane], limit_spans: int) -> dict[str, Any]:
+        listed = [{"lane": each.lane, **_json(self._place(each.lane))} for each in lanes]
+        try:
+            answer = await self.index.post(
+                "/take", {"lanes": listed, "limit_spans": limit_spans}, timeout_seconds=TAKE_SECONDS
+            )
+        except IndexAway:
+            self._deaths += 1
+            raise
+        if answer.status != 200:
+            raise IndexAway(f"the index could not take a batch: {answer.body[:200]!r}")
+        return answer.json()
+
+    async def _pass_over(self, lane: PendingLane) -> None:
+        _log.error(
+            "an entry that the index died of is passed over; its spans are delivered, not indexed",
+            extra={"sequence": lane.first_sequence},
+        )
+        await self.journal.commit(CONSUMER, lane.lane, through=lane.first_sequence)
+        self.metrics.index_skipped.inc()
+        self._deaths = 0
+
+    def _place(self, lane: str) -> Place:
+        route = Route.from_lane(lane)
+        asked = Place(id=route.experiment_id, name=route.experiment_name)
+        known = self._places.get(asked)
+        return known[0] if known else asked
+
+    def _name(self, unnamed: list[Place]) -> None:
+        """Look up what is new or old, aside: MLflow may be away for hours."""
+        if self._naming is None or self._naming.done():
+            self._naming = asyncio.create_task(self._ask_names(unnamed))
+
+    async def _ask_names(self, unnamed: list[Place]) -> None:
+        old = time.monotonic() - NAMES_SECONDS
+        stale = [asked for asked, (_, at) in self._places.items() if at < old]
+        try:
+            for asked in [*dict.fromkeys([*unnamed, *stale])][:MAX_NAMES]:
+                found = await self._ask_name(asked)
+                if found is None:
+                    continue
+                self._places[asked] = (found, time.monotonic())
+                await self.index.post("/name", _json(found))
+        except (MlflowUnreachable, IndexAway) as error:
+            _log.debug("experiments can't be named now", extra={"reason": str(error)})
+
+    async def _ask_name(self, asked: Place) -> Place | None:
+        """Source: MLflow REST API, experiments/get and experiments/get-by-name. Raises MlflowUnreachable."""
+        path, query = (
+            ("get-by-name", {"experiment_name": asked.name or ""})
+            if asked.id is None
+            else ("get", {"experiment_id": asked.id})
+        )
+        answer: MlflowAnswer = await self.mlflow.get(
+            f"/api/2.0/mlflow/experiments/{path}", params=query, timeout_seconds=NAME_TIMEOUT_SECONDS
+        )
+        experiment = answer.json().get("experiment") if answer.status == 200 else None
+        if not isinstance(experiment, dict):
+            return None
+        return Place(id=str(experiment.get("experiment_id")), name=str(experiment.get("name")))
+
+
+def _json(place: Place) -> dict[str, str | None]:
+    return {"id": place.id, "name": place.name}

@@ -1,0 +1,1 @@
+"""The journal on SQLite: schema, statements, recovery, and the thread that owns the connection."""

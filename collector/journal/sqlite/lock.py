@@ -1,0 +1,40 @@
+"""One process for a data directory."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from collector.model.errors import Misconfigured
+
+
+@contextmanager
+def only_process(data_dir: Path) -> Iterator[None]:
+    """Hold the directory until the block ends; the system lets go of it when the process dies.
+
+    Raises Misconfigured naming the process that holds it, or why the directory can't be used.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise Misconfigured(
+            f"data_dir = {str(data_dir)!r} can't be written: {error.strerror}; choose another with --data-dir"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise Misconfigured(
+                f"data_dir = {str(data_dir)!r} is in use by process {holder}; stop it, or choose another"
+            ) from None
+        try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        except OSError as error:
+            raise Misconfigured(f"data_dir = {str(data_dir)!r} can't be written: {error.strerror}") from error
+        yield

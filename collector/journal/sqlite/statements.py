@@ -1,0 +1,336 @@
+"""The journal's file: schema and statements. Synchronous; each function runs inside a transaction.
+
+    lanes         (id, lane)                                  the route's canonical text, once
+    entries       (sequence, lane_id, received_unix_ns, span_count, size_bytes, attempts, client,
+                   trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
+    cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
+    claims        (trace_id, target)                           which experiment a trace belongs to
+    notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
+    dead_letters  (id, parked_unix_ns, ..., payload)
+
+`payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct
+16-byte ids one after the other.
+"""
+
+import random
+import sqlite3
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from collector.journal.sqlite import notes
+from collector.model.batch import Draft
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SCHEMA_VERSION = 2
+PAGE_BYTES = 8192
+
+SCHEMA = """
+CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, lane TEXT NOT NULL UNIQUE);
+CREATE TABLE entries (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane_id INTEGER NOT NULL,
+    received_unix_ns INTEGER NOT NULL,
+    span_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    client TEXT NOT NULL,
+    trace_ids BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+-- covers counts and look-ups by trace, which must not read the payloads' pages
+CREATE INDEX entries_by_lane ON entries (lane_id, sequence, span_count, trace_ids);
+CREATE TABLE cursors (
+    consumer TEXT NOT NULL,
+    lane_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    marked INTEGER,
+    PRIMARY KEY (consumer, lane_id)
+) WITHOUT ROWID;
+CREATE TABLE claims (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, trace_id BLOB NOT NULL UNIQUE, target TEXT NOT NULL
+);
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    parked_unix_ns INTEGER NOT NULL,
+    received_unix_ns INTEGER NOT NULL,
+    lane TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    message TEXT NOT NULL,
+    span_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    client TEXT NOT NULL,
+    trace_ids BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX dead_letters_by_trace ON dead_letters (id, span_count, trace_ids);
+"""
+
+TABLES = {"lanes", "entries", "cursors", "claims", "dead_letters"}
+
+_compressor = zstd.ZstdCompressor(
+    options={
+        zstd.CompressionParameter.compression_level: 1,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode. Durability is asserted, not assumed."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5
+    )
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    connection.execute("PRAGMA synchronous = FULL")
+    if mode != "wal" or connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
+        raise sqlite3.OperationalError(f"{path}: write-ahead log not available (mode {mode})")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
+    """Make the schema in a new file; in an old one check that it is ours and, if `thorough`, whole.
+
+    Raises sqlite3.DatabaseError (broken), NotSupportedError (of another version).
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version == 0 and not tables:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+        )
+        _identify(connection)
+        return
+    if version == 1 and tables >= TABLES:  # before notes
+        connection.executescript(f"BEGIN IMMEDIATE; {notes.SCHEMA} PRAGMA user_version = 2; COMMIT")
+        tables, version = {*tables, "notes"}, 2
+    if version not in (0, SCHEMA_VERSION):
+        raise sqlite3.NotSupportedError(f"journal of schema {version}, this is {SCHEMA_VERSION}")
+    if version == 0 or not tables >= {*TABLES, "notes"}:
+        raise sqlite3.DatabaseError(f"schema {version} with the tables {', '.join(sorted(tables))}")
+    result = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if thorough else "ok"
+    if result != "ok":
+        raise sqlite3.DatabaseError(f"quick_check: {result}")
+    _identify(connection)
+
+
+def _identify(db: sqlite3.Connection) -> None:
+    """Give the file a name, if it has none: what follows the log from outside knows by it which one it is."""
+    if not db.execute("PRAGMA application_id").fetchone()[0]:
+        db.execute(f"PRAGMA application_id = {random.randrange(1, 2**31)}")
+
+
+def compress(payload: bytes | memoryview) -> bytes:
+    """One zstd frame. Only the writer's thread may call it: the compressor is used again."""
+    return _compressor.compress(payload, mode=_compressor.FLUSH_FRAME)
+
+
+def decompress(payload: bytes) -> bytes | None:
+    """Undo `compress`; None if a byte is wrong."""
+    try:
+        return zstd.decompress(payload)
+    except zstd.ZstdError:
+        return None
+
+
+def pack_ids(trace_ids: Iterable[bytes]) -> bytes:
+    return b"".join(sorted(trace_ids))
+
+
+def unpack_ids(packed: bytes) -> frozenset[bytes]:
+    return frozenset(packed[i : i + 16] for i in range(0, len(packed), 16))
+
+
+def lane_id(db: sqlite3.Connection, lane: str) -> int:
+    """The lane's number, made if it is new."""
+    row = db.execute("SELECT id FROM lanes WHERE lane = ?", (lane,)).fetchone()
+    if row is None:
+        row = db.execute("INSERT INTO lanes (lane) VALUES (?) RETURNING id", (lane,)).fetchone()
+    return int(row[0])
+
+
+def insert(db: sqlite3.Connection, drafts: Sequence[Draft], payloads: Sequence[bytes], *, now_ns: int) -> int:
+    """Append drafts whose compressed `payloads` stand beside them; the last sequence."""
+    lanes: dict[str, int] = {}
+    rows = []
+    for draft, payload in zip(drafts, payloads, strict=True):
+        if draft.lane not in lanes:
+            lanes[draft.lane] = lane_id(db, draft.lane)
+        ids = pack_ids(draft.trace_ids)
+        size = len(draft.payload)
+        rows.append((lanes[draft.lane], now_ns, draft.span_count, size, draft.client, ids, payload))
+    db.executemany(
+        "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, trace_ids,"
+        " payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+    return int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
+
+
+def begin(
+    db: sqlite3.Connection, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+) -> Mapping[bytes, str]:
+    number = lane_id(db, lane)
+    db.execute(
+        "INSERT INTO cursors (consumer, lane_id, sequence, marked) VALUES (?, ?, 0, ?)"
+        " ON CONFLICT (consumer, lane_id) DO UPDATE SET marked = excluded.marked",
+        (consumer, number, through),
+    )
+    db.executemany("INSERT OR IGNORE INTO claims (trace_id, target) VALUES (?, ?)", claims.items())
+    select = "SELECT target FROM claims WHERE trace_id = ?"
+    return {trace_id: db.execute(select, (trace_id,)).fetchone()[0] for trace_id in claims}
+
+
+def unmark(db: sqlite3.Connection, consumer: str, lane: str) -> None:
+    db.execute(
+        "UPDATE cursors SET marked = NULL WHERE consumer = ? AND lane_id = ?", (consumer, lane_id(db, lane))
+    )
+
+
+def move_cursor(db: sqlite3.Connection, consumer: str, lane: str, *, through: int) -> None:
+    db.execute(
+        "INSERT INTO cursors (consumer, lane_id, sequence) VALUES (?, ?, ?)"
+        " ON CONFLICT (consumer, lane_id) DO UPDATE"
+        " SET sequence = max(sequence, excluded.sequence), marked = NULL",
+        (consumer, lane_id(db, lane), through),
+    )
+
+
+def has_moved_back(db: sqlite3.Connection, consumer: str, lane: str, *, first: int) -> bool:
+    """Whether entries before `first` wait again: a replay since the window that begins there was read."""
+    row = db.execute(
+        "SELECT 1 FROM entries WHERE lane_id = ? AND sequence < ? AND sequence > coalesce("
+        "(SELECT sequence FROM cursors WHERE consumer = ? AND lane_id = entries.lane_id), 0) LIMIT 1",
+        (lane_id(db, lane), first, consumer),
+    ).fetchone()
+    return row is not None
+
+
+def sweep(
+    db: sqlite3.Connection,
+    consumers: Sequence[str],
+    *,
+    received_before_ns: int,
+    lane: str | None = None,
+    limit: int = 5000,
+) -> int:
+    """Delete entries that every consumer has passed, of one lane or of all; how many."""
+    lanes = [lane_id(db, lane)] if lane else [row[0] for row in db.execute("SELECT id FROM lanes")]
+    deleted = 0
+    for number in lanes:
+        cursors = dict(
+            db.execute("SELECT consumer, sequence FROM cursors WHERE lane_id = ?", (number,)).fetchall()
+        )
+        passed = min(cursors.get(consumer, 0) for consumer in consumers)
+        if passed:
+            deleted += db.execute(
+                "DELETE FROM entries WHERE sequence IN (SELECT sequence FROM entries"
+                " WHERE lane_id = ? AND sequence <= ? AND received_unix_ns <= ? LIMIT ?)",
+                (number, passed, received_before_ns, limit),
+            ).rowcount
+    return deleted
+
+
+def forget(db: sqlite3.Connection, *, keep_claims: int) -> None:
+    """Drop lanes without entries and the oldest claims."""
+    empty = "SELECT l.id FROM lanes l WHERE NOT EXISTS (SELECT 1 FROM entries WHERE lane_id = l.id)"
+    db.execute(f"DELETE FROM cursors WHERE lane_id IN ({empty})")  # noqa: S608 (a constant)
+    db.execute(f"DELETE FROM lanes WHERE id IN ({empty})")  # noqa: S608 (a constant)
+    db.execute("DELETE FROM claims WHERE id <= (SELECT max(id) FROM claims) - ?", (keep_claims,))
+
+
+def recover(db: sqlite3.Connection) -> int:
+    """Count an attempt for entries that were being processed when the last process ended; how many."""
+    marked = db.execute("SELECT lane_id, sequence, marked FROM cursors WHERE marked > sequence").fetchall()
+    cut_short = 0
+    for number, sequence, last in marked:
+        cut_short += db.execute(
+            "UPDATE entries SET attempts = attempts + 1 WHERE lane_id = ? AND sequence > ? AND sequence <= ?",
+            (number, sequence, last),
+        ).rowcount
+    db.execute("UPDATE cursors SET marked = NULL WHERE marked IS NOT NULL")
+    return cut_short
+
+
+def identity(db: sqlite3.Connection) -> str:
+    """A name of this file that no other journal has."""
+    return str(db.execute("PRAGMA application_id").fetchone()[0])
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Pages in use; free pages are used again before the file grows."""
+    pages = db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
+    return int(pages) * PAGE_BYTES
+
+
+def give_back(db: sqlite3.Connection, *, keep_pages: int = 4096) -> None:
+    """Return free pages to the disk, a bounded number at a time, when there are many."""
+    free = db.execute("PRAGMA freelist_count").fetchone()[0]
+    if free > keep_pages:
+        db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+
+
+def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    for table, key, number in _places(db, trace_id):
+        query = f"SELECT payload FROM {table} WHERE {key} = ?"  # noqa: S608 (constants)
+        contents = [decompress(row[0]) for row in db.execute(query, (number,))]
+        found += [content for content in contents if content is not None]
+    return found
+
+
+def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
+    queries = {
+        "entries": "SELECT lane FROM lanes JOIN entries ON lane_id = lanes.id WHERE sequence = ?",
+        "dead_letters": "SELECT lane FROM dead_letters WHERE id = ?",
+    }
+    return [
+        str(row[0])
+        for table, _, number in _places(db, trace_id)
+        for row in db.execute(queries[table], (number,))
+    ]
+
+
+def _places(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
+    """(table, key column, key) of what holds spans of a trace; dead letters first, then oldest first."""
+    indexes = (
+        ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_trace"),
+        ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),
+    )
+    return [
+        (table, key, number)
+        for table, key, index in indexes
+        for number, ids in sorted(db.execute(f"{index} WHERE instr(trace_ids, ?) > 0", (trace_id,)))
+        if trace_id in unpack_ids(ids)
+    ]
+
+
+def replay(db: sqlite3.Connection, consumer: str, *, since_unix_ns: int) -> int:
+    again = 0
+    for number, sequence in db.execute(
+        "SELECT lane_id, sequence FROM cursors WHERE consumer = ?", (consumer,)
+    ).fetchall():
+        first, count = db.execute(
+            "SELECT min(sequence), count(*) FROM entries"
+            " WHERE lane_id = ? AND sequence <= ? AND received_unix_ns >= ?",
+            (number, sequence, since_unix_ns),
+        ).fetchone()
+        if count:
+            again += count
+            db.execute(
+                "UPDATE cursors SET sequence = ? WHERE consumer = ? AND lane_id = ?",
+                (first - 1, consumer, number),
+            )
+    return again

@@ -1,0 +1,170 @@
+"""MLflow as we speak to it: plain HTTP, never its Python package (seconds and hundreds of MB to import).
+
+One client pool for lookups, delivery and summaries. Answers are returned, whatever their status; only
+"no answer" is an error.
+"""
+
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from collector.model.errors import Misconfigured, SidespanError
+from collector.settings import Mlflow as MlflowSettings
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class MlflowUnreachable(SidespanError):
+    """No answer came: refused, timed out, cut off. The message says which, and names the server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowAnswer:
+    """An HTTP answer, read whole."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object; empty if it is none."""
+        try:
+            document = json.loads(self.body)
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    @property
+    def error(self) -> str:
+        """What MLflow says, shortened: `error_code: message`, FastAPI's `detail`, or the text."""
+        document = self.json()
+        text = (
+            f"{document.get('error_code')}: {document.get('message')}"
+            if "error_code" in document
+            else str(document.get("detail") or self.body[:300].decode("utf-8", "replace"))
+        )
+        return text[:500]
+
+
+class Mlflow:
+    """A pool of connections to one MLflow server."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self.url = url
+
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> MlflowAnswer:
+        """GET `path` below the server's URL. Raises MlflowUnreachable."""
+        return await self._request(
+            "GET", path, params=params, headers=headers, timeout_seconds=timeout_seconds
+        )
+
+    async def post(
+        self,
+        path: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_seconds: float | None = None,
+    ) -> MlflowAnswer:
+        """POST `body` as it is. Redirects are answers, not followed. Raises MlflowUnreachable."""
+        return await self._request("POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds)
+
+    async def post_json(
+        self,
+        path: str,
+        document: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> MlflowAnswer:
+        """POST `document` as JSON. Raises MlflowUnreachable."""
+        headers = {"content-type": "application/json", **(headers or {})}
+        body = json.dumps(document).encode()
+        return await self.post(path, body=body, headers=headers, timeout_seconds=timeout_seconds)
+
+    async def _request(
+        self, method: str, path: str, *, timeout_seconds: float | None, **kwargs: Any
+    ) -> MlflowAnswer:
+        if timeout_seconds is not None:
+            kwargs["timeout"] = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._session.request(
+                method, self.url + path, allow_redirects=False, **kwargs
+            ) as answer:
+                body = await answer.content.read(MAX_ANSWER_BYTES)
+                while not answer.content.at_eof() and len(body) < MAX_ANSWER_BYTES:
+                    body += await answer.content.read(MAX_ANSWER_BYTES - len(body))
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                return MlflowAnswer(status=answer.status, body=body, headers=headers)
+        except TimeoutError as error:
+            raise MlflowUnreachable(f"MLflow at {self.url} did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise MlflowUnreachable(f"MLflow at {self.url} can't be reached: {error}") from error
+
+
+@asynccontextmanager
+async def open_mlflow(settings: MlflowSettings, *, max_connections: int) -> AsyncIterator[Mlflow]:
+    """The pool, until the block ends. Raises Misconfigured (certificate or secret file)."""
+    timeout = aiohttp.ClientTimeout(
+        total=settings.request_timeout_seconds, sock_connect=settings.connect_timeout_seconds
+    )
+    credential = authorization(settings)
+    connector = aiohttp.TCPConnector(limit=max_connections, ssl=tls(settings))
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        headers={"authorization": credential} if credential else None,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    ) as session:
+        yield Mlflow(session, settings.url)
+
+
+def authorization(settings: MlflowSettings) -> str | None:
+    """The value of the Authorization header for MLflow, or None. Raises Misconfigured."""
+    if token := settings.token or _secret(settings.token_file, "mlflow.token_file"):
+        return f"Bearer {token}"
+    if settings.username is None:
+        return None
+    password = settings.password or _secret(settings.password_file, "mlflow.password_file")
+    pair = f"{settings.username}:{password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _secret(file: Path | None, key: str) -> str | None:
+    if file is None:
+        return None
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Misconfigured(f"{key} = {str(file)!r} can't be read: {error.strerror}") from error
+    if not secret or "\n" in secret:
+        raise Misconfigured(f"{key} = {str(file)!r} must hold one line with the secret")
+    return secret
+
+
+def tls(settings: MlflowSettings) -> ssl.SSLContext | bool:
+    """How certificates are checked, in aiohttp's form. Raises Misconfigured."""
+    if settings.insecure_tls:
+        return False
+    if settings.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(settings.ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"mlflow.ca_file = {str(settings.ca_file)!r}: {error}") from error

@@ -1,0 +1,210 @@
+"""Which experiments and runs MLflow has, remembered for a while.
+
+The receivers ask `exists`, which waits a moment at the most and says yes while MLflow can't be asked: a
+well-formed route is accepted and resolved later. Delivery asks `resolve`, which wants to know.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.model.batch import Route
+
+KNOWN_SECONDS = 60.0
+UNKNOWN_SECONDS = 3.0
+UNREACHABLE_SECONDS = 2.0
+MAX_REMEMBERED = 10_000
+
+API = "/api/2.0/mlflow"
+
+# MLflow's considered no to a question. A 404 or 400 without one of these is somebody else's (a proxy in
+# between, another server under the address) or its database's trouble (BAD_REQUEST), and no verdict.
+NO_CODES = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "FEATURE_DISABLED"})
+# an id that the column of MLflow's database can't hold: PostgreSQL (400 BAD_REQUEST), SQLite (500)
+NO_TEXTS = ("integer out of range", "int too large to convert")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """MLflow has the experiment, and the run if one is asked for."""
+
+    experiment_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoSuchExperiment:
+    """MLflow answered: it has no active experiment of this id or name (or refuses to make it)."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CannotAsk:
+    """No usable answer; ask again later."""
+
+    message: str
+    retry_after_seconds: float | None = None
+
+
+Resolution = Resolved | NoSuchExperiment | CannotAsk
+
+
+class Experiments:
+    """The directory of one MLflow server."""
+
+    def __init__(
+        self,
+        mlflow: Mlflow,
+        *,
+        create: bool,
+        lookup_timeout_seconds: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mlflow = mlflow
+        self._create = create
+        self._timeout_seconds = lookup_timeout_seconds
+        self._now = now
+        self._known: OrderedDict[Route, tuple[float, Resolution]] = OrderedDict()
+        self._runs: OrderedDict[tuple[str | None, str], tuple[float, str | None]] = OrderedDict()
+        self._locks: dict[Route, asyncio.Lock] = {}
+        self._unreachable_until = 0.0
+
+    async def exists(self, route: Route) -> bool:
+        """Whether spans with this route can be accepted: no only if MLflow has said no."""
+        if route.experiment_name is not None and self._create:
+            return True  # made on the way out
+        key = _key(route)
+        remembered = self._known.get(key)
+        if remembered and remembered[0] > self._now():
+            return not isinstance(remembered[1], NoSuchExperiment)
+        if self._now() < self._unreachable_until:
+            return True
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self.resolve(route)
+        except TimeoutError:
+            answer = CannotAsk(message="MLflow is slow")
+        if isinstance(answer, CannotAsk):
+            self._unreachable_until = self._now() + UNREACHABLE_SECONDS
+        return not isinstance(answer, NoSuchExperiment)
+
+    async def resolve(self, route: Route) -> Resolution:
+        """The experiment's id, from memory or from MLflow; made there if that is allowed."""
+        key = _key(route)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:  # one question at a time for each experiment
+                remembered = self._known.get(key)
+                if remembered and remembered[0] > self._now():
+                    return remembered[1]
+                answer = await self._ask(key)
+                self._remember(key, answer)
+                return answer
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+    def forget(self, route: Route) -> None:
+        """MLflow has contradicted what is remembered."""
+        self._known.pop(_key(route), None)
+
+    async def run_experiment(self, route: Route) -> str | None | CannotAsk:
+        """The experiment of the run that `route` names; None: MLflow has no such run."""
+        assert route.run_id is not None
+        key = (route.workspace, route.run_id)
+        remembered = self._runs.get(key)
+        if remembered and remembered[0] > self._now():
+            return remembered[1]
+        try:
+            answer = await self._get("/runs/get", {"run_id": route.run_id}, route)
+        except MlflowUnreachable as error:
+            return CannotAsk(message=str(error))
+        run = answer.json().get("run") if answer.status == 200 else None
+        if run is None and not _is_no(answer):
+            return _cannot(answer)
+        found = None if run is None else str(run["info"]["experiment_id"])
+        self._runs[key] = (self._now() + (UNKNOWN_SECONDS if found is None else KNOWN_SECONDS), found)
+        _trim(self._runs)
+        return found
+
+    async def _ask(self, key: Route) -> Resolution:
+        try:
+            if key.experiment_id is not None:
+                answer = await self._get("/experiments/get", {"experiment_id": key.experiment_id}, key)
+                return _read(answer)
+            return await self._ask_by_name(key)
+        except MlflowUnreachable as error:
+            return CannotAsk(message=str(error))
+
+    async def _ask_by_name(self, key: Route) -> Resolution:
+        name = key.experiment_name or ""
+        found = _read(await self._get("/experiments/get-by-name", {"experiment_name": name}, key))
+        if not isinstance(found, NoSuchExperiment) or not self._create or "deleted" in found.message:
+            return found
+        made = await self._mlflow.post_json(
+            f"{API}/experiments/create", {"name": name}, headers=_workspace(key)
+        )
+        if made.status == 200 and "experiment_id" in made.json():
+            return Resolved(experiment_id=str(made.json()["experiment_id"]))
+        if made.json().get("error_code") == "RESOURCE_ALREADY_EXISTS":  # somebody was faster
+            return _read(await self._get("/experiments/get-by-name", {"experiment_name": name}, key))
+        return _refusal(made)
+
+    async def _get(self, path: str, params: Mapping[str, str], route: Route) -> MlflowAnswer:
+        return await self._mlflow.get(API + path, params=params, headers=_workspace(route))
+
+    def _remember(self, key: Route, answer: Resolution) -> None:
+        if isinstance(answer, CannotAsk):
+            return
+        seconds = KNOWN_SECONDS if isinstance(answer, Resolved) else UNKNOWN_SECONDS
+        self._known[key] = (self._now() + seconds, answer)
+        self._known.move_to_end(key)
+        _trim(self._known)
+
+
+def _key(route: Route) -> Route:
+    if route.run_id is None:
+        return route
+    return Route(
+        experiment_id=route.experiment_id,
+        experiment_name=route.experiment_name,
+        workspace=route.workspace,
+    )
+
+
+def _workspace(route: Route) -> dict[str, str]:
+    return {"x-mlflow-workspace": route.workspace} if route.workspace else {}
+
+
+def _read(answer: MlflowAnswer) -> Resolution:
+    experiment = answer.json().get("experiment")
+    if answer.status != 200 or not isinstance(experiment, dict) or "experiment_id" not in experiment:
+        return _refusal(answer)
+    if experiment.get("lifecycle_stage") == "deleted":
+        return NoSuchExperiment(message=f"experiment {experiment.get('name')!r} is deleted in MLflow")
+    return Resolved(experiment_id=str(experiment["experiment_id"]))
+
+
+def _refusal(answer: MlflowAnswer) -> Resolution:
+    return NoSuchExperiment(message=answer.error) if _is_no(answer) else _cannot(answer)
+
+
+def _is_no(answer: MlflowAnswer) -> bool:
+    document = answer.json()
+    says_no = document.get("error_code") in NO_CODES or any(
+        text in str(document.get("message")) for text in NO_TEXTS
+    )
+    return answer.status >= 400 and says_no
+
+
+def _cannot(answer: MlflowAnswer) -> CannotAsk:
+    return CannotAsk(message=f"MLflow answered {answer.status} to a look-up: {answer.error}")
+
+
+def _trim(remembered: OrderedDict[Any, Any]) -> None:
+    while len(remembered) > MAX_REMEMBERED:
+        remembered.popitem(last=False)

@@ -1,0 +1,164 @@
+"""The values that travel from the receivers to the journal and on to its consumers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from collector.model.errors import Reason
+
+# a crash that an entry causes costs its neighbours in it a way through the dead letters
+MAX_ENTRY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where spans go in MLflow: one experiment (by id or by name), maybe a run and a workspace.
+
+    Exactly one of `experiment_id` and `experiment_name` is set.
+    """
+
+    experiment_id: str | None = None
+    experiment_name: str | None = None
+    run_id: str | None = None
+    workspace: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.experiment_id is None) == (self.experiment_name is None):
+            raise ValueError("a route has either an experiment id or an experiment name")
+
+    @property
+    def lane(self) -> str:
+        """The canonical text of the route; the journal keeps one cursor for each lane."""
+        return _lane(self.experiment_id, self.experiment_name, self.run_id, self.workspace)
+
+    @staticmethod
+    def from_lane(lane: str) -> "Route":
+        """The route that `lane` was made from."""
+        experiment_id, experiment_name, run_id, workspace = json.loads(lane)
+        return Route(
+            experiment_id=experiment_id,
+            experiment_name=experiment_name,
+            run_id=run_id,
+            workspace=workspace,
+        )
+
+    def to_json(self) -> dict[str, str]:
+        """The parts that are set, for logs and answers."""
+        names = ("experiment_id", "experiment_name", "run_id", "workspace")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@lru_cache(maxsize=1024)
+def _lane(*parts: str | None) -> str:
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a receiver hands to the journal: spans of one route, as OTLP protobuf bytes.
+
+    `payload` is one serialized ExportTraceServiceRequest; `trace_ids` the distinct 16-byte ids in it.
+    """
+
+    lane: str
+    payload: bytes | memoryview
+    span_count: int
+    trace_ids: frozenset[bytes]
+    client: str = ""
+
+
+def merge(drafts: Sequence[Draft]) -> list[Draft]:
+    """Drafts of one lane and client as one, up to MAX_ENTRY_BYTES each; their order is kept.
+
+    Serialized messages with a repeated field concatenate, so merging is joining bytes. One large entry
+    costs the journal and its consumers far less than many small ones.
+    """
+    groups: dict[tuple[str, str], list[list[Draft]]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    for draft in drafts:
+        key = (draft.lane, draft.client)
+        size = sizes.get(key, 0) + len(draft.payload)
+        if key in groups and size <= MAX_ENTRY_BYTES:
+            groups[key][-1].append(draft)
+        else:
+            groups.setdefault(key, []).append([draft])
+            size = len(draft.payload)
+        sizes[key] = size
+    return [_join(group) for parts in groups.values() for group in parts]
+
+
+def _join(drafts: Sequence[Draft]) -> Draft:
+    if len(drafts) == 1:
+        return drafts[0]
+    return Draft(
+        lane=drafts[0].lane,
+        payload=b"".join([draft.payload for draft in drafts]),
+        span_count=sum(draft.span_count for draft in drafts),
+        trace_ids=frozenset().union(*[draft.trace_ids for draft in drafts]),
+        client=drafts[0].client,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Drafts that the journal holds as one, with their place in the log.
+
+    `attempts` counts the starts of the service in which processing this entry was cut short.
+    """
+
+    sequence: int
+    received_unix_ns: int
+    lane: str
+    payload: bytes
+    span_count: int
+    trace_ids: frozenset[bytes]
+    client: str = ""
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """Spans that a target refused for good, on their way into the dead letters."""
+
+    lane: str
+    payload: bytes
+    span_count: int
+    trace_ids: frozenset[bytes]
+    reason: str
+    message: str
+    received_unix_ns: int
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A parked part as the journal shows it; `payload` only where it was asked for."""
+
+    id: int
+    parked_unix_ns: int
+    received_unix_ns: int
+    lane: str
+    reason: str
+    message: str
+    span_count: int
+    size_bytes: int
+    trace_ids: frozenset[bytes]
+    client: str = ""
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One span that no backend could store, and why."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of one export: accepted spans are on disk, rejected ones have their reasons."""
+
+    accepted_spans: int
+    rejections: Sequence[Rejection] = field(default=())

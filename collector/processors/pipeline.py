@@ -1,0 +1,88 @@
+"""Limit, slim, tag and drop on the copy that goes to MLflow, in the order of the settings. Pure, in place."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from collector.processors.conditions import matcher
+from collector.processors.limit import limit
+from collector.processors.slim import slim
+from collector.settings.processors import Drop, Limit, Processor, Slim, Tag
+
+# what one processor does to a span in place: whether it changed anything; None: the span is to go
+Change = Callable[[Span, ScopeSpans, ResourceSpans], bool | None]
+Counts = Counter[tuple[str, str]]
+Outgoing = Callable[[ExportTraceServiceRequest], Counts]
+
+
+def works_outgoing(processor: Processor) -> bool:
+    """Whether it works on the copy that goes to MLflow."""
+    return processor.type != "redact"
+
+
+def outgoing(processors: Sequence[Processor]) -> Outgoing:
+    """All of them as one function on an export; the counts are by (processor, outcome)."""
+    changes = [
+        (each.type, _change(each)) for each in processors if isinstance(each, Limit | Slim | Tag | Drop)
+    ]
+
+    def process(export: ExportTraceServiceRequest) -> Counts:
+        counts: Counts = Counter()
+        for name, change in changes:
+            for resource_spans in export.resource_spans:
+                for scope_spans in resource_spans.scope_spans:
+                    _each(scope_spans, resource_spans, name, change, counts)
+        return counts
+
+    return process
+
+
+def _each(
+    scope_spans: ScopeSpans, resource_spans: ResourceSpans, name: str, change: Change, counts: Counts
+) -> None:
+    going = []
+    for position, span in enumerate(scope_spans.spans):
+        before = span.SerializeToString()
+        try:
+            changed = change(span, scope_spans, resource_spans)
+        except Exception:  # a bug costs the change, never the span
+            span.ParseFromString(before)
+            counts[name, "failed"] += 1
+            continue
+        if changed is None:
+            going.append(position)
+        if changed is not False:
+            counts[name, "dropped" if changed is None else "changed"] += 1
+    for position in reversed(going):
+        del scope_spans.spans[position]
+
+
+def _change(processor: Limit | Slim | Tag | Drop) -> Change:
+    match processor:
+        case Limit():
+            return lambda span, scope, resource: limit(span, processor)
+        case Slim():
+            return lambda span, scope, resource: slim(span, processor)
+        case Tag():
+            return _tag(processor)
+        case Drop():
+            matches = matcher(processor.when)
+            return lambda span, scope, resource: None if matches(span, scope, resource) else False
+
+
+def _tag(processor: Tag) -> Change:
+    matches = matcher(processor.when)
+
+    def tag(span: Span, scope: ScopeSpans, resource: ResourceSpans) -> bool:
+        if not matches(span, scope, resource):
+            return False
+        present = {attribute.key: attribute for attribute in span.attributes}
+        for key, value in processor.set.items():
+            attribute = present.get(key) or span.attributes.add(key=key)
+            attribute.value.Clear()
+            attribute.value.string_value = value
+        return True
+
+    return tag

@@ -1,0 +1,1 @@
+"""Which traces are forwarded, decided ahead of delivery."""

@@ -1,0 +1,100 @@
+"""Which spans' tokens and costs to add, so that nothing is counted twice. Pure.
+
+Frameworks write the usage of one model call on the call, again on the call around it, and again as a
+sum on the agent. The rules (each is a bug that somebody shipped):
+
+    model calls (LLM, EMBEDDING) are counted, the deepest of those that carry a value
+    a model call without a value is covered by the nearest ancestor that has one, if no call below has
+    a value on any other span counts only where there is no model call at all to count
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from collector.spans.conventions import Kind
+from collector.spans.tree import Tree
+from collector.spans.values import SpanFacts
+
+MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+
+
+def model_calls(tree: Tree) -> list[int]:
+    """Positions of the model calls: model spans with no other model span below."""
+    model_below = [False] * len(tree.spans)
+    for position in reversed(range(len(tree.spans))):
+        parent = tree.parents[position]
+        if parent is not None and (model_below[position] or tree.spans[position].kind in MODEL_KINDS):
+            model_below[parent] = True
+    return [
+        position
+        for position, span in enumerate(tree.spans)
+        if span.kind in MODEL_KINDS and not model_below[position]
+    ]
+
+
+@dataclass(slots=True)
+class _Below:
+    """What is known of a span and everything under it."""
+
+    call_counted: bool = False  # a model call that carries the value
+    counted: bool = False  # that, or a sum that stands for model calls
+    uncovered: bool = False  # a model call without the value, and nothing stands for it
+    lone: bool = False  # the value, on spans without any model call below
+    taken: bool = False  # the span's own value is the one to add
+
+    def join(self, other: "_Below") -> None:
+        self.call_counted |= other.call_counted
+        self.counted |= other.counted
+        self.uncovered |= other.uncovered
+        self.lone |= other.lone
+
+    def take(self, *, is_call: bool) -> None:
+        self.taken = self.counted = True
+        self.call_counted |= is_call
+        self.uncovered = False
+
+
+def counted(tree: Tree, has_value: Callable[[SpanFacts], bool], model_calls: Sequence[int]) -> list[int]:
+    """Positions of the spans to add up; none of them is below another."""
+    if not any(map(has_value, tree.spans)):
+        return []
+    calls = frozenset(model_calls)
+    known = [_Below() for _ in tree.spans]
+    for position in reversed(range(len(tree.spans))):
+        span, below = tree.spans[position], known[position]
+        _decide(below, is_model=span.kind in MODEL_KINDS, is_call=position in calls, has=has_value(span))
+        parent = tree.parents[position]
+        if parent is not None:
+            known[parent].join(below)
+    return _taken(tree, known)
+
+
+def _decide(below: _Below, *, is_model: bool, is_call: bool, has: bool) -> None:
+    if below.call_counted:
+        return
+    if has and is_model and not below.counted:
+        below.take(is_call=True)
+    elif has and below.uncovered:
+        below.take(is_call=False)
+    elif is_call:
+        below.uncovered = True
+    elif has and not below.counted and not below.lone:
+        below.taken = below.lone = True
+
+
+def _taken(tree: Tree, known: Sequence[_Below]) -> list[int]:
+    found = []
+    waiting = _worth(tree.tops, known)
+    while waiting:
+        position = waiting.pop()
+        if known[position].taken:
+            found.append(position)
+        else:
+            waiting.extend(_worth(tree.children[position], known))
+    return sorted(found)
+
+
+def _worth(positions: Sequence[int], known: Sequence[_Below]) -> list[int]:
+    """Those among siblings that lead to values; lone ones only if there is nothing better."""
+    better = [position for position in positions if known[position].counted]
+    return better or [position for position in positions if known[position].lone]

@@ -1,0 +1,385 @@
+"""One OTLP span as canonical facts. Pure: no I/O, no clock, no logging.
+
+    Span + resource attributes -> decode what the table names -> kind -> each fact's row -> SpanFacts
+
+The same facts come out whether the span is the client's own or was read back from MLflow, where JSON text
+has become objects and numbers in text have become numbers. Nothing a client sends raises here.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from collector.spans.conventions import (
+    ADDED,
+    AGGREGATED,
+    HTTP_MARKS,
+    KEYS,
+    KINDS,
+    MAX_TAGS,
+    NO_TAGS,
+    RESOURCE_TABLE,
+    ROLL_UPS,
+    TABLE,
+    TAG_LISTS,
+    TAG_OBJECTS,
+    TAG_PREFIXES,
+    CostSource,
+    Kind,
+    Row,
+    Source,
+    amount,
+    count,
+    member,
+    shortened,
+    text,
+)
+from collector.spans.prices import price
+from collector.spans.values import NO_TOKENS, SpanFacts, Tokens
+
+T = TypeVar("T")
+Attributes = Mapping[str, Any]
+TOOL_SPAN_PREFIX = "execute_tool "
+# pydantic-ai 1.x marks a tool's wish for another try by its exception alone
+RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
+PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+# before the name of a fact: its sum over a run
+SUMMED = "aggregated_"
+OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
+_COUNTS = frozenset(AGGREGATED)
+_SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
+READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
+    **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
+    **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
+}
+# names with a row in the table are never tags, whatever they begin with
+NOT_TAGS = KEYS - {*TAG_LISTS, *TAG_OBJECTS}
+
+
+def export_facts(request: ExportTraceServiceRequest, *, trace_id: bytes | None = None) -> Iterator[SpanFacts]:
+    """The facts of the spans in an export, in its order; of one trace only, if its 16 bytes are given.
+
+    The export may be `collector.spans.wire.Export`, which is the same and faster.
+    """
+    for resource_spans in request.resource_spans:
+        said = _resource_facts(decode_attributes(resource_spans.resource.attributes))
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if trace_id is None or span.trace_id == trace_id:
+                    yield _facts(span, said)
+
+
+def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
+    """The facts of one span; `resource_attributes` are its resource's, decoded.
+
+    A span without an end has lasted no time; one without a start began at its end.
+    """
+    return _facts(span, _resource_facts(resource_attributes))
+
+
+def _facts(span: Span, resource: Mapping[str, str | None]) -> SpanFacts:
+    attributes = clients_own(_told(span.attributes))
+    names = tuple(filter(KEYS.__contains__, attributes))
+    kind = _kind(names, attributes)
+    said, by = _read(names, attributes, kind)
+    tokens, excluded = _tokens(
+        {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
+        excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
+    )
+    aggregated, _ = _tokens(
+        {name: said.get(f"{SUMMED}{name}") for name in AGGREGATED} if _SUMS & said.keys() else {}
+    )
+    model, provider = said.get("model"), said.get("provider")
+    first_token = said.get("time_to_first_token_seconds")
+    start, end = _times(span)
+    cost_usd, cost_source = said.get("cost_usd"), CostSource.CLIENT
+    if cost_usd is not None:
+        cost_source = by["cost_usd"].cost
+    else:
+        cost_usd, cost_source = _listed_cost(kind, tokens, model, provider, start)
+    is_error = span.status.code == Status.STATUS_CODE_ERROR
+    error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
+    conversation = said.get("conversation")
+    return SpanFacts(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_span_id=span.parent_span_id.hex() or None,
+        name=shortened(span.name),
+        start_unix_ns=start,
+        end_unix_ns=end,
+        kind=kind,
+        is_http=not HTTP_MARKS.isdisjoint(attributes),
+        is_roll_up=_is_roll_up(attributes),
+        trace_name=said.get("trace_name"),
+        model=model,
+        request_model=said.get("request_model"),
+        provider=provider,
+        agent=said.get("agent"),
+        tool=said.get("tool") or _tool_from_name(span, kind),
+        workflow=said.get("workflow"),
+        session=_session(said.get("session"), by, attributes, kind, conversation),
+        conversation=conversation,
+        user=said.get("user"),
+        tokens=tokens,
+        aggregated_tokens=aggregated,
+        input_excluded_cache=excluded,
+        cost_usd=cost_usd,
+        cost_source=cost_source,
+        time_to_first_token_seconds=None
+        if first_token is None
+        else first_token / by["time_to_first_token_seconds"].divisor,
+        finish_reason=said.get("finish_reason"),
+        prompt_version=said.get("prompt_version"),
+        tags=_tags(attributes),
+        is_error=is_error,
+        error_type=error_type,
+        error_message=_error_message(span) if is_error else None,
+        retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
+        retry_attempt=said.get("retry_attempt"),
+        retry_max=said.get("retry_max"),
+        service=resource["service"],
+        service_version=resource["service_version"] or said.get("service_version"),
+        environment=resource["environment"] or said.get("environment"),
+    )
+
+
+def _resource_facts(attributes: Attributes) -> Mapping[str, str | None]:
+    found = {fact: first(sources, attributes, Kind.OTHER, text) for fact, sources in RESOURCE_TABLE.items()}
+    return {fact: value and value[0] for fact, value in found.items()}
+
+
+def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
+    """The attributes that any fact may stand in, decoded; most of a span's are others."""
+    if isinstance(attributes, Mapping):
+        return {key: _decode(attributes[key]) for key in attributes if _is_told(key)}
+    return {key: _decode(each.value) for each in attributes if _is_told(key := each.key)}
+
+
+# names repeat from span to span, so whatever follows from names alone is worked out once
+@lru_cache(maxsize=16_384)
+def _is_told(key: str) -> bool:
+    return key in KEYS or key.startswith(TAG_PREFIXES)
+
+
+@lru_cache(maxsize=4096)
+def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
+    """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
+    there = frozenset(names)
+    plan = []
+    for prefix, table in (("", TABLE), (SUMMED, AGGREGATED)):
+        for fact, sources in table.items():
+            known = tuple(each for each in sources if each.key in there and each.only in (None, kind))
+            if known:
+                plan.append((f"{prefix}{fact}", READERS[fact], known))
+    return plan
+
+
+def _read(
+    names: tuple[str, ...], attributes: Attributes, kind: Kind
+) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Each fact that can be read, and which attribute said so; `names` are the attributes with a row."""
+    said, by = {}, {}
+    for fact, reader, sources in _plan(names, kind):
+        for source in sources:
+            raw = attributes[source.key]
+            value = reader(member(raw, source.part) if source.part else raw)
+            if value is not None:
+                said[fact], by[fact] = value, source
+                break
+    return said, by
+
+
+def first(
+    sources: Iterable[Source], attributes: Attributes, kind: Kind, reader: Callable[[Any], T | None]
+) -> tuple[T, Source] | None:
+    """The first of `sources` that is there and readable: its value, and which one it was."""
+    for source in sources:
+        if source.key not in attributes or source.only not in (None, kind):
+            continue
+        raw = attributes[source.key]
+        value = reader(member(raw, source.part) if source.part else raw)
+        if value is not None:
+            return value, source
+    return None
+
+
+def decode_attributes(
+    attributes: Iterable[KeyValue], keys: Collection[str] | None = None, prefixes: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """OTLP attributes as a dictionary; only those named in `keys` or begun by `prefixes`, if given.
+
+    The last of a name wins.
+    """
+    return {
+        attribute.key: _decode(attribute.value)
+        for attribute in attributes
+        if keys is None or attribute.key in keys or attribute.key.startswith(prefixes)
+    }
+
+
+def _decode(value: AnyValue) -> Any:
+    # protobuf's decoder allows 100 levels of messages, so this recursion is bounded
+    name = value.WhichOneof("value")
+    if name == "string_value":  # by far the most
+        return value.string_value
+    if name == "array_value":
+        return [_decode(item) for item in value.array_value.values]
+    if name == "kvlist_value":
+        return {item.key: _decode(item.value) for item in value.kvlist_value.values}
+    return None if name is None else getattr(value, name)
+
+
+@lru_cache(maxsize=4096)
+def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in KINDS if key in names)
+
+
+def _kind(names: tuple[str, ...], attributes: Attributes) -> Kind:
+    for key in _kind_names(names):
+        value = attributes[key]
+        if isinstance(value, str) and (kind := KINDS[key].get(value.lower())):
+            return kind
+    if text(attributes.get("gen_ai.tool.name")):
+        return Kind.TOOL
+    if first(TABLE["request_model"], attributes, Kind.OTHER, text):
+        return Kind.LLM
+    return Kind.OTHER
+
+
+def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Without what the service itself had added before MLflow stored the span."""
+    added = attributes.get(ADDED)
+    if isinstance(added, list):
+        for key in filter(lambda name: isinstance(name, str), added):
+            attributes.pop(key, None)
+    return attributes
+
+
+def _is_roll_up(attributes: Attributes) -> bool:
+    for key, values in ROLL_UPS.items():
+        if key in attributes and str(attributes[key]).lower() in values:
+            return True
+    return False
+
+
+def _tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
+    """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
+    if not found:
+        return NO_TOKENS, False
+    given, output = found["input_tokens"], found["output_tokens"]
+    cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
+    cached = (cache_read or 0) + (cache_write or 0)
+    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
+    taken = given + cached if given is not None and excluded else given
+    tokens = Tokens(
+        input=taken,
+        output=output,
+        total=_total(taken, output, found["total_tokens"]),
+        cache_read=cache_read,
+        cache_write=cache_write,
+        reasoning=found["reasoning_tokens"],
+    )
+    return tokens, excluded
+
+
+def _total(taken: int | None, output: int | None, given: int | None) -> int | None:
+    if taken is not None and output is not None:
+        return taken + output
+    if given is not None:
+        return given
+    return taken if output is None else output
+
+
+def _listed_cost(
+    kind: Kind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
+) -> tuple[float | None, CostSource]:
+    """US dollars by the price list, for a model call with tokens."""
+    if kind not in PRICED_KINDS or model is None or not tokens.known:
+        return None, CostSource.NONE
+    found = price(
+        model=model,
+        provider=provider,
+        input_tokens=tokens.input or 0,
+        output_tokens=tokens.output or 0,
+        cache_read_tokens=tokens.cache_read or 0,
+        cache_write_tokens=tokens.cache_write or 0,
+        at_unix_ns=start_unix_ns,
+    )
+    return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)
+
+
+def _tags(attributes: Attributes) -> tuple[tuple[str, str], ...]:
+    """What the client calls tags or metadata, by name; words without a value stand for themselves."""
+    if NOT_TAGS.issuperset(attributes):
+        return ()
+    found: dict[str, str] = {}
+    for key in TAG_LISTS:
+        words = attributes.get(key)
+        for word in words if isinstance(words, list) else [words]:
+            if name := text(word):
+                found.setdefault(name, "")
+    for key in TAG_OBJECTS:
+        found = {**_members(attributes.get(key)), **found}
+    for key, value in attributes.items():
+        for prefix in TAG_PREFIXES:
+            if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
+                found.setdefault(name, said)
+    return tuple(sorted((name, value) for name, value in found.items() if name not in NO_TAGS))[:MAX_TAGS]
+
+
+def _members(value: Any) -> dict[str, str]:
+    """The plain members of an object, or of JSON text of one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): said for name, member in value.items() if (said := text(member)) is not None}
+
+
+def _times(span: Span) -> tuple[int, int]:
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    start = start or end
+    return start, max(start, end)
+
+
+def _session(
+    said: str | None,
+    by: Mapping[str, Source],
+    attributes: Attributes,
+    kind: Kind,
+    conversation: str | None,
+) -> str | None:
+    """The session that the client named.
+
+    `session.id` is passed over where it repeats the conversation id: OpenInference writes pydantic-ai's
+    id of a single run over the session.
+    """
+    if said is None or by["session"].key != "session.id" or said != conversation:
+        return said
+    others = first(OTHER_SESSIONS, attributes, kind, text)
+    return others[0] if others else None
+
+
+def _tool_from_name(span: Span, kind: Kind) -> str | None:
+    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is Kind.TOOL else None
+
+
+def _error_message(span: Span) -> str | None:
+    return text(span.status.message) or _exception(span, "message")
+
+
+def _exception(span: Span, part: str) -> str | None:
+    """`exception.type` or `exception.message` of the last exception that the span recorded."""
+    key = f"exception.{part}"
+    for event in reversed(span.events):
+        if event.name == "exception":
+            return text(decode_attributes(event.attributes, {key}).get(key))
+    return None

@@ -1,0 +1,122 @@
+"""MLflow's JSON of one trace as facts. Pure.
+
+    GET /api/3.0/mlflow/traces/get?trace_id=tr-<hex>&allow_partial=true     (service.proto, GetTrace)
+
+    {"trace": {
+       "trace_info": {"trace_location": {"mlflow_experiment": {"experiment_id": "1"}}, "tags": {...}, ...},
+       "spans": [{"trace_id": base64, "span_id": base64, "parent_span_id": base64, "name": ...,
+                  "start_time_unix_nano": number, "end_time_unix_nano": number,
+                  "status": {"code": "STATUS_CODE_OK", "message": ...},
+                  "attributes": [{"key": ..., "value": {"int_value": 183}}], "events": [...]}]}}
+
+This is OTLP's Span in proto3 JSON under its original field names, so protobuf's own parser reads it. Two
+things differ from what the client sent: attribute texts that are JSON have become objects, lists and
+numbers, and the resource is gone, except for what MLflow keeps of it as the trace's tags.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from collector.spans.conventions import KEYS, TAG_PREFIXES
+from collector.spans.facts import facts
+from collector.spans.values import SpanFacts
+
+PLAIN_FIELDS = (
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "name",
+    "start_time_unix_nano",
+    "end_time_unix_nano",
+    "status",
+)
+EXCEPTION_KEYS = frozenset({"exception.type", "exception.message"})
+# the run that a trace belongs to (mlflow.tracing.constant.TraceMetadataKey.SOURCE_RUN)
+RUN = "mlflow.sourceRun"
+NO_TRACE = (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError)
+PARSE_ERRORS = (json_format.ParseError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowTrace:
+    """A trace as MLflow has it; `experiment_id` is None where it lies outside of experiments."""
+
+    spans: tuple[SpanFacts, ...]
+    experiment_id: str | None
+    run_id: str | None = None
+
+
+def read_trace(body: bytes) -> MlflowTrace:
+    """The trace in MLflow's answer. Raises ValueError if that is not what the body holds."""
+    try:
+        return _trace(json.loads(body)["trace"])
+    except NO_TRACE as error:
+        raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
+
+
+def read_traces(body: bytes) -> list[MlflowTrace]:
+    """The traces in MLflow's answer to batchGet. Raises ValueError if that is not what the body holds."""
+    try:
+        return [_trace(trace) for trace in json.loads(body).get("traces", ())]
+    except NO_TRACE as error:
+        raise ValueError(f"no traces in MLflow's JSON: {error!r}") from error
+
+
+def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
+    information = trace["trace_info"]
+    experiment = information["trace_location"].get("mlflow_experiment", {})
+    tags = information.get("tags", {})
+    run_id = information.get("trace_metadata", {}).get(RUN)
+    return MlflowTrace(
+        spans=tuple(facts(to_span(document), tags) for document in trace.get("spans", ())),
+        experiment_id=experiment.get("experiment_id"),
+        run_id=run_id if isinstance(run_id, str) else None,
+    )
+
+
+def read_export(body: bytes) -> ExportTraceServiceRequest:
+    """The trace in MLflow's answer as an export, with every attribute. Raises ValueError as `read_trace`."""
+    try:
+        trace = json.loads(body)["trace"]
+        export = ExportTraceServiceRequest()
+        resource_spans = export.resource_spans.add()
+        for key, value in trace["trace_info"].get("tags", {}).items():
+            resource_spans.resource.attributes.add(key=key).value.string_value = str(value)
+        resource_spans.scope_spans.add().spans.extend(
+            to_span(document, None) for document in trace.get("spans", ())
+        )
+        return export
+    except NO_TRACE as error:
+        raise ValueError(f"not a trace in MLflow's JSON: {error!r}") from error
+
+
+def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
+    """One span as OTLP, with the attributes named in `keys` (None: all) and the exceptions among its events.
+
+    Attributes that don't fit into OTLP are left out.
+    """
+    plain = {name: document[name] for name in PLAIN_FIELDS if name in document}
+    span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
+    span.attributes.extend(_attributes(document, keys))
+    for event in document.get("events", ()):
+        if event.get("name") == "exception":
+            span.events.add(name="exception", attributes=_attributes(event, EXCEPTION_KEYS))
+    return span
+
+
+def _attributes(document: dict[str, Any], keys: Collection[str] | None) -> Iterator[KeyValue]:
+    for attribute in document.get("attributes", ()):
+        key = attribute.get("key")
+        if keys is not None and key not in keys and not str(key).startswith(TAG_PREFIXES):
+            continue
+        try:
+            yield json_format.ParseDict(attribute, KeyValue(), ignore_unknown_fields=True)
+        except PARSE_ERRORS:
+            continue

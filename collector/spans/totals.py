@@ -1,0 +1,170 @@
+"""What the spans of a trace amount to, by the counting rules: the facts of the trace as a whole. Pure."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from collector.spans.conventions import CostSource, Kind
+from collector.spans.counting import MODEL_KINDS, counted, model_calls
+from collector.spans.summary_models import Cost, TraceStatus
+from collector.spans.tree import Tree
+from collector.spans.values import SpanFacts, Tokens, add_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Positions in the tree: model calls, the spans whose tokens and costs are added up, tool calls."""
+
+    calls: Sequence[int]
+    tokens: Sequence[int]
+    costs: Sequence[int]
+    tools: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The trace as a whole. Times are nanoseconds since 1970; `end` is the last end of any span."""
+
+    name: str | None
+    status: TraceStatus
+    start_unix_ns: int
+    end_unix_ns: int
+    service: str | None
+    service_version: str | None
+    environment: str | None
+    agent: str | None
+    workflow: str | None
+    session: str | None
+    user: str | None
+    model_call_count: int
+    error_span_count: int
+    recovered_retry_count: int
+    tokens: Tokens
+    cost: Cost
+
+
+def count(tree: Tree) -> Counted:
+    """Which spans count for what."""
+    calls = model_calls(tree)
+    return Counted(
+        calls=calls,
+        tokens=counted(tree, lambda span: tokens_of(span).known, calls),
+        costs=counted(tree, lambda span: span.cost_usd is not None, calls),
+        tools=tool_calls(tree),
+    )
+
+
+def total(tree: Tree, using: Counted) -> Totals:
+    """The trace as a whole, from its tree."""
+    spans = tree.spans
+    begin, end = _bounds(tree)
+    failed = [span for span in spans if span.is_error]
+    recovered = sum(span.is_recovered_retry for span in failed)
+    return Totals(
+        name=_name(tree),
+        status=_status(tree),
+        start_unix_ns=begin,
+        end_unix_ns=end,
+        service=first_of("service", spans),
+        service_version=first_of("service_version", spans),
+        environment=first_of("environment", spans),
+        agent=first_of("agent", spans),
+        workflow=first_of("workflow", spans),
+        session=_session(tree),
+        user=first_of("user", spans),
+        model_call_count=sum(spans[call].kind is Kind.LLM for call in using.calls),
+        error_span_count=len(failed) - recovered,
+        recovered_retry_count=recovered,
+        tokens=add_tokens(tokens_of(spans[position]) for position in using.tokens),
+        cost=_cost(tree, using),
+    )
+
+
+def tokens_of(span: SpanFacts) -> Tokens:
+    """What a span's tokens are: on a model call its own, elsewhere a sum over the run if there is one."""
+    if span.kind in MODEL_KINDS:
+        return span.tokens if span.tokens.known else span.aggregated_tokens
+    return span.aggregated_tokens if span.aggregated_tokens.known else span.tokens
+
+
+def add_costs(spans: Iterable[SpanFacts]) -> float | None:
+    costs = [span.cost_usd for span in spans if span.cost_usd is not None]
+    # fsum doesn't depend on the order; below a millionth of a millionth is only how floats are written
+    return round(math.fsum(costs), 12) if costs else None
+
+
+def _cost(tree: Tree, using: Counted) -> Cost:
+    sources = {tree.spans[position].cost_source for position in using.costs}
+    priced = _under(tree, using.costs)
+    return Cost(
+        usd=add_costs(tree.spans[position] for position in using.costs),
+        source=CostSource.NONE if not sources else sources.pop() if len(sources) == 1 else None,
+        unpriced_model_calls=sum(not priced[call] for call in using.calls),
+    )
+
+
+def _under(tree: Tree, positions: Sequence[int]) -> list[bool]:
+    """For each span whether it, or a span above it, is among `positions`."""
+    covered = [False] * len(tree.spans)
+    for position in positions:
+        covered[position] = True
+    for position, parent in enumerate(tree.parents):
+        if parent is not None and covered[parent]:
+            covered[position] = True
+    return covered
+
+
+def _name(tree: Tree) -> str | None:
+    """The root's name; below a web server's span the first agent's or model call's (mlflow#19730)."""
+    if given := first_of("trace_name", tree.spans):
+        return given
+    if not tree.spans or not tree.spans[0].is_http:
+        return first_of("name", tree.spans)
+    telling = (span for span in tree.spans if span.kind in (Kind.AGENT, Kind.LLM))
+    return first_of("name", telling) or tree.spans[0].name
+
+
+def _status(tree: Tree) -> TraceStatus:
+    if not tree.root_count:
+        return TraceStatus.UNKNOWN
+    failed = any(tree.spans[position].is_error for position in tree.tops[: tree.root_count])
+    return TraceStatus.ERROR if failed else TraceStatus.OK
+
+
+def _session(tree: Tree) -> str | None:
+    """What a client named as the session, on the root first; else the conversation id of a run."""
+    return first_of("session", tree.spans) or first_of("conversation", tree.spans)
+
+
+def _bounds(tree: Tree) -> tuple[int, int]:
+    """First start and last end, in nanoseconds since 1970; spans without any time don't count."""
+    timed = [span for span in tree.spans if span.start_unix_ns]
+    if not timed:
+        return 0, 0
+    return min(span.start_unix_ns for span in timed), max(span.end_unix_ns for span in timed)
+
+
+def tool_calls(tree: Tree) -> list[int]:
+    """Positions, one a call: a tool's span right under its own (an MCP client's) is the same call again."""
+    calls = []
+    for position, (span, parent) in enumerate(zip(tree.spans, tree.parents, strict=True)):
+        if span.kind is not Kind.TOOL:
+            continue
+        above = None if parent is None else tree.spans[parent]
+        if above is None or above.kind is not Kind.TOOL or above.tool != span.tool:
+            calls.append(position)
+    return calls
+
+
+def owning_agents(tree: Tree) -> list[str | None]:
+    """Each span's agent: its own word, else that of the nearest span above."""
+    agents: list[str | None] = []
+    for span, parent in zip(tree.spans, tree.parents, strict=True):
+        agents.append(span.agent or (None if parent is None else agents[parent]))
+    return agents
+
+
+def first_of(fact: str, spans: Iterable[SpanFacts]) -> str | None:
+    """The first span's word that isn't empty."""
+    return next(filter(None, map(attrgetter(fact), spans)), None)

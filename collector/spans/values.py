@@ -1,0 +1,104 @@
+"""What is known of one span, in one vocabulary. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from collector.spans.conventions import CostSource, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Tokens of one call, or a sum of calls; None where nobody said.
+
+    `input` holds what was read from and written to the cache, `output` the reasoning: those are parts,
+    never to be added.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    total: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a number to count; parts alone are none."""
+        return not (self.input is None and self.output is None and self.total is None)
+
+
+NO_TOKENS = Tokens()
+
+
+def add_tokens(parts: Iterable[Tokens]) -> Tokens:
+    """The sum; what none of the parts knows stays unknown."""
+    listed = list(parts)
+    sums = {}
+    for field in fields(Tokens):
+        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
+        sums[field.name] = sum(known) if known else None
+    return Tokens(**sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanFacts:
+    """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
+
+    `tokens` are the span's own, `aggregated_tokens` a sum over its run that some frameworks give on agent
+    spans; a roll-up is a model call whose parts are spans of their own. `input_excluded_cache` marks that
+    the client counted its input without the cached part, which has been added. `session` is what the client
+    named as the session; `conversation` the id that frameworks make up for each run. `tags` are (key,
+    value), at most MAX_TAGS.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None = None
+    name: str
+    start_unix_ns: int
+    end_unix_ns: int
+    kind: Kind = Kind.OTHER
+    is_http: bool = False
+    is_roll_up: bool = False
+    trace_name: str | None = None
+    model: str | None = None
+    request_model: str | None = None
+    provider: str | None = None
+    agent: str | None = None
+    tool: str | None = None
+    workflow: str | None = None
+    session: str | None = None
+    conversation: str | None = None
+    user: str | None = None
+    tokens: Tokens = NO_TOKENS
+    aggregated_tokens: Tokens = NO_TOKENS
+    input_excluded_cache: bool = False
+    cost_usd: float | None = None
+    cost_source: CostSource = CostSource.NONE
+    time_to_first_token_seconds: float | None = None
+    finish_reason: str | None = None
+    prompt_version: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    is_error: bool = False
+    error_type: str | None = None
+    error_message: str | None = None
+    retry_cause: str | None = None
+    retry_attempt: int | None = None
+    retry_max: int | None = None
+    service: str | None = None
+    service_version: str | None = None
+    environment: str | None = None
+
+    @property
+    def duration_ns(self) -> int:
+        """End minus start; never negative."""
+        return self.end_unix_ns - self.start_unix_ns
+
+    @property
+    def is_recovered_retry(self) -> bool:
+        """An error that its agent was told of and may try again: not an error of the trace."""
+        return (
+            self.is_error
+            and self.retry_cause is not None
+            and (self.retry_attempt is None or self.retry_max is None or self.retry_attempt <= self.retry_max)
+        )

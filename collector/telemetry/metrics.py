@@ -1,0 +1,68 @@
+"""The metrics of the service, one table. Counted a batch at a time; labels come from closed sets."""
+
+from collections import Counter as Tally
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from collector.model.batch import Receipt
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Metrics:
+    """Every metric of one service, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"sidespan_{name}", help, labels, registry=self.registry)
+
+        def gauge(name: str, help: str, *labels: str) -> Gauge:
+            return Gauge(f"sidespan_{name}", help, labels, registry=self.registry)
+
+        def histogram(name: str, help: str, *labels: str) -> Histogram:
+            return Histogram(f"sidespan_{name}", help, labels, registry=self.registry, buckets=SECONDS)
+
+        self.spans_accepted = counter("spans_accepted", "Spans on disk and acknowledged.")
+        self.spans_rejected = counter("spans_rejected", "Spans refused in a partial success.", "reason")
+        self.requests_refused = counter("requests_refused", "Exports refused whole.", "reason")
+        self.signals_dropped = counter("signals_dropped", "Metrics and logs requests dropped.", "signal")
+        self.spans_delivered = counter("spans_delivered", "Spans that MLflow has taken.")
+        self.spans_dead_lettered = counter("spans_dead_lettered", "Spans MLflow refused.", "reason")
+        self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
+        self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
+        self.unknown_runs = counter("unknown_runs", "Windows delivered without their unknown run.")
+        self.processed = counter(
+            "processor_spans", "What processors did on the way, counted in spans.", "processor", "outcome"
+        )
+        self.spans_missing = counter("spans_missing", "Spans MLflow answered 200 for and does not return.")
+        self.indexed_spans = counter("indexed_spans", "Spans that the index has taken, repeats included.")
+        self.index_skipped = counter("index_skipped_entries", "Entries that the index could not read.")
+        self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that the index lacks.")
+        self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
+        self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
+        self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
+        self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest such span.")
+        self.dead_letters = gauge("dead_letters", "Dead letters that wait for a decision.")
+        self.sampled_traces = counter(
+            "sampled_traces", "Traces that sampling has decided.", "decision", "reason"
+        )
+        self.sampling_open_traces = gauge("sampling_open_traces", "Traces that sampling waits for.")
+        self.proxy_requests = counter(
+            "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
+        )
+        self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+
+    def count_processed(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Count what was done on the way out, by (processor, outcome)."""
+        for (processor, outcome), count in counts.items():
+            self.processed.labels(processor=processor, outcome=outcome).inc(count)
+
+    def count_receipt(self, receipt: Receipt) -> None:
+        """Count what became of one export."""
+        self.spans_accepted.inc(receipt.accepted_spans)
+        if receipt.rejections:
+            for reason, count in Tally(r.reason.value for r in receipt.rejections).items():
+                self.spans_rejected.labels(reason=reason).inc(count)

@@ -1,0 +1,248 @@
+"""The index: the same content whatever the order, the batches and the repeats; and how it starts."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS
+from collector.index.duckdb.rows import facts_of_row, trace_rows
+from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
+from collector.index.duckdb.store import FILE_NAME
+from collector.model.place import Place
+from collector.spans.error_groups import normal_message
+from collector.spans.facts import export_facts
+from collector.spans.summary import summarise
+from collector.spans.values import SpanFacts
+from collector.spans.wire import Export
+from tests.support.indexed import content, made_spans, made_trace, put, store_in
+from tests.support.otlp import DATA
+from tests.support.spans import payload
+
+PAYLOADS = sorted(path.stem for path in DATA.glob("*.binpb"))
+NAMES = [column.name for column in SPAN_COLUMNS]
+
+
+def again(row: Any) -> SpanFacts:
+    """The facts that a row was made from."""
+    first = NAMES.index(FACT_COLUMNS[0].name)
+    rest = row[NAMES.index("tags")], row[NAMES.index("error_message")]
+    facts = row[first : first + len(FACT_COLUMNS)]
+    return facts_of_row(row[1], row[2], row[3], (*facts, *rest))
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_a_row_holds_all_facts_of_its_span(name: str) -> None:
+    spans = list(export_facts(payload(name)))
+    rows = trace_rows(spans, experiment=1, run_id=None, seen_unix_ns=1, preview_characters=1000)
+    assert {again(row) for row in rows.spans} == set(spans)
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_the_same_bytes_with_attributes_as_a_map_give_the_same_facts(name: str) -> None:
+    export = payload(name)
+    assert list(export_facts(Export.FromString(export.SerializeToString()))) == list(export_facts(export))
+
+
+def test_of_an_attribute_that_is_there_twice_the_last_counts_in_both_readings() -> None:
+    export = payload("pydantic_ai_v5_plain")
+    span = export.resource_spans[0].scope_spans[0].spans[0]
+    for model in ("first", "last"):
+        span.attributes.add(key="gen_ai.response.model").value.string_value = model
+    found = list(export_facts(Export.FromString(export.SerializeToString())))
+    assert found == list(export_facts(export))
+    assert "last" in {each.model for each in found}
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_a_trace_read_back_from_the_index_has_the_same_summary(name: str, tmp_path: Path) -> None:
+    spans = list(export_facts(payload(name)))
+    before = summarise(spans, trace_id=spans[0].trace_id)
+    with store_in(tmp_path) as store:
+        put(store, spans)
+        [stored] = store.stored([(1, spans[0].trace_id)]).values()
+    assert summarise(stored.spans, trace_id=spans[0].trace_id) == before
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10_000), order=st.randoms(use_true_random=False), batches=st.integers(1, 6))
+def test_late_shuffled_and_repeated_spans_end_in_what_each_span_once_ends_in(
+    seed: int, order: random.Random, batches: int
+) -> None:
+    spans = made_spans(range(seed, seed + 8))
+    sent = [*spans, *order.sample(spans, len(spans) // 2)]
+    order.shuffle(sent)
+    cuts = sorted(order.randrange(len(sent) + 1) for _ in range(batches - 1))
+    with TemporaryDirectory() as folder:
+        with store_in(Path(folder) / "once") as store:
+            put(store, spans)
+            expected = content(store)
+        with store_in(Path(folder) / "many") as store:
+            for begin, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+                put(store, sent[begin:end])
+            found = content(store)
+    assert found == expected
+    assert len(expected[1]) == len(spans)
+
+
+def test_text_of_every_kind_comes_back_as_it_was(tmp_path: Path) -> None:
+    texts = [
+        '"',
+        "a,b",
+        "line\nline",
+        "\r\n",
+        "tab\t",
+        "\x00nul",
+        "ünïcödé 🎉",
+        "'",
+        "''",
+        "\\",
+        "NULL",
+        '""',
+    ]
+    spans = [
+        replace(made_trace(number)[0], name=text, tool=text, error_message=text, is_error=True)
+        for number, text in enumerate(texts)
+    ]
+    with store_in(tmp_path) as store:
+        put(store, spans)
+        found = store.stored([(1, span.trace_id) for span in spans])
+    assert {(each.spans[0].name, each.spans[0].tool) for each in found.values()} == {(t, t) for t in texts}
+
+
+def test_a_lone_surrogate_costs_itself_only(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        put(store, [replace(made_trace(1)[0], user="\ud800")])
+        assert store.counts() == (1, 1)
+
+
+def test_the_same_trace_id_in_two_experiments_is_two_traces(tmp_path: Path) -> None:
+    spans = made_trace(3)
+    with store_in(tmp_path) as store:
+        put(store, spans, place=Place(id="1"))
+        put(store, spans[:1], place=Place(id="2"))
+        assert store.counts() == (2, len(spans) + 1)
+
+
+def test_an_experiment_known_by_name_becomes_the_one_with_its_id(tmp_path: Path) -> None:
+    first, second, shared = made_trace(1), made_trace(2), made_trace(5)
+    with store_in(tmp_path / "joined") as store:
+        put(store, [*first, *shared[:1]], place=Place(name="shop"))
+        put(store, [*second, *shared[1:]], place=Place(id="7"))
+        assert {(each.id, each.name) for each in store.unnamed()} == {(None, "shop"), ("7", None)}
+        number = store.number_of(Place(id="7", name="shop"))
+        joined = content(store)
+        assert store.unnamed() == []
+    with store_in(tmp_path / "plain") as store:
+        assert store.number_of(Place(name="other")) == 1  # so that the numbers are the same
+        put(store, [*first, *second, *shared], place=Place(id="7", name="shop"))
+        assert number == 2
+        assert joined == content(store)
+
+
+def test_what_is_too_old_leaves_and_what_is_too_much_too(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        for seen in (10, 20, 30):
+            trace = made_trace(seen)
+            key = (store.number_of(Place(id="1")), trace[0].trace_id)
+            found = {key: Gathered(spans=trace, seen_unix_ns=seen)}
+            store.put([write_rows(found, into=tmp_path, name="x", preview_characters=9)], {})
+        assert store.forget(seen_before_unix_ns=15, max_bytes=2**40) == 1
+        assert store.counts()[0] == 2
+        assert store.forget(seen_before_unix_ns=0, max_bytes=1) == 1
+        assert store.db.execute("SELECT list(seen_unix_ns) FROM traces").fetchone() == ([30],)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "other version"])
+def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, damage: str) -> None:
+    with store_in(tmp_path) as store:
+        put(store, made_trace(1))
+        if damage == "other version":
+            store.db.execute("UPDATE meta SET schema_version = 0")
+    if damage == "garbage":
+        (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
+    with store_in(tmp_path) as store:
+        assert store.counts() == (0, 0)
+    assert list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_cursors_of_another_journal_are_worth_nothing(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        store.follow("one")
+        store.put([], {"lane": 7})
+        store.follow("one")
+        assert store.cursors() == {"lane": 7}
+        store.follow("two")
+        assert store.cursors() == {}
+
+
+def test_no_preview_means_no_message(tmp_path: Path) -> None:
+    span = replace(made_trace(1)[0], is_error=True, error_message="secret 42", error_type="Oops")
+    rows = trace_rows([span], experiment=1, run_id=None, seen_unix_ns=1, preview_characters=0)
+    assert "secret" not in str(rows)
+    assert "Oops" in str(rows)
+
+
+def piece(sequence: int, *traces: int) -> Piece:
+    return Piece(
+        sequence=sequence,
+        experiment=1,
+        run_id=None,
+        received_unix_ns=1,
+        span_count=10,
+        trace_ids=frozenset(number.to_bytes(16, "big") for number in traces),
+    )
+
+
+def test_entries_that_share_a_trace_are_in_one_share() -> None:
+    pieces = [piece(1, 1), piece(2, 2), piece(3, 2, 3), piece(4, 4), piece(5, 3, 1), piece(6, 5)]
+    shares = share_out(pieces, [1.0, 1.0])
+    together = {frozenset(each.sequence for each in share) for share in shares}
+    assert together == {frozenset({1, 2, 3, 5}), frozenset({4, 6})}
+
+
+@given(st.lists(st.sets(st.integers(0, 12), min_size=1, max_size=3), max_size=25), st.integers(1, 4))
+def test_no_trace_is_ever_in_two_shares(traces: list[set[int]], count: int) -> None:
+    pieces = [piece(number, *each) for number, each in enumerate(traces)]
+    shares = share_out(pieces, [1.0] * count)
+    assert sorted(each.sequence for share in shares for each in share) == list(range(len(traces)))
+    owners = [set().union(*(each.trace_ids for each in share)) for share in shares]
+    assert sum(map(len, owners)) == len(set().union(*owners))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("city 4711 not found", "city 12 not found"),
+        ("no user 'ann'", 'no user "bob"'),
+        ("GET https://a.example/x?y=1 failed", "GET http://b.example failed"),
+        ("request req-8f3a9c1b2d failed", "request req-00ffee1122 failed"),
+        ("id 0af76519-16cd-43dd-8448-eb211c80319c", "id 11f76519-16cd-43dd-8448-eb211c803190"),
+        ("at 2026-01-01T10:00:00Z: late", "at 2025-12-31 23:59:59: late"),
+        ("10.0.0.1:8080 refused", "192.168.1.7:80 refused"),
+        ("no file /var/lib/x.db", "no file /tmp/a/b.txt"),
+        ("after 3.5e-7 s", "after 12 s"),
+        ("mail ann@example.org", "mail bob@example.com"),
+        ("RuntimeError: index unreachable", "index unreachable"),
+        ("a.b.ToolError: ValueError: no", "no"),
+    ],
+)
+def test_messages_that_differ_in_particulars_are_one_group(one: str, other: str) -> None:
+    assert normal_message(one) == normal_message(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("rate limit reached", "context too long"), ("HTTP error", "HTTPS error"), ("a", "b")]
+)
+def test_messages_that_differ_in_words_are_not(one: str, other: str) -> None:
+    assert normal_message(one) != normal_message(other)
+
+
+@given(st.text(max_size=3000))
+def test_any_text_has_a_bounded_group(text: str) -> None:
+    assert len(normal_message(text)) <= 200

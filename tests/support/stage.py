@@ -1,0 +1,163 @@
+"""Delivery's parts put together as the service does it, over a fake MLflow on a real socket."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from collector.delivery.mlflow.forward import Forward
+from collector.delivery.mlflow.window import CONSUMER, Target
+from collector.delivery.worker import DeliveryWorker
+from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.mlflow.client import open_mlflow
+from collector.mlflow.experiments import Experiments
+from collector.model.batch import DeadLetter, Draft, Route
+from collector.settings import Delivery, Journal, Mlflow
+from collector.telemetry.metrics import Metrics
+from tests.support.fake_mlflow import FakeMlflow, running
+from tests.support.otlp import all_spans, export, trace_ids_of
+from tests.support.ports import free_port
+
+ONE, TWO = Route(experiment_id="1"), Route(experiment_id="2")
+FAST: dict[str, Any] = {
+    "linger_seconds": 0.0,
+    "backoff_initial_seconds": 0.02,
+    "backoff_max_seconds": 0.1,
+    "suspect_resends": 1,
+}
+
+
+@dataclass
+class Stage:
+    """Everything that delivery needs; `start` runs a worker, `restart` another one over the same journal."""
+
+    directory: Path
+    mlflow: FakeMlflow = field(default_factory=FakeMlflow)
+    port: int = field(default_factory=free_port)
+    metrics: Metrics = field(default_factory=Metrics)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    server: AsyncExitStack = field(default_factory=AsyncExitStack)
+    settings: Delivery = field(default_factory=lambda: Delivery(**FAST))
+    upstream: dict[str, Any] = field(default_factory=dict)
+    compress: bool = True
+    retention_seconds: float = 0.0
+    behind: str | None = None
+    forward: Forward | None = None
+
+    async def open(self) -> None:
+        self.journal: SqliteJournal = await self.stack.enter_async_context(
+            open_journal(
+                self.directory,
+                settings=Journal(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
+                consumers=(CONSUMER, self.behind) if self.behind else (CONSUMER,),
+                keep_claims=1000,
+            )
+        )
+        await self.mlflow_comes()
+
+    async def mlflow_comes(self) -> None:
+        await self.server.enter_async_context(running(self.mlflow, self.port))
+
+    async def mlflow_goes(self) -> None:
+        await self.server.aclose()
+
+    async def start(self, **changes: Any) -> DeliveryWorker:
+        settings = Delivery(**FAST | changes)
+        client = await self.stack.enter_async_context(
+            open_mlflow(Mlflow(url=f"http://127.0.0.1:{self.port}", **self.upstream), max_connections=10)
+        )
+        self.target = Target(
+            mlflow=client,
+            experiments=Experiments(client, create=True, lookup_timeout_seconds=1),
+            settings=settings,
+            quarantine_after_crashes=3,
+            compress=self.compress,
+            metrics=self.metrics,
+            in_flight=asyncio.Semaphore(settings.max_in_flight),
+            forward=self.forward,
+            sampling=self.behind,
+        )
+        worker = DeliveryWorker(self.journal, self.target, settings, behind=self.behind)
+        self.task = asyncio.create_task(worker.run())
+        self.worker = worker
+        return worker
+
+    async def stop(self) -> None:
+        self.worker.stop()
+        await asyncio.wait_for(self.task, 5)
+
+    async def cancel(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def append(self, request: ExportTraceServiceRequest, route: Route = ONE) -> None:
+        draft = Draft(
+            lane=route.lane,
+            payload=request.SerializeToString(),
+            span_count=len(all_spans(request)),
+            trace_ids=frozenset(trace_ids_of(request)),
+        )
+        await self.journal.append([draft])
+
+    async def pending(self) -> int:
+        return (await self.journal.state(CONSUMER)).pending_spans
+
+    async def drained(self) -> None:
+        await until(lambda: self._is_drained())
+
+    async def _is_drained(self) -> bool:
+        return await self.pending() == 0
+
+    async def waits(self) -> bool:
+        return self.worker.trouble is not None
+
+    async def has_requests(self, count: int) -> bool:
+        return len(self.mlflow.requests) >= count
+
+    async def has_letters(self, count: int) -> bool:
+        return len(await self.letters()) == count
+
+    def counted(self, metric: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(metric, labels) or 0.0
+
+    async def until_requests(self, count: int) -> None:
+        await until(lambda: self.has_requests(count))
+
+    async def close(self) -> None:
+        if hasattr(self, "task"):
+            await self.cancel()
+        await self.stack.aclose()
+        await self.server.aclose()
+
+    async def letters(self) -> list[DeadLetter]:
+        return await self.journal.dead_letters()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def named(name: str, spans: int = 1) -> ExportTraceServiceRequest:
+    request = export(spans=spans)
+    for number, span in enumerate(all_spans(request)):
+        span.name = f"{name}-{number}"
+    return request
+
+
+def poison(answer: Callable[[], web.Response], name: str = "poison-0") -> Any:
+    """The whole request fails if the span with this name is in it."""
+
+    def fault(request: web.Request, spans: list[Span]) -> web.StreamResponse | None:
+        return answer() if any(span.name == name for span in spans) else None
+
+    return fault
