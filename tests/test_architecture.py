@@ -1,6 +1,7 @@
 """The import rules: data flows one way, and the pure parts stay pure."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,17 @@ def test_folders_import_downwards_only() -> None:
 def test_the_root_of_the_collector_holds_folders_only() -> None:
     listed = {path.name for path in (ROOT / "collector").iterdir() if path.name != "__pycache__"}
     assert listed == {"__init__.py", "__main__.py", *FOLDERS}
+
+
+def test_one_module_names_mlflows_paths() -> None:
+    naming = {
+        file.relative_to(ROOT).as_posix()
+        for file in _files("collector")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.match(r"/(ajax-)?api/[23]\.0/", node.value)
+    }
+    assert naming == {"collector/mlflow/rest.py"}
 
 
 def test_only_settings_and_the_agents_side_read_the_environment() -> None:

@@ -15,6 +15,7 @@ from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.journal import Journal, JournalState
 from collector.mlflow.client import Mlflow, MlflowUnreachable
+from collector.mlflow.rest import MlflowApi
 from collector.receivers.bounds import Bounds
 
 PROBE_SECONDS = 1.0
@@ -111,7 +112,7 @@ class Health:
 async def probe(mlflow: Mlflow) -> Part:
     """Whether MLflow answers, and its version. Source: GET /version."""
     try:
-        answer = await mlflow.get("/version", timeout_seconds=PROBE_SECONDS)
+        answer = await MlflowApi(connection=mlflow, timeout_seconds=PROBE_SECONDS).version()
     except MlflowUnreachable as error:
         return {"ok": False, "reason": str(error), "url": mlflow.url}
     if answer.status != 200:

@@ -8,36 +8,26 @@ there may be more.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer, MlflowTimeout, MlflowUnreachable
+from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
 from collector.spans.facts import export_facts
 from collector.spans.mlflow_trace import MlflowTrace, read_export, read_trace
 from collector.spans.values import SpanFacts
 
 T = TypeVar("T")
-TRACE_PATH = "/api/3.0/mlflow/traces/get"
-EXPERIMENT_PATH = "/api/2.0/mlflow/experiments/get"
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 
 Pending = Callable[[bytes], Awaitable[Sequence[bytes]]]
 """The export requests (protobuf) in the journal that hold spans of a trace, given its 16 bytes."""
 RouteOf = Callable[[bytes], Awaitable[Route | None]]
 """Where the journal's spans of a trace are bound for."""
-
-
-class AsksMlflow(Protocol):
-    """MLflow, as far as it is asked here; `collector.mlflow.client.Mlflow` is one."""
-
-    async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
-    ) -> MlflowAnswer:
-        """GET `path`. Raises MlflowUnreachable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +57,7 @@ class TraceSource:
     """Reads one trace from wherever its spans are. Safe to use from many tasks at once."""
 
     pending: Pending
-    mlflow: AsksMlflow
+    mlflow: Connection
     route_of: RouteOf = field(default=_no_route)
     timeout_seconds: float = 10.0
 
@@ -108,9 +98,7 @@ class TraceSource:
 
     async def _ask_for(self, trace_id: str, read: Callable[[bytes], T]) -> T | Unanswered | None:
         """MLflow's trace; None if MLflow is certain to have none."""
-        # allow_partial: MLflow would wait 3 s for missing spans, and then know nothing
-        query = {"trace_id": f"tr-{trace_id}", "allow_partial": "true"}
-        match await self._get(TRACE_PATH, query):
+        match await self._answer(self._api.trace(trace_id)):
             case Unanswered() as unanswered:
                 return unanswered
             case MlflowAnswer(status=200, body=body) if len(body) >= MAX_ANSWER_BYTES:
@@ -126,7 +114,7 @@ class TraceSource:
                 return Unanswered(reason=f"it answered with status {status}")
 
     async def _experiment_name(self, experiment_id: str) -> str | None:
-        match await self._get(EXPERIMENT_PATH, {"experiment_id": experiment_id}):
+        match await self._answer(self._api.experiment(experiment_id)):
             case MlflowAnswer(status=200) as answer:
                 experiment = answer.json().get("experiment")
                 name = experiment.get("name") if isinstance(experiment, dict) else None
@@ -134,15 +122,18 @@ class TraceSource:
             case _:
                 return None
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> MlflowAnswer | Unanswered:
+    @property
+    def _api(self) -> MlflowApi:
+        return MlflowApi(connection=self.mlflow, timeout_seconds=self.timeout_seconds)
+
+    async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer | Unanswered:
+        """The error's own text names the server, which clients need not know."""
         try:
-            return await self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
-        except MlflowUnreachable as error:
-            # the error's own text names the server, which is nobody's business out there
-            late = isinstance(error.__cause__, TimeoutError)
-            return Unanswered(
-                reason=f"no answer within {self.timeout_seconds:g} s" if late else "no connection"
-            )
+            return await asking
+        except MlflowTimeout:
+            return Unanswered(reason=f"no answer within {self.timeout_seconds:g} s")
+        except MlflowUnreachable:
+            return Unanswered(reason="no connection")
 
 
 def _read_payloads(payloads: Iterable[bytes], trace_id: bytes) -> list[SpanFacts]:

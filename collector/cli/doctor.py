@@ -21,6 +21,7 @@ from collector.journal.sqlite.lock import only_process
 from collector.mlflow.client import Mlflow, MlflowUnreachable, open_mlflow
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.mlflow.headers import CANONICAL_ID
+from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 from collector.model.errors import Misconfigured, Rejected
 from collector.otlp.codec import decode
@@ -156,7 +157,7 @@ async def _check_service(url: str) -> Check:
 
 
 async def _check_clock(mlflow: Mlflow) -> Check:
-    answer = await mlflow.get("/version", timeout_seconds=3)
+    answer = await MlflowApi(connection=mlflow, timeout_seconds=3).version()
     theirs = parsedate_to_datetime(answer.headers["date"]).timestamp() if "date" in answer.headers else None
     if theirs is None:
         return Check(name="clock", ok=True, finding="MLflow sends no Date")
@@ -172,12 +173,7 @@ async def _check_clock(mlflow: Mlflow) -> Check:
 async def _check_traces_endpoint(mlflow: Mlflow) -> Check:
     """An empty export changes nothing; MLflow refuses it with 400 if the endpoint is there."""
     try:
-        answer = await mlflow.post(
-            "/v1/traces",
-            body=b"",
-            headers={"content-type": "application/x-protobuf", "x-mlflow-experiment-id": "0"},
-            timeout_seconds=5,
-        )
+        answer = await MlflowApi(connection=mlflow, timeout_seconds=5).export_nothing()
     except MlflowUnreachable as error:
         return Check(name="mlflow /v1/traces", ok=False, finding=str(error), way_out="look at MLflow's log")
     ok = answer.status in (200, 400)

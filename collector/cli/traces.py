@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from collector.cli import remote
 from collector.cli.summary import DEFAULT_URL, AsJson, Url, summary
+from collector.mlflow.rest import EXPERIMENT_BY_NAME
 from collector.model.errors import Misconfigured
 from collector.model.parameters import BadParameter
 
@@ -208,7 +209,7 @@ def _experiment_id(text: str, url: str) -> str:
     if text.isascii() and text.isdigit():
         return text
     query = urlencode({"experiment_name": text})
-    found = remote.get_json(url, f"/api/2.0/mlflow/experiments/get-by-name?{query}")
+    found = remote.get_json(url, f"{EXPERIMENT_BY_NAME}?{query}")
     return str(found["experiment"]["experiment_id"])
 
 

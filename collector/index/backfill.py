@@ -18,10 +18,10 @@ from typing import Any
 
 from collector.index.duckdb.client import IndexClient
 from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.parameters import BadParameter
 
-V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 PAGE = 200
 # MLflow reads every span of each into memory
 AT_ONCE = 25
@@ -37,7 +37,7 @@ class Backfill:
     """Reads MLflow into the index, step by step."""
 
     def __init__(self, mlflow: Mlflow, index: IndexClient, folder: Path) -> None:
-        self._mlflow = mlflow
+        self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS)
         self._index = index
         self._file = folder / "backfill.json"
         self._alone = asyncio.Lock()
@@ -79,7 +79,7 @@ class Backfill:
                 "experiment_id": id,
                 "experiment_name": name,
                 "done": done,
-                "total": await self._count(id, at, "TRACES", "trace_count"),
+                "total": await self._count(id, at, "TRACES"),
                 **{key: noted[key] for key in ("traces", "spans")},
                 "seen": known.get("seen", 0) + len(found),
             }
@@ -94,8 +94,8 @@ class Backfill:
                 raise BadParameter("experiment_id", id[:80], "must be digits, without leading zero or sign")
             mine = here.get(id, {"traces": 0, "spans": 0, "name": None})
             theirs = {
-                "traces": await self._count(id, 0, "TRACES", "trace_count"),
-                "spans": await self._count(id, 0, "SPANS", "span_count"),
+                "traces": await self._count(id, 0, "TRACES"),
+                "spans": await self._count(id, 0, "SPANS"),
             }
             rows.append(
                 {
@@ -117,30 +117,26 @@ class Backfill:
         id, name = document.get("experiment_id"), document.get("experiment_name")
         if isinstance(id, str) == isinstance(name, str):
             raise BadParameter("experiment_id", id, "give experiment_id or experiment_name, one of them")
-        path, query = (
-            (f"{V2}/experiments/get", {"experiment_id": str(id)})
-            if isinstance(id, str)
-            else (f"{V2}/experiments/get-by-name", {"experiment_name": str(name)})
+        answer = await self._answer(
+            self._api.experiment(id) if isinstance(id, str) else self._api.experiment_named(str(name))
         )
-        answer = await self._get(path, query)
         if answer.status in (400, 404):
             raise BadParameter("experiment_id", id or name, answer.error)
         found = _object(answer).get("experiment") or {}
         return str(found["experiment_id"]), str(found["name"])
 
     async def _page(self, id: str, at_unix_ms: int, token: str) -> dict[str, Any]:
-        body = {
-            "locations": [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}],
-            "filter": f"attributes.timestamp_ms >= {at_unix_ms}",
-            "order_by": ["timestamp_ms ASC"],
-            "max_results": PAGE,
-        }
-        return _object(
-            await self._post(f"{V3}/traces/search", body | ({"page_token": token} if token else {}))
+        page = self._api.search_traces(
+            id,
+            filter_string=f"attributes.timestamp_ms >= {at_unix_ms}",
+            order_by=["timestamp_ms ASC"],
+            limit=PAGE,
+            page_token=token,
         )
+        return _object(await self._answer(page))
 
     async def _put(self, id: str, name: str, trace_ids: Sequence[str]) -> dict[str, int]:
-        answer = await self._get(f"{V3}/traces/batchGet", [("trace_ids", each) for each in trace_ids])
+        answer = await self._answer(self._api.traces(trace_ids))
         if answer.status == 200 and len(answer.body) >= MAX_ANSWER_BYTES and len(trace_ids) > 1:
             half = len(trace_ids) // 2
             parts = [await self._put(id, name, part) for part in (trace_ids[:half], trace_ids[half:])]
@@ -151,17 +147,10 @@ class Backfill:
             raise MlflowSays(f"the index could not take a page: {taken.body[:200]!r}")
         return {key: int(value) for key, value in taken.json().items()}
 
-    async def _count(self, id: str, since_unix_ms: int, view: str, metric: str) -> int:
-        body = {
-            "experiment_ids": [id],
-            "view_type": view,
-            "metric_name": metric,
-            "aggregations": [{"aggregation_type": "COUNT"}],
-            "start_time_ms": since_unix_ms,
-            "end_time_ms": int(time.time() * 1000) + 86_400_000,
-            "max_results": 1,
-        }
-        points = _object(await self._post(f"{V3}/traces/metrics", body)).get("data_points") or []
+    async def _count(self, id: str, since_unix_ms: int, of: str) -> int:
+        tomorrow_ms = int(time.time() * 1000) + 86_400_000
+        counting = self._api.count_traces(id, of=of, start_ms=since_unix_ms, end_ms=tomorrow_ms)
+        points = _object(await self._answer(counting)).get("data_points") or []
         return int(points[0]["values"]["COUNT"]) if points else 0
 
     def _noted(self, key: str) -> dict[str, Any]:
@@ -181,13 +170,7 @@ class Backfill:
         unfinished.write_text(json.dumps(known | {key: value}), encoding="utf-8")
         unfinished.replace(self._file)
 
-    async def _get(self, path: str, query: Any) -> MlflowAnswer:
-        return await self._ask(self._mlflow.get(path, params=query, timeout_seconds=TIMEOUT_SECONDS))
-
-    async def _post(self, path: str, document: Mapping[str, Any]) -> MlflowAnswer:
-        return await self._ask(self._mlflow.post_json(path, document, timeout_seconds=TIMEOUT_SECONDS))
-
-    async def _ask(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
+    async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
         try:
             return await asking
         except MlflowUnreachable as error:

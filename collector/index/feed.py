@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from collector.index.duckdb.client import TAKE_SECONDS, IndexAnswer, IndexAway
 from collector.journal import Journal, PendingLane
-from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import MlflowUnreachable
+from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
 from collector.model.place import Place
 from collector.telemetry.metrics import Metrics
@@ -59,22 +60,13 @@ class TakesBatches(Protocol):
         """POST JSON. Raises IndexAway."""
 
 
-class NamesExperiments(Protocol):
-    """MLflow, as far as it is asked here; `collector.mlflow.client.Mlflow` is one."""
-
-    async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
-    ) -> MlflowAnswer:
-        """GET `path`. Raises MlflowUnreachable."""
-
-
 @dataclass(slots=True)
 class Indexer:
     """Brings the journal into the index until cancelled; only one may run over a journal."""
 
     journal: Journal
     index: TakesBatches
-    mlflow: NamesExperiments
+    mlflow: Connection
     metrics: Metrics
     _deaths: int = 0
     _oldest_unix_ns: int | None = None
@@ -179,13 +171,9 @@ class Indexer:
 
     async def _ask_name(self, asked: Place) -> Place | None:
         """Source: MLflow REST API, experiments/get and experiments/get-by-name. Raises MlflowUnreachable."""
-        path, query = (
-            ("get-by-name", {"experiment_name": asked.name or ""})
-            if asked.id is None
-            else ("get", {"experiment_id": asked.id})
-        )
-        answer: MlflowAnswer = await self.mlflow.get(
-            f"/api/2.0/mlflow/experiments/{path}", params=query, timeout_seconds=NAME_TIMEOUT_SECONDS
+        api = MlflowApi(connection=self.mlflow, timeout_seconds=NAME_TIMEOUT_SECONDS)
+        answer = await (
+            api.experiment_named(asked.name or "") if asked.id is None else api.experiment(asked.id)
         )
         experiment = answer.json().get("experiment") if answer.status == 200 else None
         if not isinstance(experiment, dict):

@@ -25,6 +25,10 @@ class MlflowUnreachable(SidespanError):
     """No answer came: refused, timed out, cut off. The message says which, and names the server."""
 
 
+class MlflowTimeout(MlflowUnreachable):
+    """No answer came within the time that was set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowAnswer:
     """An HTTP answer, read whole."""
@@ -112,7 +116,7 @@ class Mlflow:
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return MlflowAnswer(status=answer.status, body=body, headers=headers)
         except TimeoutError as error:
-            raise MlflowUnreachable(f"MLflow at {self.url} did not answer in time") from error
+            raise MlflowTimeout(f"MLflow at {self.url} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise MlflowUnreachable(f"MLflow at {self.url} can't be reached: {error}") from error
 

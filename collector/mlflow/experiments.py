@@ -7,19 +7,18 @@ well-formed route is accepted and resolved later. Delivery asks `resolve`, which
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 
 KNOWN_SECONDS = 60.0
 UNKNOWN_SECONDS = 3.0
 UNREACHABLE_SECONDS = 2.0
 MAX_REMEMBERED = 10_000
-
-API = "/api/2.0/mlflow"
 
 # MLflow's considered no to a question. A 404 or 400 without one of these is somebody else's (a proxy in
 # between, another server under the address) or its database's trouble (BAD_REQUEST), and no verdict.
@@ -120,7 +119,7 @@ class Experiments:
         if remembered and remembered[0] > self._now():
             return remembered[1]
         try:
-            answer = await self._get("/runs/get", {"run_id": route.run_id}, route)
+            answer = await self._api(route).run(route.run_id)
         except MlflowUnreachable as error:
             return CannotAsk(message=str(error))
         run = answer.json().get("run") if answer.status == 200 else None
@@ -134,28 +133,25 @@ class Experiments:
     async def _ask(self, key: Route) -> Resolution:
         try:
             if key.experiment_id is not None:
-                answer = await self._get("/experiments/get", {"experiment_id": key.experiment_id}, key)
-                return _read(answer)
+                return _read(await self._api(key).experiment(key.experiment_id))
             return await self._ask_by_name(key)
         except MlflowUnreachable as error:
             return CannotAsk(message=str(error))
 
     async def _ask_by_name(self, key: Route) -> Resolution:
-        name = key.experiment_name or ""
-        found = _read(await self._get("/experiments/get-by-name", {"experiment_name": name}, key))
+        api, name = self._api(key), key.experiment_name or ""
+        found = _read(await api.experiment_named(name))
         if not isinstance(found, NoSuchExperiment) or not self._create or "deleted" in found.message:
             return found
-        made = await self._mlflow.post_json(
-            f"{API}/experiments/create", {"name": name}, headers=_workspace(key)
-        )
+        made = await api.create_experiment(name)
         if made.status == 200 and "experiment_id" in made.json():
             return Resolved(experiment_id=str(made.json()["experiment_id"]))
         if made.json().get("error_code") == "RESOURCE_ALREADY_EXISTS":  # somebody was faster
-            return _read(await self._get("/experiments/get-by-name", {"experiment_name": name}, key))
+            return _read(await api.experiment_named(name))
         return _refusal(made)
 
-    async def _get(self, path: str, params: Mapping[str, str], route: Route) -> MlflowAnswer:
-        return await self._mlflow.get(API + path, params=params, headers=_workspace(route))
+    def _api(self, route: Route) -> MlflowApi:
+        return MlflowApi(connection=self._mlflow, workspace=route.workspace)
 
     def _remember(self, key: Route, answer: Resolution) -> None:
         if isinstance(answer, CannotAsk):
@@ -174,10 +170,6 @@ def _key(route: Route) -> Route:
         experiment_name=route.experiment_name,
         workspace=route.workspace,
     )
-
-
-def _workspace(route: Route) -> dict[str, str]:
-    return {"x-mlflow-workspace": route.workspace} if route.workspace else {}
 
 
 def _read(answer: MlflowAnswer) -> Resolution:

@@ -6,7 +6,8 @@ side, at most `MAX_AT_ONCE`, and the answer says what could not be had.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,19 +23,16 @@ from collector.answers.runs.models import (
     RunPage,
 )
 from collector.answers.runs.reading import read_artifacts, read_datasets, read_points, read_run
-from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowTimeout, MlflowUnreachable
+from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
 
-V2 = "/api/2.0/mlflow"
-V3 = "/api/3.0/mlflow"
 MAX_AT_ONCE = 8
-HISTORY_PAGE = 25_000  # MLflow's own bound
 MAX_POINTS_A_RUN = 1_000_000
 MAX_METRICS_A_RUN = 500
 MAX_ARTIFACTS = 1000
 MAX_FOLDERS = 50
 MAX_CHILDREN = 100
-TRACES_PAGE = 500  # MLflow's own bound
 MAX_TRACES = 5000
 TIMEOUT_SECONDS = 30.0
 
@@ -71,7 +69,7 @@ class RunSource:
 
     async def run(self, run_id: str, wanted: Wanted) -> RunDetail:
         """A run with everything about it. Raises NoSuchRun, MlflowTrouble."""
-        document = (await self._get(f"{V2}/runs/get", {"run_id": run_id})).get("run") or {}
+        document = (await self._answer(self._api.run(run_id))).get("run") or {}
         run = read_run(document, now_unix_ns=self.now_unix_ns())
         incomplete: list[str] = []
         metrics, artifacts, children, traces = await asyncio.gather(
@@ -94,7 +92,7 @@ class RunSource:
 
     async def plain(self, run_id: str) -> Run:
         """A run with its latest metrics. Raises NoSuchRun, MlflowTrouble."""
-        document = (await self._get(f"{V2}/runs/get", {"run_id": run_id})).get("run") or {}
+        document = (await self._answer(self._api.run(run_id))).get("run") or {}
         return read_run(document, now_unix_ns=self.now_unix_ns())
 
     async def runs(
@@ -107,14 +105,14 @@ class RunSource:
         page_token: str | None = None,
     ) -> RunPage:
         """A page of runs with their latest metrics. Raises NoSuchRun, MlflowTrouble."""
-        body: dict[str, Any] = {
-            "experiment_ids": list(experiment_ids),
-            "filter": filter_string,
-            "order_by": list(order_by),
-            "max_results": limit,
-        }
-        document = await self._post(
-            f"{V2}/runs/search", body | ({"page_token": page_token} if page_token else {})
+        document = await self._answer(
+            self._api.search_runs(
+                experiment_ids,
+                filter_string=filter_string,
+                order_by=order_by,
+                limit=limit,
+                page_token=page_token or "",
+            )
         )
         now = self.now_unix_ns()
         return RunPage(
@@ -124,7 +122,7 @@ class RunSource:
 
     async def experiment_id(self, name: str) -> str:
         """The id of the experiment of this name. Raises NoSuchRun, MlflowTrouble."""
-        document = await self._get(f"{V2}/experiments/get-by-name", {"experiment_name": name})
+        document = await self._answer(self._api.experiment_named(name))
         return str((document.get("experiment") or {}).get("experiment_id", ""))
 
     async def experiments(self, limit: int) -> list[dict[str, Any]]:
@@ -132,8 +130,8 @@ class RunSource:
         found: list[dict[str, Any]] = []
         token = ""
         while len(found) < limit:
-            body = {"max_results": min(1000, limit - len(found))} | ({"page_token": token} if token else {})
-            document = await self._post(f"{V2}/experiments/search", body)
+            page = self._api.search_experiments(limit=min(1000, limit - len(found)), page_token=token)
+            document = await self._answer(page)
             found += document.get("experiments") or ()
             token = str(document.get("next_page_token") or "")
             if not token:
@@ -155,10 +153,7 @@ class RunSource:
         points: list[MetricPoint] = []
         token, more = "", True
         while more and budget[0] > 0:
-            query = {"run_id": run_id, "metric_key": metric.key, "max_results": str(HISTORY_PAGE)}
-            document = await self._get(
-                f"{V2}/metrics/get-history", query | ({"page_token": token} if token else {})
-            )
+            document = await self._answer(self._api.metric_history(run_id, metric.key, page_token=token))
             page = await asyncio.to_thread(read_points, document)
             points += page
             budget[0] -= len(page)
@@ -175,8 +170,7 @@ class RunSource:
         for number, folder in enumerate(folders):
             if number >= MAX_FOLDERS or len(found) > MAX_ARTIFACTS:
                 return found[:MAX_ARTIFACTS], True
-            query = {"run_id": run_id} | ({"path": folder} if folder else {})
-            listed = read_artifacts(await self._get(f"{V2}/artifacts/list", query))
+            listed = read_artifacts(await self._answer(self._api.artifacts(run_id, folder)))
             found += listed
             folders += [each.path for each in listed if each.is_folder]
         return found[:MAX_ARTIFACTS], len(found) > MAX_ARTIFACTS
@@ -190,44 +184,40 @@ class RunSource:
         infos: list[dict[str, Any]] = []
         token = ""
         while True:
-            body = {
-                "locations": [
-                    {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": run.experiment_id}}
-                ],
-                "filter": f"attributes.run_id = '{run.run_id}'",
-                "max_results": TRACES_PAGE,
-            }
-            document = await self._post(
-                f"{V3}/traces/search", body | ({"page_token": token} if token else {})
+            page = self._api.search_traces(
+                run.experiment_id,
+                filter_string=f"attributes.run_id = '{run.run_id}'",
+                page_token=token,
             )
+            document = await self._answer(page)
             infos += document.get("traces") or ()
             token = str(document.get("next_page_token") or "")
             if not token or len(infos) >= MAX_TRACES:
                 return sum_up(infos, truncated=bool(token))
 
-    async def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
-        return await self._ask(
-            lambda: self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
-        )
+    @property
+    def _api(self) -> MlflowApi:
+        return MlflowApi(connection=self.mlflow, timeout_seconds=self.timeout_seconds)
 
-    async def _post(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        return await self._ask(
-            lambda: self.mlflow.post_json(path, document, timeout_seconds=self.timeout_seconds)
-        )
+    async def _answer(self, asking: Coroutine[Any, Any, MlflowAnswer]) -> dict[str, Any]:
+        """The answer's document; `asking` starts once there is room. Raises NoSuchRun, MlflowTrouble."""
+        try:
+            with closing(asking):  # it may never get a place
+                async with self._places:
+                    return _document(await asking)
+        except MlflowTimeout as error:
+            reason = f"no answer within {self.timeout_seconds:g} s"
+            raise MlflowTrouble(f"MLflow can't be asked: {reason}") from error
+        except MlflowUnreachable as error:
+            raise MlflowTrouble("MLflow can't be asked: no connection") from error
 
-    async def _ask(self, ask: Callable[[], Awaitable[MlflowAnswer]]) -> dict[str, Any]:
-        async with self._places:
-            try:
-                answer = await ask()
-            except MlflowUnreachable as error:
-                late = isinstance(error.__cause__, TimeoutError)
-                reason = f"no answer within {self.timeout_seconds:g} s" if late else "no connection"
-                raise MlflowTrouble(f"MLflow can't be asked: {reason}") from error
-        if answer.status == 200:
-            return answer.json()
-        if answer.status in (400, 404) and "error_code" in answer.json():
-            raise NoSuchRun(answer.error)
-        raise MlflowTrouble(f"MLflow answered with status {answer.status}")
+
+def _document(answer: MlflowAnswer) -> dict[str, Any]:
+    if answer.status == 200:
+        return answer.json()
+    if answer.status in (400, 404) and "error_code" in answer.json():
+        raise NoSuchRun(answer.error)
+    raise MlflowTrouble(f"MLflow answered with status {answer.status}")
 
 
 async def _nothing() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk
+from collector.mlflow.rest import MlflowApi
 
-PATH = "/api/3.0/mlflow/traces/batchGetInfos"
 TRACES_PER_QUESTION = 500
 
 
@@ -33,9 +33,10 @@ async def foreign_traces(
 async def _ask(
     mlflow: Mlflow, ids: Sequence[str], experiment_id: str, workspace: str | None
 ) -> frozenset[bytes] | CannotAsk:
-    headers = {"x-mlflow-workspace": workspace} if workspace else {}
     try:
-        answer = await mlflow.post_json(PATH, {"trace_ids": [f"tr-{id}" for id in ids]}, headers=headers)
+        answer = await MlflowApi(connection=mlflow, workspace=workspace).trace_infos(
+            [f"tr-{id}" for id in ids]
+        )
     except MlflowUnreachable as error:
         return CannotAsk(message=str(error))
     if answer.status != 200:

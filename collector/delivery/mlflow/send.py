@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from collector.delivery.mlflow.answers import Sent, Verdict, retry_after, verdict_of
 from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.headers import EXPERIMENT_ID, RUN_ID, WORKSPACE
+from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 from collector.otlp.media import Encoding, compress_gzip
 from collector.telemetry.metrics import Metrics
@@ -27,7 +28,7 @@ async def send(
         headers["content-encoding"] = "gzip"
     started = time.monotonic()
     try:
-        answer = await mlflow.post("/v1/traces", body=body, headers=headers)
+        answer = await MlflowApi(connection=mlflow).export(body, headers)
     except MlflowUnreachable as error:
         metrics.delivery_requests.labels(outcome="unreachable").inc()
         return Sent(verdict=Verdict.PASSING, message=str(error))
@@ -68,12 +69,11 @@ async def missing_spans(
     Source: GET /api/3.0/mlflow/traces/batchGet. Raises MlflowUnreachable, also when it answers no 200.
     """
     missing: set[tuple[bytes, bytes]] = set()
-    headers = {WORKSPACE: workspace} if workspace else None
+    api = MlflowApi(connection=mlflow, workspace=workspace)
     trace_ids = list(expected)
     for start in range(0, len(trace_ids), READ_BACK_TRACES):
         asked = trace_ids[start : start + READ_BACK_TRACES]
-        params = [("trace_ids", f"tr-{trace_id.hex()}") for trace_id in asked]
-        answer = await mlflow.get("/api/3.0/mlflow/traces/batchGet", params=params, headers=headers)
+        answer = await api.traces([f"tr-{trace_id.hex()}" for trace_id in asked])
         if answer.status != 200:
             raise MlflowUnreachable(f"MLflow answered {answer.status} to a read-back: {answer.error}")
         stored = set(_stored(answer.json().get("traces", [])))

@@ -1,0 +1,186 @@
+"""MLflow's REST API as far as we use it: every path once, each as a method.
+
+    answers are returned whatever their status; only "no answer" is an error (MlflowUnreachable)
+
+Source: https://mlflow.org/docs/latest/api_reference/rest-api.html; the messages are in
+https://github.com/mlflow/mlflow/blob/master/mlflow/protos/service.proto.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from collector.mlflow.client import MlflowAnswer
+from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
+
+V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
+EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
+# MLflow's own bounds on one page
+MAX_HISTORY_POINTS = 25_000
+MAX_TRACES = 500
+
+Params = Mapping[str, str] | Sequence[tuple[str, str]]
+
+
+class Connection(Protocol):
+    """How requests get to MLflow; `Mlflow` is one. Each raises MlflowUnreachable."""
+
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> MlflowAnswer:
+        """GET `path`."""
+
+    async def post(
+        self, path: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
+    ) -> MlflowAnswer:
+        """POST `body` as it is."""
+
+    async def post_json(
+        self,
+        path: str,
+        document: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> MlflowAnswer:
+        """POST `document` as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowApi:
+    """The API over one connection. `timeout_seconds` None: the connection's own bound."""
+
+    connection: Connection
+    workspace: str | None = None
+    timeout_seconds: float | None = None
+
+    async def version(self) -> MlflowAnswer:
+        """GET /version: the server's version as text."""
+        return await self._get("/version", None)
+
+    async def export(self, body: bytes, headers: Mapping[str, str]) -> MlflowAnswer:
+        """POST /v1/traces: an ExportTraceServiceRequest in the encoding that `headers` name."""
+        return await self.connection.post("/v1/traces", body=body, headers=headers, **self._timeout())
+
+    async def export_nothing(self) -> MlflowAnswer:
+        """POST /v1/traces without spans: changes nothing, and shows whether the endpoint is there."""
+        headers = {"content-type": "application/x-protobuf", EXPERIMENT_ID: "0"}
+        return await self.export(b"", headers)
+
+    async def experiment(self, experiment_id: str) -> MlflowAnswer:
+        """GET experiments/get."""
+        return await self._get(f"{V2}/experiments/get", {"experiment_id": experiment_id})
+
+    async def experiment_named(self, name: str) -> MlflowAnswer:
+        """GET experiments/get-by-name."""
+        return await self._get(EXPERIMENT_BY_NAME, {"experiment_name": name})
+
+    async def create_experiment(self, name: str) -> MlflowAnswer:
+        """POST experiments/create."""
+        return await self._post(f"{V2}/experiments/create", {"name": name})
+
+    async def search_experiments(self, *, limit: int, page_token: str = "") -> MlflowAnswer:
+        """POST experiments/search: a page, newest first."""
+        return await self._post_page(f"{V2}/experiments/search", {"max_results": limit}, page_token)
+
+    async def run(self, run_id: str) -> MlflowAnswer:
+        """GET runs/get."""
+        return await self._get(f"{V2}/runs/get", {"run_id": run_id})
+
+    async def search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        *,
+        filter_string: str,
+        order_by: Sequence[str],
+        limit: int,
+        page_token: str = "",
+    ) -> MlflowAnswer:
+        """POST runs/search: a page."""
+        document = {
+            "experiment_ids": list(experiment_ids),
+            "filter": filter_string,
+            "order_by": list(order_by),
+            "max_results": limit,
+        }
+        return await self._post_page(f"{V2}/runs/search", document, page_token)
+
+    async def metric_history(self, run_id: str, metric_key: str, *, page_token: str = "") -> MlflowAnswer:
+        """GET metrics/get-history: a page of MAX_HISTORY_POINTS points."""
+        query = {"run_id": run_id, "metric_key": metric_key, "max_results": str(MAX_HISTORY_POINTS)}
+        return await self._get(
+            f"{V2}/metrics/get-history", query | ({"page_token": page_token} if page_token else {})
+        )
+
+    async def artifacts(self, run_id: str, folder: str = "") -> MlflowAnswer:
+        """GET artifacts/list: the files and folders in one folder of a run."""
+        query = {"run_id": run_id} | ({"path": folder} if folder else {})
+        return await self._get(f"{V2}/artifacts/list", query)
+
+    async def trace(self, trace_id: str) -> MlflowAnswer:
+        """GET traces/get: one trace by its 32 hex digits, with the spans that are there by now.
+
+        Without allow_partial MLflow waits 3 s for spans that are missing, and then answers nothing.
+        """
+        query = {"trace_id": f"tr-{trace_id}", "allow_partial": "true"}
+        return await self._get(f"{V3}/traces/get", query)
+
+    async def traces(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+        """GET traces/batchGet: traces with their spans, by MLflow's ids (tr-...)."""
+        return await self._get(f"{V3}/traces/batchGet", [("trace_ids", id) for id in trace_ids])
+
+    async def trace_infos(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+        """POST traces/batchGetInfos: traces without spans, by MLflow's ids (tr-...)."""
+        return await self._post(f"{V3}/traces/batchGetInfos", {"trace_ids": list(trace_ids)})
+
+    async def search_traces(
+        self,
+        experiment_id: str,
+        *,
+        filter_string: str,
+        order_by: Sequence[str] = (),
+        limit: int = MAX_TRACES,
+        page_token: str = "",
+    ) -> MlflowAnswer:
+        """POST traces/search: a page of one experiment's traces, without spans."""
+        document = {
+            "locations": [
+                {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}}
+            ],
+            "filter": filter_string,
+            "max_results": limit,
+        } | ({"order_by": list(order_by)} if order_by else {})
+        return await self._post_page(f"{V3}/traces/search", document, page_token)
+
+    async def count_traces(self, experiment_id: str, *, of: str, start_ms: int, end_ms: int) -> MlflowAnswer:
+        """POST traces/metrics: how many TRACES or SPANS (`of`) an experiment has in a window of time."""
+        document = {
+            "experiment_ids": [experiment_id],
+            "view_type": of,
+            "metric_name": {"TRACES": "trace_count", "SPANS": "span_count"}[of],
+            "aggregations": [{"aggregation_type": "COUNT"}],
+            "start_time_ms": start_ms,
+            "end_time_ms": end_ms,
+            "max_results": 1,
+        }
+        return await self._post(f"{V3}/traces/metrics", document)
+
+    async def _get(self, path: str, params: Params | None) -> MlflowAnswer:
+        return await self.connection.get(path, params=params, **self._workspace(), **self._timeout())
+
+    async def _post(self, path: str, document: Mapping[str, Any]) -> MlflowAnswer:
+        return await self.connection.post_json(path, document, **self._workspace(), **self._timeout())
+
+    async def _post_page(self, path: str, document: Mapping[str, Any], page_token: str) -> MlflowAnswer:
+        return await self._post(path, {**document} | ({"page_token": page_token} if page_token else {}))
+
+    def _workspace(self) -> dict[str, Any]:
+        return {"headers": {WORKSPACE: self.workspace}} if self.workspace else {}
+
+    def _timeout(self) -> dict[str, Any]:
+        return {} if self.timeout_seconds is None else {"timeout_seconds": self.timeout_seconds}
