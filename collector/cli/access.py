@@ -1,13 +1,13 @@
 """The commands on clients and policy: `sidespan token …`, `sidespan policy …`."""
 
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
 from collector.settings import Settings, load
 from proxy.policy import ANONYMOUS, BadPolicy, check_roles
@@ -148,10 +148,10 @@ def _told(found: dict[str, Any]) -> str:
 
 def lifetime_seconds(text: str) -> float:
     """The seconds of `12h` or `30d`. Raises Misconfigured."""
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if not match or int(match[1]) == 0:
+    seconds = parse_duration(text)
+    if not seconds:
         raise Misconfigured(f"--expires {text!r}: give 90m, 12h or 30d")
-    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return seconds
 
 
 def _settings(config: Path | None, data_dir: Path | None, mlflow_url: str | None = None) -> Settings:

@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 the answer is "no" or "not found", 2 bad usage or configur
 
 import asyncio
 import json
-import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,7 @@ from collector.cli import access as cli_access
 from collector.cli import remote
 from collector.cli import summary as cli_summary
 from collector.cli import traces as cli_traces
+from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
 from collector.settings import Settings, load
 
@@ -208,8 +208,7 @@ def replay(
 
 def parse_since(text: str, *, now: float) -> int:
     """Nanoseconds since 1970 of `30m` before `now`, or of an ISO 8601 time. Raises Misconfigured."""
-    if match := re.fullmatch(r"-?(\d+(?:\.\d+)?)([smhd])", text):
-        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if (seconds := parse_duration(text.removeprefix("-"))) is not None:
         return int((now - seconds) * 1e9)
     try:
         return int(datetime.fromisoformat(text).timestamp() * 1e9)

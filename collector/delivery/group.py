@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.model.batch import Entry
+from collector.model.connected import connected
 
 # MLflow links at most that many traces to a run in one call, and only logs when there are more
 MAX_LINKED_TRACES = 100
@@ -33,7 +34,7 @@ def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | Non
     """
     requests: list[list[Entry]] = []
     size = traces = 0
-    for part in _components(entries):
+    for part in connected(entries, lambda entry: entry.trace_ids):
         part_size = sum(len(entry.payload) for entry in part)
         part_traces = len(frozenset().union(*(entry.trace_ids for entry in part)))
         fits = size + part_size <= request_bytes and (
@@ -46,28 +47,6 @@ def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | Non
             requests.append(list(part))
             size, traces = part_size, part_traces
     return [_merge(part) for part in requests]
-
-
-def _components(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Entries that share traces, directly or through others, each set in log order."""
-    parent = list(range(len(entries)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first_with: dict[bytes, int] = {}
-    for index, entry in enumerate(entries):
-        for trace_id in entry.trace_ids:
-            other = first_with.setdefault(trace_id, index)
-            low, high = sorted((root(other), root(index)))
-            parent[high] = low
-    components: dict[int, list[Entry]] = {}
-    for index, entry in enumerate(entries):
-        components.setdefault(root(index), []).append(entry)
-    return list(components.values())
 
 
 def _merge(entries: Sequence[Entry]) -> Request:

@@ -6,10 +6,11 @@ well-formed route is accepted and resolved later. Delivery asks `resolve`, which
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+
+from cachetools import TLRUCache
 
 from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
@@ -67,8 +68,10 @@ class Experiments:
         self._create = create
         self._timeout_seconds = lookup_timeout_seconds
         self._now = now
-        self._known: OrderedDict[Route, tuple[float, Resolution]] = OrderedDict()
-        self._runs: OrderedDict[tuple[str | None, str], tuple[float, str | None]] = OrderedDict()
+        self._known: TLRUCache[Route, Resolution] = TLRUCache(MAX_REMEMBERED, _forget_at, timer=now)
+        self._runs: TLRUCache[tuple[str | None, str], str | None] = TLRUCache(
+            MAX_REMEMBERED, _forget_at, timer=now
+        )
         self._locks: dict[Route, asyncio.Lock] = {}
         self._unreachable_until = 0.0
 
@@ -78,8 +81,8 @@ class Experiments:
             return True  # made on the way out
         key = _key(route)
         remembered = self._known.get(key)
-        if remembered and remembered[0] > self._now():
-            return not isinstance(remembered[1], NoSuchExperiment)
+        if remembered is not None:
+            return not isinstance(remembered, NoSuchExperiment)
         if self._now() < self._unreachable_until:
             return True
         try:
@@ -98,10 +101,11 @@ class Experiments:
         try:
             async with lock:  # one question at a time for each experiment
                 remembered = self._known.get(key)
-                if remembered and remembered[0] > self._now():
-                    return remembered[1]
+                if remembered is not None:
+                    return remembered
                 answer = await self._ask(key)
-                self._remember(key, answer)
+                if not isinstance(answer, CannotAsk):
+                    self._known[key] = answer
                 return answer
         finally:
             if not lock.locked():
@@ -115,9 +119,8 @@ class Experiments:
         """The experiment of the run that `route` names; None: MLflow has no such run."""
         assert route.run_id is not None
         key = (route.workspace, route.run_id)
-        remembered = self._runs.get(key)
-        if remembered and remembered[0] > self._now():
-            return remembered[1]
+        with suppress(KeyError):
+            return self._runs[key]
         try:
             answer = await self._api(route).run(route.run_id)
         except MlflowUnreachable as error:
@@ -126,8 +129,7 @@ class Experiments:
         if run is None and not _is_no(answer):
             return _cannot(answer)
         found = None if run is None else str(run["info"]["experiment_id"])
-        self._runs[key] = (self._now() + (UNKNOWN_SECONDS if found is None else KNOWN_SECONDS), found)
-        _trim(self._runs)
+        self._runs[key] = found
         return found
 
     async def _ask(self, key: Route) -> Resolution:
@@ -152,14 +154,6 @@ class Experiments:
 
     def _api(self, route: Route) -> MlflowApi:
         return MlflowApi(connection=self._mlflow, workspace=route.workspace)
-
-    def _remember(self, key: Route, answer: Resolution) -> None:
-        if isinstance(answer, CannotAsk):
-            return
-        seconds = KNOWN_SECONDS if isinstance(answer, Resolved) else UNKNOWN_SECONDS
-        self._known[key] = (self._now() + seconds, answer)
-        self._known.move_to_end(key)
-        _trim(self._known)
 
 
 def _key(route: Route) -> Route:
@@ -197,6 +191,6 @@ def _cannot(answer: MlflowAnswer) -> CannotAsk:
     return CannotAsk(message=f"MLflow answered {answer.status} to a look-up: {answer.error}")
 
 
-def _trim(remembered: OrderedDict[Any, Any]) -> None:
-    while len(remembered) > MAX_REMEMBERED:
-        remembered.popitem(last=False)
+def _forget_at(key: object, answer: Resolution | str | None, now: float) -> float:
+    """What MLflow has is remembered for longer than what it lacks."""
+    return now + (KNOWN_SECONDS if isinstance(answer, Resolved | str) else UNKNOWN_SECONDS)

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from collector.index.duckdb.rows import trace_rows
 from collector.journal.sqlite import reading
 from collector.journal.sqlite import statements as sqlite
+from collector.model.connected import connected
 from collector.spans.facts import export_facts
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
@@ -121,22 +122,10 @@ def _with(fresh: Gathered, before: Gathered | None) -> Gathered:
 
 def share_out(pieces: Sequence[Piece], shares: Sequence[float]) -> list[list[Piece]]:
     """`pieces` in a list for each of `shares`, spans in about that proportion; never a trace in two."""
-    groups: dict[int, list[Piece]] = {}
-    moved: dict[int, int] = {}
-    group_of: dict[TraceKey, int] = {}
-    for number, piece in enumerate(pieces):
-        groups[number] = [piece]
-        for key in piece.keys:
-            other = group_of.get(key)
-            while other is not None and other not in groups:
-                other = moved[other]
-            if other is not None and other != number:
-                groups[number] = groups.pop(other) + groups[number]
-                moved[other] = number
-            group_of[key] = number
+    groups = connected(pieces, lambda piece: piece.keys)
     lists: list[list[Piece]] = [[] for _ in shares]
     loads = [0.0] * len(shares)
-    for group in sorted(groups.values(), key=lambda each: -sum(piece.span_count for piece in each)):
+    for group in sorted(groups, key=lambda group: -sum(piece.span_count for piece in group)):
         lightest = loads.index(min(loads))
         lists[lightest] += group
         loads[lightest] += sum(piece.span_count for piece in group) / shares[lightest]

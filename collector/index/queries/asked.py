@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from collector.model.durations import parse_duration
 from collector.model.parameters import BadParameter
 
-UNITS_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-AGO = re.compile(r"-(\d{1,6})([smhdw])")
-SECONDS = re.compile(r"(\d{1,6})([smhdw]?)")
 MAX_VALUE_CHARACTERS = 1000
 MAX_VALUES = 100
 
@@ -89,8 +87,8 @@ def moment(text: str, name: str, now_unix_ns: int) -> int:
     """
     if text == "now":
         return now_unix_ns
-    if ago := AGO.fullmatch(text):
-        return now_unix_ns - int(ago[1]) * UNITS_SECONDS[ago[2]] * 1_000_000_000
+    if text.startswith("-") and (ago := parse_duration(text[1:])) is not None:
+        return now_unix_ns - int(ago * 1_000_000_000)
     if re.fullmatch(r"[0-9]{1,19}", text):
         count = int(text)
         return next((count * scale for scale in (10**9, 10**6, 10**3) if count * scale < 10**19), count)
@@ -107,7 +105,7 @@ def moment(text: str, name: str, now_unix_ns: int) -> int:
 
 def seconds(text: str, name: str) -> int:
     """A length of time in seconds, from 300, 5m, 1h, 1d. Raises BadParameter."""
-    found = SECONDS.fullmatch(text)
-    if not found or not int(found[1]):
+    found = parse_duration(f"{text}s" if text.isascii() and text.isdigit() else text)
+    if not found or found != int(found):
         raise BadParameter(name, text[:80], "must be a length of time, as 60, 5m, 1h, 1d")
-    return int(found[1]) * UNITS_SECONDS[found[2] or "s"]
+    return int(found)
