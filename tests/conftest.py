@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.mlflow_server import MlflowServer
+
+# an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
+settings.register_profile("sidespan", deadline=None)
+settings.load_profile("sidespan")
 
 
 @pytest.fixture(scope="session")
