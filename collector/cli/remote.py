@@ -74,8 +74,7 @@ def _message(error: urllib.error.HTTPError) -> str:
     try:
         found = json.loads(error.read())["error"]
         message = str(found["message"])
-        # what is wrong with a parameter is said of it
-        return f"{found['parameter']} = {found['value']!r} {message}" if message[:5] == "must " else message
+        return f"{found['parameter']} = {found['value']!r}: {message}" if error.code == 400 else message
     except (ValueError, KeyError, TypeError):
         return f"it answered {error.code} {error.reason}"
 

@@ -24,8 +24,10 @@ MAX_REMEMBERED = 10_000
 # MLflow's considered no to a question. A 404 or 400 without one of these is somebody else's (a proxy in
 # between, another server under the address) or its database's trouble (BAD_REQUEST), and no verdict.
 NO_CODES = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "FEATURE_DISABLED"})
-# an id that the column of MLflow's database can't hold: PostgreSQL (400 BAD_REQUEST), SQLite (500)
-NO_TEXTS = ("integer out of range", "int too large to convert")
+# the columns of ids hold 64 bits in SQLite, where MLflow answers 500 to a larger one, and 32 bits elsewhere,
+# where it answers 400 BAD_REQUEST
+MAX_ID = 2**63 - 1
+MAX_COLUMN_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +39,13 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoSuchExperiment:
-    """MLflow answered: it has no active experiment of this id or name (or refuses to make it)."""
+    """MLflow answered: it has no active experiment of this id or name (or refuses to make it).
+
+    `deleted`: it has one in its trash, so that no other of this name can be made.
+    """
 
     message: str
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +141,23 @@ class Experiments:
     async def _ask(self, key: Route) -> Resolution:
         try:
             if key.experiment_id is not None:
-                return _read(await self._api(key).experiment(key.experiment_id))
+                return await self._ask_by_id(key, key.experiment_id)
             return await self._ask_by_name(key)
         except MlflowUnreachable as error:
             return CannotAsk(message=str(error))
 
+    async def _ask_by_id(self, key: Route, id: str) -> Resolution:
+        if int(id) > MAX_ID:
+            return NoSuchExperiment(message=f"{id} is larger than any experiment id")
+        answer = await self._api(key).experiment(id)
+        if int(id) > MAX_COLUMN_ID and answer.json().get("error_code") == "BAD_REQUEST":
+            return NoSuchExperiment(message=answer.error)
+        return _read(answer)
+
     async def _ask_by_name(self, key: Route) -> Resolution:
         api, name = self._api(key), key.experiment_name or ""
         found = _read(await api.experiment_named(name))
-        if not isinstance(found, NoSuchExperiment) or not self._create or "deleted" in found.message:
+        if not isinstance(found, NoSuchExperiment) or not self._create or found.deleted:
             return found
         made = await api.create_experiment(name)
         if made.status == 200 and "experiment_id" in made.json():
@@ -171,7 +185,8 @@ def _read(answer: MlflowAnswer) -> Resolution:
     if answer.status != 200 or not isinstance(experiment, dict) or "experiment_id" not in experiment:
         return _refusal(answer)
     if experiment.get("lifecycle_stage") == "deleted":
-        return NoSuchExperiment(message=f"experiment {experiment.get('name')!r} is deleted in MLflow")
+        message = f"experiment {experiment.get('name')!r} is deleted in MLflow"
+        return NoSuchExperiment(message=message, deleted=True)
     return Resolved(experiment_id=str(experiment["experiment_id"]))
 
 
@@ -180,11 +195,7 @@ def _refusal(answer: MlflowAnswer) -> Resolution:
 
 
 def _is_no(answer: MlflowAnswer) -> bool:
-    document = answer.json()
-    says_no = document.get("error_code") in NO_CODES or any(
-        text in str(document.get("message")) for text in NO_TEXTS
-    )
-    return answer.status >= 400 and says_no
+    return answer.status >= 400 and answer.json().get("error_code") in NO_CODES
 
 
 def _cannot(answer: MlflowAnswer) -> CannotAsk:

@@ -282,7 +282,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
     assert cli(alone, "index", "rebuild").returncode == 0
     assert "no traces" in cli(alone, "summary", "traces", "--service", "nobody").stdout
     for wrong, told in (
-        (("summary", "traces", "--since", "soon"), "since = 'soon' must be"),
+        (("summary", "traces", "--since", "soon"), "since = 'soon': must be"),
         (("summary", "traces", "--where", "x"), "name=value"),
         (("summary", "traces", "--watch", "--json"), "--watch"),
         (("summary", "stats", "beauty"), "of traces there are"),

@@ -221,10 +221,8 @@ async def test_what_is_not_mlflows_considered_word_is_no_verdict(
         (404, "RESOURCE_DOES_NOT_EXIST", "said so"),
         (400, "INVALID_PARAMETER_VALUE", "said so"),
         (500, "FEATURE_DISABLED", "workspaces are not enabled: said so"),
-        (500, "INTERNAL_ERROR", "Python int too large to convert to SQLite INTEGER: said so"),
-        (400, "BAD_REQUEST", "(NumericValueOutOfRange) integer out of range: said so"),
     ],
-    ids=["no_such_experiment", "malformed_id", "no_workspaces_here", "over_int64", "over_int32"],
+    ids=["no_such_experiment", "malformed_id", "no_workspaces_here"],
 )
 async def test_mlflows_considered_no_is_a_verdict(
     directory: Directory, status: int, code: str, message: str
@@ -236,6 +234,26 @@ async def test_mlflows_considered_no_is_a_verdict(
     assert isinstance(found, NoSuchExperiment)
     assert "said so" in found.message
     assert not await experiments.exists(BY_ID)
+
+
+@pytest.mark.parametrize(
+    ("id", "status", "code", "known_not_to_exist"),
+    [
+        ("9223372036854775808", 500, "INTERNAL_ERROR", True),
+        ("2147483648", 400, "BAD_REQUEST", True),
+        ("2147483648", 500, "INTERNAL_ERROR", False),
+        ("2147483647", 400, "BAD_REQUEST", False),
+    ],
+    ids=["over_int64", "over_int32", "over_int32_in_sqlite", "fits"],
+)
+async def test_an_id_that_no_column_holds_is_no_experiment(
+    directory: Directory, id: str, status: int, code: str, known_not_to_exist: bool
+) -> None:
+    await directory.serve()
+    directory.mlflow.lookup = lambda request: mlflow_error(status, code, "the database says so")
+    experiments = await directory.open()
+    found = await experiments.resolve(Route(experiment_id=id))
+    assert isinstance(found, NoSuchExperiment) == known_not_to_exist
 
 
 async def test_a_run_is_remembered_and_an_unknown_one_for_a_moment(directory: Directory) -> None:
