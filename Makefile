@@ -1,5 +1,6 @@
 # make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
-# make test   all tests          make lint   ruff and mypy          make bench   the benchmarks
+# make test   all tests          make lint   ruff, mypy, the page's JavaScript
+# make bench  the benchmarks
 # make lock   pin the newest versions that pyproject.toml allows
 # Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
 
@@ -10,8 +11,10 @@ STAMP := $(VENV)/.installed
 # a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
+PAGE_CHECKS := tests/page
+PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test lint format bench lock clean
+.PHONY: run test lint lint-page format bench lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -24,10 +27,26 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-page; \
+	  else echo "npm is not here: the page's JavaScript was not checked"; fi
+
+# types, eslint's rules and the form of the page's JavaScript
+lint-page: $(PAGE_CHECKS)/node_modules/.installed
+	@cd $(PAGE_CHECKS) && npx --no-install tsc
+	@$(PAGE_CHECKS)/node_modules/.bin/eslint --config $(PAGE_CHECKS)/eslint.config.js collector/api/page
+	@$(PAGE_CHECKS)/node_modules/.bin/prettier --config $(PAGE_CHECKS)/.prettierrc.json --log-level warn \
+	  --check $(PAGE_SCRIPTS)
+
+$(PAGE_CHECKS)/node_modules/.installed: $(PAGE_CHECKS)/package.json $(PAGE_CHECKS)/package-lock.json
+	@echo "Installing TypeScript, eslint and prettier into $(PAGE_CHECKS) ..."
+	@cd $(PAGE_CHECKS) && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@if [ -x $(PAGE_CHECKS)/node_modules/.bin/prettier ]; then $(PAGE_CHECKS)/node_modules/.bin/prettier \
+	  --config $(PAGE_CHECKS)/.prettierrc.json --log-level warn --write $(PAGE_SCRIPTS); fi
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks

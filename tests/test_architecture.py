@@ -204,3 +204,17 @@ def test_files_keep_to_one_job() -> None:
     }
     assert long == {}
     assert len((ROOT / "collector/service/app.py").read_text().splitlines()) <= 220
+
+
+def test_the_pages_scripts_are_checked_and_their_lines_are_short() -> None:
+    """`make lint-page` checks what begins with @ts-check; prettier leaves long texts alone."""
+    scripts = [path for path in _page_files("*.js") if path.name != "uplot.js"]
+    assert scripts
+    for script in scripts:
+        lines = script.read_text().splitlines()
+        assert lines[0] == "// @ts-check", script.name
+        assert max(map(len, lines)) < 120, script.name
+
+
+def _page_files(pattern: str) -> list[Path]:
+    return sorted((ROOT / "collector/api/page").glob(pattern))

@@ -1,3 +1,4 @@
+// @ts-check
 // The page at /-/: which view the address means, drawn anew when it changes and while it is looked at.
 //
 //   #/                overview       #/traces?…       traces        #/trace/ID
@@ -44,6 +45,7 @@ function place() {
 }
 
 let drawing = 0;
+/** @type {string | null} */
 let drawnView = null;
 
 async function draw({ again = false } = {}) {
@@ -55,9 +57,9 @@ async function draw({ again = false } = {}) {
   const go = (wanted) => {
     location.hash = `#/${name}${address("", wanted)}`;
   };
-  for (const each of document.querySelectorAll("nav a[data-view]")) {
-    if (each.dataset.view === (MENU[name] || name)) each.setAttribute("aria-current", "page");
-    else each.removeAttribute("aria-current");
+  for (const item of document.querySelectorAll("nav a[data-view]")) {
+    if (item.getAttribute("data-view") === (MENU[name] || name)) item.setAttribute("aria-current", "page");
+    else item.removeAttribute("aria-current");
   }
   at("health").hidden = name !== "health";
   at("view").hidden = name === "health";
@@ -79,7 +81,7 @@ async function draw({ again = false } = {}) {
     if (mine !== drawing) return;
     if (!again) at("view").replaceChildren();
     at("message").className = "bad";
-    at("message").textContent = error.message;
+    at("message").textContent = error instanceof Error ? error.message : String(error);
   }
   tidyCharts();
 }
@@ -98,7 +100,9 @@ function replace(parts) {
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || String(getSelection());
+  return (
+    busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || String(getSelection())
+  );
 }
 
 async function keepFresh() {
@@ -120,12 +124,16 @@ at("lookup").addEventListener("submit", (event) => {
 });
 addEventListener("hashchange", () => draw());
 addEventListener("keydown", (event) => {
-  const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
+  const typing =
+    event.target instanceof Element && ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
   if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   at("trace-id").focus();
 });
-document.addEventListener("visibilitychange", () => document.hidden || (refreshHealth(), VIEWS[place().name].live && draw({ again: true })));
+document.addEventListener(
+  "visibilitychange",
+  () => document.hidden || (refreshHealth(), VIEWS[place().name].live && draw({ again: true })),
+);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw({ again: true }));
 
 draw();

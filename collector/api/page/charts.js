@@ -1,3 +1,4 @@
+// @ts-check
 // Lines over time or steps, drawn by uPlot (vendored: uplot.js, uplot.LICENSE.txt).
 
 import { compact, duration, make, money, share } from "./parts.js";
@@ -13,12 +14,21 @@ const COLORS = ["llm", "tool", "agent", "warn", "good", "bad", "other"];
 /**
  * A chart with a title; `lines` are {label, values}, `xs` the same number of seconds since 1970, or of steps.
  * The numbers are also there for those who can't see the picture.
+ * @param {string} title
+ * @param {number[]} xs
+ * @param {{label: string, values: (number | null)[]}[]} lines
+ * @param {{unit?: string, time?: boolean, bars?: boolean, onRange?: (from: number, to: number) => void}} [options]
  */
 export function chart(title, xs, lines, { unit = "count", time = true, bars = false, onRange } = {}) {
   const say = UNITS[unit];
   const holder = make("div", { className: "plot" });
-  const figure = make("figure", { className: "chart", children: [make("figcaption", { text: title }), holder] });
-  const last = lines.map(({ label, values }) => `${label}: ${say(values.findLast((value) => value !== null)) || "none"}`);
+  const figure = make("figure", {
+    className: "chart",
+    children: [make("figcaption", { text: title }), holder],
+  });
+  const last = lines.map(
+    ({ label, values }) => `${label}: ${say(values.findLast((value) => value !== null)) || "none"}`,
+  );
   holder.setAttribute("role", "img");
   holder.setAttribute("aria-label", `${title}. Latest ${last.join(", ")}`);
   const ink = color("quiet");
@@ -28,7 +38,10 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
     height: HEIGHT,
     cursor: { y: false, drag: { x: Boolean(onRange), y: false, setScale: false } },
     legend: { live: true },
-    scales: { x: { time }, y: unit === "plain" ? {} : { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    scales: {
+      x: { time },
+      y: unit === "plain" ? {} : { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] },
+    },
     axes: [
       { stroke: ink, grid, ticks: grid },
       { stroke: ink, grid, ticks: grid, size: 70, values: (_, ticks) => ticks.map((tick) => say(tick)) },
@@ -46,13 +59,18 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
       })),
     ],
     hooks: {
-      setSelect: [(plot) => {
-        if (!onRange || plot.select.width < 4) return;
-        onRange(plot.posToVal(plot.select.left, "x"), plot.posToVal(plot.select.left + plot.select.width, "x"));
-      }],
+      setSelect: [
+        (plot) => {
+          if (!onRange || plot.select.width < 4) return;
+          onRange(
+            plot.posToVal(plot.select.left, "x"),
+            plot.posToVal(plot.select.left + plot.select.width, "x"),
+          );
+        },
+      ],
     },
   };
-  const plot = new window.uPlot(options, [xs, ...lines.map(({ values }) => values)], holder);
+  const plot = new uPlot(options, [xs, ...lines.map(({ values }) => values)], holder);
   const fit = new ResizeObserver(([{ contentRect }]) => {
     if (!holder.isConnected) return;
     if (contentRect.width > 40) plot.setSize({ width: Math.floor(contentRect.width), height: HEIGHT });

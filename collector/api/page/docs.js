@@ -1,3 +1,4 @@
+// @ts-check
 // Shows openapi.json and sends requests. Texts come from the document and from answers: set as text only.
 
 const TIMEOUT_MILLISECONDS = 30000;
@@ -14,9 +15,15 @@ const root = new URL("..", document.baseURI).pathname.replace(/\/$/, "");
 
 function example(schema, schemas) {
   const named = schema.$ref ? schemas[schema.$ref.split("/").pop()] : schema;
-  return JSON.stringify(Object.fromEntries(Object.entries(named.properties ?? {})
-    .filter(([, property]) => property.default !== undefined && property.default !== null)
-    .map(([name, property]) => [name, property.default])), null, 1);
+  return JSON.stringify(
+    Object.fromEntries(
+      Object.entries(named.properties ?? {})
+        .filter(([, property]) => property.default !== undefined && property.default !== null)
+        .map(([name, property]) => [name, property.default]),
+    ),
+    null,
+    1,
+  );
 }
 
 function section(path, method, operation, schemas) {
@@ -27,7 +34,10 @@ function section(path, method, operation, schemas) {
     const input = element("input", { id: name, name: parameter.name, "data-in": parameter.in });
     if (parameter.required) input.required = true;
     const repeated = parameter.schema.type === "array" ? " (several: parted by commas)" : "";
-    form.append(element("label", { for: name }, `${parameter.name}: ${parameter.description}${repeated}`), input);
+    form.append(
+      element("label", { for: name }, `${parameter.name}: ${parameter.description}${repeated}`),
+      input,
+    );
     if (repeated) input.dataset.repeated = "yes";
   }
   const body = operation.requestBody?.content["application/json"].schema;
@@ -48,7 +58,12 @@ function section(path, method, operation, schemas) {
       answer.textContent = String(error);
     }
   });
-  const title = element("summary", {}, element("code", {}, `${method.toUpperCase()} ${path}`), ` ${operation.summary}`);
+  const title = element(
+    "summary",
+    {},
+    element("code", {}, `${method.toUpperCase()} ${path}`),
+    ` ${operation.summary}`,
+  );
   return element("details", {}, title, form, answer);
 }
 
@@ -57,10 +72,14 @@ async function send(path, method, form) {
   let target = path;
   for (const input of form.querySelectorAll("input")) {
     if (input.value === "") continue;
-    if (input.dataset.in === "path") target = target.replace(`{${input.name}}`, encodeURIComponent(input.value));
-    else for (const value of input.dataset.repeated ? input.value.split(",").map((each) => each.trim()) : [input.value]) {
-      query.append(input.name, value);
-    }
+    if (input.dataset.in === "path")
+      target = target.replace(`{${input.name}}`, encodeURIComponent(input.value));
+    else
+      for (const value of input.dataset.repeated
+        ? input.value.split(",").map((each) => each.trim())
+        : [input.value]) {
+        query.append(input.name, value);
+      }
   }
   const options = { method: method.toUpperCase(), signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS) };
   const body = form.querySelector("textarea")?.value;
@@ -68,16 +87,23 @@ async function send(path, method, form) {
   const answer = await fetch(root + target + (query.size ? `?${query}` : ""), options);
   const text = await answer.text();
   let shown = text;
-  try { shown = JSON.stringify(JSON.parse(text), null, 2); } catch { /* not JSON: as it is */ }
+  try {
+    shown = JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    /* not JSON: as it is */
+  }
   return `${answer.status} ${answer.statusText}\n${shown.slice(0, 100000)}`;
 }
+
+/** @type {(id: string) => any} */
+const at = (id) => document.getElementById(id);
 
 async function show() {
   const answer = await fetch("openapi.json", { signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS) });
   if (!answer.ok) throw new Error(`openapi.json: ${answer.status}`);
   const about = await answer.json();
-  document.getElementById("version").textContent = about.info.version;
-  const list = document.getElementById("endpoints");
+  at("version").textContent = about.info.version;
+  const list = at("endpoints");
   for (const [path, methods] of Object.entries(about.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       list.append(section(path, method, operation, about.components.schemas));
@@ -85,4 +111,6 @@ async function show() {
   }
 }
 
-show().catch((error) => { document.getElementById("trouble").textContent = String(error); });
+show().catch((error) => {
+  at("trouble").textContent = String(error);
+});

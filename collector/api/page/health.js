@@ -1,3 +1,4 @@
+// @ts-check
 // The service's own health: its parts, and what MLflow refused for good.
 
 import { ask, at, bytes, duration, make, messageOf, moment, number } from "./parts.js";
@@ -23,7 +24,8 @@ function showHealth(health) {
   document.title = health.ready ? "Sidespan" : "Sidespan: not ready";
   const parts = Object.entries(health.parts || {});
   at("parts").replaceChildren(...parts.map(([name, part]) => partCard(name, part)));
-  if (!parts.length) at("parts").append(make("li", { className: "quiet", text: "The service named no parts." }));
+  if (!parts.length)
+    at("parts").append(make("li", { className: "quiet", text: "The service named no parts." }));
 }
 
 function partCard(name, { ok, reason, ...values }) {
@@ -70,33 +72,57 @@ function showLetters({ dead_letters: list, total }) {
   at("retry-all").hidden = shown.length < 2;
   at("letters").replaceChildren(...shown.map(letterItem));
   if (!shown.length) {
-    at("letters").append(make("li", { className: "quiet", text: "None: nothing was refused. Nothing to do." }));
+    at("letters").append(
+      make("li", { className: "quiet", text: "None: nothing was refused. Nothing to do." }),
+    );
   } else if (total > shown.length) {
-    at("letters").append(make("li", { className: "quiet", text: `and ${number.format(total - shown.length)} more: sidespan dead-letters list` }));
+    at("letters").append(
+      make("li", {
+        className: "quiet",
+        text: `and ${number.format(total - shown.length)} more: sidespan dead-letters list`,
+      }),
+    );
   }
   if (focused && at(focused)) at(focused).focus();
 }
 
 function letterItem(letter) {
-  const retry = make("button", { type: "button", className: "plain", text: "Send again", id: `retry-${letter.id}` });
+  const retry = make("button", {
+    type: "button",
+    className: "plain",
+    text: "Send again",
+    id: `retry-${letter.id}`,
+  });
   retry.setAttribute("aria-label", `Send dead letter ${letter.id} again`);
   retry.addEventListener("click", () => retryLetters([letter.id]));
   const spans = `${number.format(letter.span_count)} span${letter.span_count === 1 ? "" : "s"}`;
-  const route = Object.entries(letter.route || {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
+  const route = Object.entries(letter.route || {}).map(
+    ([key, value]) => `${key.replaceAll("_", " ")} ${value}`,
+  );
   const head = make("div", {
     className: "head",
     children: [
       make("b", { text: letter.reason }),
-      make("span", { className: "quiet", text: [spans, ...route, moment(letter.parked_unix_ns)].join(" · ") }),
+      make("span", {
+        className: "quiet",
+        text: [spans, ...route, moment(letter.parked_unix_ns)].join(" · "),
+      }),
       retry,
     ],
   });
-  const traces = make("p", { children: (letter.trace_ids || []).slice(0, 5).map((id) => traceButton(id, letter.id)) });
+  const traces = make("p", {
+    children: (letter.trace_ids || []).slice(0, 5).map((id) => traceButton(id, letter.id)),
+  });
   return make("li", { children: [head, make("p", { text: letter.message }), traces] });
 }
 
 function traceButton(id, letterId) {
-  const button = make("button", { type: "button", className: "link", text: id, id: `trace-${letterId}-${id}` });
+  const button = make("button", {
+    type: "button",
+    className: "link",
+    text: id,
+    id: `trace-${letterId}-${id}`,
+  });
   button.addEventListener("click", () => {
     location.hash = `#/trace/${encodeURIComponent(id)}`;
   });
@@ -131,7 +157,10 @@ async function retryLetters(ids) {
 
 export async function refreshHealth() {
   await Promise.all([
-    ask("ready").then(({ body }) => (body && body.parts ? showHealth(body) : showUnreachable()), showUnreachable),
+    ask("ready").then(
+      ({ body }) => (body && body.parts ? showHealth(body) : showUnreachable()),
+      showUnreachable,
+    ),
     ask("dead-letters").then(
       ({ body }) => body && Array.isArray(body.dead_letters) && showLetters(body),
       () => {}, // the pill says it already

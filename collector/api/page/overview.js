@@ -1,23 +1,60 @@
+// @ts-check
 // What the agents did: totals and what changed, over time, and what stands out.
 
 import { chart, columns } from "./charts.js";
-import { address, compact, duration, empty, get, howToSend, knownFacets, link, make, money, number, share, table } from "./parts.js";
+import {
+  address,
+  compact,
+  duration,
+  empty,
+  get,
+  howToSend,
+  knownFacets,
+  link,
+  make,
+  money,
+  number,
+  share,
+  table,
+} from "./parts.js";
 
-const RANGES = [["-1h", "Last hour"], ["-24h", "Last day"], ["-7d", "Last week"], ["-30d", "Last month"], ["0", "All"]];
+const RANGES = [
+  ["-1h", "Last hour"],
+  ["-24h", "Last day"],
+  ["-7d", "Last week"],
+  ["-30d", "Last month"],
+  ["0", "All"],
+];
 const FILTERS = ["experiment_id", "service", "environment", "agent", "model", "tool", "status"];
 
 /** Draws the view for the parameters in the address. */
 export async function overview(parameters, go) {
   const since = parameters.since ?? "-24h";
-  const filters = Object.fromEntries(FILTERS.filter((name) => parameters[name]).map((name) => [name, parameters[name]]));
+  const filters = Object.fromEntries(
+    FILTERS.filter((name) => parameters[name]).map((name) => [name, parameters[name]]),
+  );
   const asked = { ...filters, since, until: parameters.until };
   const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
   const parts = [bar(parameters, since, facets, go)];
   if (!found.totals.count.b) {
     const any = facets.experiment.length > 0;
-    parts.push(any
-      ? empty("No traces here.", "There are some at other times or with other filters: take a longer time above.")
-      : empty("No traces yet.", howToSend(), make("p", { className: "quiet", text: "They are here within two seconds. What MLflow holds already comes in with: sidespan index backfill --experiment NAME" })));
+    parts.push(
+      any
+        ? empty(
+            "No traces here.",
+            "There are some at other times or with other filters: take a longer time above.",
+          )
+        : empty(
+            "No traces yet.",
+            howToSend(),
+            make("p", {
+              className: "quiet",
+              text:
+                "They appear within two seconds. To bring in what MLflow already holds, run " +
+                "sidespan index backfill --experiment NAME.",
+            }),
+          ),
+    );
     return parts;
   }
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
@@ -26,21 +63,44 @@ export async function overview(parameters, go) {
 }
 
 function bar(parameters, since, facets, go) {
-  const time = select("range", "Time", RANGES.map(([value, text]) => [value, text]), since, (value) => go({ ...parameters, since: value, until: "" }));
-  if (!RANGES.some(([value]) => value === since)) time.lastChild.prepend(make("option", { text: "As chosen", value: since, selected: true }));
+  const time = select(
+    "range",
+    "Time",
+    RANGES.map(([value, text]) => [value, text]),
+    since,
+    (value) => go({ ...parameters, since: value, until: "" }),
+  );
+  if (!RANGES.some(([value]) => value === since))
+    time.lastChild.prepend(make("option", { text: "As chosen", value: since, selected: true }));
   const names = facets.experiment.map(({ value }) => [value, value]);
-  const experiment = select("experiment", "Experiment", [["", "All"], ...names], parameters.experiment_name || "", (value) => go({ ...parameters, experiment_name: value }));
-  const service = select("service", "Service", [["", "All"], ...facets.service.map(({ value }) => [value, value])], parameters.service || "", (value) => go({ ...parameters, service: value }));
+  const experiment = select(
+    "experiment",
+    "Experiment",
+    [["", "All"], ...names],
+    parameters.experiment_name || "",
+    (value) => go({ ...parameters, experiment_name: value }),
+  );
+  const service = select(
+    "service",
+    "Service",
+    [["", "All"], ...facets.service.map(({ value }) => [value, value])],
+    parameters.service || "",
+    (value) => go({ ...parameters, service: value }),
+  );
   return make("form", { className: "bar", children: [time, experiment, service] });
 }
 
 export function select(id, label, options, chosen, onChange) {
-  const list = make("select", { id, children: options.map(([value, text]) => make("option", { value, text, selected: value === chosen })) });
+  const list = make("select", {
+    id,
+    children: options.map(([value, text]) => make("option", { value, text, selected: value === chosen })),
+  });
   list.addEventListener("change", () => onChange(list.value));
   return make("label", { children: [make("span", { text: label }), list] });
 }
 
 /** [label, metric, how to say it, whether more is worse] */
+/** @type {[string, string, (value: any) => string, boolean | null][]} label, metric, shown, whether more is worse */
 const CARDS = [
   ["Traces", "count", number.format, null],
   ["Error rate", "error_rate", share, true],
@@ -58,55 +118,125 @@ function cards(totals, into) {
     const { a, b } = totals[metric];
     const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
     const value = b === null ? "–" : `${lower}${say(b)}`;
-    const title = metric === "count" ? link(value, into({})) : metric === "error_rate" && b ? link(value, into({ status: "ERROR" })) : make("b", { text: value });
+    const title =
+      metric === "count"
+        ? link(value, into({}))
+        : metric === "error_rate" && b
+          ? link(value, into({ status: "ERROR" }))
+          : make("b", { text: value });
     title.classList.add("value");
-    return make("li", { children: [make("span", { className: "quiet", text: label }), title, change(a, b, say, worse)] });
+    return make("li", {
+      children: [make("span", { className: "quiet", text: label }), title, change(a, b, say, worse)],
+    });
   });
   return make("ul", { className: "cards numbers", "aria-label": "Totals", children: items });
 }
 
 function change(a, b, say, worse) {
-  if (a === null || b === null || a === undefined) return make("span", { className: "quiet small", text: " " });
+  if (a === null || b === null || a === undefined)
+    return make("span", { className: "quiet small", text: " " });
   if (a === b) return make("span", { className: "quiet small", text: "as before" });
   const more = b > a;
   const part = a ? ` ${more ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(0)} %` : "";
   const tone = worse === null ? "quiet" : more === worse ? "bad" : "good";
-  return make("span", { className: `small ${tone}`, text: `${more ? "▲" : "▼"}${part} (was ${say(a)})`, title: "against the same length of time before" });
+  return make("span", {
+    className: `small ${tone}`,
+    text: `${more ? "▲" : "▼"}${part} (was ${say(a)})`,
+    title: "against the same length of time before",
+  });
 }
 
 function charts(found, asked, go) {
-  const metrics = ["count", "error_rate", "duration_seconds_p50", "duration_seconds_p95", "input_tokens", "output_tokens", "cost_usd"];
-  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, { count: 0, input_tokens: 0, output_tokens: 0, cost_usd: 0 });
-  const onRange = (from, to) => go({ ...asked, since: String(Math.floor(from)), until: String(Math.ceil(to)) });
+  const metrics = [
+    "count",
+    "error_rate",
+    "duration_seconds_p50",
+    "duration_seconds_p95",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+  ];
+  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, {
+    count: 0,
+    input_tokens: 0,
+    output_tokens: 0,
+    cost_usd: 0,
+  });
+  const onRange = (from, to) =>
+    go({ ...asked, since: String(Math.floor(from)), until: String(Math.ceil(to)) });
   const line = (label, metric) => ({ label, values: values[metric] });
-  return make("div", { className: "charts", children: [
-    chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
-    chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
-    chart("Duration", xs, [line("median", "duration_seconds_p50"), line("95 % within", "duration_seconds_p95")], { unit: "seconds", onRange }),
-    chart("Tokens", xs, [line("in", "input_tokens"), line("out", "output_tokens")], { onRange }),
-    chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
-  ] });
+  return make("div", {
+    className: "charts",
+    children: [
+      chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
+      chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
+      chart(
+        "Duration",
+        xs,
+        [line("median", "duration_seconds_p50"), line("95 % within", "duration_seconds_p95")],
+        { unit: "seconds", onRange },
+      ),
+      chart("Tokens", xs, [line("in", "input_tokens"), line("out", "output_tokens")], { onRange }),
+      chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
+    ],
+  });
 }
 
 function tops(found, into) {
-  const name = (kind, filter) => ({ title: kind, cell: ({ key }) => {
-    const value = Object.values(key)[0];
-    return value === null ? "not said" : link(value, into({ [filter]: value }));
-  } });
+  const name = (kind, filter) => ({
+    title: kind,
+    cell: ({ key }) => {
+      const value = Object.values(key)[0];
+      return value === null ? "not said" : link(value, into({ [filter]: value }));
+    },
+  });
   const value = (title, metric, say, wide) => ({ title, wide, cell: ({ values }) => say(values[metric]) });
   const p95 = value("95 % within", "duration_seconds_p95", duration, true);
   const errors = value("Errors", "error_rate", share);
   const count = (title) => value(title, "count", number.format);
   const blocks = [
-    ["Agents", found.agents, [name("Agent", "agent"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)]],
-    ["Models", found.models, [name("Model", "model"), count("Calls"), errors, p95, value("Cost", "cost_usd", money)]],
-    ["Tools", found.tools, [name("Tool", "tool"), count("Calls"), errors, value("Retries", "recovered_retries", number.format, true), p95]],
-    ["Errors", found.errors, [name("What they say", "error"), value("Traces", "traces", number.format), value("Spans", "count", number.format)]],
-  ];
-  return make("div", { className: "tops", children: blocks.map(([title, groups, cells]) => make("section", {
-    children: [
-      make("h2", { text: title }),
-      groups.length ? table(title, cells, groups) : make("p", { className: "quiet", text: title === "Errors" ? "None. Good." : "None said so." }),
+    [
+      "Agents",
+      found.agents,
+      [name("Agent", "agent"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)],
     ],
-  })) });
+    [
+      "Models",
+      found.models,
+      [name("Model", "model"), count("Calls"), errors, p95, value("Cost", "cost_usd", money)],
+    ],
+    [
+      "Tools",
+      found.tools,
+      [
+        name("Tool", "tool"),
+        count("Calls"),
+        errors,
+        value("Retries", "recovered_retries", number.format, true),
+        p95,
+      ],
+    ],
+    [
+      "Errors",
+      found.errors,
+      [
+        name("What they say", "error"),
+        value("Traces", "traces", number.format),
+        value("Spans", "count", number.format),
+      ],
+    ],
+  ];
+  return make("div", {
+    className: "tops",
+    children: blocks.map(([title, groups, cells]) =>
+      make("section", {
+        children: [
+          make("h2", { text: title }),
+          groups.length
+            ? table(title, cells, groups)
+            : make("p", { className: "quiet", text: title === "Errors" ? "None. Good." : "None said so." }),
+        ],
+      }),
+    ),
+  });
 }

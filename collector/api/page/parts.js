@@ -1,3 +1,4 @@
+// @ts-check
 // What every view is made of: elements, questions, numbers for people.
 // Everything that is shown came over HTTP and is set as text, never as HTML.
 // Addresses are relative to /-/, so that the page also works behind a path prefix.
@@ -5,15 +6,26 @@
 const TIMEOUT_MILLISECONDS = 30000;
 const FACETS_MILLISECONDS = 30000;
 
+/**
+ * An element of the page's own HTML.
+ * @param {string} id
+ * @returns {any} whichever kind of element it is
+ */
 export const at = (id) => document.getElementById(id);
 
-/** An element with text and children; `attributes` are set as they are. */
+/**
+ * An element with text and children; `attributes` are set as they are.
+ * @param {string} tag
+ * @param {{text?: any, className?: string | null, children?: any[], [attribute: string]: any}} [parts]
+ * @returns {any}
+ */
 export function make(tag, { text, className, children = [], ...attributes } = {}) {
   const element = document.createElement(tag);
   if (text !== undefined && text !== null) element.textContent = String(text);
   if (className) element.className = className;
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.filter(Boolean));
   return element;
@@ -40,6 +52,7 @@ export async function get(path) {
   return answer.body;
 }
 
+/** @type {{at: number, body: any}} */
 const known = { at: 0, body: null };
 
 /** What there is to filter by; it changes slowly, and views are drawn anew every few seconds. */
@@ -56,7 +69,8 @@ export function messageOf({ status, body }) {
   return (error && error.message) || (body && body.message) || `the service answered with status ${status}`;
 }
 
-export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+export const sentence = (text) =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 /** `path?a=1&b=2`, without what is empty; a list gives a parameter several times. */
 export function address(path, parameters) {
@@ -84,7 +98,9 @@ export function duration(seconds) {
   const whole = Math.round(seconds);
   const minutes = Math.floor(whole / 60);
   if (minutes < 60) return `${minutes} min ${whole % 60} s`;
-  return minutes < 2880 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.floor(minutes / 1440)} days`;
+  return minutes < 2880
+    ? `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+    : `${Math.floor(minutes / 1440)} days`;
 }
 
 export function bytes(count) {
@@ -100,8 +116,10 @@ export function money(usd) {
   return usd >= 0.0001 ? `$${usd.toFixed(4)}` : `$${Number(usd.toPrecision(2))}`;
 }
 
-export const compact = (count) => (count === null || count === undefined ? "" : count < 10000 ? number.format(count) : short.format(count));
-export const share = (part) => (part === null || part === undefined ? "" : `${(100 * part).toFixed(part && part < 0.1 ? 1 : 0)} %`);
+export const compact = (count) =>
+  count === null || count === undefined ? "" : count < 10000 ? number.format(count) : short.format(count);
+export const share = (part) =>
+  part === null || part === undefined ? "" : `${(100 * part).toFixed(part && part < 0.1 ? 1 : 0)} %`;
 
 export function tokens(counts) {
   const say = (count) => (count === null ? "?" : number.format(count));
@@ -126,6 +144,10 @@ export function ago(unixNs) {
  * A table that scrolls sideways where it is too narrow, which the keyboard must be able to do.
  * `columns` are {title, cell(row) -> text or element, sort, wide, words}; wide ones are left out on a phone,
  * words stand on the left, numbers on the right.
+ * @param {string} label
+ * @param {any[]} columns
+ * @param {any[]} rows
+ * @param {{sort?: string, onSort?: (sort: string) => void}} [options]
  */
 export function table(label, columns, rows, { sort = "", onSort } = {}) {
   const classes = ({ wide, words }) => [wide ? "wide" : "", words ? "text" : ""].join(" ").trim();
@@ -138,23 +160,39 @@ export function table(label, columns, rows, { sort = "", onSort } = {}) {
     }
     const active = sort.replace("-", "") === key;
     const descending = sort === `-${key}`;
-    const button = make("button", { type: "button", className: "sort", text: `${title}${active ? (descending ? " ↓" : " ↑") : ""}`, id: `sort-${key}` });
+    const button = make("button", {
+      type: "button",
+      className: "sort",
+      text: `${title}${active ? (descending ? " ↓" : " ↑") : ""}`,
+      id: `sort-${key}`,
+    });
     button.addEventListener("click", () => onSort(descending ? key : `-${key}`));
     head.append(button);
     if (active) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     return head;
   });
-  const body = rows.map((row) => make("tr", {
-    children: columns.map((column) => {
-      const said = column.cell(row);
-      const content = said instanceof Node ? { children: [said] } : { text: said };
-      return make("td", { className: classes(column), ...content });
+  const body = rows.map((row) =>
+    make("tr", {
+      children: columns.map((column) => {
+        const said = column.cell(row);
+        const content = said instanceof Node ? { children: [said] } : { text: said };
+        return make("td", { className: classes(column), ...content });
+      }),
     }),
-  }));
+  );
   const whole = make("table", {
-    children: [make("thead", { children: [make("tr", { children: heads })] }), make("tbody", { children: body })],
+    children: [
+      make("thead", { children: [make("tr", { children: heads })] }),
+      make("tbody", { children: body }),
+    ],
   });
-  return make("div", { className: "table", tabindex: "0", role: "region", "aria-label": label, children: [whole] });
+  return make("div", {
+    className: "table",
+    tabindex: "0",
+    role: "region",
+    "aria-label": label,
+    children: [whole],
+  });
 }
 
 export const link = (text, href, attributes = {}) => make("a", { text, href, ...attributes });
@@ -167,14 +205,19 @@ export function pill(status) {
 export function empty(title, ...lines) {
   return make("div", {
     className: "empty",
-    children: [make("p", { children: [make("b", { text: title })] }), ...lines.map((line) => (line instanceof Node ? line : make("p", { className: "quiet", text: line })))],
+    children: [
+      make("p", { children: [make("b", { text: title })] }),
+      ...lines.map((line) => (line instanceof Node ? line : make("p", { className: "quiet", text: line }))),
+    ],
   });
 }
 
 /** What to do where nothing has come in yet. */
 export function howToSend() {
-  return make("p", { children: [
-    make("span", { text: "Let any OpenTelemetry SDK send here: " }),
-    make("code", { text: `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}` }),
-  ] });
+  return make("p", {
+    children: [
+      make("span", { text: "Let any OpenTelemetry SDK send here: " }),
+      make("code", { text: `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}` }),
+    ],
+  });
 }

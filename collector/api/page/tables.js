@@ -1,14 +1,52 @@
+// @ts-check
 // Traces with filters, and conversations. What is asked is in the address, so that it can be sent around.
 
-import { address, ago, compact, duration, empty, get, howToSend, knownFacets, link, make, money, number, pill, table } from "./parts.js";
+import {
+  address,
+  ago,
+  compact,
+  duration,
+  empty,
+  get,
+  howToSend,
+  knownFacets,
+  link,
+  make,
+  money,
+  number,
+  pill,
+  table,
+} from "./parts.js";
 import { select } from "./overview.js";
 
-const TIMES = [["-15m", "15 minutes"], ["-1h", "Hour"], ["-24h", "Day"], ["-7d", "Week"], ["-30d", "Month"], ["0", "All"]];
-const STATUSES = [["", "Any"], ["OK", "OK"], ["ERROR", "ERROR"], ["UNKNOWN", "UNKNOWN"]];
+const TIMES = [
+  ["-15m", "15 minutes"],
+  ["-1h", "Hour"],
+  ["-24h", "Day"],
+  ["-7d", "Week"],
+  ["-30d", "Month"],
+  ["0", "All"],
+];
+const STATUSES = [
+  ["", "Any"],
+  ["OK", "OK"],
+  ["ERROR", "ERROR"],
+  ["UNKNOWN", "UNKNOWN"],
+];
 const TEXTS = [
-  ["experiment_name", "Experiment", "experiment"], ["service", "Service", "service"], ["agent", "Agent", "agent"],
-  ["model", "Model", "model"], ["tool", "Tool", "tool"], ["name", "Name", "name"], ["user", "User", "user"],
-  ["session", "Session"], ["run_id", "Run"], ["tag", "Tag"], ["error", "Error"], ["min_duration_seconds", "At least (s)"], ["min_cost_usd", "At least ($)"],
+  ["experiment_name", "Experiment", "experiment"],
+  ["service", "Service", "service"],
+  ["agent", "Agent", "agent"],
+  ["model", "Model", "model"],
+  ["tool", "Tool", "tool"],
+  ["name", "Name", "name"],
+  ["user", "User", "user"],
+  ["session", "Session"],
+  ["run_id", "Run"],
+  ["tag", "Tag"],
+  ["error", "Error"],
+  ["min_duration_seconds", "At least (s)"],
+  ["min_cost_usd", "At least ($)"],
 ];
 const SHOWN = 50;
 
@@ -21,11 +59,25 @@ const TRACES = [
   { title: "Duration", sort: "duration", cell: (row) => duration(row.duration_seconds) },
   { title: "Spans", sort: "spans", wide: true, cell: (row) => number.format(row.span_count) },
   { title: "Tokens", sort: "tokens", wide: true, cell: (row) => compact(row.total_tokens) },
-  { title: "Cost", sort: "cost", cell: (row) => `${row.unpriced_model_calls && row.cost_usd !== null ? "≥ " : ""}${money(row.cost_usd)}` },
+  {
+    title: "Cost",
+    sort: "cost",
+    cell: (row) => `${row.unpriced_model_calls && row.cost_usd !== null ? "≥ " : ""}${money(row.cost_usd)}`,
+  },
   { title: "Agent", words: true, wide: true, cell: (row) => row.agent || "" },
   { title: "Models", words: true, wide: true, cell: (row) => row.models.join(", ") },
   { title: "Service", words: true, wide: true, cell: (row) => row.service || "" },
-  { title: "Error", words: true, wide: true, cell: (row) => make("span", { className: "bad clip", text: row.error_message || row.error_type || "", title: row.error_message || "" }) },
+  {
+    title: "Error",
+    words: true,
+    wide: true,
+    cell: (row) =>
+      make("span", {
+        className: "bad clip",
+        text: row.error_message || row.error_type || "",
+        title: row.error_message || "",
+      }),
+  },
 ];
 
 export async function traces(parameters, go) {
@@ -35,12 +87,16 @@ export async function traces(parameters, go) {
   const rest = without(first, "limit");
   const parts = [filters(rest, facets, go), exportsOf("traces", rest)];
   if (!found.traces.length) {
-    parts.push(facets.experiment.length
-      ? empty("No trace is like that.", "Take a filter away, or a longer time.")
-      : empty("No traces yet.", howToSend()));
+    parts.push(
+      facets.experiment.length
+        ? empty("No trace is like that.", "Take a filter away, or a longer time.")
+        : empty("No traces yet.", howToSend()),
+    );
     return parts;
   }
-  parts.push(table("Traces", TRACES, found.traces, { sort: asked.sort, onSort: (sort) => go({ ...rest, sort }) }));
+  parts.push(
+    table("Traces", TRACES, found.traces, { sort: asked.sort, onSort: (sort) => go({ ...rest, sort }) }),
+  );
   parts.push(pages(cursor, found.next_cursor, rest, go));
   return parts;
 }
@@ -49,7 +105,11 @@ const SESSIONS = [
   { title: "Session", cell: (row) => link(row.session, `#/session/${encodeURIComponent(row.session)}`) },
   { title: "Last", words: true, sort: "last", cell: (row) => ago(row.end_unix_ns) },
   { title: "Turns", sort: "turns", cell: (row) => number.format(row.turns) },
-  { title: "Errors", sort: "errors", cell: (row) => (row.errors ? make("span", { className: "bad", text: number.format(row.errors) }) : "") },
+  {
+    title: "Errors",
+    sort: "errors",
+    cell: (row) => (row.errors ? make("span", { className: "bad", text: number.format(row.errors) }) : ""),
+  },
   { title: "Busy", wide: true, cell: (row) => duration(row.busy_seconds) },
   { title: "Tokens", sort: "tokens", wide: true, cell: (row) => compact(row.total_tokens) },
   { title: "Cost", sort: "cost", cell: (row) => money(row.cost_usd) },
@@ -64,10 +124,21 @@ export async function sessions(parameters, go) {
   const rest = without(first, "limit");
   const parts = [filters(rest, facets, go), exportsOf("sessions", rest)];
   if (!found.sessions.length) {
-    parts.push(empty("No conversations here.", "A trace belongs to one by the attribute session.id: instrumentation.session(\"…\") sets it, so do OpenInference and others."));
+    parts.push(
+      empty(
+        "No conversations here.",
+        "A trace joins a session by its session.id attribute. instrumentation.session() sets it, as do " +
+          "OpenInference and others.",
+      ),
+    );
     return parts;
   }
-  parts.push(table("Sessions", SESSIONS, found.sessions, { sort: asked.sort, onSort: (sort) => go({ ...rest, sort }) }));
+  parts.push(
+    table("Sessions", SESSIONS, found.sessions, {
+      sort: asked.sort,
+      onSort: (sort) => go({ ...rest, sort }),
+    }),
+  );
   parts.push(pages(cursor, found.next_cursor, rest, go));
   return parts;
 }
@@ -76,46 +147,95 @@ export async function session(id) {
   const found = await get(`sessions/${encodeURIComponent(id).replaceAll("%2F", "/")}`);
   const sums = found.sessions[0];
   const figures = [
-    ["Turns", number.format(sums.turns)], ["Errors", number.format(sums.errors)], ["Busy", duration(sums.busy_seconds)],
-    ["From first to last", duration(sums.duration_seconds)], ["Tokens", compact(sums.total_tokens)], ["Cost", money(sums.cost_usd)], ["User", sums.user],
+    ["Turns", number.format(sums.turns)],
+    ["Errors", number.format(sums.errors)],
+    ["Busy", duration(sums.busy_seconds)],
+    ["From first to last", duration(sums.duration_seconds)],
+    ["Tokens", compact(sums.total_tokens)],
+    ["Cost", money(sums.cost_usd)],
+    ["User", sums.user],
   ].filter(([, said]) => said);
   return [
     make("h2", { text: id }),
-    make("ul", { className: "figures", children: figures.map(([label, said]) => make("li", { children: [make("b", { text: said }), make("span", { text: label })] })) }),
-    table("Turns", [{ title: "Turn", cell: traceLink }, ...TRACES.slice(1).map((column) => ({ ...column, sort: undefined }))], found.turns),
-    found.turns_omitted ? make("p", { className: "quiet", text: `and ${number.format(found.turns_omitted)} more turns` }) : null,
+    make("ul", {
+      className: "figures",
+      children: figures.map(([label, said]) =>
+        make("li", { children: [make("b", { text: said }), make("span", { text: label })] }),
+      ),
+    }),
+    table(
+      "Turns",
+      [
+        { title: "Turn", cell: traceLink },
+        ...TRACES.slice(1).map((column) => ({ ...column, sort: undefined })),
+      ],
+      found.turns,
+    ),
+    found.turns_omitted
+      ? make("p", { className: "quiet", text: `and ${number.format(found.turns_omitted)} more turns` })
+      : null,
   ].filter(Boolean);
 }
 
-const without = (object, ...names) => Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+const without = (object, ...names) =>
+  Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
 
 function filters(asked, facets, go) {
   const form = make("form", { className: "filters", role: "search", "aria-label": "Filters" });
   const change = (values) => go({ ...asked, ...values });
   const time = select("since", "Time", TIMES, asked.since, (since) => change({ since, until: "" }));
-  if (!TIMES.some(([value]) => value === asked.since)) time.lastChild.prepend(make("option", { text: "As chosen", value: asked.since, selected: true }));
-  form.append(time, select("status", "Status", STATUSES, asked.status || "", (status) => change({ status })));
+  if (!TIMES.some(([value]) => value === asked.since))
+    time.lastChild.prepend(make("option", { text: "As chosen", value: asked.since, selected: true }));
+  form.append(
+    time,
+    select("status", "Status", STATUSES, asked.status || "", (status) => change({ status })),
+  );
   for (const [name, label, facet] of TEXTS) {
-    const input = make("input", { id: `filter-${name}`, name, value: asked[name] || "", list: facet ? `known-${name}` : null, placeholder: "any", autocomplete: "off", spellcheck: "false" });
+    const input = make("input", {
+      id: `filter-${name}`,
+      name,
+      value: asked[name] || "",
+      list: facet ? `known-${name}` : null,
+      placeholder: "any",
+      autocomplete: "off",
+      spellcheck: "false",
+    });
     input.addEventListener("change", () => change({ [name]: input.value.trim() }));
-    const known = facet ? make("datalist", { id: `known-${name}`, children: facets[facet].map(({ value }) => make("option", { value })) }) : null;
-    form.append(make("label", { className: asked[name] ? "set" : "", children: [make("span", { text: label }), input, known] }));
+    const known = facet
+      ? make("datalist", {
+          id: `known-${name}`,
+          children: facets[facet].map(({ value }) => make("option", { value })),
+        })
+      : null;
+    form.append(
+      make("label", {
+        className: asked[name] ? "set" : "",
+        children: [make("span", { text: label }), input, known],
+      }),
+    );
   }
   const clear = make("button", { type: "button", className: "plain", text: "Clear" });
   clear.addEventListener("click", () => go({}));
   form.append(clear);
   form.addEventListener("submit", (event) => event.preventDefault());
-  return make("details", { className: "filtering", open: !matchMedia("(max-width: 44rem)").matches, children: [make("summary", { text: "Filters" }), form] });
+  return make("details", {
+    className: "filtering",
+    open: !matchMedia("(max-width: 44rem)").matches,
+    children: [make("summary", { text: "Filters" }), form],
+  });
 }
 
 function exportsOf(path, asked) {
   const all = without(asked, "cursor");
-  return make("p", { className: "quiet small", children: [
-    make("span", { text: "All of it as " }),
-    link("CSV", address(path, { ...all, format: "csv" }), { download: `${path}.csv` }),
-    make("span", { text: " or " }),
-    link("Parquet", address(path, { ...all, format: "parquet" }), { download: `${path}.parquet` }),
-  ] });
+  return make("p", {
+    className: "quiet small",
+    children: [
+      make("span", { text: "All of it as " }),
+      link("CSV", address(path, { ...all, format: "csv" }), { download: `${path}.csv` }),
+      make("span", { text: " or " }),
+      link("Parquet", address(path, { ...all, format: "parquet" }), { download: `${path}.parquet` }),
+    ],
+  });
 }
 
 function pages(cursor, next, asked, go) {

@@ -1,6 +1,20 @@
+// @ts-check
 // One trace: what happened in it, as a waterfall with its critical path.
 
-import { address, ask, duration, link, make, messageOf, money, moment, number, sentence, table, tokens } from "./parts.js";
+import {
+  address,
+  ask,
+  duration,
+  link,
+  make,
+  messageOf,
+  money,
+  moment,
+  number,
+  sentence,
+  table,
+  tokens,
+} from "./parts.js";
 
 const SHOWN_SPANS = 1000;
 const DEEPEST_INDENT = 12;
@@ -13,12 +27,14 @@ export async function trace(id) {
   } catch {
     throw new Error("The service can't be reached.");
   }
-  if (answer.status !== 200 || !answer.body) throw new Error(`${sentence(messageOf(answer))} ${nextStep(answer.status)}`.trim());
+  if (answer.status !== 200 || !answer.body)
+    throw new Error(`${sentence(messageOf(answer))} ${nextStep(answer.status)}`.trim());
   return traceParts(answer.body);
 }
 
 function nextStep(status) {
-  if (status === 404) return "Check the id; an agent's exporter sends a few seconds after the run, or when it is shut down.";
+  if (status === 404)
+    return "Check the id; an agent's exporter sends a few seconds after the run, or when it is shut down.";
   return status === 503 ? "Try again in a moment." : "";
 }
 
@@ -29,32 +45,49 @@ export function traceParts(trace) {
     ...remarks(trace).map((text) => make("p", { className: "notice", text })),
     ownTime(trace),
     waterfall(trace),
-    trace.models.length ? table("Models", [
-      { title: "Model", cell: (use) => use.model || "unknown" },
-      { title: "Calls", cell: (use) => number.format(use.calls) },
-      { title: "Errors", cell: (use) => number.format(use.errors) },
-      { title: "Time", cell: (use) => duration(use.duration_seconds) },
-      { title: "Tokens", cell: (use) => tokens(use.tokens) },
-      { title: "Cost", cell: (use) => money(use.cost_usd) },
-    ], trace.models) : null,
-    trace.tools.length ? table("Tools", [
-      { title: "Tool", cell: (use) => use.tool || "unknown" },
-      { title: "Calls", cell: (use) => number.format(use.calls) },
-      { title: "Errors", cell: (use) => number.format(use.errors) },
-      { title: "Retries", cell: (use) => number.format(use.recovered_retries) },
-      { title: "Time", cell: (use) => duration(use.duration_seconds) },
-    ], trace.tools) : null,
+    trace.models.length
+      ? table(
+          "Models",
+          [
+            { title: "Model", cell: (use) => use.model || "unknown" },
+            { title: "Calls", cell: (use) => number.format(use.calls) },
+            { title: "Errors", cell: (use) => number.format(use.errors) },
+            { title: "Time", cell: (use) => duration(use.duration_seconds) },
+            { title: "Tokens", cell: (use) => tokens(use.tokens) },
+            { title: "Cost", cell: (use) => money(use.cost_usd) },
+          ],
+          trace.models,
+        )
+      : null,
+    trace.tools.length
+      ? table(
+          "Tools",
+          [
+            { title: "Tool", cell: (use) => use.tool || "unknown" },
+            { title: "Calls", cell: (use) => number.format(use.calls) },
+            { title: "Errors", cell: (use) => number.format(use.errors) },
+            { title: "Retries", cell: (use) => number.format(use.recovered_retries) },
+            { title: "Time", cell: (use) => duration(use.duration_seconds) },
+          ],
+          trace.tools,
+        )
+      : null,
   ].filter(Boolean);
 }
 
 function traceTitle(trace) {
   const tone = { OK: "good", ERROR: "bad" }[trace.status] || "warn";
-  const link = typeof trace.mlflow_path === "string" && trace.mlflow_path.startsWith("/#/")
-    ? make("a", { text: "Open in MLflow", href: `..${trace.mlflow_path}` })
-    : null;
+  const link =
+    typeof trace.mlflow_path === "string" && trace.mlflow_path.startsWith("/#/")
+      ? make("a", { text: "Open in MLflow", href: `..${trace.mlflow_path}` })
+      : null;
   return make("div", {
     className: "title",
-    children: [make("h3", { text: trace.name }), make("span", { className: `pill ${tone}`, text: trace.status }), link],
+    children: [
+      make("h3", { text: trace.name }),
+      make("span", { className: `pill ${tone}`, text: trace.status }),
+      link,
+    ],
   });
 }
 
@@ -71,7 +104,10 @@ function figures(trace) {
     ["Tokens in→out", tokens(trace.tokens)],
     ["Cached", trace.tokens.cache_read === null ? "" : number.format(trace.tokens.cache_read)],
     ["Reasoning", trace.tokens.reasoning === null ? "" : number.format(trace.tokens.reasoning)],
-    ["Cost", trace.cost.usd === null ? "" : `${trace.cost.unpriced_model_calls ? "≥ " : ""}${money(trace.cost.usd)}`],
+    [
+      "Cost",
+      trace.cost.usd === null ? "" : `${trace.cost.unpriced_model_calls ? "≥ " : ""}${money(trace.cost.usd)}`,
+    ],
     ["Started", moment(trace.start_unix_ns)],
     ["Experiment", place],
     ["Service", [trace.service, trace.service_version].filter(Boolean).join(" ")],
@@ -82,17 +118,27 @@ function figures(trace) {
   const shown = parts.filter(([, said]) => said);
   return make("ul", {
     className: "figures",
-    children: shown.map(([label, said]) => make("li", { children: [make("b", said instanceof Node ? { children: [said] } : { text: said }), make("span", { text: label })] })),
+    children: shown.map(([label, said]) =>
+      make("li", {
+        children: [
+          make("b", said instanceof Node ? { children: [said] } : { text: said }),
+          make("span", { text: label }),
+        ],
+      }),
+    ),
   });
 }
 
 function remarks(trace) {
   const said = [];
   if (trace.incomplete) said.push(`Maybe incomplete: ${trace.incomplete}`);
-  if (!trace.complete) said.push("The root span has not arrived: the trace is still running, or its root went elsewhere.");
+  if (!trace.complete)
+    said.push("The root span has not arrived: the trace is still running, or its root went elsewhere.");
   if (trace.missing_parents) said.push(`Missing parent spans: ${number.format(trace.missing_parents)}.`);
-  if (trace.cost.unpriced_model_calls) said.push(`Model calls without a known cost: ${number.format(trace.cost.unpriced_model_calls)}.`);
-  if (trace.input_excluded_cache) said.push("Input tokens were given without the cached ones, which have been added.");
+  if (trace.cost.unpriced_model_calls)
+    said.push(`Model calls without a known cost: ${number.format(trace.cost.unpriced_model_calls)}.`);
+  if (trace.input_excluded_cache)
+    said.push("Input tokens were given without the cached ones, which have been added.");
   return said;
 }
 
@@ -108,32 +154,60 @@ function ownTime(trace) {
       const bar = make("span", { className: "bar" });
       bar.style.width = `${Math.min(100, (100 * own.critical_seconds) / whole)}%`;
       const said = `${duration(own.self_seconds)}, ${duration(own.critical_seconds)} on the critical path`;
-      return make("li", { className: own.kind, children: [make("b", { text: own.kind }), make("span", { className: "track", "aria-hidden": "true", children: [bar] }), make("span", { className: "quiet", text: said })] });
+      return make("li", {
+        className: own.kind,
+        children: [
+          make("b", { text: own.kind }),
+          make("span", { className: "track", "aria-hidden": "true", children: [bar] }),
+          make("span", { className: "quiet", text: said }),
+        ],
+      });
     }),
   });
 }
 
 function waterfall(trace) {
   const whole = trace.duration_seconds || 1;
-  const list = make("ol", { className: "waterfall", "aria-label": "Spans", children: trace.spans.map((span) => spanItem(span, whole)) });
+  const list = make("ol", {
+    className: "waterfall",
+    "aria-label": "Spans",
+    children: trace.spans.map((span) => spanItem(span, whole)),
+  });
   list.style.listStyle = "none";
   list.style.padding = "0";
   if (trace.spans_omitted) {
-    list.append(make("li", { className: "quiet", text: `and ${number.format(trace.spans_omitted)} spans more` }));
+    list.append(
+      make("li", { className: "quiet", text: `and ${number.format(trace.spans_omitted)} spans more` }),
+    );
   }
   return list;
 }
 
 function spanDetails(span) {
   const parts = [
-    ["Span id", span.span_id], ["Agent", span.agent], ["Model", span.model], ["Tool", span.tool],
-    ["Began after", duration(span.start_offset_seconds)], ["Own time", duration(span.self_seconds)],
+    ["Span id", span.span_id],
+    ["Agent", span.agent],
+    ["Model", span.model],
+    ["Tool", span.tool],
+    ["Began after", duration(span.start_offset_seconds)],
+    ["Own time", duration(span.self_seconds)],
     ["On the critical path", duration(span.critical_seconds)],
-    ["First token after", span.time_to_first_token_seconds === null ? "" : duration(span.time_to_first_token_seconds)],
-    ["Tokens in→out", tokens(span.tokens)], ["Cached tokens", span.tokens.cache_read], ["Reasoning tokens", span.tokens.reasoning],
-    ["Cost", money(span.cost_usd)], ["Cost said by", span.cost_source === "none" ? "" : span.cost_source], ["Ended because", span.finish_reason],
+    [
+      "First token after",
+      span.time_to_first_token_seconds === null ? "" : duration(span.time_to_first_token_seconds),
+    ],
+    ["Tokens in→out", tokens(span.tokens)],
+    ["Cached tokens", span.tokens.cache_read],
+    ["Reasoning tokens", span.tokens.reasoning],
+    ["Cost", money(span.cost_usd)],
+    ["Cost said by", span.cost_source === "none" ? "" : span.cost_source],
+    ["Ended because", span.finish_reason],
   ];
-  return make("dl", { children: parts.filter(([, said]) => said !== null && said !== "").flatMap(([label, said]) => [make("dt", { text: label }), make("dd", { text: said })]) });
+  return make("dl", {
+    children: parts
+      .filter(([, said]) => said !== null && said !== "")
+      .flatMap(([label, said]) => [make("dt", { text: label }), make("dd", { text: said })]),
+  });
 }
 
 function spanItem(span, whole) {
@@ -141,10 +215,17 @@ function spanItem(span, whole) {
   bar.style.left = `${Math.min(100, (100 * span.start_offset_seconds) / whole)}%`;
   bar.style.width = `${Math.min(100, (100 * span.duration_seconds) / whole)}%`;
   const failed = span.is_error && !span.recovered_retry;
-  const spent = [tokens(span.tokens), span.cost_usd === null ? "" : money(span.cost_usd)].filter(Boolean).join("  ");
+  const spent = [tokens(span.tokens), span.cost_usd === null ? "" : money(span.cost_usd)]
+    .filter(Boolean)
+    .join("  ");
   const why = [span.error_type, span.error_message].filter(Boolean).join(": ") || "no reason given";
   const critical = (span.critical_seconds || 0) > 0;
-  const more = make("button", { type: "button", className: "more", "aria-expanded": "false", text: span.name });
+  const more = make("button", {
+    type: "button",
+    className: "more",
+    "aria-expanded": "false",
+    text: span.name,
+  });
   const details = make("div", { className: "details", hidden: true });
   more.addEventListener("click", () => {
     if (details.hidden) details.replaceChildren(spanDetails(span));
@@ -163,7 +244,10 @@ function spanItem(span, whole) {
       make("div", { className: "took", text: duration(span.duration_seconds) }),
       make("div", { className: "spent", text: spent }),
       span.is_error
-        ? make("div", { className: `why ${failed ? "bad" : "warn"}`, text: `${failed ? "Error" : "Recovered retry"}: ${why}` })
+        ? make("div", {
+            className: `why ${failed ? "bad" : "warn"}`,
+            text: `${failed ? "Error" : "Recovered retry"}: ${why}`,
+          })
         : null,
       details,
     ],
