@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from collector.index.duckdb.shard import Batch, Gathered, Piece, TraceKey, read_shard, share_out
@@ -237,7 +237,7 @@ class Crew:
         if self._pool is None:
             # a process that was forked off would hold this one's locks and files
             self._pool = ProcessPoolExecutor(
-                self.size, mp_context=get_context("spawn"), initializer=stand_back
+                self.size, mp_context=get_context("spawn"), initializer=_begin_helper
             )
         self._used = time.monotonic()
         return self._pool.submit(task)
@@ -251,6 +251,19 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+
+def _begin_helper() -> None:
+    stand_back()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes wait for tasks for ever when the process that started them is killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def stand_back() -> None:
