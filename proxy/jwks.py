@@ -29,7 +29,8 @@ Name = tuple[str, str]
 def signing_keys(document: Mapping[str, Any]) -> dict[Name, jwt.PyJWK]:
     """The keys of a key set that may check signatures, by id and algorithm.
 
-    Keys for anything else, and those that can't be read, are left out. Raises ValueError for what is no key set.
+    Keys for anything else, and those that can't be read, are left out. Raises ValueError for what is no
+    key set.
     """
     listed = document.get("keys")
     if not isinstance(listed, list):

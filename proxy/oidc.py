@@ -1,8 +1,8 @@
 """Sign-in with an OpenID provider's JSON Web Tokens: signature, issuer, audience, times; claims to roles.
 
 Keys come from the provider's JWKS, are remembered, and are asked for again when a token names one that isn't
-known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. Only keys for signatures count (jwks.py).
-PyJWT does the cryptography.
+known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. Which of them count: jwks.py. PyJWT
+does the cryptography.
 Sources: OpenID Connect Core 1.0, section 3.1.3.7; OpenID Connect Discovery 1.0; RFC 7517; RFC 8725.
 """
 
@@ -78,7 +78,9 @@ class Oidc:
                 status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the sign-in keys can't be had now"
             )
         if name not in self._keys:
-            raise jwt.InvalidKeyError("it is signed with a key that the issuer doesn't list for this algorithm")
+            raise jwt.InvalidKeyError(
+                "it is signed with a key that the issuer doesn't list for this algorithm"
+            )
         return self._keys[name]
 
     async def _ask(self) -> None:

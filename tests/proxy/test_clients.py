@@ -352,7 +352,9 @@ class TestJwt:
             pytest.param({"use": "sig", "key_ops": ["verify", "sign"]}, True, id="both_members_pass"),
             pytest.param({"use": "enc"}, False, id="for_encryption_is_refused"),
             pytest.param({"use": "enc", "alg": "RS256"}, False, id="for_encryption_with_alg_is_refused"),
-            pytest.param({"use": "enc", "key_ops": ["verify"]}, False, id="contradicting_members_are_refused"),
+            pytest.param(
+                {"use": "enc", "key_ops": ["verify"]}, False, id="contradicting_members_are_refused"
+            ),
             pytest.param({"use": "SIG"}, False, id="another_spelling_is_refused"),
             pytest.param({"use": ["sig"]}, False, id="a_list_as_use_is_refused"),
             pytest.param({"key_ops": ["encrypt", "wrapKey"]}, False, id="key_ops_without_verify_is_refused"),
@@ -378,7 +380,14 @@ class TestJwt:
 
     @pytest.mark.parametrize(
         ("id", "algorithm"),
-        [("k1", "RS512"), ("k1", "PS256"), ("k2", "ES256"), ("k4", "ES384"), ("k5", "ES512"), ("k6", "EdDSA")],
+        [
+            ("k1", "RS512"),
+            ("k1", "PS256"),
+            ("k2", "ES256"),
+            ("k4", "ES384"),
+            ("k5", "ES512"),
+            ("k6", "EdDSA"),
+        ],
     )
     async def test_a_key_that_names_no_algorithm_signs_in_with_those_that_fit_it(
         self, signed: Signed, key_pairs: dict[str, Any], id: str, algorithm: str
