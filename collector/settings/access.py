@@ -84,8 +84,8 @@ class Rule(Section):
     preset: str | None = None
     """`open-trusted`, `open`, `standard`, `read-only`, `no-delete` or `ingest-only`."""
     allow: Names = ()
-    """Patterns `resource:action`, as `traces:read`, `runs:*`, `*:read`; an action is `read`, `write`, `delete`,
-    `admin` or `spend` (MLflow's host calls a model)."""
+    """Patterns `resource:action`, as `traces:read`, `runs:*`, `*:read`; an action is `read`, `write`,
+    `delete`, `admin` or `spend` (MLflow's host calls a model)."""
     deny: Names = ()
     """The same, denied; deny wins."""
     experiments: Names | None = None
