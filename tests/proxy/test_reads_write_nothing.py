@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pytest
 
 from proxy.catalog import PARAMETER, Action, Operation, load_catalog
-from tests.proxy.populate import V2, V3, call, populate
+from tests.proxy.populate import V2, V3, call, make_endpoint, populate
 from tests.proxy.worlds import World, requests_of
 from tests.support.mlflow_server import MlflowServer
 
@@ -119,23 +119,6 @@ def send(server: MlflowServer, method: str, target: str, body: bytes | None) -> 
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
-
-
-def make_endpoint(url: str, marker: str) -> dict[str, str]:
-    """The ids of an endpoint of MLflow's gateway and of its model."""
-    made = f"{V3}/gateway"
-    secret = call(
-        url,
-        "POST",
-        f"{made}/secrets/create",
-        {"secret_name": marker, "secret_value": {"api_key": "sk-none"}, "provider": "openai"},
-    )["secret"]["secret_id"]
-    model = {"name": marker, "secret_id": secret, "provider": "openai", "model_name": "gpt-4o"}
-    definition = call(url, "POST", f"{made}/model-definitions/create", model)["model_definition"]
-    id = definition["model_definition_id"]
-    config = {"model_definition_id": id, "linkage_type": "PRIMARY", "weight": 1}
-    endpoint = call(url, "POST", f"{made}/endpoints/create", {"name": marker, "model_configs": [config]})
-    return {"definition": id, "endpoint": endpoint["endpoint"]["endpoint_id"]}
 
 
 @pytest.fixture(scope="module")
