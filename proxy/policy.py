@@ -36,6 +36,9 @@ BEFORE_SPEND: Mapping[str, Action] = {
 # of these that is what the word is for; `scorers:write` is about registering scorers too
 _MUST_SAY = frozenset(BEFORE_SPEND) - {"scorers"}
 
+# what reads and writes at once is `write` in the catalog; who is denied the reading is denied it too
+_READS_AS_WELL: Mapping[str, str] = {"label-schemas": "GET /3.0/mlflow/label-schemas/list"}
+
 
 class BadPolicy(ValueError):
     """A policy that can't be right; the message names the place, the value and what is allowed."""
@@ -260,11 +263,13 @@ def _rule(text: RuleText, place: str) -> Rule:
         return _preset(text.preset, f"{place} (preset {text.preset})", experiments)
     patterns = text.allow or text.deny
     grants = frozenset(grant for pattern in patterns for grant in _grants(pattern, place))
-    if text.deny:
-        grants |= {(name, Action.SPEND) for name, before in BEFORE_SPEND.items() if (name, before) in grants}
-    effect = "allow" if text.allow else "deny"
-    name = f"{place} ({effect} {', '.join(patterns)})"
-    return Rule(name=name, allow=bool(text.allow), grants=grants, experiments=experiments)
+    if text.allow:
+        name = f"{place} (allow {', '.join(patterns)})"
+        return Rule(name=name, allow=True, grants=grants, experiments=experiments)
+    grants |= {(name, Action.SPEND) for name, before in BEFORE_SPEND.items() if (name, before) in grants}
+    rows = frozenset(row for name, row in _READS_AS_WELL.items() if (name, Action.READ) in grants)
+    name = f"{place} (deny {', '.join(patterns)})"
+    return Rule(name=name, allow=False, grants=grants, rows=rows, experiments=experiments)
 
 
 def _preset(preset: str, name: str, experiments: Experiments | None = None) -> Rule:

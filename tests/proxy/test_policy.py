@@ -301,6 +301,14 @@ def test_a_rule_of_version_0_1_that_let_spend_must_say_what_is_meant_now(pattern
     assert rights(RuleText(preset="open-trusted", experiments=("a",)), RuleText(allow=("scorers:write",)))
 
 
+@pytest.mark.parametrize("denied", ["label-schemas:read", "*:read", "label-schemas:write", "*:*"])
+def test_who_may_not_read_may_not_have_a_list_that_also_writes(denied: str) -> None:
+    listing = CATALOG.classify("GET", "/api/3.0/mlflow/label-schemas/list")
+    rules = [RuleText(preset="standard"), RuleText(deny=(denied,), experiments=("a",))]
+    assert not within(rules, listing, "a")
+    assert within(rules, listing, "b")
+
+
 def test_the_rows_of_ingest_only_are_in_the_catalog() -> None:
     known = {operation.row for operation in CATALOG.exact.values()}
     known |= {operation.row for found in CATALOG.patterns.values() for _, operation in found}
