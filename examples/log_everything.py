@@ -80,8 +80,13 @@ def get_experiment(tour: Tour) -> Any:
 def tag_experiment(tour: Tour) -> Any:
     tour.client.set_experiment_tag(tour.experiment, "purpose", "tour")
     tour.client.set_experiment_tag(tour.experiment, "gone", "soon")
-    tour.client.delete_experiment_tag(tour.experiment, "gone")
     return "tagged"
+
+
+@step
+def untag_experiment(tour: Tour) -> Any:
+    tour.client.delete_experiment_tag(tour.experiment, "gone")
+    return sorted(tour.client.get_experiment(tour.experiment).tags)
 
 
 @step
@@ -98,8 +103,13 @@ def log_params_metrics_and_tags(tour: Tour) -> Any:
     for number in range(5):
         tour.client.log_metric(tour.run, "loss", 1 / (number + 1), timestamp=1000 + number, step=number)
     tour.client.set_tag(tour.run, "colour", "green")
-    tour.client.delete_tag(tour.run, "kind")
     return "logged"
+
+
+@step
+def untag_the_run(tour: Tour) -> Any:
+    tour.client.delete_tag(tour.run, "kind")
+    return "untagged"
 
 
 @step

@@ -1,9 +1,12 @@
 """MLflow's routes as data: (method, path) -> resource and action. Pure but for reading its own table once.
 
-`mlflow_routes.tsv` has a row a route: resource, action (read, write, delete, admin), method, path,
+`mlflow_routes.tsv` has a row a route: resource, action (read, write, delete, admin, spend), method, path,
 prefixes (`-` none, `api`, `ajax-api`, `both`), scope (where ids travel: locations.py). A contract test
-walks the installed MLflow's routes and fails for one that no row knows. POSTs that only read and POSTs
-that delete are why the method alone says nothing.
+walks the installed MLflow's routes and fails for one that no row knows. POSTs that only read, GETs that
+write and POSTs that delete are why the method alone says nothing: `read` changes nothing in MLflow's tables
+and files; `delete` takes away what has a name or an id (a run, a tag, an alias, a link, a queue's item);
+`spend` makes MLflow's host call a model. Writes by design: overwriting a value, aborting an upload that isn't
+finished, cancelling a job. A test compares MLflow's tables before and after each read.
 """
 
 import re
@@ -21,12 +24,13 @@ PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Action(StrEnum):
-    """What an operation does to its resource."""
+    """What an operation does to its resource; SPEND: MLflow's host calls a model for it, at its own cost."""
 
     READ = "read"
     WRITE = "write"
     DELETE = "delete"
     ADMIN = "admin"
+    SPEND = "spend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
     limited      the experiments that the request touches are found (ids in path, query, body, GraphQL;
                  objects by asking MLflow), and each must be allowed
     narrowed     lists are cut down to what the client may see
+    spending     a value that makes MLflow's host call a model needs `spend` as well
     denied       what can't be scoped surely
 
 What a limited client may not see and what isn't there get the same answer: a denial must not tell which.
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from proxy import narrow, widening
+from proxy import narrow, spending, widening
 from proxy.ask import Answer, Ask, Directory, Passage
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, bad_request, denied, not_found
@@ -65,9 +66,10 @@ class Gate:
             query=read_query(ask.query, lists=_lists(ask.operation)),
         )
         try:
-            return await self._judge(work)
+            passage = await self._judge(work)
+            return await self._check_spending(work, passage)
         except Refusal as refusal:
-            if self.policy.mode != "observe" or not _could_be_open(refusal, ask.operation):
+            if self.policy.mode != "observe" or not _could_be_open(refusal, work.ask.operation):
                 raise
             return Passage(
                 rule=refusal.rule, experiments=tuple(work.touched), observed=refusal.message, body=work.body
@@ -334,6 +336,20 @@ class Gate:
                     decision.rule if decision else "",
                 )
 
+    async def _check_spending(self, work: _Work, passage: Passage) -> Passage:
+        """The passage, if what the body makes MLflow's host call is allowed too. Raises Refusal (403)."""
+        operation = work.ask.operation
+        if operation.row not in spending.ROWS:
+            return passage
+        needed = replace(operation, action=Action.SPEND, row=f"{operation.row} that spends")
+        settled = self.settled(work.ask.client, needed)
+        if settled is not None and settled.allow:
+            return passage
+        if spending.spends(operation.row, await self._read(work)):
+            work.ask = replace(work.ask, operation=needed)
+            await self._judge(work)
+        return replace(passage, body=work.body)
+
     async def _read(self, work: _Work) -> dict[str, Any]:
         if work.document is None:
             ask = work.ask
@@ -359,9 +375,15 @@ def _no(ask: Ask, rule: str, what: str = "", operation: Operation | None = None)
         )
     about = f" on {what}, or it doesn't exist" if what else ""
     return denied(
-        f"client {ask.client.name!r} may not {operation.action.value} {operation.resource}{about} ({rule})",
+        f"client {ask.client.name!r} may not {_wish(operation)}{about} ({rule})",
         rule,
     )
+
+
+def _wish(operation: Operation) -> str:
+    if operation.action is Action.SPEND:
+        return f"make MLflow's host call a model: {operation.resource}:spend"
+    return f"{operation.action.value} {operation.resource}"
 
 
 def _lists(operation: Operation) -> Collection[str]:

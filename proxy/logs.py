@@ -1,7 +1,7 @@
 """The access log and the audit log: one JSON object a line, in files that rotate.
 
-Both have the same line; the audit log has only those of writes, deletes, administration and denials. Queries
-and bodies are in neither: they hold content.
+Both have the same line; the audit log has only those of writes, deletes, spending, administration and
+denials. Queries and bodies are in neither: they hold content.
 """
 
 import asyncio

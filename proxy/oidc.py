@@ -1,7 +1,8 @@
 """Sign-in with an OpenID provider's JSON Web Tokens: signature, issuer, audience, times; claims to roles.
 
 Keys come from the provider's JWKS, are remembered, and are asked for again when a token names one that isn't
-known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. PyJWT does the cryptography.
+known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. Which of them count: jwks.py. PyJWT
+does the cryptography.
 Sources: OpenID Connect Core 1.0, section 3.1.3.7; OpenID Connect Discovery 1.0; RFC 7517; RFC 8725.
 """
 
@@ -16,10 +17,9 @@ import jwt
 
 from proxy.clients import Provider
 from proxy.errors import Refusal, unauthenticated
+from proxy.jwks import Name, signing_keys
 from proxy.policy import Client
 
-# asymmetric ones only: with a shared secret whoever can check a token can make one (RFC 8725, section 3.1)
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 KEYS_SECONDS = 3600.0
 REFRESH_PAUSE_SECONDS = 10.0
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -34,7 +34,7 @@ class Oidc:
     def __init__(self, provider: Provider, session: aiohttp.ClientSession) -> None:
         self._provider = provider
         self._session = session
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys: dict[Name, jwt.PyJWK] = {}
         self._asked_at = -1e9
         self._asking = asyncio.Lock()
 
@@ -54,11 +54,11 @@ class Oidc:
             raise unauthenticated(f"the token is over {MAX_TOKEN_CHARACTERS} characters")
         try:
             head = jwt.get_unverified_header(token)
-            key = await self._key(str(head.get("kid", "")))
+            key = await self._key((str(head.get("kid", "")), str(head.get("alg", ""))))
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
-                algorithms=[key.algorithm_name] if key.algorithm_name in ALGORITHMS else [],
+                algorithms=[key.algorithm_name],
                 audience=self._provider.audience,
                 issuer=self._provider.issuer,
                 leeway=self._provider.leeway_seconds,
@@ -68,26 +68,30 @@ class Oidc:
             raise unauthenticated(f"the token is not valid: {error}") from None
         return claims
 
-    async def _key(self, id: str) -> jwt.PyJWK:
+    async def _key(self, name: Name) -> jwt.PyJWK:
         async with self._asking:
             age = time.monotonic() - self._asked_at
-            if age > KEYS_SECONDS or (id not in self._keys and age > REFRESH_PAUSE_SECONDS):
+            if age > KEYS_SECONDS or (name not in self._keys and age > REFRESH_PAUSE_SECONDS):
                 await self._ask()
         if not self._keys:
             raise Refusal(
                 status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the sign-in keys can't be had now"
             )
-        if id not in self._keys:
-            raise jwt.InvalidKeyError("it is signed with a key that the issuer doesn't list")
-        return self._keys[id]
+        if name not in self._keys:
+            raise jwt.InvalidKeyError(
+                "it is signed with a key that the issuer doesn't list for this algorithm"
+            )
+        return self._keys[name]
 
     async def _ask(self) -> None:
         """Old keys are kept while the provider doesn't answer."""
         self._asked_at = time.monotonic()
         try:
             url = self._provider.jwks_url or await self._discover()
-            found = jwt.PyJWKSet.from_dict(await self._get(url))
-            self._keys = {key.key_id or "": key for key in found.keys}
+            found = signing_keys(await self._get(url))
+            if not found:
+                raise ValueError(f"{url} lists no key for signatures")
+            self._keys = found
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, jwt.PyJWTError) as error:
             _log.warning(
                 "the sign-in keys could not be read", extra={"why": f"{type(error).__name__}: {error}"}

@@ -4,6 +4,9 @@
 
 Deny wins; where no rule matches, the answer is no. A rule with experiments says nothing about what belongs
 to the whole server. Every decision names the rule it comes from.
+
+`spend` was part of `write` or `admin` in version 0.1 (BEFORE_SPEND). A rule of that time that denies the one
+still denies the other; one that allowed just that must say what is meant now.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +23,21 @@ ANONYMOUS = "anonymous"
 NO_RULE = "no rule allows it"
 
 Mode = Literal["enforce", "observe"]
+
+# what the operations that spend were called in version 0.1
+BEFORE_SPEND: Mapping[str, Action] = {
+    "assistant": Action.ADMIN,
+    "gateway.invoke": Action.WRITE,
+    "gateway.legacy-proxy": Action.ADMIN,
+    "jobs": Action.ADMIN,
+    "prompt-optimization": Action.WRITE,
+    "scorers": Action.WRITE,
+}
+# of these that is what the word is for; `scorers:write` is about registering scorers too
+_MUST_SAY = frozenset(BEFORE_SPEND) - {"scorers"}
+
+# what reads and writes at once is `write` in the catalog; who is denied the reading is denied it too
+_READS_AS_WELL: Mapping[str, str] = {"label-schemas": "GET /3.0/mlflow/label-schemas/list"}
 
 
 class BadPolicy(ValueError):
@@ -200,7 +218,8 @@ def build_policy(
 ) -> Policy:
     """The policy from its text; each preset is a role of its own name.
 
-    Raises BadPolicy: an unknown resource, action, preset or role, and a rule that can never decide anything.
+    Raises BadPolicy: an unknown resource, action, preset or role, a rule that can never decide anything, and
+    one of version 0.1 that allowed what is `spend` now.
     """
     built: dict[str, tuple[Rule, ...]] = {name: (_preset(name, f"preset {name}"),) for name in PRESETS}
     for name, rules in roles.items():
@@ -209,6 +228,7 @@ def build_policy(
         if not rules:
             raise BadPolicy(f"policy.roles.{name}: has no rules; give it some, or remove it")
         read = tuple(_rule(text, f"policy.roles.{name}[{index}]") for index, text in enumerate(rules))
+        _check_spending(rules, read, f"policy.roles.{name}")
         _check_reachable(read)
         built[name] = read
     for place, names in [
@@ -243,9 +263,13 @@ def _rule(text: RuleText, place: str) -> Rule:
         return _preset(text.preset, f"{place} (preset {text.preset})", experiments)
     patterns = text.allow or text.deny
     grants = frozenset(grant for pattern in patterns for grant in _grants(pattern, place))
-    effect = "allow" if text.allow else "deny"
-    name = f"{place} ({effect} {', '.join(patterns)})"
-    return Rule(name=name, allow=bool(text.allow), grants=grants, experiments=experiments)
+    if text.allow:
+        name = f"{place} (allow {', '.join(patterns)})"
+        return Rule(name=name, allow=True, grants=grants, experiments=experiments)
+    grants |= {(name, Action.SPEND) for name, before in BEFORE_SPEND.items() if (name, before) in grants}
+    rows = frozenset(row for name, row in _READS_AS_WELL.items() if (name, Action.READ) in grants)
+    name = f"{place} (deny {', '.join(patterns)})"
+    return Rule(name=name, allow=False, grants=grants, rows=rows, experiments=experiments)
 
 
 def _preset(preset: str, name: str, experiments: Experiments | None = None) -> Rule:
@@ -278,6 +302,23 @@ def _grants(pattern: str, place: str) -> set[tuple[str, Action]]:
         raise BadPolicy(f"{place}: {pattern!r} names no resource; known are {', '.join(sorted(RESOURCES))}")
     actions = frozenset(Action) if action == "*" else frozenset({Action(action)})
     return {(resource, action) for resource in resources for action in actions}
+
+
+def _check_spending(texts: Sequence[RuleText], rules: Sequence[Rule], place: str) -> None:
+    """Raises BadPolicy for a pattern that let spend in version 0.1, in a role that says nothing of it."""
+    decided = {resource for rule in rules for resource, action in rule.grants if action is Action.SPEND}
+    for index, text in enumerate(texts):
+        for pattern in text.allow:
+            resource, _, action = pattern.partition(":")
+            if action == "*" or resource == "*":
+                continue
+            granted = {name for name, granted in _grants(pattern, place) if granted is BEFORE_SPEND.get(name)}
+            for name in sorted(granted & _MUST_SAY - decided):
+                raise BadPolicy(
+                    f"{place}[{index}]: {pattern!r} no longer lets MLflow's host call models, for that is an "
+                    f'action of its own: write "{name}:spend" beside it to allow that, or the rule '
+                    f'deny = ["{name}:spend"] to leave it out'
+                )
 
 
 def _check_reachable(rules: Sequence[Rule]) -> None:

@@ -1,11 +1,12 @@
 """The rights that have one word: what each preset allows, as data. Pure.
 
-open         everything but what runs commands on MLflow's host or forwards to any address
-standard     what the UI and the SDK need day to day; no administration, no secrets, nothing that spends
-             money, starts processes or makes MLflow call other hosts
-read-only    every read of `standard`
-ingest-only  what a traced program needs: traces, feedback, its experiment by id or name
-no-delete    `standard` without deletes (and restores)
+open-trusted  everything but what runs commands on MLflow's host or forwards to any address
+open          the same without `spend`: MLflow's host calls no model
+standard      what the UI and the SDK need day to day; no administration, no secrets, nothing that spends
+              money, starts processes or makes MLflow call other hosts
+read-only     every read of `standard`
+ingest-only   what a traced program needs: traces, feedback, its experiment by id or name
+no-delete     `standard` without deletes (and restores)
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from proxy.catalog import Action
 
 ALL = frozenset(Action)
+UNPAID = ALL - {Action.SPEND}
 READ = frozenset({Action.READ})
 WRITE = frozenset({Action.WRITE})
 NOTHING: frozenset[Action] = frozenset()
@@ -44,10 +46,11 @@ STANDARD: Mapping[str, frozenset[Action]] = {
     "prompt-optimization": frozenset({Action.READ, Action.DELETE}),  # starting one spends money
     "workspaces": READ,
     "gateway.catalog": READ,
-    "gateway.endpoints": READ,
-    "gateway.model-definitions": READ,
-    "gateway.budgets": READ,
-    "gateway.guardrails": READ,
+    # whoever may not call the operator's models has no use for their names and budgets
+    "gateway.endpoints": NOTHING,
+    "gateway.model-definitions": NOTHING,
+    "gateway.budgets": NOTHING,
+    "gateway.guardrails": NOTHING,
     "gateway.invoke": NOTHING,  # spends the provider keys of MLflow's host
     "gateway.secrets": NOTHING,
     "gateway.legacy-proxy": NOTHING,  # forwards to addresses that the caller names
@@ -66,7 +69,7 @@ STANDARD: Mapping[str, frozenset[Action]] = {
     "journal": WRITE,
 }
 
-# not even `open` has these: they must be named
+# not even `open-trusted` has these: they must be named
 NAMED_ONLY = frozenset({"assistant", "demo", "gateway.legacy-proxy"})
 
 # rows of the catalog, for a preset finer than resource and action
@@ -94,7 +97,8 @@ INGEST_ROWS = frozenset(
 Actions = Mapping[str, frozenset[Action]]
 
 PRESETS: Mapping[str, Actions] = {
-    "open": {name: NOTHING if name in NAMED_ONLY else ALL for name in STANDARD},
+    "open-trusted": {name: NOTHING if name in NAMED_ONLY else ALL for name in STANDARD},
+    "open": {name: NOTHING if name in NAMED_ONLY else UNPAID for name in STANDARD},
     "standard": STANDARD,
     "read-only": {name: allowed & READ for name, allowed in STANDARD.items()},
     "no-delete": {name: allowed - {Action.DELETE} for name, allowed in STANDARD.items()},

@@ -1,24 +1,28 @@
 """Our own paths: only under our own names, only from our own pages where they change something, and only for
-clients who may."""
+clients who may. What they answer is kept by no cache.
+"""
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.access import OWN, Entrance
-from collector.settings import Server
+from collector.settings import Server, is_loopback
 from proxy import check_host, check_origin
 from proxy.asgi import CHALLENGE
-from proxy.errors import Refusal
+from proxy.catalog import UNKNOWN, Action, Operation
+from proxy.errors import Refusal, denied
 from proxy.headers import header_of
 from proxy.policy import ANONYMOUS, Client
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CACHE_CONTROL = b"cache-control"
 
 
 def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
     """`own`, behind the checks of Host and Origin (403) and of the client (401, 403)."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, give: Send) -> None:
+        send = _uncached(give)
         refusal = _check_origin(scope, settings)
         if refusal is not None:
             error = {
@@ -32,6 +36,7 @@ def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
         client = Client(name=ANONYMOUS, roles=())
         try:
             client = await entrance.to_own_path(scope)
+            check_operator(client, operation, settings)
         except Refusal as denial:
             entrance.write_down(
                 scope, client, operation, status=denial.status, rule=denial.rule, message=denial.message
@@ -50,6 +55,36 @@ def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
             entrance.write_down(scope, client, operation, status=status)
 
     return app
+
+
+def check_operator(client: Client, operation: Operation, server: Server) -> None:
+    """Raises Refusal (403) for nobody in particular who would change this service from another machine.
+
+    Delivering again, reading again and dropping what is kept are for those who run the service, whatever the
+    policy gives to the anonymous.
+    """
+    if client.source != "none" or operation.action is Action.READ or is_loopback(server.host):
+        return
+    if operation.route != UNKNOWN.route:  # of a wrong method the router says which is right
+        raise denied(
+            f"client {client.name!r} may not {operation.action.value} {operation.resource} without "
+            f"credentials while the service listens on {server.host}: that is for those who run it. Write "
+            'auth.mode = "clients" and send a token (docs/policies.md)',
+            "not for anonymous clients",
+        )
+
+
+def _uncached(send: Send) -> Send:
+    """`send`, with answers that say nothing of caching kept by nobody."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if all(name.lower() != CACHE_CONTROL for name, _ in headers):
+                message = {**message, "headers": [*headers, (CACHE_CONTROL, b"no-store")]}
+        await send(message)
+
+    return sending
 
 
 def _check_origin(scope: Scope, settings: Server) -> str | None:

@@ -6,13 +6,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from collector.api.access import EXPORT, OWN, access_settings, tokens_file
+from collector.api.guard import check_operator
 from collector.mlflow.client import authorization, tls
 from collector.settings import Settings
 from proxy import Access, Upstream, open_access
 from proxy.ask import Ask
 from proxy.catalog import UNKNOWN, Operation, load_catalog
 from proxy.errors import Refusal
-from proxy.policy import Client, Policy
+from proxy.policy import ANONYMOUS, Client, Policy
 from proxy.target import check_query, read_path
 from proxy.tokens import read_tokens
 
@@ -50,7 +51,7 @@ async def _explain(question: Question, settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {"client": client.name, "roles": list(client.roles)}
     async with open_access(built, upstream) as access:
         try:
-            return found | await _judge(question, client, access)
+            return found | await _judge(question, client, access, settings)
         except Refusal as refusal:
             return found | {
                 "decision": "failed" if refusal.status >= 500 else "denied",
@@ -60,7 +61,7 @@ async def _explain(question: Question, settings: Settings) -> dict[str, Any]:
             }
 
 
-async def _judge(question: Question, client: Client, access: Access) -> dict[str, Any]:
+async def _judge(question: Question, client: Client, access: Access, settings: Settings) -> dict[str, Any]:
     parts = urlsplit(question.target)
     path = read_path(parts.path.encode())
     query = parts.query.encode()
@@ -72,6 +73,8 @@ async def _judge(question: Question, client: Client, access: Access) -> dict[str
         return question.body or b""
 
     try:
+        if path.startswith("/-/") and client.name == ANONYMOUS:
+            check_operator(client, operation, settings.server)
         passage = await access.gate.judge(
             Ask(
                 client=client,

@@ -82,9 +82,10 @@ class Rule(Section):
     """One rule of a role: one of `preset`, `allow` and `deny`."""
 
     preset: str | None = None
-    """`open`, `standard`, `read-only`, `no-delete` or `ingest-only`."""
+    """`open-trusted`, `open`, `standard`, `read-only`, `no-delete` or `ingest-only`."""
     allow: Names = ()
-    """Patterns `resource:action`, as `traces:read`, `runs:*`, `*:read`."""
+    """Patterns `resource:action`, as `traces:read`, `runs:*`, `*:read`; an action is `read`, `write`,
+    `delete`, `admin` or `spend` (MLflow's host calls a model)."""
     deny: Names = ()
     """The same, denied; deny wins."""
     experiments: Names | None = None

@@ -110,3 +110,20 @@ def populate(server: MlflowServer, letter: str, marker: str) -> World:
             Kind.ARTIFACT: artifact,
         },
     )
+
+
+def make_endpoint(url: str, marker: str) -> dict[str, str]:
+    """The ids of an endpoint of MLflow's gateway and of its model."""
+    made = f"{V3}/gateway"
+    secret = call(
+        url,
+        "POST",
+        f"{made}/secrets/create",
+        {"secret_name": marker, "secret_value": {"api_key": "sk-none"}, "provider": "openai"},
+    )["secret"]["secret_id"]
+    model = {"name": marker, "secret_id": secret, "provider": "openai", "model_name": "gpt-4o"}
+    definition = call(url, "POST", f"{made}/model-definitions/create", model)["model_definition"]
+    id = definition["model_definition_id"]
+    config = {"model_definition_id": id, "linkage_type": "PRIMARY", "weight": 1}
+    endpoint = call(url, "POST", f"{made}/endpoints/create", {"name": marker, "model_configs": [config]})
+    return {"definition": id, "endpoint": endpoint["endpoint"]["endpoint_id"]}

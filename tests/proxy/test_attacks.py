@@ -201,7 +201,7 @@ async def test_neither_the_clients_credentials_nor_its_word_on_addresses_reach_m
 
 
 async def test_a_gateway_callers_own_key_passes_where_he_said_who_he_is(tmp_path: Path) -> None:
-    policy = build_policy(roles={}, clients={"anna": ["open"]})
+    policy = build_policy(roles={}, clients={"anna": ["open-trusted"]})
     file = tmp_path / "tokens.json"
     token = tokens_for(file, "anna")["anna"]
     async with running_upstream() as upstream:

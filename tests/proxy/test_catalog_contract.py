@@ -70,7 +70,7 @@ def test_every_route_of_the_installed_mlflow_is_known(routes: list[tuple[str, st
 # said once more without the table: a wrong row must not open these
 DANGEROUS = re.compile(
     r"/assistant|(?<!/prompt-optimization)/jobs|/webhooks|/users/(?!current)|/roles|/signup|/gateway/secrets|/gateway-proxy|^/gateway/"
-    r"|/demo|^/metrics$"
+    r"|/demo|^/metrics$|/invoke$|/online-config$|/gateway/(?!supported|provider-config)"
 )
 
 
@@ -91,6 +91,7 @@ ONLY_WITH_SIGN_IN = ("users", "roles")  # routes of `mlflow server --app-name ba
 NOT_ALWAYS_THERE = {
     "/metrics": "only with --expose-prometheus",
     "/favicon.ico": "browsers ask for it, MLflow has none",
+    "/ajax-api/3.0/mlflow/issues/schedule/state": "from MLflow 3.18 on",
 }
 
 
@@ -111,6 +112,28 @@ def test_every_row_of_the_catalog_is_a_route_of_the_installed_mlflow(routes: lis
         and path not in narrower  # a part of another route, told apart by the presets
     }
     assert stale == set()
+
+
+TAKES_AWAY = re.compile(r"delete|remove|abort|detach|unassign|revoke|cancel|/restore")
+# rows that take something away and are no delete, by design
+WRITES_ALL_THE_SAME = {
+    "POST /2.0/mlflow-artifacts/mpu/abort/{artifact_path:path}": "parts of an unfinished upload",
+    "POST /3.0/mlflow/prompt-optimization/jobs/{job_id}/cancel": "the job stays, with what it has found",
+}
+
+
+def test_what_takes_something_away_is_a_delete_or_a_write_by_design() -> None:
+    """By method and by name: a new row of that kind must say which it is."""
+    catalog = load_catalog()
+    rows = [(method, operation) for (method, _), operation in catalog.exact.items()]
+    rows += [(method, each) for method, found in catalog.patterns.items() for _, each in found]
+    others = {
+        operation.row
+        for method, operation in rows
+        if (method == "DELETE" or (method != "GET" and TAKES_AWAY.search(operation.route)))
+        and operation.action.value not in ("delete", "admin")
+    }
+    assert others == set(WRITES_ALL_THE_SAME)
 
 
 def _shape(path: str) -> str:

@@ -16,7 +16,7 @@ import aiohttp
 import jwt
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from proxy import oidc as oidc_module
 from proxy.clients import Clients, Provider, TrustedHeader
@@ -194,12 +194,16 @@ class TestHeader:
         assert (await refused(Clients(POLICY, header=self.TRUSTED), both)).status == 401
 
 
+CURVES = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
+
+
 @dataclass
 class Issuer:
     """An OpenID provider on a real socket."""
 
     port: int = field(default_factory=free_port)
     keys: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: int = 0
     broken: bool = False
     calls_itself: str | None = None
@@ -210,16 +214,18 @@ class Issuer:
 
     def add(self, id: str, kind: str = "RS256") -> None:
         if kind.startswith("ES"):
-            self.keys[id] = (kind, ec.generate_private_key(ec.SECP256R1()))
+            self.keys[id] = (kind, ec.generate_private_key(CURVES[kind]()))
+        elif kind == "EdDSA":
+            self.keys[id] = (kind, ed25519.Ed25519PrivateKey.generate())
         else:
             self.keys[id] = (kind, rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
-    def token(self, id: str = "k1", **claims: Any) -> str:
+    def token(self, id: str = "k1", *, algorithm: str | None = None, **claims: Any) -> str:
         kind, key = self.keys[id]
         now = int(time.time())
         standard = {"iss": self.url, "aud": "sidespan", "sub": "anna", "exp": now + 60, "iat": now}
         payload = {name: value for name, value in (standard | claims).items() if value is not None}
-        return jwt.encode(payload, key, algorithm=kind, headers={"kid": id})
+        return jwt.encode(payload, key, algorithm=algorithm or kind, headers={"kid": id})
 
     def app(self) -> web.Application:
         async def discovery(_: web.Request) -> web.Response:
@@ -235,7 +241,9 @@ class Issuer:
             for id, (kind, key) in self.keys.items():
                 algorithm = jwt.get_algorithm_by_name(kind)
                 public = json.loads(algorithm.to_jwk(key.public_key()))
-                found.append(public | {"kid": id, "use": "sig", "alg": kind})
+                said = {"kid": id} | self.published.get(id, {"use": "sig", "alg": kind})
+                public.pop("key_ops", None)
+                found.append({name: value for name, value in (public | said).items() if value is not None})
             return web.json_response({"keys": found})
 
         app = web.Application()
@@ -263,7 +271,8 @@ class Signed:
 @pytest.fixture(scope="session")
 def key_pairs() -> Iterator[dict[str, Any]]:
     issuer = Issuer()
-    for id, kind in (("k1", "RS256"), ("k2", "ES256"), ("k3", "RS256")):
+    kinds = ("RS256", "ES256", "RS256", "ES384", "ES512", "EdDSA")
+    for id, kind in ((f"k{number}", kind) for number, kind in enumerate(kinds, 1)):
         issuer.add(id, kind)
     yield issuer.keys
 
@@ -333,6 +342,80 @@ class TestJwt:
         claims = {"iss": signed.issuer.url, "aud": "sidespan", "sub": "root", "exp": time.time() + 60}
         forged = jwt.encode(claims, text.ljust(64, b"x"), algorithm="HS256", headers={"kid": "k1"})
         assert (await refused(signed.clients, bearer(forged))).status == 401
+
+    @pytest.mark.parametrize(
+        ("published", "signs_in"),
+        [
+            pytest.param({"use": "sig", "alg": "RS256"}, True, id="for_signatures_passes"),
+            pytest.param({}, True, id="without_a_purpose_passes"),
+            pytest.param({"key_ops": ["verify"]}, True, id="key_ops_with_verify_passes"),
+            pytest.param({"use": "sig", "key_ops": ["verify", "sign"]}, True, id="both_members_pass"),
+            pytest.param({"use": "enc"}, False, id="for_encryption_is_refused"),
+            pytest.param({"use": "enc", "alg": "RS256"}, False, id="for_encryption_with_alg_is_refused"),
+            pytest.param(
+                {"use": "enc", "key_ops": ["verify"]}, False, id="contradicting_members_are_refused"
+            ),
+            pytest.param({"use": "SIG"}, False, id="another_spelling_is_refused"),
+            pytest.param({"use": ["sig"]}, False, id="a_list_as_use_is_refused"),
+            pytest.param({"key_ops": ["encrypt", "wrapKey"]}, False, id="key_ops_without_verify_is_refused"),
+            pytest.param({"key_ops": []}, False, id="empty_key_ops_is_refused"),
+            pytest.param({"key_ops": "verify"}, False, id="a_text_as_key_ops_is_refused"),
+            pytest.param({"alg": "RSA-OAEP"}, False, id="an_algorithm_for_encryption_is_refused"),
+            pytest.param({"alg": "ES256"}, False, id="an_algorithm_of_another_key_type_is_refused"),
+            pytest.param({"alg": "PS256"}, False, id="another_algorithm_than_the_tokens_is_refused"),
+            pytest.param({"alg": "none"}, False, id="no_algorithm_is_refused"),
+            pytest.param({"alg": ["RS256"]}, False, id="a_list_as_alg_is_refused"),
+        ],
+    )
+    async def test_only_a_key_that_is_published_for_signatures_signs_in(
+        self, signed: Signed, key_pairs: dict[str, Any], published: dict[str, Any], signs_in: bool
+    ) -> None:
+        signed.issuer.keys["good"] = key_pairs["k3"]  # so that the set has a usable key
+        signed.issuer.published["k1"] = published
+        if signs_in:
+            assert (await signed.clients.identify(bearer(signed.issuer.token()), PEER)).name == "anna"
+        else:
+            assert (await refused(signed.clients, bearer(signed.issuer.token()))).status == 401
+        assert (await signed.clients.identify(bearer(signed.issuer.token("good")), PEER)).name == "anna"
+
+    @pytest.mark.parametrize(
+        ("id", "algorithm"),
+        [
+            ("k1", "RS512"),
+            ("k1", "PS256"),
+            ("k2", "ES256"),
+            ("k4", "ES384"),
+            ("k5", "ES512"),
+            ("k6", "EdDSA"),
+        ],
+    )
+    async def test_a_key_that_names_no_algorithm_signs_in_with_those_that_fit_it(
+        self, signed: Signed, key_pairs: dict[str, Any], id: str, algorithm: str
+    ) -> None:
+        signed.issuer.keys[id] = key_pairs[id]
+        signed.issuer.published[id] = {}
+        token = signed.issuer.token(id, algorithm=algorithm)
+        assert (await signed.clients.identify(bearer(token), PEER)).name == "anna"
+
+    @pytest.mark.parametrize(
+        ("id", "said"),
+        [("k4", {"alg": "ES256"}), ("k2", {"alg": "ES384"}), ("k6", {"alg": "ES256"})],
+        ids=["p384_as_es256", "p256_as_es384", "ed25519_as_es256"],
+    )
+    async def test_an_algorithm_that_does_not_fit_the_curve_is_401(
+        self, signed: Signed, key_pairs: dict[str, Any], id: str, said: dict[str, Any]
+    ) -> None:
+        signed.issuer.keys[id] = key_pairs[id]
+        signed.issuer.published[id] = said
+        assert (await refused(signed.clients, bearer(signed.issuer.token(id)))).status == 401
+
+    async def test_a_key_for_encryption_does_not_hide_one_for_signatures_of_the_same_id(
+        self, signed: Signed, key_pairs: dict[str, Any]
+    ) -> None:
+        """RFC 7517, section 4.5: keys of different kinds may share a `kid`."""
+        signed.issuer.keys["k3"] = key_pairs["k3"]
+        signed.issuer.published["k3"] = {"kid": "k1", "use": "enc"}
+        assert (await signed.clients.identify(bearer(signed.issuer.token("k1")), PEER)).name == "anna"
 
     async def test_keys_are_asked_for_once_and_again_when_they_are_changed(
         self, signed: Signed, key_pairs: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -398,6 +398,133 @@ class TestValues:
         await send("POST", path, {"name": "a prompt", "source": "dummy-source"})
 
 
+def judge(**said: str) -> str:
+    """A scorer that an LLM judges with, as MLflow writes one."""
+    return json.dumps({"name": "s", "instructions_judge_pydantic_data": said})
+
+
+SCHEDULE = "mlflow.issueDetection.schedule"
+EXPERIMENTS, SCORERS = "/api/2.0/mlflow/experiments", "/api/3.0/mlflow/scorers"
+
+
+class TestSpending:
+    """Values that make MLflow's host call a model."""
+
+    ROWS = (
+        pytest.param(
+            f"{EXPERIMENTS}/set-experiment-tag", {"key": "note", "value": "x"}, False, id="a_tag_passes"
+        ),
+        pytest.param(
+            f"{EXPERIMENTS}/set-experiment-tag",
+            {"key": SCHEDULE, "value": "{}"},
+            True,
+            id="a_schedule_spends",
+        ),
+        pytest.param(
+            f"{EXPERIMENTS}/set-experiment-tag", {"key": f"{SCHEDULE}State"}, True, id="its_state_spends"
+        ),
+        pytest.param(
+            f"{EXPERIMENTS}/set-experiment-tag", {"key": SCHEDULE.upper()}, True, id="in_any_case_it_spends"
+        ),
+        pytest.param(
+            f"{EXPERIMENTS}/create",
+            {"name": "team-a/new", "tags": [{"key": "note", "value": "x"}]},
+            False,
+            id="a_new_experiment_passes",
+        ),
+        pytest.param(
+            f"{EXPERIMENTS}/create",
+            {"name": "team-a/new", "tags": [{"key": "a"}, {"key": SCHEDULE, "value": "{}"}]},
+            True,
+            id="a_new_experiment_with_a_schedule_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": judge(model="openai:/gpt", instructions="is the payment gateway: down?")},
+            False,
+            id="a_scorer_that_its_caller_runs_passes",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": judge(model="gateway:/team")},
+            True,
+            id="a_scorer_of_the_gateway_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serializedScorer": judge(model=" GATE\tWAY:/team")},
+            True,
+            id="in_any_spelling_it_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": judge(model="gateway:/a").replace("gateway", "\\u0067ateway")},
+            True,
+            id="behind_escapes_it_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": '{"a": {"model": "gateway:/a"}, "a": {"model": "openai:/a"}}'},
+            True,
+            id="behind_a_key_that_is_there_twice_it_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": json.dumps({"ensemble_scorer_data": {"scorers": [{"call_source": "x"}]}})},
+            True,
+            id="code_of_its_own_spends",
+        ),
+        pytest.param(
+            f"{SCORERS}/register",
+            {"serialized_scorer": "[" * 100_000},
+            True,
+            id="too_deep_to_read_spends",
+        ),
+        pytest.param(f"{SCORERS}/register", {"serialized_scorer": "no json"}, False, id="no_json_is_mlflows"),
+    )
+
+    @pytest.mark.parametrize(("path", "body", "spends"), ROWS)
+    @pytest.mark.parametrize("preset", ["open", "standard"])
+    async def test_such_a_value_needs_spend(
+        self, path: str, body: dict[str, Any], spends: bool, preset: str
+    ) -> None:
+        client = Client(name="alice", roles=(preset,))
+        policy = build_policy(roles={}, clients={})
+        request = {"experiment_id": "11", **body}
+        if not spends:
+            await send("POST", path, request, policy=policy, client=client)
+            return
+        with pytest.raises(Refusal, match=r"may not make MLflow's host call a model: \w+:spend") as caught:
+            await send("POST", path, request, policy=policy, client=client)
+        assert caught.value.status == 403
+        observing = build_policy(roles={}, clients={}, mode="observe")
+        with pytest.raises(Refusal):
+            await send("POST", path, request, policy=observing, client=client)
+        trusted = Client(name="alice", roles=("open-trusted",))
+        await send("POST", path, request, policy=policy, client=trusted)
+
+    @pytest.mark.parametrize(("path", "body", "spends"), [row for row in ROWS if row.values[2]])
+    async def test_spend_in_one_experiment_is_for_that_one(
+        self, path: str, body: dict[str, Any], spends: bool
+    ) -> None:
+        everywhere = RuleText(preset="open")
+        own = limited(everywhere, RuleText(allow=("*:spend",), experiments=("team-a/*",)))
+        others = limited(everywhere, RuleText(allow=("*:spend",), experiments=("team-b/*",)))
+        request = {"experiment_id": "11", **body}
+        assert await send("POST", path, request, policy=own)
+        with pytest.raises(Refusal, match="call a model"):
+            await send("POST", path, request, policy=others)
+
+    async def test_spend_alone_lets_nobody_write(self) -> None:
+        policy = limited(RuleText(allow=("*:spend",)))
+        for path, body in (
+            (f"{EXPERIMENTS}/set-experiment-tag", {"key": SCHEDULE, "value": "{}"}),
+            (f"{SCORERS}/register", {"serialized_scorer": judge(model="gateway:/team")}),
+        ):
+            with pytest.raises(Refusal, match="may not write"):
+                await send("POST", path, {"experiment_id": "11", **body}, policy=policy)
+
+
 class TestArtifacts:
     BASE = "/api/2.0/mlflow-artifacts/artifacts"
 

@@ -109,7 +109,7 @@ def test_a_role_that_is_gone_gives_nothing() -> None:
     [
         ([RuleText(preset="reader")], ["policy.roles.r[0]", "unknown preset 'reader'", "read-only"]),
         ([RuleText(allow=("run:read",))], ["'run:read' names no resource", "runs"]),
-        ([RuleText(allow=("runs:remove",))], ["'runs:remove'", "read, write, delete, admin or *"]),
+        ([RuleText(allow=("runs:remove",))], ["'runs:remove'", "read, write, delete, admin, spend or *"]),
         ([RuleText(allow=("runs",))], ["'runs' must be resource:action"]),
         ([RuleText()], ["give one of preset, allow and deny, not none"]),
         ([RuleText(preset="open", deny=("runs:read",))], ["not preset and deny"]),
@@ -149,46 +149,78 @@ def test_unknown_roles_and_taken_names_are_told() -> None:
 
 
 # what each preset must say of each of these; the rows of the table in docs/policies.md
-NAMES = ("open", "standard", "read-only", "no-delete", "ingest-only")
+NAMES = ("open-trusted", "open", "standard", "read-only", "no-delete", "ingest-only")
 TABLE: list[tuple[str, str, dict[str, bool]]] = [
     (method, path, dict(zip(NAMES, map(bool, cells), strict=True)))
     for method, path, cells in [
-        ("GET", "/", (1, 1, 1, 1, 0)),
-        ("GET", "/version", (1, 1, 1, 1, 1)),
-        ("GET", "/api/3.0/mlflow/server-info", (1, 1, 1, 1, 1)),
-        ("POST", "/graphql", (1, 1, 1, 1, 0)),
-        ("GET", "/api/2.0/mlflow/experiments/get", (1, 1, 1, 1, 1)),
-        ("GET", "/api/2.0/mlflow/experiments/get-by-name", (1, 1, 1, 1, 1)),
-        ("POST", "/api/2.0/mlflow/experiments/create", (1, 1, 0, 1, 1)),
-        ("POST", "/api/2.0/mlflow/experiments/search", (1, 1, 1, 1, 0)),
-        ("POST", "/api/2.0/mlflow/experiments/update", (1, 1, 0, 1, 0)),
-        ("POST", "/api/2.0/mlflow/experiments/delete", (1, 1, 0, 0, 0)),
-        ("POST", "/api/2.0/mlflow/experiments/restore", (1, 1, 0, 0, 0)),
-        ("POST", "/api/2.0/mlflow/runs/search", (1, 1, 1, 1, 0)),
-        ("POST", "/api/2.0/mlflow/runs/create", (1, 1, 0, 1, 0)),
-        ("POST", "/api/2.0/mlflow/runs/log-batch", (1, 1, 0, 1, 0)),
-        ("POST", "/api/2.0/mlflow/runs/delete", (1, 1, 0, 0, 0)),
-        ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 1, 1, 0)),
-        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 0, 1, 0)),
-        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/traces/tr-1/artifacts/f", (1, 1, 0, 1, 1)),
-        ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 0, 0, 0)),
-        ("POST", "/api/2.0/mlflow-artifacts/mpu/create/1/r/artifacts/f", (1, 0, 0, 0, 0)),
-        ("POST", "/api/3.0/mlflow/traces", (1, 1, 0, 1, 1)),
-        ("POST", "/api/3.0/mlflow/traces/search", (1, 1, 1, 1, 0)),
-        ("POST", "/api/3.0/mlflow/traces/delete-traces", (1, 1, 0, 0, 0)),
-        ("PATCH", "/api/3.0/mlflow/traces/tr-1/tags", (1, 1, 0, 1, 1)),
-        ("POST", "/api/3.0/mlflow/traces/tr-1/assessments", (1, 1, 0, 1, 1)),
-        ("DELETE", "/api/3.0/mlflow/traces/tr-1/assessments/a-1", (1, 1, 0, 0, 0)),
-        ("GET", "/api/2.0/mlflow/registered-models/search", (1, 1, 1, 1, 0)),
-        ("POST", "/api/2.0/mlflow/registered-models/create", (1, 1, 0, 1, 0)),
-        ("DELETE", "/api/2.0/mlflow/registered-models/delete", (1, 1, 0, 0, 0)),
-        ("GET", "/ajax-api/3.0/mlflow/gateway/secrets/list", (1, 0, 0, 0, 0)),
-        ("POST", "/gateway/openai/v1/chat/completions", (1, 0, 0, 0, 0)),
-        ("POST", "/api/2.0/mlflow/webhooks", (1, 0, 0, 0, 0)),
-        ("POST", "/ajax-api/3.0/jobs/", (1, 0, 0, 0, 0)),
-        ("POST", "/ajax-api/3.0/mlflow/assistant/message", (0, 0, 0, 0, 0)),
-        ("POST", "/ajax-api/2.0/mlflow/gateway-proxy", (0, 0, 0, 0, 0)),
-        ("POST", "/ajax-api/3.0/mlflow/demo/generate", (0, 0, 0, 0, 0)),
+        ("GET", "/", (1, 1, 1, 1, 1, 0)),
+        ("GET", "/version", (1, 1, 1, 1, 1, 1)),
+        ("GET", "/api/3.0/mlflow/server-info", (1, 1, 1, 1, 1, 1)),
+        ("POST", "/graphql", (1, 1, 1, 1, 1, 0)),
+        ("GET", "/api/2.0/mlflow/experiments/get", (1, 1, 1, 1, 1, 1)),
+        ("GET", "/api/2.0/mlflow/experiments/get-by-name", (1, 1, 1, 1, 1, 1)),
+        ("POST", "/api/2.0/mlflow/experiments/create", (1, 1, 1, 0, 1, 1)),
+        ("POST", "/api/2.0/mlflow/experiments/search", (1, 1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/update", (1, 1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/delete", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/experiments/restore", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/runs/search", (1, 1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/create", (1, 1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/log-batch", (1, 1, 1, 0, 1, 0)),
+        ("POST", "/api/2.0/mlflow/runs/delete", (1, 1, 1, 0, 0, 0)),
+        ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 1, 1, 1, 0)),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 1, 0, 1, 0)),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/traces/tr-1/artifacts/f", (1, 1, 1, 0, 1, 1)),
+        ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/f", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow-artifacts/mpu/create/1/r/artifacts/f", (1, 1, 0, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/traces", (1, 1, 1, 0, 1, 1)),
+        ("POST", "/api/3.0/mlflow/traces/search", (1, 1, 1, 1, 1, 0)),
+        ("POST", "/api/3.0/mlflow/traces/delete-traces", (1, 1, 1, 0, 0, 0)),
+        ("PATCH", "/api/3.0/mlflow/traces/tr-1/tags", (1, 1, 1, 0, 1, 1)),
+        ("POST", "/api/3.0/mlflow/traces/tr-1/assessments", (1, 1, 1, 0, 1, 1)),
+        ("DELETE", "/api/3.0/mlflow/traces/tr-1/assessments/a-1", (1, 1, 1, 0, 0, 0)),
+        ("GET", "/api/2.0/mlflow/registered-models/search", (1, 1, 1, 1, 1, 0)),
+        ("POST", "/api/2.0/mlflow/registered-models/create", (1, 1, 1, 0, 1, 0)),
+        ("DELETE", "/api/2.0/mlflow/registered-models/delete", (1, 1, 1, 0, 0, 0)),
+        ("GET", "/ajax-api/3.0/mlflow/gateway/secrets/list", (1, 1, 0, 0, 0, 0)),
+        ("POST", "/gateway/openai/v1/chat/completions", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/webhooks", (1, 1, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/jobs/", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/assistant/message", (0, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/2.0/mlflow/gateway-proxy", (0, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/demo/generate", (0, 0, 0, 0, 0, 0)),
+        # what takes something away is a delete, whatever the method
+        ("POST", "/api/2.0/mlflow/experiments/delete-experiment-tag", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/2.0/mlflow/runs/delete-tag", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/2.0/mlflow/traces/tr-1/tags", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/ajax-api/3.0/mlflow/traces/tr-1/tags", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/2.0/mlflow/logged-models/m-1/tags/k", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/2.0/mlflow/registered-models/alias", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/2.0/mlflow/registered-models/delete-tag", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/2.0/mlflow/model-versions/delete-tag", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/datasets/d-1/remove-experiments", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/3.0/mlflow/datasets/d-1/tags/k", (1, 1, 1, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/review-queues/items/remove", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/aliases/x", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/tags/k", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/versions/1/tags/k", (1, 1, 1, 0, 0, 0)),
+        # it makes the experiment's first label schema
+        ("GET", "/api/3.0/mlflow/label-schemas/list", (1, 1, 1, 0, 1, 0)),
+        # what makes MLflow's host call a model, and the names of what it could call
+        ("PUT", "/api/3.0/mlflow/scorers/online-config", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/scorer/invoke", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/issues/invoke", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/issues/schedule/state", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/ajax-api/3.0/mlflow/genai/evaluate/invoke", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/prompt-optimization/jobs", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/gateway/endpoint/mlflow/invocations", (1, 0, 0, 0, 0, 0)),
+        ("POST", "/gateway/proxy/endpoint/v1/messages", (1, 0, 0, 0, 0, 0)),
+        ("GET", "/gateway/mlflow/v1/models", (1, 1, 0, 0, 0, 0)),
+        ("GET", "/api/3.0/mlflow/gateway/endpoints/list", (1, 1, 0, 0, 0, 0)),
+        ("GET", "/api/3.0/mlflow/gateway/model-definitions/list", (1, 1, 0, 0, 0, 0)),
+        ("GET", "/api/3.0/mlflow/gateway/guardrails/list", (1, 1, 0, 0, 0, 0)),
+        ("GET", "/api/3.0/mlflow/gateway/budgets/list", (1, 1, 0, 0, 0, 0)),
+        ("POST", "/api/3.0/mlflow/scorers/register", (1, 1, 1, 0, 1, 0)),
     ]
 ]
 
@@ -210,8 +242,71 @@ def test_each_preset_says_of_each_operation_what_it_should(
 
 def test_no_preset_but_open_has_any_administration() -> None:
     for name, actions in PRESETS.items():
-        if name != "open":
+        if name not in ("open", "open-trusted"):
             assert {resource for resource, allowed in actions.items() if Action.ADMIN in allowed} == set()
+
+
+def test_no_preset_but_open_trusted_spends() -> None:
+    for name, actions in PRESETS.items():
+        spends = {resource for resource, allowed in actions.items() if Action.SPEND in allowed}
+        assert bool(spends) is (name == "open-trusted"), name
+    assert not PRESETS["open-trusted"]["assistant"], "it runs commands, so it must be named"
+
+
+SPENDING = [
+    CATALOG.classify(method, path)
+    for method, path in (
+        ("POST", "/gateway/openai/v1/chat/completions"),
+        ("POST", "/ajax-api/3.0/jobs/"),
+        ("PUT", "/api/3.0/mlflow/scorers/online-config"),
+        ("POST", "/api/3.0/mlflow/prompt-optimization/jobs"),
+        ("POST", "/ajax-api/2.0/mlflow/gateway-proxy"),
+        ("POST", "/ajax-api/3.0/mlflow/assistant/message"),
+    )
+]
+
+
+@pytest.mark.parametrize("operation", SPENDING, ids=lambda operation: operation.resource)
+@pytest.mark.parametrize(
+    ("rules", "spends"),
+    [
+        pytest.param([RuleText(allow=("*:*",))], True, id="everything_allowed"),
+        pytest.param([RuleText(allow=("*:spend",))], True, id="all_spending_allowed"),
+        pytest.param([RuleText(allow=("*:read", "*:write", "*:delete", "*:admin"))], False, id="not_named"),
+        pytest.param([RuleText(allow=("*:*",)), RuleText(deny=("*:spend",))], False, id="spending_denied"),
+        pytest.param(
+            [RuleText(allow=("*:*",)), RuleText(deny=("*:write", "*:admin"))],
+            False,
+            id="what_it_was_called_in_0_1_denied",
+        ),
+        pytest.param([RuleText(allow=("*:*",)), RuleText(deny=("*:delete",))], True, id="deletes_denied"),
+    ],
+)
+def test_who_may_spend(operation: Operation, rules: list[RuleText], spends: bool) -> None:
+    assert operation.action is Action.SPEND
+    experiment = Experiment(id="1", name="a")
+    assert rights(*rules).within(operation, experiment).allow is spends
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["gateway.invoke:write", "gateway.*:write", "jobs:admin", "assistant:admin", "prompt-optimization:write"],
+)
+def test_a_rule_of_version_0_1_that_let_spend_must_say_what_is_meant_now(pattern: str) -> None:
+    with pytest.raises(BadPolicy, match=r"policy\.roles\.r\[0\].*:spend\" beside it.*or the rule deny"):
+        rights(RuleText(allow=(pattern,)))
+    name = "gateway.invoke" if pattern.startswith("gateway") else pattern.partition(":")[0]
+    assert rights(RuleText(allow=(pattern, f"{name}:spend")))
+    assert rights(RuleText(allow=(pattern,)), RuleText(deny=(f"{name}:spend",)))
+    assert rights(RuleText(preset="open-trusted", experiments=("a",)), RuleText(allow=("scorers:write",)))
+
+
+@pytest.mark.parametrize("denied", ["label-schemas:read", "*:read", "label-schemas:write", "*:*"])
+def test_who_may_not_read_may_not_have_a_list_that_also_writes(denied: str) -> None:
+    listing = CATALOG.classify("GET", "/api/3.0/mlflow/label-schemas/list")
+    rules = [RuleText(preset="standard"), RuleText(deny=(denied,), experiments=("a",))]
+    assert not within(rules, listing, "a")
+    assert within(rules, listing, "b")
 
 
 def test_the_rows_of_ingest_only_are_in_the_catalog() -> None:
@@ -221,5 +316,5 @@ def test_the_rows_of_ingest_only_are_in_the_catalog() -> None:
 
 
 def test_every_preset_knows_every_resource() -> None:
-    for name in ("open", "read-only", "no-delete"):
+    for name in ("open-trusted", "open", "read-only", "no-delete"):
         assert set(PRESETS[name]) == set(STANDARD)

@@ -32,7 +32,11 @@ AJAX3 = "/ajax-api/3.0/mlflow"
         ("GET", "/api/3.0/mlflow/traces/tr-1", "traces read"),
         ("DELETE", f"{AJAX3}/traces/tr-1/assessments/a", "assessments delete"),
         ("POST", "/graphql", "graphql read"),
-        ("POST", f"{AJAX3}/assistant/message", "assistant admin"),
+        ("POST", f"{AJAX3}/assistant/message", "assistant spend"),
+        ("GET", f"{AJAX3}/assistant/config", "assistant admin"),
+        ("GET", f"{AJAX3}/label-schemas/list", "label-schemas write"),
+        ("POST", f"{API}/runs/delete-tag", "runs delete"),
+        ("PUT", f"{AJAX3}/scorers/online-config", "scorers spend"),
         ("GET", f"{AJAX3}/gateway/secrets/list", "gateway.secrets admin"),
         ("GET", "/metrics", "ops admin"),
         ("POST", f"{API}/runs/made-up", "unknown admin"),
@@ -271,6 +275,10 @@ DENIED_WHOLLY = [
     "ops",
     "gateway.secrets",
     "gateway.invoke",
+    "gateway.endpoints",
+    "gateway.model-definitions",
+    "gateway.budgets",
+    "gateway.guardrails",
     "gateway.legacy-proxy",
 ]
 
@@ -284,7 +292,7 @@ def test_the_default_policy_covers_every_resource_of_the_catalog() -> None:
     for operation in operations:
         decision = rights.everywhere(operation)
         assert decision is not None, operation
-        if operation.resource in DENIED_WHOLLY or operation.action is Action.ADMIN:
+        if operation.resource in DENIED_WHOLLY or operation.action in (Action.ADMIN, Action.SPEND):
             assert not decision.allow, operation
 
 

@@ -1,5 +1,6 @@
 """A real MLflow server as a child process, on SQLite and a free port."""
 
+import hashlib
 import json
 import os
 import signal
@@ -73,6 +74,21 @@ class MlflowServer:
         self.stop()
         tail = (self.directory / "mlflow.log").read_text()[-2000:]
         raise RuntimeError(f"mlflow server did not start:\n{tail}")
+
+    def state(self) -> dict[str, str]:
+        """A hash of each table and of each file: what a write changes."""
+        found = {}
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
+            names = [
+                row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            for name in names:
+                rows = sorted(map(repr, database.execute(f"SELECT * FROM {name}")))
+                found[name] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        for file in sorted((self.directory / "artifacts").rglob("*")):
+            if file.is_file():
+                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+        return found
 
     def stop(self) -> None:
         if self.process is None:

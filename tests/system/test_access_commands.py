@@ -128,6 +128,29 @@ def test_explain_says_what_would_be_decided_and_why(home: Path, mlflow_server: M
         assert done.returncode == status, (path, done.stdout, done.stderr)
 
 
+def test_explain_says_what_spends_and_what_needs_credentials(home: Path, mlflow_server: MlflowServer) -> None:
+    (home / "sidespan.toml").write_text(
+        POLICY.replace("anna = [", 'root = ["open"]\nanonymous = ["open"]\nanna = [')
+        + '[server]\nhost = "0.0.0.0"\n'
+    )
+    schedule = home / "tag.json"
+    schedule.write_text(json.dumps({"experiment_id": "0", "key": "mlflow.issueDetection.schedule"}))
+    tag = ("POST", "/api/2.0/mlflow/experiments/set-experiment-tag")
+    for client, request, said in (
+        ("root", ("PUT", "/api/3.0/mlflow/scorers/online-config"), "scorers:spend"),
+        ("root", (*tag, "--body", str(schedule)), "experiments:spend"),
+        ("root", tag, None),
+        ("root", ("POST", "/-/replay"), None),
+        ("anonymous", ("POST", "/-/replay"), "without credentials while the service listens on 0.0.0.0"),
+        ("anonymous", ("GET", "/-/dead-letters"), None),
+    ):
+        done = sidespan(
+            home, "policy", "explain", *request, "--as", client, "--mlflow-url", mlflow_server.url
+        )
+        assert done.returncode == (said is not None), (request, done.stdout, done.stderr)
+        assert said is None or said in done.stdout
+
+
 def test_the_other_commands_send_the_token(home: Path, mlflow_server: MlflowServer) -> None:
     secret = sidespan(home, "token", "create", "root", "--role", "standard").stdout.strip()
     service = Sidespan(home / ".sidespan", mlflow_server.url)

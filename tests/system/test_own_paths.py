@@ -4,12 +4,15 @@ import http.client
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, export
+from tests.support.proxied import tokens_for
 from tests.support.senders import post
 from tests.support.sidespan import Sidespan
 
@@ -165,3 +168,87 @@ def test_logs_are_json_lines_without_content(sidespan: Sidespan, experiment_id: 
         "stopped",
     ]
     assert lines[1]["reason"] == "unknown_run"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/-/traces",
+        "/-/traces/0af7651916cd43dd8448eb211c80319c",
+        "/-/sessions",
+        "/-/runs?experiment_id=0",
+        "/-/runs/none",
+        "/-/dead-letters",
+        "/-/dead-letters/1",
+        "/-/ready",
+        "/-/metrics",
+        "/-/index",
+        "/-/openapi.json",
+        "/-/made-up",
+    ],
+)
+def test_what_is_answered_with_data_is_kept_by_no_cache(shared: Sidespan, path: str) -> None:
+    assert ask(shared, "GET", path)[1]["cache-control"] == "no-store"
+
+
+def test_the_pages_files_may_be_asked_for_again(shared: Sidespan) -> None:
+    assert ask(shared, "GET", "/-/static/app.js")[1]["cache-control"] == "no-cache"
+
+
+CHANGES = [
+    ("/-/replay", '{"since_unix_ns": 0}', 200),
+    ("/-/index/rebuild", "{}", 200),
+    ("/-/index/backfill", "{}", 400),
+    ("/-/dead-letters/drop", '{"ids": [1]}', 200),
+    ("/-/dead-letters/retry", '{"all": true}', 200),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status"), CHANGES, ids=[path for path, _, _ in CHANGES])
+def test_nobody_in_particular_changes_a_service_that_others_can_reach(
+    shared: Sidespan, exposed: Sidespan, path: str, body: str, status: int
+) -> None:
+    kind = {"content-type": "application/json"}
+    found, headers, text = ask(exposed, "POST", path, body=body, **kind)
+    assert found == 403
+    assert headers["cache-control"] == "no-store"
+    message = json.loads(text)["error"]["message"]
+    assert "client 'anonymous' may not" in message
+    assert 'auth.mode = "clients"' in message
+    key = {"authorization": f"Bearer {exposed.token}"}
+    assert ask(exposed, "POST", path, body=body, **kind, **key)[0] == status
+    assert ask(shared, "POST", path, body=body, **kind)[0] == status, "this machine only: as before"
+
+
+def test_reads_and_the_wrong_method_are_as_before_on_such_a_service(exposed: Sidespan) -> None:
+    for path in ("/-/dead-letters", "/-/traces", "/-/index", "/-/metrics"):
+        assert ask(exposed, "GET", path)[0] == 200
+    assert ask(exposed, "GET", "/-/replay")[0] == 405
+
+
+@pytest.fixture(scope="module")
+def shared(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
+    service = Sidespan(tmp_path_factory.mktemp("shared") / "data", mlflow_server.url)
+    service.start()
+    service.wait_index()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def exposed(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
+    """It listens for other machines, and whoever shows no token may do what `open` allows."""
+    home = tmp_path_factory.mktemp("exposed")
+    config = home / "sidespan.toml"
+    config.write_text(
+        '[server]\nhost = "0.0.0.0"\n[auth]\nmode = "clients"\n'
+        '[policy.clients]\nanonymous = ["open"]\nops = ["open"]\n'
+    )
+    tokens = tokens_for(home / "data" / "tokens.json", "ops")
+    service = Sidespan(home / "data", mlflow_server.url)
+    service.arguments = ("--config", str(config))
+    service.token = tokens["ops"]
+    service.start()
+    service.wait_index()
+    yield service
+    service.stop()

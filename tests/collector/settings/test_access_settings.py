@@ -101,6 +101,11 @@ def test_a_sign_in_is_read_whole() -> None:
             '[auth]\nmode = "clients"\n[trusted_header]\nname = "X-User"\naddresses = ["10.0.0.300"]\n',
             ["trusted_header.addresses", "10.0.0.300"],
         ),
+        (
+            '[[policy.roles.x]]\nallow = ["jobs:*", "gateway.invoke:write"]\n',
+            ["policy.roles.x[0]", '"gateway.invoke:spend" beside it', 'deny = ["gateway.invoke:spend"]'],
+        ),
+        ('[[policy.roles.open-trusted]]\npreset = "open"\n', ["the name of a preset; choose another"]),
         ('[server]\nroot_path = "mlflow"\n', ["server.root_path = 'mlflow'", "a plain path, as /mlflow"]),
         ('[server]\ntls_key_file = "k.pem"\n', ["server", "need tls_certificate_file"]),
         ('[server]\nhost = "0.0.0.0"\n', ["server.host", 'auth.mode = "clients"']),
