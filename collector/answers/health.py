@@ -5,11 +5,11 @@ own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from collector.answers.rights import ReadRights
 from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
@@ -46,8 +46,8 @@ class Health:
     indexer: Indexer | None = None
     _probed: tuple[float, Part] | None = None
 
-    async def read(self) -> Part:
-        """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}."""
+    async def read(self, *, rights: ReadRights) -> Part:
+        """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
         state = await self.journal.state(CONSUMER)
         receiver = self._receiver()
         journal = self._journal(state)
@@ -58,8 +58,11 @@ class Health:
             "index": self._index(),
             "mlflow": await self._mlflow(),
         }
+        ready = receiver["ok"] and journal["ok"]
+        if not rights.identified:
+            return {"ready": ready}
         return {
-            "ready": receiver["ok"] and journal["ok"],
+            "ready": ready,
             "version": sidespan_version(),
             "parts": parts,
         }
@@ -127,6 +130,3 @@ def age_seconds(state: JournalState) -> float:
     if state.oldest_received_unix_ns is None:
         return 0.0
     return round(max(0.0, (time.time_ns() - state.oldest_received_unix_ns) / 1e9), 3)
-
-
-ReadHealth = Callable[[], Awaitable[Part]]

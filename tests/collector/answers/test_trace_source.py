@@ -15,7 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
 from collector.answers.trace_source import FoundTrace, Pending, TraceSource, Unanswered
-from collector.api.traces import normal_trace_id, trace_routes
+from collector.answers.traces import parse_trace_id
+from collector.api.traces import ROUTES
 from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
@@ -24,6 +25,7 @@ from collector.spans.facts import export_facts
 from collector.spans.mlflow_trace import read_trace
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
+from tests.support.answers import own_app_with, traces_from
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, new_span_id, new_trace_id
 from tests.support.ports import free_port
@@ -313,7 +315,7 @@ class Finding:
 
 
 async def asked(path: str, found: FoundTrace | Unanswered | None = None) -> tuple[int, Any, Any]:
-    app = Starlette(routes=list(trace_routes(Finding(found), Finding(found), lambda *_: {})))
+    app = own_app_with(ROUTES, traces=traces_from(Finding(found)))
     async with serve(app) as url, mlflow_at(url) as client:
         answer = await client.get(path)
         return answer.status, answer.json(), answer.headers
@@ -353,5 +355,5 @@ async def test_an_unknown_trace_is_404_and_an_unanswered_question_503() -> None:
 
 
 def test_only_ascii_hex_is_a_trace_id() -> None:
-    assert normal_trace_id("٠" * 32) is None
-    assert normal_trace_id(f" tr-{TRACE_ID.upper()}\n") == TRACE_ID
+    assert parse_trace_id("٠" * 32) is None
+    assert parse_trace_id(f" tr-{TRACE_ID.upper()}\n") == TRACE_ID
