@@ -13,10 +13,15 @@ ROOT = Path(__file__).parents[1]
 IMPURE = {"asyncio", "aiohttp", "sqlite3", "starlette", "logging", "time", "random", "os", "socket"}
 
 PURE = [
+    "collector/answers/encoding.py",
+    "collector/answers/errors.py",
+    "collector/answers/explain.py",
+    "collector/answers/rights.py",
     "collector/otlp",
     "collector/receivers/routing.py",
     "collector/model/batch.py",
     "collector/model/errors.py",
+    "collector/model/parameters.py",
     "collector/delivery/mlflow/answers.py",
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
@@ -149,6 +154,34 @@ def test_folders_import_downwards_only() -> None:
         if module.startswith("collector.") and rank[module.split(".")[1]] < rank[folder]
     }
     assert upwards == set()
+
+
+def test_answers_know_no_http_framework() -> None:
+    """Neither they nor what they are made of: another process may hand them out."""
+    reached = dict.fromkeys(_files("collector/answers"), "answers")
+    waiting = list(reached)
+    while waiting:
+        file = waiting.pop()
+        for imported in {path for module in _imports(file) if (path := _file_of(module))} - reached.keys():
+            reached[imported] = file.relative_to(ROOT).as_posix()
+            waiting.append(imported)
+    assert len(reached) > 50
+    found = {
+        f"{file.relative_to(ROOT).as_posix()}, imported by {importer}"
+        for file, importer in reached.items()
+        for module in _imports(file)
+        if module.split(".")[0] in ("starlette", "uvicorn")
+    }
+    assert found == set()
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of one of the collector's modules."""
+    path = ROOT.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return (
+        next((file for file in candidates if file.exists()), None) if _is_below(module, "collector") else None
+    )
 
 
 def test_the_root_of_the_collector_holds_folders_only() -> None:
