@@ -357,7 +357,7 @@ async def test_the_page_about_the_api_sends_requests(sidespan: Sidespan, run_id:
         await entry.get_by_role("button", name="Send").click()
         await entry.get_by_text('"name": "parent"').wait_for()
         await page.screenshot(path=tmp_path / "docs.png")
-        listed = page.locator("details", has_text="GET /-/runs A page")
+        listed = page.locator("details", has_text="GET /-/runs List")
         await listed.locator("summary").click()
         await listed.locator("input[name=experiment_name]").fill("runs to be read")
         await listed.locator("input[name=order_by]").fill("attributes.status ASC, attributes.start_time DESC")
