@@ -1,7 +1,7 @@
-"""Is the service well? A reason for each part; `ready` is only about taking data in.
+"""The health of the service, with a reason for each part. `ready` means that data is accepted.
 
-MLflow being away doesn't make us unready: taking data while it is away is what we are for. It shows in its
-own part, in the metrics and in `sidespan doctor`.
+While MLflow is away the service stays ready: it accepts data for later delivery. That MLflow is away shows in
+its own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
@@ -20,7 +20,7 @@ from collector.receivers.bounds import Bounds
 
 PROBE_SECONDS = 1.0
 PROBE_AGAIN_SECONDS = 2.0
-# the index means to be fresher than that
+# an index that lags by more than this is reported
 LATE_SECONDS = 10.0
 
 Part = dict[str, Any]
@@ -35,8 +35,8 @@ def sidespan_version() -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Health:
-    """Asks the parts of one service."""
+class ServiceHealth:
+    """The health of one service, from its parts."""
 
     journal: Journal
     worker: DeliveryWorker
@@ -70,7 +70,7 @@ class Health:
     def _receiver(self) -> Part:
         return {
             "ok": not self.bounds.draining,
-            "reason": "the service is stopping" if self.bounds.draining else "takes OTLP at /v1/traces",
+            "reason": "the service is stopping" if self.bounds.draining else "accepts OTLP at /v1/traces",
             "requests_in_flight": self.bounds.requests,
             "bytes_in_flight": self.bounds.bytes,
         }
@@ -78,7 +78,7 @@ class Health:
     def _journal(self, state: JournalState) -> Part:
         return {
             "ok": self.journal.refusing is None,
-            "reason": self.journal.refusing or "takes entries",
+            "reason": self.journal.refusing or "accepts entries",
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,
@@ -89,14 +89,14 @@ class Health:
         trouble = self.worker.trouble
         return {
             "ok": trouble is None,
-            "reason": trouble or ("delivering" if state.pending_spans else "everything is in MLflow"),
+            "reason": trouble or ("delivering" if state.pending_spans else "all spans are delivered"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
         }
 
     def _index(self) -> Part:
         if self.indexer is None:
-            return {"ok": True, "reason": "switched off"}
+            return {"ok": True, "reason": "disabled"}
         trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
@@ -121,8 +121,8 @@ async def probe(mlflow: Mlflow) -> Part:
     if answer.status != 200:
         reason = f"MLflow at {mlflow.url} answered {answer.status} to /version: {answer.error}"
         return {"ok": False, "reason": reason, "url": mlflow.url}
-    found = answer.body.decode("utf-8", "replace").strip()[:40]
-    return {"ok": True, "reason": "answers", "url": mlflow.url, "version": found}
+    mlflow_version = answer.body.decode("utf-8", "replace").strip()[:40]
+    return {"ok": True, "reason": "reachable", "url": mlflow.url, "version": mlflow_version}
 
 
 def age_seconds(state: JournalState) -> float:

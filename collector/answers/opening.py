@@ -7,7 +7,7 @@ from functools import partial
 from collector.answers.dead_letters import DeadLetterAnswers
 from collector.answers.explain import explain
 from collector.answers.exposition import Exposition
-from collector.answers.health import Health
+from collector.answers.health import ServiceHealth
 from collector.answers.index_upkeep import IndexUpkeep
 from collector.answers.indexed import IndexedTraces
 from collector.answers.many_traces import ManyTraces
@@ -37,7 +37,7 @@ class Answers:
     logs: LogsAnswers
     dead_letters: DeadLetterAnswers
     exposition: Exposition
-    health: Health
+    health: ServiceHealth
 
 
 def answers_of(
@@ -46,7 +46,7 @@ def answers_of(
     journal: Journal,
     mlflow: Mlflow,
     index: IndexClient | None,
-    health: Health,
+    health: ServiceHealth,
     metrics: Metrics,
 ) -> Answers:
     """The answers of the service that these are the parts of."""

@@ -104,7 +104,7 @@ def parse_trace_id(text: str) -> str | None:
 def _why_incomplete(unanswered: Unanswered | None) -> str:
     if unanswered is None:
         return "MLflow does not have this trace"
-    return f"MLflow could not be asked: {unanswered.reason}"
+    return f"MLflow could not be queried: {unanswered.reason}"
 
 
 def _summary(found: FoundTrace, max_spans: int) -> EncodedJson:

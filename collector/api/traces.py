@@ -51,7 +51,7 @@ def _rendered(request: Request, answer: EncodedJson | Unanswered | None) -> Resp
         case None:
             return _no_trace(request, 404, "neither the journal nor MLflow has this trace")
         case Unanswered(reason=reason):
-            message = f"the journal does not have this trace, and MLflow could not be asked: {reason}"
+            message = f"the journal does not have this trace, and MLflow could not be queried: {reason}"
             return _no_trace(request, 503, message)
         case encoded:
             return Response(encoded, media_type="application/json")

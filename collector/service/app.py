@@ -6,7 +6,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.answers.health import Health
+from collector.answers.health import ServiceHealth
 from collector.answers.opening import answers_of, pending_routes
 from collector.api.access import access_settings
 from collector.api.app import own_app
@@ -108,7 +108,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
                 observe=partial(observe, metrics),
             )
         )
-        health = Health(
+        health = ServiceHealth(
             journal=journal,
             worker=worker,
             bounds=bounds,

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from collector.answers.runs.models import Metric, Run, Shape
+from collector.answers.runs.models import Metric, Run, RunsModel
 from collector.answers.runs.source import RunSource, Wanted
 from collector.mlflow.client import open_mlflow
 from collector.model.parameters import BadParameter
@@ -23,32 +23,32 @@ CONNECTIONS = 8
 
 
 class LogsRequest(BaseModel):
-    """What every request may say."""
+    """Fields of every request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     tracking_uri: str | None = None
-    """The MLflow server; without it the one behind us. Another must be in `runs.allowed_tracking_uris`."""
+    """MLflow server; default: the one behind Sidespan. Others must be in `runs.allowed_tracking_uris`."""
     username: str | None = None
-    """User at that server; without it the MLflow behind us is asked with our own credentials."""
+    """User name for that server. Default: for the MLflow behind Sidespan, Sidespan's own credentials."""
     password: str | None = Field(None, repr=False)
     """Password for `username`."""
     insecure_tls: bool = False
-    """Accept any certificate of that server."""
+    """Accept any TLS certificate of that server."""
     http_timeout: float = Field(30.0, gt=0, le=300)
-    """Seconds for one request to MLflow."""
+    """Timeout of one request to MLflow in seconds."""
     limit: int = Field(100, ge=1, le=MAX_LIMIT)
-    """How many at the most."""
+    """Maximum number of experiments or runs."""
 
 
 class RunsRequest(LogsRequest):
-    """Which runs: one, or those of an experiment."""
+    """Selects one run or the runs of an experiment."""
 
     experiment_name: str | None = None
     experiment_id: str | None = Field(None, pattern=r"^(0|[1-9][0-9]{0,18})$")
     run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     include_metric_history: bool = False
-    """Each point of each metric, too."""
+    """Include every point of every metric."""
 
     @field_validator("experiment_id", mode="before")
     @classmethod
@@ -56,7 +56,7 @@ class RunsRequest(LogsRequest):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class HistoryPoint(Shape):
+class HistoryPoint(RunsModel):
     """One logged value; `timestamp` is milliseconds since 1970."""
 
     step: int
@@ -64,8 +64,8 @@ class HistoryPoint(Shape):
     timestamp: int
 
 
-class MetricHistory(Shape):
-    """A metric over its whole history; `history` is empty unless it was asked for."""
+class MetricHistory(RunsModel):
+    """A metric; `history` is empty unless `include_metric_history` is set."""
 
     key: str
     history: list[HistoryPoint]
@@ -75,7 +75,7 @@ class MetricHistory(Shape):
     last_value: float
 
 
-class LogsRun(Shape):
+class LogsRun(RunsModel):
     """A run; times are milliseconds since 1970."""
 
     run_id: str
@@ -93,8 +93,8 @@ class LogsRun(Shape):
     metrics_history: list[MetricHistory]
 
 
-class RunsAnswer(Shape):
-    """The runs that were asked for."""
+class RunsAnswer(RunsModel):
+    """The selected runs."""
 
     tracking_uri: str
     count: int
@@ -112,69 +112,69 @@ class LogsAnswers:
     settings: MlflowSettings
     allowed_uris: Sequence[str] = ()
 
-    async def health(self, asked: LogsRequest) -> dict[str, Any]:
+    async def health(self, request: LogsRequest) -> dict[str, Any]:
         """Whether the server answers."""
-        async with self._server(asked) as (uri, server):
+        async with self._server(request) as (uri, server):
             await server.experiments(1)
         return {"status": "ok", "tracking_uri": uri}
 
-    async def experiments(self, asked: LogsRequest) -> dict[str, Any]:
+    async def experiments(self, request: LogsRequest) -> dict[str, Any]:
         """Experiments as MLflow says them, newest first."""
-        async with self._server(asked) as (uri, server):
-            listed = await server.experiments(asked.limit)
+        async with self._server(request) as (uri, server):
+            listed = await server.experiments(request.limit)
         return {"tracking_uri": uri, "count": len(listed), "experiments": listed}
 
-    async def runs(self, asked: RunsRequest) -> RunsAnswer:
+    async def runs(self, request: RunsRequest) -> RunsAnswer:
         """One run, or those of an experiment."""
         names = ("experiment_name", "experiment_id", "run_id")
-        given = [name for name in names if getattr(asked, name)]
+        given = [name for name in names if getattr(request, name)]
         if len(given) != 1:
             raise BadParameter("experiment_name", given, f"exactly one of {', '.join(names)} is required")
-        async with self._server(asked) as (uri, server):
-            listed = await _runs(server, asked)
+        async with self._server(request) as (uri, server):
+            listed = await _runs(server, request)
         return RunsAnswer(tracking_uri=uri, count=len(listed), runs=listed)
 
     @asynccontextmanager
-    async def _server(self, asked: LogsRequest) -> AsyncIterator[tuple[str, RunSource]]:
+    async def _server(self, request: LogsRequest) -> AsyncIterator[tuple[str, RunSource]]:
         """The server that the request means, and its address."""
-        uri = self._allowed_uri(asked)
-        if uri == self.settings.url and asked.username is None and not asked.insecure_tls:
-            yield uri, RunSource(self.source.mlflow, timeout_seconds=asked.http_timeout)
+        uri = self._allowed_uri(request)
+        if uri == self.settings.url and request.username is None and not request.insecure_tls:
+            yield uri, RunSource(self.source.mlflow, timeout_seconds=request.http_timeout)
             return
-        async with open_mlflow(self._requested(asked, uri), max_connections=CONNECTIONS) as mlflow:
-            yield uri, RunSource(mlflow, timeout_seconds=asked.http_timeout)
+        async with open_mlflow(self._requested(request, uri), max_connections=CONNECTIONS) as mlflow:
+            yield uri, RunSource(mlflow, timeout_seconds=request.http_timeout)
 
-    def _allowed_uri(self, asked: LogsRequest) -> str:
-        uri = (asked.tracking_uri or self.settings.url).rstrip("/")
-        if uri != self.settings.url and uri not in {allowed.rstrip("/") for allowed in self.allowed_uris}:
+    def _allowed_uri(self, request: LogsRequest) -> str:
+        uri = (request.tracking_uri or self.settings.url).rstrip("/")
+        if uri != self.settings.url and uri not in {other.rstrip("/") for other in self.allowed_uris}:
             allowed = (
                 "must be the MLflow server behind this service or be listed in runs.allowed_tracking_uris"
             )
             raise BadParameter("tracking_uri", uri, allowed)
-        if bool(asked.username) != bool(asked.password):
-            raise BadParameter("username", asked.username, "username and password must be given together")
+        if bool(request.username) != bool(request.password):
+            raise BadParameter("username", request.username, "username and password must be given together")
         return uri
 
-    def _requested(self, asked: LogsRequest, uri: str) -> MlflowSettings:
+    def _requested(self, request: LogsRequest, uri: str) -> MlflowSettings:
         """A request that changes how the server is asked gets none of our credentials."""
         return MlflowSettings(
             url=uri,
-            insecure_tls=asked.insecure_tls,
+            insecure_tls=request.insecure_tls,
             ca_file=self.settings.ca_file if uri == self.settings.url else None,
-            username=asked.username,
-            password=asked.password,
+            username=request.username,
+            password=request.password,
         )
 
 
-async def _runs(source: RunSource, asked: RunsRequest) -> list[LogsRun]:
-    if asked.run_id is not None:
-        found = [await source.plain(asked.run_id)]
+async def _runs(source: RunSource, request: RunsRequest) -> list[LogsRun]:
+    if request.run_id is not None:
+        selected = [await source.plain(request.run_id)]
     else:
-        experiment = asked.experiment_id or await source.experiment_id(asked.experiment_name or "")
-        found = (await source.runs([experiment], limit=asked.limit)).runs
-    wanted = Wanted(history=None if asked.include_metric_history else 0)
-    metrics = await asyncio.gather(*(source.histories(run, wanted) for run in found))
-    return [_logs_run(run, each) for run, each in zip(found, metrics, strict=True)]
+        experiment = request.experiment_id or await source.experiment_id(request.experiment_name or "")
+        selected = (await source.runs([experiment], limit=request.limit)).runs
+    wanted = Wanted(history=None if request.include_metric_history else 0)
+    metrics = await asyncio.gather(*(source.histories(run, wanted) for run in selected))
+    return [_logs_run(run, history) for run, history in zip(selected, metrics, strict=True)]
 
 
 def _logs_run(run: Run, metrics: list[Metric]) -> LogsRun:

@@ -206,10 +206,10 @@ class RunSource:
                 async with self._places:
                     return _document(await asking)
         except MlflowTimeout as error:
-            reason = f"no answer within {self.timeout_seconds:g} s"
-            raise MlflowTrouble(f"MLflow can't be asked: {reason}") from error
+            reason = f"no response within {self.timeout_seconds:g} s"
+            raise MlflowTrouble(f"MLflow could not be queried: {reason}") from error
         except MlflowUnreachable as error:
-            raise MlflowTrouble("MLflow can't be asked: no connection") from error
+            raise MlflowTrouble("MLflow could not be queried: no connection") from error
 
 
 def _document(answer: MlflowAnswer) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _document(answer: MlflowAnswer) -> dict[str, Any]:
         return answer.json()
     if answer.status in (400, 404) and "error_code" in answer.json():
         raise NoSuchRun(answer.error)
-    raise MlflowTrouble(f"MLflow answered with status {answer.status}")
+    raise MlflowTrouble(f"MLflow responded with status {answer.status}")
 
 
 async def _nothing() -> None:

@@ -218,7 +218,7 @@ async def test_while_mlflow_is_away_the_journal_answers_and_says_so() -> None:
         source = TraceSource(pending=holding(request), mlflow=mlflow, route_of=route_of)
         found = summary_of(await source.read(trace_id))
     assert (found.span_count, found.tokens.input) == (6, 829)
-    assert found.incomplete == "MLflow could not be asked: no connection"
+    assert found.incomplete == "MLflow could not be queried: no connection"
     assert (found.experiment.id, found.experiment.name) == (None, "weather")
 
 
@@ -240,19 +240,23 @@ async def test_mlflow_is_not_waited_for_longer_than_the_bound() -> None:
     app = Starlette(routes=[HttpRoute("/{path:path}", slow)])
     async with serve(app) as url, mlflow_at(url) as mlflow:
         source = TraceSource(pending=holding(), mlflow=mlflow, timeout_seconds=0.3)
-        assert await source.read(TRACE_ID) == Unanswered(reason="no answer within 0.3 s")
+        assert await source.read(TRACE_ID) == Unanswered(reason="no response within 0.3 s")
 
 
 STRANGE = {
-    "server_error": (500, b"oops", "it answered with status 500"),
-    "forbidden": (403, b"{}", "it answered with status 403"),
-    "moved": (302, b"", "it answered with status 302"),
-    "another_404": (404, b"<html>", "it answered with status 404"),
-    "no_json": (200, b"<html>", "its answer can't be read"),
-    "no_trace": (200, b'{"trace": []}', "its answer can't be read"),
-    "null": (200, b"null", "its answer can't be read"),
-    "deep": (200, b"[" * 100_000, "its answer can't be read"),
-    "cut_at_the_bound": (200, b" " * MAX_ANSWER_BYTES, f"its answer is larger than {MAX_ANSWER_BYTES} bytes"),
+    "server_error": (500, b"oops", "it responded with status 500"),
+    "forbidden": (403, b"{}", "it responded with status 403"),
+    "moved": (302, b"", "it responded with status 302"),
+    "another_404": (404, b"<html>", "it responded with status 404"),
+    "no_json": (200, b"<html>", "its response is unreadable"),
+    "no_trace": (200, b'{"trace": []}', "its response is unreadable"),
+    "null": (200, b"null", "its response is unreadable"),
+    "deep": (200, b"[" * 100_000, "its response is unreadable"),
+    "cut_at_the_bound": (
+        200,
+        b" " * MAX_ANSWER_BYTES,
+        f"its response is larger than {MAX_ANSWER_BYTES} bytes",
+    ),
 }
 
 

@@ -85,7 +85,7 @@ async def test_what_the_index_has_in_part_is_read_from_journal_and_mlflow() -> N
     ("found", "why"),
     [
         (None, "MLflow does not have this trace"),
-        (AWAY, "MLflow could not be asked: no connection"),
+        (AWAY, "MLflow could not be queried: no connection"),
     ],
     ids=["gone_from_mlflow", "mlflow_away"],
 )
