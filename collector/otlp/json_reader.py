@@ -20,7 +20,7 @@ Text is UTF-8, with a byte order mark or without (RFC 8259, 8.1).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import DecodeError, Raw, Struct, ValidationError
@@ -32,7 +32,6 @@ from collector.otlp.json_messages import (
     RESOURCE_FIELDS,
     SCOPE_FIELDS,
     SPAN_FIELDS,
-    Fields,
     Resource,
     Room,
     Scope,
@@ -57,7 +56,7 @@ class ScopeSpans(Struct, gc=False):
 
     scope: Raw = NOTHING
     spans: list[Raw] | None = None
-    schemaUrl: str | None = None
+    schemaUrl: Raw = NOTHING
 
 
 class ResourceSpans(Struct, gc=False):
@@ -65,7 +64,7 @@ class ResourceSpans(Struct, gc=False):
 
     resource: Raw = NOTHING
     scopeSpans: list[ScopeSpans] | None = None
-    schemaUrl: str | None = None
+    schemaUrl: Raw = NOTHING
 
 
 class Document(Struct, gc=False):
@@ -78,6 +77,7 @@ _documents = Decoder(Document)
 _resources = Decoder(Resource | None)
 _scopes = Decoder(Scope | None)
 _spans = Decoder(Span)
+_urls = Decoder(str | None)
 
 
 def read_json(text: bytes, *, max_depth: int, max_spans: int) -> tuple[bytes, list[Rejection]]:
@@ -123,27 +123,29 @@ class _Writer:
 
     def __init__(self, *, max_depth: int, check_values: bool) -> None:
         self.rejections: list[Rejection] = []
-        self._max_depth = max_depth
         self._check_values = check_values
+        self._resource_room = Room(max_depth, DECODER_LEVELS - RESOURCE_LEVELS)
+        self._scope_room = Room(max_depth, DECODER_LEVELS - SCOPE_LEVELS)
         self._span_room = Room(max_depth, DECODER_LEVELS - SPAN_LEVELS)
 
     def resources(self, parts: list[ResourceSpans]) -> Iterator[bytes]:
+        """The ResourceSpans that hold a span, each as a field of the request. Raises Rejected."""
         for index, part in enumerate(parts):
             path = f"resourceSpans[{index}]"
-            resource = self._outer(
-                _resources, part.resource, RESOURCE_FIELDS, RESOURCE_LEVELS, f"{path}.resource"
-            )
+            resource = self._outer(part.resource, f"{path}.resource", _resources, self._resource)
             scopes = b"".join(self._scopes(part.scopeSpans or [], path))
+            schema_url = self._outer(part.schemaUrl, f"{path}.schemaUrl", _urls, _schema_url)
             if scopes:
-                yield delimited(1, resource + scopes + _text(3, part.schemaUrl))
+                yield delimited(1, resource + scopes + schema_url)
 
     def _scopes(self, parts: list[ScopeSpans], above: str) -> Iterator[bytes]:
         for index, part in enumerate(parts):
             path = f"{above}.scopeSpans[{index}]"
-            scope = self._outer(_scopes, part.scope, SCOPE_FIELDS, SCOPE_LEVELS, f"{path}.scope")
+            scope = self._outer(part.scope, f"{path}.scope", _scopes, self._scope)
             spans = b"".join(self._spans(part.spans or [], path))
+            schema_url = self._outer(part.schemaUrl, f"{path}.schemaUrl", _urls, _schema_url)
             if spans:
-                yield delimited(2, scope + spans + _text(3, part.schemaUrl))
+                yield delimited(2, scope + spans + schema_url)
 
     def _spans(self, spans: list[Raw], above: str) -> Iterator[bytes]:
         for index, text in enumerate(spans):
@@ -154,16 +156,21 @@ class _Writer:
                 wrong.under(f"{above}.spans[{index}]")
                 self.rejections.append(Rejection(reason=wrong.reason, message=str(wrong)))
 
-    def _outer(self, decoder: Decoder[Any], text: Raw, fields: Fields, levels: int, path: str) -> bytes:
-        """A resource or a scope, which stand in field 1 of what they describe. Raises Rejected."""
+    def _outer(self, text: Raw, path: str, decoder: Decoder[Any], write: Callable[[Any], bytes]) -> bytes:
+        """What `write` makes of a part that isn't in a span; of null nothing. Raises Rejected."""
         if text == NOTHING:
             return b""
-        room = Room(self._max_depth, DECODER_LEVELS - levels)
         try:
-            message = self._read(decoder, text)
-            return delimited(1, write_message(message, fields, room)) if message is not None else b""
+            part = self._read(decoder, text)
+            return b"" if part is None else write(part)
         except Wrong as wrong:
             raise _refused(wrong.under(path)) from wrong
+
+    def _resource(self, resource: Resource) -> bytes:
+        return delimited(1, write_message(resource, RESOURCE_FIELDS, self._resource_room))
+
+    def _scope(self, scope: Scope) -> bytes:
+        return delimited(1, write_message(scope, SCOPE_FIELDS, self._scope_room))
 
     def _read(self, decoder: Decoder[Any], text: Raw) -> Any:
         """One message. Raises Wrong."""
@@ -183,8 +190,8 @@ class _Writer:
         return self._check_values and count_values(bytes(text), MAX_VALUES_OF_ONE) > MAX_VALUES_OF_ONE
 
 
-def _text(field: int, text: str | None) -> bytes:
-    return delimited(field, text.encode()) if text else b""
+def _schema_url(url: str) -> bytes:
+    return delimited(3, url.encode()) if url else b""
 
 
 def _refused(wrong: Wrong) -> Rejected:

@@ -1,7 +1,6 @@
 """The reader of OTLP/JSON against a slow one by the book, and what it costs."""
 
 import json
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -161,7 +160,10 @@ spans = _object(
     status=_object(message=texts, code=st.integers(0, 2) | st.just("STATUS_CODE_OK")),
 )
 entities = _object(
-    schemaUrl=texts, type=texts, idKeys=st.lists(texts, max_size=2), descriptionKeys=st.lists(texts, max_size=2)
+    schemaUrl=texts,
+    type=texts,
+    idKeys=st.lists(texts, max_size=2),
+    descriptionKeys=st.lists(texts, max_size=2),
 )
 resources = _object(attributes=attributes, droppedAttributesCount=counts, entityRefs=_many(entities))
 scopes = _object(name=texts, version=texts, attributes=attributes, droppedAttributesCount=counts)
