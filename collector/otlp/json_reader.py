@@ -20,7 +20,7 @@ Text is UTF-8, with a byte order mark or without (RFC 8259, 8.1).
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import DecodeError, Raw, Struct, ValidationError
@@ -98,7 +98,10 @@ def read_json(text: bytes, *, max_depth: int, max_spans: int) -> tuple[bytes, li
             f"{count} spans in one request, {max_spans} are allowed; send smaller batches",
         )
     writer = _Writer(max_depth=max_depth, check_values=values > MAX_VALUES_OF_ONE)
-    return b"".join(writer.resources(resources)), writer.rejections
+    try:
+        return b"".join(writer.resources(resources)), writer.rejections
+    except Wrong as wrong:
+        raise _refused(wrong) from wrong
 
 
 def _document(text: bytes) -> Document:
@@ -128,43 +131,47 @@ class _Writer:
         self._scope_room = Room(max_depth, DECODER_LEVELS - SCOPE_LEVELS)
         self._span_room = Room(max_depth, DECODER_LEVELS - SPAN_LEVELS)
 
-    def resources(self, parts: list[ResourceSpans]) -> Iterator[bytes]:
-        """The ResourceSpans that hold a span, each as a field of the request. Raises Rejected."""
+    def resources(self, parts: Sequence[ResourceSpans]) -> Iterator[bytes]:
+        """The ResourceSpans that hold a span, each as a field of the request. Raises Wrong."""
         for index, part in enumerate(parts):
-            path = f"resourceSpans[{index}]"
-            resource = self._outer(part.resource, f"{path}.resource", _resources, self._resource)
-            scopes = b"".join(self._scopes(part.scopeSpans or [], path))
-            schema_url = self._outer(part.schemaUrl, f"{path}.schemaUrl", _urls, _schema_url)
+            try:
+                resource = self._outer(part.resource, "resource", _resources, self._resource)
+                scopes = b"".join(self._scopes(part.scopeSpans or (), index))
+                schema_url = self._outer(part.schemaUrl, "schemaUrl", _urls, _schema_url)
+            except Wrong as wrong:
+                raise wrong.under(f"resourceSpans[{index}]") from wrong
             if scopes:
                 yield delimited(1, resource + scopes + schema_url)
 
-    def _scopes(self, parts: list[ScopeSpans], above: str) -> Iterator[bytes]:
+    def _scopes(self, parts: Sequence[ScopeSpans], above: int) -> Iterator[bytes]:
         for index, part in enumerate(parts):
-            path = f"{above}.scopeSpans[{index}]"
-            scope = self._outer(part.scope, f"{path}.scope", _scopes, self._scope)
-            spans = b"".join(self._spans(part.spans or [], path))
-            schema_url = self._outer(part.schemaUrl, f"{path}.schemaUrl", _urls, _schema_url)
+            try:
+                scope = self._outer(part.scope, "scope", _scopes, self._scope)
+                spans = b"".join(self._spans(part.spans or (), above, index))
+                schema_url = self._outer(part.schemaUrl, "schemaUrl", _urls, _schema_url)
+            except Wrong as wrong:
+                raise wrong.under(f"scopeSpans[{index}]") from wrong
             if spans:
                 yield delimited(2, scope + spans + schema_url)
 
-    def _spans(self, spans: list[Raw], above: str) -> Iterator[bytes]:
+    def _spans(self, spans: Sequence[Raw], resource: int, scope: int) -> Iterator[bytes]:
         for index, text in enumerate(spans):
             try:
                 span = self._read(_spans, text)
                 yield delimited(2, write_message(span, SPAN_FIELDS, self._span_room))
             except Wrong as wrong:
-                wrong.under(f"{above}.spans[{index}]")
+                wrong.under(f"resourceSpans[{resource}].scopeSpans[{scope}].spans[{index}]")
                 self.rejections.append(Rejection(reason=wrong.reason, message=str(wrong)))
 
-    def _outer(self, text: Raw, path: str, decoder: Decoder[Any], write: Callable[[Any], bytes]) -> bytes:
-        """What `write` makes of a part that isn't in a span; of null nothing. Raises Rejected."""
-        if text == NOTHING:
+    def _outer(self, text: Raw, name: str, decoder: Decoder[Any], write: Callable[[Any], bytes]) -> bytes:
+        """What `write` makes of a part that isn't in a span; of null nothing. Raises Wrong."""
+        if text is NOTHING:
             return b""
         try:
             part = self._read(decoder, text)
             return b"" if part is None else write(part)
         except Wrong as wrong:
-            raise _refused(wrong.under(path)) from wrong
+            raise wrong.under(name) from wrong
 
     def _resource(self, resource: Resource) -> bytes:
         return delimited(1, write_message(resource, RESOURCE_FIELDS, self._resource_room))

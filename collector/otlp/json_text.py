@@ -12,13 +12,12 @@ Every step takes time in proportion to the text and has a bound; nothing is ever
 import re
 from itertools import islice
 
-# values that a body may hold: 64 MiB of spans with 30 short attributes each hold 3 million
-MAX_VALUES = 4_000_000
+# values that a body may hold: 60 MiB of spans with 30 short attributes each; of nothing else so many fit
+MAX_VALUES = 3_000_000
 # levels of JSON text that are kept: an attribute of 46 lists in an event takes 157, of 46 maps 203
 MAX_LEVELS = 256
-# escapes and brackets that mending looks at; with more the text stays as it is
+# escapes of surrogates that mending looks at; with more the text stays as it is
 MAX_ESCAPES = 1_000_000
-MAX_TOKENS = 2 * MAX_VALUES
 
 NO_UTF8 = b"\xff" * len(rb"\ud83d")
 # a high half with the low one if it follows, or a low half
@@ -27,6 +26,7 @@ SURROGATE = re.compile(
 )
 STRING_OR_BRACKET = re.compile(rb'"[^"]*"|[\[\]{}]')
 STRING_OR_START = re.compile(rb'"[^"]*"|[\[{,]')
+FEW_QUOTES = 100_000
 STEP_BYTES = 4096
 
 
@@ -41,18 +41,23 @@ def count_values(text: bytes, limit: int = MAX_VALUES) -> int:
     most = text.count(b"{") + text.count(b"[") + text.count(b",")
     if most <= limit:
         return most
+    blank = _without_escapes(text)
+    if blank.count(b'"') <= FEW_QUOTES:  # split at its quotes, every second piece is outside of strings
+        outside = b"".join(blank.split(b'"')[::2])
+        return outside.count(b"{") + outside.count(b"[") + outside.count(b",")
+    return _count_one_by_one(blank, limit)
+
+
+def _count_one_by_one(blank: bytes, limit: int) -> int:
     count = strings = 0
-    for found in STRING_OR_START.finditer(_without_escapes(text)):
-        if found[0][0] == QUOTE:
+    for found in STRING_OR_START.finditer(blank):
+        if found[0].startswith(b'"'):
             strings += 1
         else:
             count += 1
         if max(count, strings // 2) > limit:  # in JSON each value has at most a key and a text
             break
     return max(count, strings // 2)
-
-
-QUOTE = ord('"')
 
 
 def _without_escapes(text: bytes) -> bytes:
@@ -93,7 +98,9 @@ def _backslashes_before(text: bytearray, end: int) -> int:
 
 def _blank_deep(text: bytearray) -> None:
     level = start = 0
-    for found in islice(STRING_OR_BRACKET.finditer(_without_escapes(bytes(text))), MAX_TOKENS):
+    # in JSON a value has at most two brackets, a key and a text; of anything else no more is looked at
+    bound = 4 * (text.count(b"{") + text.count(b"[") + text.count(b",") + 1)
+    for found in islice(STRING_OR_BRACKET.finditer(_without_escapes(bytes(text))), bound):
         sign = found[0]
         if sign in (b"[", b"{"):
             level += 1
