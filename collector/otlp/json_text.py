@@ -25,9 +25,8 @@ SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
 )
 STRING_OR_BRACKET = re.compile(rb'"[^"]*"|[\[\]{}]')
-STRING_OR_START = re.compile(rb'"[^"]*"|[\[{,]')
-FEW_QUOTES = 100_000
-STEP_BYTES = 4096
+STEP_BYTES = 1024 * 1024
+RUN_BYTES = 4096
 
 
 def count_values(text: bytes, limit: int = MAX_VALUES) -> int:
@@ -41,23 +40,20 @@ def count_values(text: bytes, limit: int = MAX_VALUES) -> int:
     most = text.count(b"{") + text.count(b"[") + text.count(b",")
     if most <= limit:
         return most
-    blank = _without_escapes(text)
-    if blank.count(b'"') <= FEW_QUOTES:  # split at its quotes, every second piece is outside of strings
-        outside = b"".join(blank.split(b'"')[::2])
-        return outside.count(b"{") + outside.count(b"[") + outside.count(b",")
-    return _count_one_by_one(blank, limit)
+    return _count_outside_of_strings(_without_escapes(text), limit)
 
 
-def _count_one_by_one(blank: bytes, limit: int) -> int:
-    count = strings = 0
-    for found in STRING_OR_START.finditer(blank):
-        if found[0].startswith(b'"'):
-            strings += 1
-        else:
-            count += 1
-        if max(count, strings // 2) > limit:  # in JSON each value has at most a key and a text
+def _count_outside_of_strings(blank: bytes, limit: int) -> int:
+    count = quotes = 0
+    for start in range(0, len(blank), STEP_BYTES):
+        # split at the quotes, every second piece is outside of strings
+        pieces = blank[start : start + STEP_BYTES].split(b'"')
+        outside = b"".join(pieces[quotes % 2 :: 2])
+        count += outside.count(b"{") + outside.count(b"[") + outside.count(b",")
+        quotes += len(pieces) - 1
+        if max(count, quotes // 4) > limit:  # in JSON each value has at most a key and a text
             break
-    return max(count, strings // 2)
+    return max(count, quotes // 4)
 
 
 def _without_escapes(text: bytes) -> bytes:
@@ -74,8 +70,8 @@ def mended(text: bytes) -> bytes:
 
 
 def _blank_halves(text: bytearray) -> None:
-    position = 0
-    for _ in range(MAX_ESCAPES):
+    position = text.find(rb"\u")
+    for _ in range(MAX_ESCAPES if position >= 0 else 0):
         found = SURROGATE.search(text, position)
         if found is None:
             return
@@ -89,14 +85,16 @@ def _blank_halves(text: bytearray) -> None:
 def _backslashes_before(text: bytearray, end: int) -> int:
     count = 0
     while True:
-        step = text[max(0, end - count - STEP_BYTES) : end - count]
+        step = text[max(0, end - count - RUN_BYTES) : end - count]
         found = len(step) - len(step.rstrip(b"\\"))
         count += found
-        if found < STEP_BYTES:
+        if found < RUN_BYTES:
             return count
 
 
 def _blank_deep(text: bytearray) -> None:
+    if text.count(b"{") + text.count(b"[") <= MAX_LEVELS:
+        return
     level = start = 0
     # in JSON a value has at most two brackets, a key and a text; of anything else no more is looked at
     bound = 4 * (text.count(b"{") + text.count(b"[") + text.count(b",") + 1)
