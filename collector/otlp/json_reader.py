@@ -28,19 +28,17 @@ from msgspec.json import Decoder
 
 from collector.batch import Rejection
 from collector.errors import Reason, Rejected
-from collector.otlp.json_messages import (
+from collector.otlp.json_messages import Resource, Scope, Span
+from collector.otlp.json_scalars import TooDeep, TooMany, Wrong
+from collector.otlp.json_text import MAX_VALUES, count_values, mended
+from collector.otlp.json_wire import (
     RESOURCE_FIELDS,
     SCOPE_FIELDS,
     SPAN_FIELDS,
-    Resource,
     Room,
-    Scope,
-    Span,
     delimited,
     write_message,
 )
-from collector.otlp.json_scalars import TooDeep, TooMany, Wrong
-from collector.otlp.json_text import MAX_VALUES, count_values, mended
 
 # values in one span, one resource or one scope: what is held of it at once is about 200 bytes a value
 MAX_VALUES_OF_ONE = 1_000_000
