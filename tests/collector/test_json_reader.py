@@ -1,6 +1,8 @@
 """The reader of OTLP/JSON against a slow one by the book, and what it costs."""
 
+import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.errors import Reason, Rejected
 from collector.otlp.json_reader import read_json
+from collector.otlp.json_text import count_values, mended
 from tests.support.json_reference import Refused, loads, read_reference, same
 
 MIB = 2**20
@@ -210,3 +213,79 @@ def test_any_bytes_are_read_or_rejected(text: bytes) -> None:
         _read(text)
     except Rejected as error:
         assert error.reason is Reason.MALFORMED
+
+
+def _in_a_span(members: bytes) -> bytes:
+    return b'{"resourceSpans":[{"scopeSpans":[{"spans":[{%b}]}]}]}' % members
+
+
+COSTLY = [
+    ("22_million_empty_resources", lambda: b'{"resourceSpans":[%b{}]}' % (b"{}," * 22_000_000), 5),
+    ("22_million_objects_under_an_unknown_key", lambda: b'{"later":[%b{}]}' % (b"{}," * 22_000_000), 5),
+    ("1_million_empty_resources", lambda: b'{"resourceSpans":[%b{}]}' % (b"{}," * 1_000_000), 120),
+    ("2_million_attributes", lambda: _in_a_span(b'"attributes":[%b{}]' % (b"{}," * 1_400_000)), 120),
+    ("a_text_of_60_MiB", lambda: _in_a_span(b'"name":"%b"' % (b"x" * 60 * MIB)), 300),
+    ("a_number_of_60_MiB", lambda: _in_a_span(b'"kind":%b' % (b"9" * 60 * MIB)), 5),
+    ("quotes_behind_brackets", lambda: b'{"later":%b%b' % (b"[" * 2000, b'""' * 20 * MIB), 200),
+]
+
+
+@pytest.mark.parametrize(("make", "most_mib"), [row[1:] for row in COSTLY], ids=[row[0] for row in COSTLY])
+def test_no_body_costs_much_more_memory_than_its_own(make: Any, most_mib: int) -> None:
+    text = make()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(Rejected):
+            read_json(text, max_depth=32, max_spans=100_000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < most_mib * MIB
+
+
+def test_a_body_of_few_values_may_hold_any_number_of_signs_in_texts() -> None:
+    text = json.dumps({"resourceSpans": [], "later": ['{"a": [1, 2], "b\\"": "\\\\"},'] * 200_000}).encode()
+    assert count_values(text, 200_010) <= 200_010 < text.count(b",")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.text('a"\\{[,'), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_values_are_never_counted_short(document: Any) -> None:
+    text = json.dumps(document).encode()
+    assert count_values(text, 0) >= _values_inside(document)
+
+
+def _values_inside(value: Any) -> int:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return len(items) + sum(map(_values_inside, items))
+
+
+MENDED = [
+    (
+        "keeps_what_is_right",
+        rb'{"a": ["\ud83d\ude00", "\n\\", "\u00e9"]}',
+        rb'{"a": ["\ud83d\ude00", "\n\\", "\u00e9"]}',
+    ),
+    ("blanks_a_high_half", rb'["a\ud83db"]', b'["a' + b"\xff" * 6 + b'b"]'),
+    ("blanks_a_low_half", rb'["\uDE00"]', b'["' + b"\xff" * 6 + b'"]'),
+    (
+        "blanks_the_second_of_two_high_halves",
+        rb'["\ud83d\ud83d\ude00"]',
+        b'["' + b"\xff" * 6 + rb'\ud83d\ude00"]',
+    ),
+    ("keeps_letters_behind_a_backslash", rb'["\\ud83d"]', rb'["\\ud83d"]'),
+    ("sees_the_half_behind_two_backslashes", rb'["\\\ud83d"]', rb'["\\' + b"\xff" * 6 + b'"]'),
+    ("sees_the_low_half_behind_letters", rb'["\\ud83d\ude00"]', rb'["\\ud83d' + b"\xff" * 6 + b'"]'),
+    ("keeps_256_levels", b"[" * 256 + b"1" + b"]" * 256, b"[" * 256 + b"1" + b"]" * 256),
+    ("blanks_what_is_deeper", b"[" * 300 + b"]" * 300, b"[" * 257 + b" " * 86 + b"]" * 257),
+    ("passes_over_brackets_in_texts", b'["' + b"[" * 300 + b'"]', b'["' + b"[" * 300 + b'"]'),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [row[1:] for row in MENDED], ids=[row[0] for row in MENDED])
+def test_mending_changes_what_no_parser_takes_and_nothing_else(text: bytes, expected: bytes) -> None:
+    assert mended(text) == expected
