@@ -65,6 +65,9 @@ class ResourceSpans(Struct, gc=False):
     schemaUrl: Raw = NOTHING
 
 
+EMPTY_RESOURCE, EMPTY_SCOPE = ResourceSpans(), ScopeSpans()
+
+
 class Document(Struct, gc=False):
     """The top level."""
 
@@ -132,6 +135,8 @@ class _Writer:
     def resources(self, parts: Sequence[ResourceSpans]) -> Iterator[bytes]:
         """The ResourceSpans that hold a span, each as a field of the request. Raises Wrong."""
         for index, part in enumerate(parts):
+            if part == EMPTY_RESOURCE:  # a body may hold a million
+                continue
             try:
                 resource = self._outer(part.resource, "resource", _resources, self._resource)
                 scopes = b"".join(self._scopes(part.scopeSpans or (), index))
@@ -143,6 +148,8 @@ class _Writer:
 
     def _scopes(self, parts: Sequence[ScopeSpans], above: int) -> Iterator[bytes]:
         for index, part in enumerate(parts):
+            if part == EMPTY_SCOPE:
+                continue
             try:
                 scope = self._outer(part.scope, "scope", _scopes, self._scope)
                 spans = b"".join(self._spans(part.spans or (), above, index))
