@@ -12,8 +12,8 @@ Every step takes time in proportion to the text and has a bound; nothing is ever
 import re
 from itertools import islice
 
-# values that a body may hold: 60 MiB of spans with 30 short attributes each; of nothing else so many fit
-MAX_VALUES = 3_000_000
+# values that a body may hold: as many as 64 MiB of spans with 30 short attributes each
+MAX_VALUES = 3_600_000
 # levels of JSON text that are kept: an attribute of 46 lists in an event takes 157, of 46 maps 203
 MAX_LEVELS = 256
 # escapes of surrogates that mending looks at; with more the text stays as it is

@@ -72,7 +72,11 @@ def write_message(message: Struct, fields: Fields, room: Room) -> bytes:
 
 def delimited(field: int, content: bytes) -> bytes:
     """A member whose length stands in front: a message, a text, bytes."""
-    return varint(field << 3 | LENGTH) + varint(len(content)) + content
+    return _head(field, len(content)) + content
+
+
+def _head(field: int, size: int) -> bytes:
+    return varint(field << 3 | LENGTH) + varint(size)
 
 
 def _text(field: int) -> Write:
@@ -146,38 +150,50 @@ def _each(field: int, write_one: Callable[[Any, Room], bytes]) -> Write:
     return write
 
 
-def _attributes(field: int) -> Write:
-    return _each(field, lambda pair, room: _short_text(pair) or _pair(pair, room))
-
-
-def _short_text(pair: KeyValue) -> bytes:
-    """A KeyValue whose value is a short text, as most are; else nothing. The receiver's hot spot for JSON."""
-    value = pair.value
-    if (
-        value is not None
-        and (text := value.stringValue) is not None
-        and value.intValue is None
-        and value.boolValue is None
-        and value.doubleValue is None
-        and value.arrayValue is None
-        and value.kvlistValue is None
-        and value.bytesValue is None
-        and value.stringValueStrindex is None
-        and pair.keyStrindex is None
-        and pair.key
-        and len(key := pair.key.encode()) < SHORT
-        and len(content := text.encode()) < SHORT
-    ):
-        return KEY_HEADS[len(key)] + key + TEXT_HEADS[len(content)] + content
-    return b""
-
-
 # what stands before a key, and before a text in its value, by their lengths
 SHORT = 2048
+# of a pair of both
+LONGEST = 2 * SHORT + 16
 KEY_HEADS = tuple(b"\x0a" + varint(size) for size in range(SHORT))
 TEXT_HEADS = tuple(
     b"\x12" + varint(1 + len(varint(size)) + size) + b"\x0a" + varint(size) for size in range(SHORT)
 )
+
+
+def _attributes(field: int) -> Write:
+    """Attributes: the receiver's hot spot for JSON. A short text, as most values are, takes no call."""
+    heads = tuple(varint(field << 3 | LENGTH) + varint(size) for size in range(LONGEST))
+
+    def write(pairs: Sequence[KeyValue], room: Room) -> bytes:
+        parts: list[bytes] = []
+        try:
+            for pair in pairs:
+                value = pair.value
+                if (
+                    value is not None
+                    and (text := value.stringValue) is not None
+                    and value.intValue is None
+                    and value.boolValue is None
+                    and value.doubleValue is None
+                    and value.arrayValue is None
+                    and value.kvlistValue is None
+                    and value.bytesValue is None
+                    and value.stringValueStrindex is None
+                    and pair.keyStrindex is None
+                    and pair.key
+                    and len(key := pair.key.encode()) < SHORT
+                    and len(bare := text.encode()) < SHORT
+                ):
+                    content = KEY_HEADS[len(key)] + key + TEXT_HEADS[len(bare)] + bare
+                else:
+                    content = _pair(pair, room)
+                size = len(content)
+                parts += (heads[size] if size < LONGEST else _head(field, size), content)
+        except Wrong as wrong:
+            raise wrong.under(f"[{len(parts) // 2}]") from wrong
+        return b"".join(parts)
+
+    return write
 
 
 def _pair(pair: KeyValue, room: Room) -> bytes:
