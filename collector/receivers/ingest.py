@@ -69,19 +69,20 @@ async def ingest(
     Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
     Source: OTLP 1.11, "Full Success", "Partial Success", "Failures".
     """
-    body, export, surely_flat = await _decode(request, limits)
+    decoded = await _decode(request, limits)
+    body, export = decoded.body, decoded.export
     if request.content_encoding:
         reserve(len(body))
     unreadable = await _redact(export, redact, len(body)) if redact else []
-    valid, rejections = validate(export, max_depth=None if surely_flat else limits.max_attribute_depth)
-    rejections += unreadable
+    valid, invalid = validate(export, max_depth=None if decoded.surely_flat else limits.max_attribute_depth)
+    rejections = [*decoded.rejections, *invalid, *unreadable]
     _check_count(valid, rejections, limits.max_spans)
     lanes = await _route(valid, request, routing, exists, rejections)
     if rejections and not lanes:  # nothing is left to store
         raise Rejected(rejections[0].reason, _all_refused(rejections))
-    drafts = _drafts(lanes, None if rejections or redact else body, request)
+    drafts = _drafts(lanes, None if rejections or redact else body, request.sender)
     # the parsed messages are several times the body; they must not wait for the commit
-    del export, valid, lanes
+    del decoded, export, valid, lanes
     if drafts:
         await append(drafts)
     return Receipt(accepted_spans=sum(d.span_count for d in drafts), rejections=rejections)
@@ -101,7 +102,8 @@ def _decode_now(request: Encoded, limits: Receiver) -> Decoded:
     if request.content_encoding:
         packed = b"".join(chunks)
         chunks = [inflate(packed, request.content_encoding, limit_bytes=limits.max_body_bytes)]
-    return decode(chunks, request.encoding, max_depth=limits.max_attribute_depth)
+    depth, spans = limits.max_attribute_depth, limits.max_spans
+    return decode(chunks, request.encoding, max_depth=depth, max_spans=spans)
 
 
 async def _redact(export: ExportTraceServiceRequest, redact: Redact, size_bytes: int) -> list[Rejection]:
@@ -160,17 +162,17 @@ def _all_refused(rejections: Sequence[Rejection]) -> str:
 
 
 def _drafts(
-    lanes: Mapping[str, Sequence[Valid]], body: bytes | memoryview | None, request: Encoded
+    lanes: Mapping[str, Sequence[Valid]], body: bytes | memoryview | None, sender: Sender
 ) -> list[Draft]:
     """One draft a lane. `body` None: it holds spans that were refused and can't be kept as it is."""
-    as_sent = body is not None and len(lanes) == 1 and request.encoding is Encoding.PROTOBUF
+    as_sent = body is not None and len(lanes) == 1
     return [
         Draft(
             lane=lane,
             payload=body if body is not None and as_sent else _serialize(parts),
             span_count=sum(part.span_count for part in parts),
             trace_ids=frozenset().union(*[part.trace_ids for part in parts]),
-            client=request.sender.name,
+            client=sender.name,
         )
         for lane, parts in lanes.items()
     ]
