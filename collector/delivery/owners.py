@@ -6,10 +6,11 @@ the dead letters. Source: POST /api/3.0/mlflow/traces/batchGetInfos.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from collector.experiments import CannotAsk
-from collector.mlflow import Mlflow, MlflowUnreachable
+from collector.mlflow import MAX_CONTENT_BYTES, Mlflow, MlflowUnreachable
 
 PATH = "/api/3.0/mlflow/traces/batchGetInfos"
 TRACES_PER_QUESTION = 500
@@ -34,15 +35,28 @@ async def _ask(
     mlflow: Mlflow, ids: Sequence[str], experiment_id: str, workspace: str | None
 ) -> frozenset[bytes] | CannotAsk:
     headers = {"x-mlflow-workspace": workspace} if workspace else {}
+    question = {"trace_ids": [f"tr-{id}" for id in ids]}
     try:
-        answer = await mlflow.post_json(PATH, {"trace_ids": [f"tr-{id}" for id in ids]}, headers=headers)
+        answer = await mlflow.post_json(PATH, question, headers=headers, max_bytes=MAX_CONTENT_BYTES)
     except MlflowUnreachable as error:
         return CannotAsk(message=str(error))
-    if answer.status != 200:
+    if answer.is_cut and len(ids) > 1:
+        halves = [
+            await _ask(mlflow, half, experiment_id, workspace)
+            for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+        ]
+        cannot = next((half for half in halves if isinstance(half, CannotAsk)), None)
+        return cannot or frozenset().union(*(half for half in halves if isinstance(half, frozenset)))
+    if answer.is_cut:  # it is there, and nobody can say that it is ours
+        return frozenset(bytes.fromhex(id) for id in ids)
+    if answer.status != 200 or (document := answer.document) is None:
         return CannotAsk(message=f"MLflow answered {answer.status} to a look-up of traces: {answer.error}")
-    asked = set(ids)
+    return _elsewhere(document, frozenset(ids), experiment_id)
+
+
+def _elsewhere(document: Mapping[str, Any], asked: frozenset[str], experiment_id: str) -> frozenset[bytes]:
     foreign = set()
-    for info in answer.json().get("trace_infos") or ():
+    for info in document.get("trace_infos") or ():
         id = str(info.get("trace_id", "")).removeprefix("tr-")
         location = (info.get("trace_location") or {}).get("mlflow_experiment") or {}
         if id in asked and str(location.get("experiment_id")) != experiment_id:

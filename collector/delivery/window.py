@@ -17,7 +17,7 @@ from collector.delivery.file_tags import without_file_tags
 from collector.delivery.forward import Forward, Forwarded
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.owners import foreign_traces
-from collector.delivery.send import headers_for, missing_spans, send
+from collector.delivery.send import headers_for, read_back, send
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
 from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.journal import Journal
@@ -233,19 +233,37 @@ async def _try(body: bytes, route: Route, experiment_id: str, target: Target) ->
         )
         if sent.verdict is Verdict.NO_EXPERIMENT:
             target.experiments.forget(route)
+        if sent.verdict is Verdict.PARTLY:
+            return await _look_after(sent, body, target, route.workspace)
         if sent.verdict is not Verdict.TAKEN or not _is_to_verify(target):
             return sent
         try:
-            missing = await missing_spans(_span_ids(body), target.mlflow, workspace=route.workspace)
+            found = await read_back(_span_ids(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
             return Sent(verdict=Verdict.PASSING, message=str(error))
-        if not missing:
+        if not (missing := found.missing):
             return sent
         target.metrics.spans_missing.inc(len(missing))
     return Sent(
         verdict=Verdict.REFUSED,
         message=f"MLflow answered 200 {1 + VERIFY_RESENDS} times and does not return {len(missing)} spans",
     )
+
+
+async def _look_after(partly: Sent, body: bytes, target: Target, workspace: str | None) -> Sent:
+    """What a partial success comes to: taken after all if MLflow returns each span, else refused.
+
+    Halving then finds the spans that it rejects; the others are sent again, which changes nothing.
+    """
+    try:
+        found = await read_back(_span_ids(body), target.mlflow, workspace=workspace)
+    except MlflowUnreachable:  # it takes no questions: its word stands
+        return replace(partly, verdict=Verdict.REFUSED)
+    doubtful = len(found.missing | found.unseen)
+    if not doubtful:
+        return replace(partly, verdict=Verdict.TAKEN, rejected_spans=0)
+    rejected = min(partly.rejected_spans, doubtful)
+    return replace(partly, verdict=Verdict.REFUSED, rejected_spans=rejected)
 
 
 def _is_to_verify(target: Target) -> bool:

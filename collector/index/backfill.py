@@ -18,7 +18,7 @@ from typing import Any
 
 from collector.errors import SidespanError
 from collector.index.client import IndexClient
-from collector.mlflow import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.parameters import BadParameter
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
@@ -141,7 +141,7 @@ class Backfill:
 
     async def _put(self, id: str, name: str, trace_ids: Sequence[str]) -> dict[str, int]:
         answer = await self._get(f"{V3}/traces/batchGet", [("trace_ids", each) for each in trace_ids])
-        if answer.status == 200 and len(answer.body) >= MAX_ANSWER_BYTES and len(trace_ids) > 1:
+        if answer.status == 200 and answer.is_cut and len(trace_ids) > 1:
             half = len(trace_ids) // 2
             parts = [await self._put(id, name, part) for part in (trace_ids[:half], trace_ids[half:])]
             return {key: sum(part[key] for part in parts) for key in ("traces", "spans")}
@@ -182,10 +182,16 @@ class Backfill:
         unfinished.replace(self._file)
 
     async def _get(self, path: str, query: Any) -> MlflowAnswer:
-        return await self._ask(self._mlflow.get(path, params=query, timeout_seconds=TIMEOUT_SECONDS))
+        return await self._ask(
+            self._mlflow.get(path, params=query, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
+        )
 
     async def _post(self, path: str, document: Mapping[str, Any]) -> MlflowAnswer:
-        return await self._ask(self._mlflow.post_json(path, document, timeout_seconds=TIMEOUT_SECONDS))
+        return await self._ask(
+            self._mlflow.post_json(
+                path, document, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES
+            )
+        )
 
     async def _ask(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
         try:
@@ -197,6 +203,8 @@ class Backfill:
 def _object(answer: MlflowAnswer) -> dict[str, Any]:
     if answer.status != 200:
         raise MlflowSays(f"MLflow answered with status {answer.status}: {answer.error}")
+    if answer.is_cut:
+        raise MlflowSays(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
     return answer.json()
 
 

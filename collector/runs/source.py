@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from collector.errors import SidespanError
-from collector.mlflow import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.runs.histories import summarise_history
 from collector.runs.linked import sum_up
 from collector.runs.models import Artifact, LinkedTraces, Metric, MetricPoint, Run, RunDetail, RunPage
@@ -199,12 +199,16 @@ class RunSource:
 
     async def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         return await self._ask(
-            lambda: self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
+            lambda: self.mlflow.get(
+                path, params=query, timeout_seconds=self.timeout_seconds, max_bytes=MAX_CONTENT_BYTES
+            )
         )
 
     async def _post(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
         return await self._ask(
-            lambda: self.mlflow.post_json(path, document, timeout_seconds=self.timeout_seconds)
+            lambda: self.mlflow.post_json(
+                path, document, timeout_seconds=self.timeout_seconds, max_bytes=MAX_CONTENT_BYTES
+            )
         )
 
     async def _ask(self, ask: Callable[[], Awaitable[MlflowAnswer]]) -> dict[str, Any]:
@@ -215,6 +219,8 @@ class RunSource:
                 late = isinstance(error.__cause__, TimeoutError)
                 reason = f"no answer within {self.timeout_seconds:g} s" if late else "no connection"
                 raise MlflowTrouble(f"MLflow can't be asked: {reason}") from error
+        if answer.is_cut:
+            raise MlflowTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
         if answer.status == 200:
             return answer.json()
         if answer.status in (400, 404) and "error_code" in answer.json():

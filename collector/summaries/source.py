@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.batch import Route
 from collector.index.facts import export_facts
 from collector.index.values import SpanFacts
-from collector.mlflow import MAX_ANSWER_BYTES, MlflowAnswer, MlflowUnreachable
+from collector.mlflow import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, MlflowAnswer, MlflowUnreachable
 from collector.summaries.mlflow_answer import MlflowTrace, read_export, read_trace
 
 T = TypeVar("T")
@@ -35,7 +35,12 @@ class AsksMlflow(Protocol):
     """MLflow, as far as it is asked here; `collector.mlflow.Mlflow` is one."""
 
     async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """GET `path`. Raises MlflowUnreachable."""
 
@@ -113,8 +118,8 @@ class TraceSource:
         match await self._get(TRACE_PATH, query):
             case Unanswered() as unanswered:
                 return unanswered
-            case MlflowAnswer(status=200, body=body) if len(body) >= MAX_ANSWER_BYTES:
-                return Unanswered(reason=f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            case MlflowAnswer(status=200, is_cut=True):
+                return Unanswered(reason=f"its answer is larger than {MAX_CONTENT_BYTES} bytes")
             case MlflowAnswer(status=200, body=body):
                 try:
                     return await asyncio.to_thread(read, body)
@@ -136,7 +141,9 @@ class TraceSource:
 
     async def _get(self, path: str, query: Mapping[str, str]) -> MlflowAnswer | Unanswered:
         try:
-            return await self.mlflow.get(path, params=query, timeout_seconds=self.timeout_seconds)
+            return await self.mlflow.get(
+                path, params=query, timeout_seconds=self.timeout_seconds, max_bytes=MAX_CONTENT_BYTES
+            )
         except MlflowUnreachable as error:
             # the error's own text names the server, which is nobody's business out there
             late = isinstance(error.__cause__, TimeoutError)
