@@ -39,11 +39,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id."""
+    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
+
+    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart.
+    """
 
     delivered_spans: int
     refusals: tuple[Refusal, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
+    delivered: Mapping[bytes, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,16 @@ from typing import Any, TypeVar
 
 from collector.batch import DeadLetter, Draft, Entry, Parked, merge
 from collector.errors import JournalClosed, Misconfigured, Reason, Unavailable
-from collector.journal import JournalState, PendingLane, letters, notes, reading, sqlite
+from collector.journal import (
+    NOTHING,
+    JournalState,
+    PendingLane,
+    letters,
+    notes,
+    ownership,
+    reading,
+    sqlite,
+)
 from collector.journal.lock import only_process
 from collector.journal.opening import FILE_NAME, SUSPECT_NAME, open_file
 from collector.settings import Journal as JournalSettings
@@ -161,11 +170,19 @@ class SqliteJournal:
                 await self._write(park)
 
     async def begin(
-        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        claims: Mapping[bytes, str],
+        clients: Mapping[bytes, str] = NOTHING,
     ) -> Mapping[bytes, str]:
-        owners: Mapping[bytes, str] = await self._write(
-            partial(sqlite.begin, consumer=consumer, lane=lane, through=through, claims=claims)
-        )
+        def claim(db: sqlite3.Connection) -> Mapping[bytes, str]:
+            sqlite.mark(db, consumer, lane, through=through)
+            return ownership.claim(db, claims, clients)
+
+        owners: Mapping[bytes, str] = await self._write(claim)
         return owners
 
     async def processed(self, consumer: str, lane: str) -> None:
@@ -180,6 +197,7 @@ class SqliteJournal:
         parked: Sequence[Parked] = (),
         first: int | None = None,
         remember: Mapping[bytes, bytes] | None = None,
+        delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
         def move(db: sqlite3.Connection) -> None:
             if first is not None and sqlite.has_moved_back(db, consumer, lane, first=first):
@@ -188,6 +206,7 @@ class SqliteJournal:
             letters.park(db, parked, now_ns=time.time_ns())
             if remember:
                 notes.remember(db, consumer, remember, lane_id=sqlite.lane_id(db, lane), through=through)
+            ownership.settle(db, delivered)
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
@@ -357,7 +376,8 @@ class SqliteJournal:
         awaited = (*self._consumers, *self._followers) if roomy else self._consumers
         deleted = sqlite.sweep(db, awaited, received_before_ns=before_ns, lane=lane)
         if lane is None:
-            sqlite.forget(db, keep_claims=self._keep_claims)
+            sqlite.forget(db)
+            ownership.forget(db, keep=self._keep_claims)
             notes.forget(db, keep=self._settings.max_notes)
         return deleted
 
