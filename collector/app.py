@@ -31,6 +31,7 @@ from collector.mlflow import open_mlflow
 from collector.operations import operations_routes
 from collector.parameters import BadParameter, bad_parameter
 from collector.parts import (
+    close_to_others,
     consumers_beside,
     index_of,
     index_parts,
@@ -72,6 +73,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
 
     Raises Misconfigured before anything listens.
     """
+    close_to_others(settings)
     metrics = Metrics()
     keep = keep_of(settings)
     async with AsyncExitStack() as stack:

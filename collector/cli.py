@@ -108,7 +108,9 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
     import uvloop
 
     from collector.logs import configure_logs
+    from collector.private import keep_to_ourselves
 
+    keep_to_ourselves()
     configure_logs(settings.log)
 
     async def run() -> None:

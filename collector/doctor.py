@@ -23,6 +23,7 @@ from collector.journal.lock import only_process
 from collector.mlflow import Mlflow, MlflowUnreachable, open_mlflow
 from collector.otlp.codec import decode
 from collector.otlp.media import Encoding
+from collector.private import too_open
 from collector.routing import CANONICAL_ID
 from collector.settings import Settings, is_loopback
 from collector.summaries.api import normal_trace_id
@@ -45,6 +46,7 @@ class Check:
 
 async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
     """Every check, as it is done. `url` is where the service should answer."""
+    yield _check_privacy(settings.data_dir)
     yield _check_data_dir(settings.data_dir)
     yield _check_disk(settings)
     yield _check_exposure(settings)
@@ -80,6 +82,24 @@ def _check_data_dir(data_dir: Path) -> Check:
             return Check(name="data_dir", ok=True, finding=f"{data_dir} is free to use")
     except Misconfigured as error:
         return Check(name="data_dir", ok=True, finding=str(error).partition(";")[0])
+
+
+def _check_privacy(data_dir: Path) -> Check:
+    """Whether other users of this machine can read what is stored; before anything is made in there."""
+    found = too_open(data_dir)
+    if not found:
+        return Check(name="privacy", ok=True, finding=f"{data_dir} is this user's alone")
+    first = found[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    mendable = any(each.is_ours for each in found)
+    return Check(
+        name="privacy",
+        ok=not mendable,  # a volume's own folder can be another's; what is in it is ours
+        finding=f"{first.path} (mode {first.mode:04o}){more} can be opened by other users of this machine",
+        way_out=f"start the service again, which mends it, or: chmod -R go= {data_dir}"
+        if mendable
+        else "it belongs to another user or is shared: choose a folder of your own with --data-dir",
+    )
 
 
 def _check_disk(settings: Settings) -> Check:

@@ -1,6 +1,7 @@
 """The settings as each part takes them, and small parts that need no file of their own."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -25,6 +26,7 @@ from collector.journal.opening import FILE_NAME
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, tls
 from collector.openapi import openapi_routes
+from collector.private import mend
 from collector.process.keep_settings import KeepSettings
 from collector.runs.api import run_routes
 from collector.runs.logs_api import logs_routes
@@ -34,6 +36,17 @@ from collector.sampling import Sampler
 from collector.settings import Settings, is_loopback
 from collector.summaries.index_api import index_routes
 from proxy import Observation, ProxySettings, Upstream
+
+_log = logging.getLogger("sidespan")
+
+
+def close_to_others(settings: Settings) -> None:
+    """What an earlier start left open of the data folder is this user's alone again."""
+    if left := mend(settings.data_dir):
+        _log.warning(
+            "the data folder is open to other users of this machine, and can't be closed",
+            extra={"paths": len(left), "first": str(left[0].path), "mode": f"{left[0].mode:04o}"},
+        )
 
 
 def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:

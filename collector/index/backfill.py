@@ -20,6 +20,7 @@ from collector.errors import SidespanError
 from collector.index.client import IndexClient
 from collector.mlflow import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.parameters import BadParameter
+from collector.private import make_folder, opener
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 PAGE = 200
@@ -176,9 +177,10 @@ class Backfill:
             known = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = {}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         unfinished = self._file.with_suffix(".new")
-        unfinished.write_text(json.dumps(known | {key: value}), encoding="utf-8")
+        with open(unfinished, "w", encoding="utf-8", opener=opener) as out:
+            out.write(json.dumps(known | {key: value}))
         unfinished.replace(self._file)
 
     async def _get(self, path: str, query: Any) -> MlflowAnswer:

@@ -43,6 +43,7 @@ from collector.index.take import COLLECT_FROM_OBJECTS, Lane, Taker, stand_back
 from collector.index.values import SpanFacts
 from collector.logs import configure_logs
 from collector.parameters import BadParameter, bad_parameter, error_answer
+from collector.private import keep_to_ourselves
 from collector.queries import answers
 from collector.queries.answers import Export
 from collector.queries.asked import Asked
@@ -391,6 +392,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     given = Given(**json.loads(sys.argv[1]))
+    keep_to_ourselves()
     configure_logs(Log.model_validate({"level": given.log_level, "format": given.log_format}))
     asyncio.run(serve(given))
     logging.shutdown()

@@ -21,6 +21,7 @@ from collector.index.columns import FACT_COLUMNS, SCHEMA, SCHEMA_VERSION, SPAN_C
 from collector.index.place import Place
 from collector.index.rows import facts_of_row
 from collector.index.shard import Batch, Gathered, TraceKey, write_rows
+from collector.private import make_folder
 
 _log = logging.getLogger("sidespan.index")
 
@@ -37,7 +38,7 @@ UNCUT = 1_000_000
 
 def open_store(folder: Path, *, memory_bytes: int, threads: int) -> "Store":
     """The index in `folder`. A file that is broken or of another version is set aside."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / FILE_NAME
     for leftover in folder.glob("*.csv"):
         leftover.unlink()

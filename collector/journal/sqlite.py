@@ -12,6 +12,7 @@
 16-byte ids one after the other.
 """
 
+import os
 import random
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from collector.batch import Draft
 from collector.journal import notes, ownership
+from collector.private import opener
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -79,6 +81,8 @@ _compressor = zstd.ZstdCompressor(
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode. Durability is asserted, not assumed."""
+    if not read_only:  # its log and its index have the mode that the file has
+        os.close(opener(str(path), os.O_RDWR | os.O_CREAT))
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5
     )

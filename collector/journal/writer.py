@@ -347,7 +347,7 @@ class SqliteJournal:
             self._damaged = True
             self._refusing = DAMAGED
             with suppress(OSError):
-                self._path.with_name(SUSPECT_NAME).touch()
+                self._path.with_name(SUSPECT_NAME).touch(mode=0o600)
 
     def _check_room(self, db: sqlite3.Connection) -> None:
         if self._damaged:
