@@ -46,7 +46,7 @@ class Check:
 
 async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
     """Every check, as it is done. `url` is where the service should answer."""
-    yield _check_privacy(settings.data_dir)
+    yield _check_privacy(settings.data_dir, settings.auth.tokens_file)
     yield _check_data_dir(settings.data_dir)
     yield _check_disk(settings)
     yield _check_exposure(settings)
@@ -84,9 +84,9 @@ def _check_data_dir(data_dir: Path) -> Check:
         return Check(name="data_dir", ok=True, finding=str(error).partition(";")[0])
 
 
-def _check_privacy(data_dir: Path) -> Check:
+def _check_privacy(data_dir: Path, tokens_file: Path | None) -> Check:
     """Whether other users of this machine can read what is stored; before anything is made in there."""
-    found = too_open(data_dir)
+    found = too_open(data_dir, tokens_file)
     if not found:
         return Check(name="privacy", ok=True, finding=f"{data_dir} is this user's alone")
     first = found[0]
@@ -96,7 +96,7 @@ def _check_privacy(data_dir: Path) -> Check:
         name="privacy",
         ok=not mendable,  # a volume's own folder can be another's; what is in it is ours
         finding=f"{first.path} (mode {first.mode:04o}){more} can be opened by other users of this machine",
-        way_out=f"start the service again, which mends it, or: chmod -R go= {data_dir}"
+        way_out=f"start the service again, which mends it, or: chmod -R go= {first.path}"
         if mendable
         else "it belongs to another user or is shared: choose a folder of your own with --data-dir",
     )

@@ -42,7 +42,7 @@ _log = logging.getLogger("sidespan")
 
 def close_to_others(settings: Settings) -> None:
     """What an earlier start left open of the data folder is this user's alone again."""
-    if left := mend(settings.data_dir):
+    if left := mend(settings.data_dir, settings.auth.tokens_file):
         _log.warning(
             "the data folder is open to other users of this machine, and can't be closed",
             extra={"paths": len(left), "first": str(left[0].path), "mode": f"{left[0].mode:04o}"},

@@ -49,18 +49,19 @@ def opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def too_open(data_dir: Path) -> list[Open]:
-    """What of a data folder is open to others, the folder itself first."""
-    return [found for path in _all_of(data_dir) if (found := _look_at(path)) is not None]
+def too_open(data_dir: Path, tokens_file: Path | None = None) -> list[Open]:
+    """What is open to others of a data folder, itself first, and of a file of tokens that lies elsewhere."""
+    paths = [*_all_of(data_dir), *([tokens_file] if tokens_file else [])]
+    return [found for path in paths if (found := _look_at(path)) is not None]
 
 
-def mend(data_dir: Path) -> list[Open]:
+def mend(data_dir: Path, tokens_file: Path | None = None) -> list[Open]:
     """Close to others what can be closed; what is left."""
-    for found in too_open(data_dir):
+    for found in too_open(data_dir, tokens_file):
         if found.is_ours:
             with suppress(OSError):  # on a file system without modes, say; it is in what is left
                 found.path.chmod(found.mode & ~OTHERS)
-    return too_open(data_dir)
+    return too_open(data_dir, tokens_file)
 
 
 def _all_of(data_dir: Path) -> Iterator[Path]:

@@ -127,6 +127,14 @@ def test_a_folder_that_many_share_stays_what_it_is(tmp_path: Path) -> None:
     assert modes(folder)["shared/lock"] == "0600"
 
 
+def test_a_file_of_tokens_elsewhere_is_closed_too(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"tokens": []}')
+    tokens.chmod(0o644)
+    assert mend(tmp_path / "data", tokens) == []
+    assert modes(tokens) == {"tokens.json": "0600"}
+
+
 def test_a_folder_that_isnt_there_is_no_trouble(tmp_path: Path) -> None:
     assert mend(tmp_path / "none") == []
 
