@@ -78,6 +78,7 @@ FOLDERS = (
     "telemetry",
     "settings",
     "model",
+    "files",
 )
 
 # arrows that the order of the folders would allow, and what speaks against them

@@ -2,7 +2,7 @@
 
     send ── taken ──────────────────────────────────────────► delivered
       ├── passing ──────────────────────────────────────────► deferred (the window comes again)
-      ├── too large, refused: halve down to one span ───────► refused
+      ├── too large, refused, some rejected by a success: halve down to one span ► refused
       └── suspect: the same again, a few times
             └── still: halve down to one span, each alone again
                   └── still: is MLflow well? then each alone once more, and is it well after that?
@@ -39,11 +39,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id."""
+    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
+
+    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart.
+    """
 
     delivered_spans: int
     refusals: tuple[Refusal, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
+    delivered: Mapping[bytes, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ async def _settle(
             return
         case Verdict.PASSING | Verdict.NO_EXPERIMENT:
             raise _Passing(sent)
-    if request.span_count > 1:
+    if request.span_count > max(1, sent.rejected_spans):  # it doesn't reject them all
         for half in halve(request):
             await _settle(half, send, found, health=health, resends=resends, pause=pause, is_whole=False)
         return

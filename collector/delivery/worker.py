@@ -161,7 +161,13 @@ class DeliveryWorker:
         ]
         first, last = entries[0].sequence, entries[-1].sequence
         await self._journal.commit(
-            CONSUMER, lane, first=first, through=last, parked=parked, remember=outcome.notes
+            CONSUMER,
+            lane,
+            first=first,
+            through=last,
+            parked=parked,
+            remember=outcome.notes,
+            delivered=outcome.delivered,
         )
         self._target.metrics.spans_delivered.inc(outcome.delivered_spans)
         for part in parked:

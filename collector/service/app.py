@@ -41,6 +41,7 @@ from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import background
 from collector.service.parts import (
+    close_to_others,
     consumers_beside,
     index_of,
     index_parts,
@@ -71,6 +72,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
 
     Raises Misconfigured before anything listens.
     """
+    close_to_others(settings)
     metrics = Metrics()
     keep = keep_of(settings)
     async with AsyncExitStack() as stack:

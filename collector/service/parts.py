@@ -1,6 +1,7 @@
 """The settings as each part takes them, and small parts that need no file of their own."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -19,6 +20,7 @@ from collector.api.openapi import openapi_routes
 from collector.api.runs import run_routes
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
+from collector.files.private import mend
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER, IndexClient, open_index
 from collector.index.feed import Indexer
@@ -34,6 +36,17 @@ from collector.settings import Settings, is_loopback
 from collector.settings.keep import KeepSettings
 from collector.telemetry.metrics import Metrics
 from proxy import Observation, ProxySettings, Upstream
+
+_log = logging.getLogger("sidespan")
+
+
+def close_to_others(settings: Settings) -> None:
+    """What an earlier start left open of the data folder is this user's alone again."""
+    if left := mend(settings.data_dir, settings.auth.tokens_file):
+        _log.warning(
+            "the data folder is open to other users of this machine, and can't be closed",
+            extra={"paths": len(left), "first": str(left[0].path), "mode": f"{left[0].mode:04o}"},
+        )
 
 
 def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:

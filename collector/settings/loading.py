@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from collector.model.errors import Misconfigured
 from collector.settings.section import Section
 from collector.settings.sections import Settings
+from collector.settings.service_links import is_service_link
 
 ENVIRONMENT_PREFIX = "SIDESPAN_"
 # read by the instrumentation package and the CLI's clients, not by the service
@@ -91,6 +92,8 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, st
     for name, text in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name not in FOREIGN_VARIABLES:
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            if key not in known_keys() and is_service_link(name, environment):
+                continue
             found.append((key, _parse(key, text, name), f"environment variable {name}"))
     return found
 

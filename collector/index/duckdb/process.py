@@ -36,6 +36,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from collector.files.private import keep_to_ourselves
 from collector.index.duckdb import answers
 from collector.index.duckdb.answers import Export
 from collector.index.duckdb.shard import Gathered, write_rows
@@ -391,6 +392,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     given = Given(**json.loads(sys.argv[1]))
+    keep_to_ourselves()
     configure_logs(Log.model_validate({"level": given.log_level, "format": given.log_format}))
     asyncio.run(serve(given))
     logging.shutdown()

@@ -16,7 +16,7 @@ from starlette.routing import Route as HttpRoute
 
 from collector.answers.trace_source import FoundTrace, Pending, TraceSource, Unanswered
 from collector.api.traces import normal_trace_id, trace_routes
-from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, open_mlflow
+from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
 from collector.spans.conventions import CostSource, Kind
@@ -61,9 +61,15 @@ class Answering:
     body: bytes
 
     async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
-        return MlflowAnswer(status=self.status, body=self.body, headers={})
+        is_cut = len(self.body) > max_bytes
+        return MlflowAnswer(status=self.status, body=self.body[:max_bytes], headers={}, is_cut=is_cut)
 
 
 UNKNOWN = Answering(404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}')
@@ -250,7 +256,11 @@ STRANGE = {
     "no_trace": (200, b'{"trace": []}', "its answer can't be read"),
     "null": (200, b"null", "its answer can't be read"),
     "deep": (200, b"[" * 100_000, "its answer can't be read"),
-    "cut_at_the_bound": (200, b" " * MAX_ANSWER_BYTES, f"its answer is larger than {MAX_ANSWER_BYTES} bytes"),
+    "cut_at_the_bound": (
+        200,
+        b" " * (MAX_CONTENT_BYTES + 1),
+        f"its answer is larger than {MAX_CONTENT_BYTES} bytes",
+    ),
 }
 
 
