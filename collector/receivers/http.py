@@ -10,7 +10,7 @@ Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -55,7 +55,7 @@ def otlp_endpoint(
     """The ASGI app for PATHS."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = _by_name(scope["headers"])
         encoding = encoding_of(_text(headers, b"content-type"))
         signal = OTHER_SIGNALS.get(scope["path"].rstrip("/"))
         try:
@@ -120,12 +120,14 @@ async def read_body(
 ) -> list[bytes]:
     """The whole body as it came in pieces, within size, memory and time.
 
-    Raises Rejected (too_large), Unavailable (memory_full, slow_body), ClientGone.
+    Raises Rejected (too_large; malformed for another size than Content-Length says), Unavailable
+    (memory_full, slow_body), ClientGone.
     """
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit():
-        _check_size(int(declared), settings.max_body_bytes)
-        reservation.reserve(int(declared))
+    length = headers.get(b"content-length", b"")
+    declared = int(length) if length.isdigit() else None
+    if declared is not None:
+        _check_size(declared, settings.max_body_bytes)
+        reservation.reserve(declared)
     task = asyncio.current_task()
     assert task is not None
     expired = False
@@ -138,7 +140,7 @@ async def read_body(
     # asyncio.timeout does the same and costs four times as much, on each request
     timer = asyncio.get_running_loop().call_later(settings.body_timeout_seconds, expire)
     try:
-        return await _receive_all(receive, None if declared else reservation, settings)
+        return await _receive_all(receive, declared, reservation, settings)
     except asyncio.CancelledError:
         if not expired or task.uncancel() > 0:
             raise
@@ -150,7 +152,9 @@ async def read_body(
         timer.cancel()
 
 
-async def _receive_all(receive: Receive, reservation: Reservation | None, settings: Receiver) -> list[bytes]:
+async def _receive_all(
+    receive: Receive, declared: int | None, reservation: Reservation, settings: Receiver
+) -> list[bytes]:
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -162,9 +166,13 @@ async def _receive_all(receive: Receive, reservation: Reservation | None, settin
         more = message.get("more_body", False)
         size += len(chunk)
         _check_size(size, settings.max_body_bytes)
-        if reservation:
+        if declared is None:
             reservation.reserve(len(chunk))
         chunks.append(chunk)
+    if declared is not None and size != declared:
+        raise Rejected(
+            Reason.MALFORMED, f"the body has {size} bytes, Content-Length says {declared}; nothing is stored"
+        )
     return chunks
 
 
@@ -189,6 +197,14 @@ def _check_sender(
             Reason.FORBIDDEN,
             f"pages of {origin[:200]} may not send telemetry; list it in receiver.cors_allowed_origins",
         )
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """One value a name: of several the last, but lines of codings are one list (RFC 9110, section 5.3)."""
+    found = dict(headers)
+    if len(found) != len(headers) and b"content-encoding" in found:
+        found[b"content-encoding"] = b",".join(v for name, v in headers if name == b"content-encoding")
+    return found
 
 
 def _check_repeated(scope: Scope) -> None:
