@@ -10,7 +10,8 @@
 What is refused here is answered in its turn, behind the answers to earlier requests of the connection; on
 OTLP paths as a google.rpc.Status in the request's encoding. Then the connection is closed.
 One timer a connection looks at the deadline now and then, so that a request costs no timer of its own.
-Sources: RFC 6585 section 5 (431), RFC 9110 sections 7.8 (Upgrade) and 15.5.9 (408), RFC 9112 section 3.2 (Host).
+Sources: RFC 6585 section 5 (431), RFC 9110 sections 7.8 (Upgrade) and 15.5.9 (408), RFC 9112 section 3.2
+(Host).
 """
 
 import asyncio
@@ -218,7 +219,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         """Are answers to earlier requests still to come?"""
         if not self._has_cycle:
             return self.cycle is not None and not self.cycle.response_complete
-        if self.pipeline and self.pipeline[0][0] is self.cycle:  # the refused one itself waits: it never starts
+        if (
+            self.pipeline and self.pipeline[0][0] is self.cycle
+        ):  # the refused one itself waits: it never starts
             self.pipeline.popleft()
             return True
         return False
