@@ -228,7 +228,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         """The refusal goes out, if nothing of another answer to the same request did; then the end."""
-        begun = self._has_cycle and self.cycle.response_started and not self.cycle.response_complete
+        begun = self._has_cycle and self.cycle.response_started
         if self._last_words is not None and not begun and not self.transport.is_closing():
             self.transport.write(self._last_words)
         self.transport.close()

@@ -8,13 +8,15 @@ import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from collector.app import open_app
 from collector.batch import Route
 from collector.protocol import bounded_protocol
 from collector.receivers.bounds import Bounds
-from collector.settings import Receiver, Server
+from collector.settings import Index, Mlflow, Receiver, Server, Settings
 from tests.conformance.conftest import receiver_app
 from tests.support.otlp import export
 from tests.support.serve import serve
@@ -192,3 +194,13 @@ class TestAnotherLengthThanContentLength:
         assert answer.startswith(b"HTTP/1.1 400")
         assert b"Content-Length" in answer
         assert sink.drafts == []
+
+    async def test_nor_taken_by_a_path_of_our_own(self, tmp_path: Path) -> None:
+        settings = Settings(
+            mlflow=Mlflow(url="http://127.0.0.1:9"), data_dir=tmp_path, index=Index(enabled=False)
+        )
+        async with open_app(settings) as (app, _), serve(app, http="httptools", ws="none") as url:
+            head = b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\n" + H2C
+            answer = await Port(url, Sink()).talk(head + b"content-length: 13\r\n\r\n" + b'{"all": true}')
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b'"parameter":"content-length"' in answer

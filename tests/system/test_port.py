@@ -103,7 +103,7 @@ class TestHost:
 
     @pytest.mark.parametrize(
         "hosts",
-        [b"", HOST + HOST, HOST + b"HOST: evil.example\r\n", b"host: a b\r\n", b"host: a/b\r\n", 
+        [b"", HOST + HOST, HOST + b"HOST: evil.example\r\n", b"host: a b\r\n", b"host: a/b\r\n",
          b"host: a@b\r\n", b"host: a:b\r\n", b"host: [::1\r\n", b"host: h\xc3\xa4\r\n"],
         ids=["none", "two", "two_different", "space", "path", "user", "port", "bracket", "umlaut"],
     )  # fmt: skip
