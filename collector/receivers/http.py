@@ -4,6 +4,7 @@
                                      the Python exporter counts a 3xx as success)
     POST /v1/metrics, /v1/logs       refused, or accepted and dropped, by setting
     anything else under these paths  405
+    an export anywhere else          404, with the path that takes it
 
 Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
 """
@@ -39,6 +40,12 @@ _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 _log = logging.getLogger("sidespan.receiver")
 
 
+_ASTRAY = (
+    "{path} takes no telemetry, /v1/traces does: set OTEL_EXPORTER_OTLP_ENDPOINT to this service's address "
+    "without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
+)
+
+
 class ClientGone(SidespanError):
     """The client closed the connection before its body was complete; there is nobody to answer."""
 
@@ -52,7 +59,7 @@ def otlp_endpoint(
     allowed_hosts: tuple[str, ...],
     metrics: Metrics,
 ) -> ASGIApp:
-    """The ASGI app for PATHS."""
+    """The ASGI app for PATHS, and for what `is_astray`."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
         headers = _by_name(scope["headers"])
@@ -62,6 +69,8 @@ def otlp_endpoint(
             _check_sender(scope, headers, allowed_hosts, settings.cors_allowed_origins)
             if scope["method"] != "POST":
                 raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
+            if scope["path"] not in PATHS:
+                raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
             if len(headers) != len(scope["headers"]):
                 _check_repeated(scope)
             sender = await admit(scope)
@@ -113,6 +122,22 @@ def otlp_endpoint(
         return success(receipt, encoding)
 
     return endpoint
+
+
+def is_astray(scope: Scope) -> bool:
+    """Is this an export, by its media type, at a path that takes none?
+
+    MLflow reads protobuf at /v1/traces only. JSON it reads in many places, but neither at / nor where an SDK
+    has added /v1/traces to an address that had a path.
+    """
+    if scope["method"] != "POST":
+        return False
+    found = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    encoding = encoding_of(found.decode("latin-1"))
+    path = scope["path"].rstrip("/")
+    return encoding is Encoding.PROTOBUF or (
+        encoding is Encoding.JSON and (not path or path.endswith(TRACES))
+    )
 
 
 async def read_body(

@@ -168,6 +168,36 @@ def _status_from_json(body: bytes) -> Status:
     return json_format.Parse(body, Status())
 
 
+class TestExportsAtTheWrongPath:
+    """SDKs add /v1/traces to OTEL_EXPORTER_OTLP_ENDPOINT, and nothing to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT."""
+
+    @pytest.mark.parametrize(
+        ("path", "encoding"),
+        [
+            ("/", Encoding.PROTOBUF),
+            ("/", Encoding.JSON),
+            ("/v1/traces/v1/traces", Encoding.PROTOBUF),
+            ("/v1/traces/v1/traces", Encoding.JSON),
+            ("/otlp/v1/traces/", Encoding.JSON),
+            ("/v1/trace", Encoding.PROTOBUF),
+            ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Encoding.PROTOBUF),
+        ],
+    )
+    def test_are_told_the_right_one(self, sidespan: Sidespan, path: str, encoding: Encoding) -> None:
+        sent = export().SerializeToString() if encoding is Encoding.PROTOBUF else b"{}"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {encoding.value}\r\n".encode()
+        answer, _ = talk(sidespan, head + b"content-length: %d\r\n" % len(sent) + LAST + sent)
+        answered, _, body = answer.partition(b"\r\n\r\n")
+        assert answered.startswith(b"HTTP/1.1 404")
+        read = Status.FromString if encoding is Encoding.PROTOBUF else _status_from_json
+        assert f"{path} takes no telemetry, /v1/traces does" in read(body).message
+        assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in read(body).message
+
+    def test_other_requests_there_are_mlflows(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 0\r\n" + LAST)
+        assert b"POST / is not a route" in answer
+
+
 class TestRefusalsWaitTheirTurn:
     EXPORT = OTLP + HOST + b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
