@@ -169,7 +169,7 @@ def _status_from_json(body: bytes) -> Status:
 
 
 class TestExportsAtTheWrongPath:
-    """SDKs add /v1/traces to OTEL_EXPORTER_OTLP_ENDPOINT, and nothing to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is; to the other setting SDKs add /v1/traces."""
 
     @pytest.mark.parametrize(
         ("path", "encoding"),
