@@ -20,7 +20,7 @@ import re
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import refusal
@@ -59,7 +59,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._progress = False
         self._closing = False
         self._has_cycle = False  # the request that is read now was handed to the app
-        self._last_words: bytes | None = None
+        self._before: RequestResponseCycle | None = None  # and this one came before it
+        self._host: bytes | None = None  # the last that was a host: most connections name one only
+        self._last_words = b""
         self.url = b""
         self.headers = []
         self._stalled_at: float | None = None
@@ -122,13 +124,15 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._head_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
         if not self._check_head():
             return
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-            self._has_cycle = True
-            self.headers = []  # trailers come here; the app's list is complete (RFC 9110, section 6.5.1)
-            self._deadline = self.loop.time() + self.silence_seconds
-        elif self.parser.get_method() == b"CONNECT":
-            self._refuse(405, "CONNECT is not allowed")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(405, "CONNECT is not allowed")
+            return
+        self._before = self.cycle
+        super().on_headers_complete()
+        self._has_cycle = True
+        self.headers = []  # trailers come here; the app's list is complete (RFC 9110, section 6.5.1)
+        self._deadline = self.loop.time() + self.silence_seconds
 
     def on_body(self, body: bytes) -> None:
         if not self._closing:
@@ -136,15 +140,9 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._closing and not self.parser.should_upgrade():
+        if self._has_cycle and not self._closing:  # an Upgrade's head comes once more
             self._deadline = None
             super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        last = not self.pipeline
-        super().on_response_complete()
-        if last and self._last_words is not None:
-            self._hang_up()
 
     def pause_writing(self) -> None:
         self._stalled_at = self.loop.time()
@@ -178,18 +176,20 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refuse(431, f"the head of the request is over {self.max_head_bytes} bytes")
         elif len(self.headers) > self.max_headers:
             self._refuse(431, f"the request has over {self.max_headers} headers")
-        elif not self._in_head and (why := self._misnamed()):
-            self._refuse(400, why)
+        elif not self._in_head:
+            self._check_host()
         return not self._closing
 
-    def _misnamed(self) -> str | None:
-        """What is wrong with the Host headers, or None."""
+    def _check_host(self) -> None:
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) == 1:
-            return None if _HOST.match(hosts[0]) else "the Host header is not a host"
-        if hosts:
-            return "more than one Host header"
-        return "there is no Host header" if self.parser.get_http_version() == "1.1" else None
+            if hosts[0] != self._host and not _HOST.match(hosts[0]):
+                self._refuse(400, "the Host header is not a host")
+            self._host = hosts[0]
+        elif hosts:
+            self._refuse(400, "more than one Host header")
+        elif self.parser.get_http_version() == "1.1":
+            self._refuse(400, "there is no Host header")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer without the app, after what is still to be answered, and close."""
@@ -203,8 +203,11 @@ class _BoundedProtocol(HttpToolsProtocol):
             b"content-length: " + str(len(body)).encode() + b"\r\n\r\n"
         )
         self._last_words = status_line + head + body
-        if not self._others_first():
+        before = self._before if self._has_cycle else self.cycle
+        if before is None or before.response_complete:
             self._hang_up()
+        else:
+            before.on_response = self._hang_up
 
     def _in_form(self, status: int, message: str) -> tuple[str, bytes]:
         if self.url.partition(b"?")[0].decode("latin-1") not in self.otlp_paths:
@@ -215,20 +218,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         encoding = encoding_of(found.decode("latin-1")) or Encoding.JSON
         return encoding.value, refusal(status, message, encoding)
 
-    def _others_first(self) -> bool:
-        """Are answers to earlier requests still to come?"""
-        if not self._has_cycle:
-            return self.cycle is not None and not self.cycle.response_complete
-        if (
-            self.pipeline and self.pipeline[0][0] is self.cycle
-        ):  # the refused one itself waits: it never starts
-            self.pipeline.popleft()
-            return True
-        return False
-
     def _hang_up(self) -> None:
         """The refusal goes out, if nothing of another answer to the same request did; then the end."""
         begun = self._has_cycle and self.cycle.response_started
-        if self._last_words is not None and not begun and not self.transport.is_closing():
+        if not begun and not self.transport.is_closing():
             self.transport.write(self._last_words)
         self.transport.close()
