@@ -4,7 +4,8 @@
               Host missing, there twice, or not a host                            -> 400
               Upgrade                                                             -> ignored
               CONNECT                                                             -> 405
-    body      the longest silence of the client                                   -> the connection is closed
+    body      trailers and chunk extensions                                       -> 431
+              the longest silence of the client                                   -> the connection is closed
     answer    the longest time in which the client takes nothing of it            -> the connection is closed
 
 What is refused here is answered in its turn, behind the answers to earlier requests of the connection; on
@@ -55,6 +56,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._in_head = False
         self._head_bytes = 0
+        self._framing_bytes = 0  # since the last piece of a body
         self._to_count = False
         self._progress = False
         self._closing = False
@@ -77,10 +79,13 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         # a head that comes whole in a small piece is small: most need no counting
         self._to_count = self._in_head or len(data) > self.max_head_bytes
+        self._framing_bytes += len(data)
         self._parse(data)
         if self._in_head:  # not complete yet: the parser keeps what it has
             self._head_bytes += len(data)
             self._check_head()
+        elif self._deadline is not None and self._framing_bytes > self.max_head_bytes:
+            self._refuse(431, f"over {self.max_head_bytes} bytes of trailers or chunk extensions")
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -131,12 +136,14 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._before = self.cycle
         super().on_headers_complete()
         self._has_cycle = True
+        self._framing_bytes = 0
         self.headers = []  # trailers come here; the app's list is complete (RFC 9110, section 6.5.1)
         self._deadline = self.loop.time() + self.silence_seconds
 
     def on_body(self, body: bytes) -> None:
         if not self._closing:
             self._progress = True
+            self._framing_bytes = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -60,6 +60,10 @@ def talk(sidespan: Sidespan, *pieces: bytes, pause: float = 0.0, seconds: float 
     return answer, time.monotonic() - started
 
 
+OTLP = b"POST /v1/traces HTTP/1.1\r\n"
+HOST = b"host: localhost\r\n"
+GET = b"GET /-/healthy HTTP/1.1\r\n"
+LAST = b"connection: close\r\n\r\n"
 HEAD = b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n"
 
 
@@ -82,6 +86,30 @@ class TestHeads:
         assert answer.startswith(b"HTTP/1.1 431")
         assert b"20 headers" in answer
 
+    @pytest.mark.parametrize(
+        "endless",
+        [b"0\r\nx-late: ", b"0\r\n" + b"x-a: b\r\n" * 9000, b"5;extension="],
+        ids=["trailer", "trailers", "extension"],
+    )
+    def test_so_is_what_a_body_in_chunks_has_beside_its_content(
+        self, sidespan: Sidespan, endless: bytes
+    ) -> None:
+        head = OTLP + HOST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        answer, _ = talk(sidespan, head + b"2\r\n{}\r\n" + endless, *[b"x" * 3000] * 4, pause=0.05)
+        assert answer.startswith(b"HTTP/1.1 431")
+
+    def test_large_bodies_in_chunks_of_any_size_are_fine(self, sidespan: Sidespan) -> None:
+        head = OTLP + HOST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunks = [
+            b"1\r\n{\r\n",
+            *[b"%x\r\n%b\r\n" % (size, b" " * size) for size in (1, 9000, 70_000, 300_000)],
+        ]
+        answer, _ = talk(
+            sidespan, head, *chunks, b"1;x=y\r\n}\r\n0\r\nx-late: 1\r\n\r\n", HEAD + LAST, pause=0.02
+        )
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1 200") == 2
+
     def test_a_second_request_has_bounds_too(self, sidespan: Sidespan) -> None:
         answer, _ = talk(sidespan, HEAD + b"\r\n", HEAD + b"x-a: " + b"a" * 9000 + b"\r\n\r\n", pause=0.1)
         assert answer.startswith(b"HTTP/1.1 200")
@@ -90,12 +118,6 @@ class TestHeads:
     def test_many_small_requests_on_one_connection_are_fine(self, sidespan: Sidespan) -> None:
         answer, _ = talk(sidespan, *[HEAD + b"x-a: " + b"a" * 1000 + b"\r\n\r\n"] * 40, pause=0.005)
         assert answer.count(b"HTTP/1.1 200") == 40
-
-
-OTLP = b"POST /v1/traces HTTP/1.1\r\n"
-HOST = b"host: localhost\r\n"
-GET = b"GET /-/healthy HTTP/1.1\r\n"
-LAST = b"connection: close\r\n\r\n"
 
 
 class TestHost:
