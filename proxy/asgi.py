@@ -17,11 +17,12 @@ from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
 from proxy.errors import Refusal, bad_request, denied, too_large
 from proxy.guard import check_host, check_origin
-from proxy.headers import Headers, header_of, peer_of, upward
+from proxy.headers import Headers, header_of, list_of, peer_of, upward
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
 from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
 from proxy.target import check_query, read_path
+from proxy.whole import whole
 
 _log = logging.getLogger("sidespan.proxy")
 
@@ -121,7 +122,7 @@ class _Proxy:
             return
         current = _Exchange()
         try:
-            await self._handle(current, scope, receive, send)
+            await self._handle(current, scope, whole(scope, receive), send)
         except Refusal as refusal:
             current.tally.status = refusal.status
             current.rule, current.message = refusal.rule, refusal.message
@@ -180,8 +181,8 @@ class _Proxy:
             method=scope["method"],
             path=path,
             query=scope["query_string"],
-            content_type=header_of(scope["headers"], b"content-type"),
-            content_encoding=header_of(scope["headers"], b"content-encoding"),
+            content_type=list_of(scope["headers"], b"content-type"),
+            content_encoding=list_of(scope["headers"], b"content-encoding"),
             workspace=header_of(scope["headers"], b"x-mlflow-workspace"),
             read_body=body.read if _has_body(scope) else None,
         )

@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.access import OWN, Entrance
+from collector.model.parameters import BadParameter
 from collector.settings import Server, is_loopback
 from proxy import check_host, check_origin
 from proxy.asgi import CHALLENGE
@@ -13,6 +14,7 @@ from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, denied
 from proxy.headers import header_of
 from proxy.policy import ANONYMOUS, Client
+from proxy.whole import whole
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CACHE_CONTROL = b"cache-control"
@@ -50,7 +52,7 @@ def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
             status = message.get("status", status)
             await send(message)
 
-        await own(scope, receive, noting)
+        await own(scope, _whole(scope, receive), noting)
         if operation.action.value != "read":
             entrance.write_down(scope, client, operation, status=status)
 
@@ -85,6 +87,22 @@ def _uncached(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _whole(scope: Scope, receive: Receive) -> Receive:
+    """As `whole`, with BadParameter: the routes answer that in their own form."""
+    if scope["method"] in SAFE_METHODS:
+        return receive
+    counted = whole(scope, receive)
+
+    async def read() -> Message:
+        try:
+            return await counted()
+        except Refusal as refusal:
+            declared = header_of(scope["headers"], b"content-length")
+            raise BadParameter("content-length", declared, refusal.message) from refusal
+
+    return read
 
 
 def _check_origin(scope: Scope, settings: Server) -> str | None:

@@ -182,6 +182,8 @@ def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
             path.startswith("/-/") or (path in logs_api.PATHS and scope["method"] == "POST")
         ):
             await own(scope, receive, send)
+        elif scope["type"] == "http" and otlp_http.is_astray(scope):
+            await receiver(scope, receive, send)
         else:
             await proxy(scope, receive, send)
 

@@ -44,7 +44,7 @@ class Server(Section):
     body_timeout_seconds: float = Field(60.0, gt=0)
     """Longest silence within the body of a request; over it the connection is closed."""
     max_head_bytes: int = Field(64 * 1024, ge=4096)
-    """Size of a request line with its headers; over it 431."""
+    """Size of a request line with its headers, or of trailers; over it 431."""
     max_headers: int = Field(100, ge=10)
     """Headers in one request; over it 431."""
     shutdown_seconds: float = Field(20.0, gt=0)

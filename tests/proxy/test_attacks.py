@@ -183,6 +183,20 @@ async def test_a_form_that_a_browser_may_send_anywhere_is_no_json(fortress: Fort
     assert (status, reached) == (415, [])
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "content-type: application/json\ncontent-encoding: identity\ncontent-encoding: gzip",
+        "content-type: application/json\ncontent-type: text/plain",
+    ],
+    ids=["second_coding", "second_type"],
+)
+async def test_a_second_line_says_nothing_behind_the_decisions_back(fortress: Fortress, headers: str) -> None:
+    head = f"POST {API}/experiments/create HTTP/1.1{H}\n{headers}\ncontent-length: 2"
+    status, _, reached = await fortress.send(head, b"{}")
+    assert (status, reached) == (415, [])
+
+
 async def test_neither_the_clients_credentials_nor_its_word_on_addresses_reach_mlflow(
     fortress: Fortress,
 ) -> None:
