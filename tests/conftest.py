@@ -11,8 +11,8 @@ from tests.support.mlflow_server import MlflowServer
 def pytest_unconfigure() -> None:
     """Let go of what Hypothesis leaves in the garbage collector.
 
-    Its callback there outlives the interpreter's modules, and with it everything that its globals lead to: also
-    DuckDB's types, which the binding then reports as leaked, a hundred lines after pytest's last one.
+    Its callback there outlives the interpreter's modules, and with it everything that its globals lead to:
+    also DuckDB's types, which the binding then reports as leaked, a hundred lines after pytest's last one.
     """
     gc.callbacks[:] = [each for each in gc.callbacks if not _of_hypothesis(each)]
 
