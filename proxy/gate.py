@@ -327,17 +327,16 @@ class Gate:
         )
 
     async def _check_widening(self, work: _Work) -> None:
-        needed = replace(WIDEN, row=work.ask.operation.row + " elsewhere")
-        decision = work.rights.everywhere(needed)
-        if decision is not None and decision.allow:
-            return  # any place will do, and MLflow says what is none
         document = await self._read(work)
         for value in widening.places(work.ask.operation.row, document, roots=self.policy.artifact_roots):
-            raise denied(
-                f"client {work.ask.client.name!r} may not say where files lie ({value[:120]!r}): that "
-                f"needs {widening.ARTIFACT_LOCATIONS}:admin, or the place in policy.artifact_roots",
-                decision.rule if decision else "",
-            )
+            needed = replace(WIDEN, row=work.ask.operation.row + " elsewhere")
+            decision = work.rights.everywhere(needed)
+            if decision is None or not decision.allow:
+                raise denied(
+                    f"client {work.ask.client.name!r} may not say where files lie ({value[:120]!r}): that "
+                    f"needs {widening.ARTIFACT_LOCATIONS}:admin, or the place in policy.artifact_roots",
+                    decision.rule if decision else "",
+                )
 
     async def _read(self, work: _Work) -> dict[str, Any]:
         if work.document is None:

@@ -253,6 +253,14 @@ async def test_a_limited_client_hears_of_a_wrong_type_in_mlflows_words(mlflow_se
     assert different == []
 
 
+@pytest.mark.slow
+async def test_a_location_of_another_type_is_refused_in_mlflows_words(mlflow_server: MlflowServer) -> None:
+    request, _ = ODD["location_of_another_type"]
+    async with both(mlflow_server, EVERYBODY) as stage:
+        direct, through = await stage.ask(request)
+    assert through.verdict == direct.verdict
+
+
 PATHS = ["/../x", "/a/../../x", "/%2e%2e/x", "/%252e%252e/x"]
 
 
