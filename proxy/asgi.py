@@ -15,7 +15,7 @@ from proxy.access import Access
 from proxy.ask import Ask, Passage
 from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
-from proxy.errors import Refusal, bad_request, denied, too_large
+from proxy.errors import Refusal, bad_request, denied, too_large, wrong_method
 from proxy.guard import check_host, check_origin
 from proxy.headers import Headers, header_of, list_of, peer_of, upward
 from proxy.logs import Line
@@ -155,6 +155,8 @@ class _Proxy:
             current.client = await self._access.clients.identify(
                 scope["headers"], peer_of(scope.get("client"))
             )
+            if operation is UNKNOWN and (methods := self._catalog.methods(path)):
+                raise wrong_method(method, methods)
             current.decision = "denied"
             body = _Inspected(self._settings, receive)
             passage = await self._access.gate.judge(self._ask(current.client, operation, path, scope, body))
@@ -335,6 +337,8 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
     ]
     if refusal.challenge:
         headers += CHALLENGE
+    if refusal.methods:
+        headers.append((b"allow", ", ".join(refusal.methods).encode()))
     if _has_body(scope):  # the connection can't be used again before all of an upload was read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -61,7 +61,20 @@ def load(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
+        _forget_frames(error)
         raise Misconfigured(_explain(error, values, origins)) from error
+
+
+def _forget_frames(error: ValidationError) -> None:
+    """Take the tracebacks, and what they were raised from, off the errors of validators.
+
+    pydantic holds these errors where the garbage collector can't see them: in a circle with our own error,
+    every frame up to the program's first would never be freed.
+    """
+    for each in error.errors(include_url=False, include_input=False):
+        for cause in each.get("ctx", {}).values():
+            if isinstance(cause, BaseException):
+                cause.__traceback__ = cause.__cause__ = cause.__context__ = None
 
 
 def _from_file(file: Path | None) -> list[tuple[str, Any, str]]:

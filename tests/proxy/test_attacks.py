@@ -88,6 +88,9 @@ TABLE: dict[str, tuple[str, int]] = {
         200,
     ),
     "unknown_method": (f"PROPFIND {API}/runs/get HTTP/1.1{H}", 405),
+    "wrong_method": (f"DELETE {API}/runs/get?run_id=a HTTP/1.1{H}", 405),
+    "wrong_method_of_what_is_denied": (f"PUT {API}/webhooks HTTP/1.1{H}\ncontent-length: 0", 405),
+    "wrong_method_without_credentials": (f"DELETE {API}/runs/get HTTP/1.1\nhost: localhost", 401),
     "trace_method": (f"TRACE / HTTP/1.1{H}", 405),
     # where it comes from
     "foreign_host": ("GET /version HTTP/1.1\nhost: evil.example\nauthorization: Bearer TOKEN", 403),
