@@ -1,6 +1,5 @@
 """Why a trace looks as it does in MLflow: conventions, facts and sources, what each step changes. Pure."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from collector.harmonise.apply import harmonise
 from collector.harmonise.parts import Part
 from collector.index.conventions import ADDED, REPLACED
 from collector.index.facts import clients_own, decode_attributes
+from collector.index.json_text import read_json
 from collector.index.sources import conventions, sourced_facts
 from collector.process.pipeline import outgoing, works_outgoing
 from collector.process.settings import Processor
@@ -126,10 +126,7 @@ def _marked(attributes: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _object(value: Any) -> dict[str, Any]:
     # MLflow gives JSON text back as an object
-    try:
-        value = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return {}
+    value = read_json(value) if isinstance(value, str) else value
     return value if isinstance(value, dict) else {}
 
 

@@ -93,7 +93,7 @@ class Health:
     def _index(self) -> Part:
         if self.indexer is None:
             return {"ok": True, "reason": "switched off"}
-        trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
+        trouble, lag = self.indexer.index.trouble or self.indexer.stuck, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
             "ok": (trouble is None or self.indexer.index.starting) and behind is None,

@@ -13,13 +13,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.batch import Entry, Route
 from collector.delivery.answers import Sent, Verdict
 from collector.delivery.bisect import fit, split
-from collector.delivery.file_tags import without_file_tags
-from collector.delivery.forward import Forward, Forwarded
+from collector.delivery.forward import Forward, Forwarded, unchanged
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.owners import foreign_traces
 from collector.delivery.send import headers_for, missing_spans, send
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
 from collector.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
+from collector.fault_log import FaultLog
+from collector.faults import Faults
 from collector.journal import Journal
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, MlflowUnreachable
@@ -28,6 +29,7 @@ from collector.settings import Delivery as DeliverySettings
 
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
+ABOUT_THE_DATA = frozenset({Verdict.SUSPECT, Verdict.TOO_LARGE, Verdict.REFUSED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Target:
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
     health: Health = field(default_factory=Health)
+    fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
 
@@ -175,17 +178,29 @@ async def _recall(journal: Journal, claims: Mapping[bytes, str], target: Target)
 
 
 def _forward_all(requests: Sequence[Request], forward: Forward, memory: Memory) -> dict[Request, Forwarded]:
-    return {request: forward(request.payload, memory.notes, memory.decisions) for request in requests}
+    return {request: _forward(request, forward, memory) for request in requests}
+
+
+def _forward(request: Request, forward: Forward, memory: Memory) -> Forwarded:
+    """The copy to send; where a bug keeps it from being made, what the client sent."""
+    try:
+        return forward(request.payload, memory.notes, memory.decisions)
+    except Exception as error:
+        faults = Faults()
+        faults.add(error)
+        counts = {("forward", "failed"): request.span_count}
+        return replace(unchanged(request.payload), faults=faults, counts=counts)
 
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
     """The copy to send: made ready before, or made now for a part that halving left."""
-    if request in memory.ready:
-        return memory.ready[request]
     if target.forward is None:
-        body, spans = await asyncio.to_thread(without_file_tags, request.payload)
-        return Forwarded(body=body, counts={("file_tags", "removed"): spans} if spans else {})
-    return await asyncio.to_thread(target.forward, request.payload, memory.notes, memory.decisions)
+        return await asyncio.to_thread(unchanged, request.payload)
+    found = memory.ready.get(request)
+    if found is None:
+        found = await asyncio.to_thread(_forward, request, target.forward, memory)
+    target.fault_log.tell("a span is sent to MLflow as it came, for a step before has failed", found.faults)
+    return found
 
 
 @asynccontextmanager
@@ -208,13 +223,20 @@ async def _send_and_verify(
     memory: Memory,
     turn: asyncio.Lock,
 ) -> Sent:
-    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
+    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans.
+
+    A single span that MLflow refuses is tried once more as the client sent it: it may be what was added.
+    """
     forwarded = await _forwarded(request, target, memory)
     if not forwarded.body:
         sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
     else:
         async with _in_flight(target, turn):
             sent = await _try(forwarded.body, route, experiment_id, target)
+            if sent.verdict in ABOUT_THE_DATA and target.forward is not None and request.span_count == 1:
+                bare = replace(unchanged(request.payload), counts={("harmonise", "withdrawn"): 1})
+                again = await _try(bare.body, route, experiment_id, target)
+                sent, forwarded = (again, bare) if again.verdict is Verdict.TAKEN else (sent, forwarded)
     if sent.verdict is not Verdict.TAKEN:
         return sent
     memory.taken(request, forwarded)
