@@ -1,4 +1,4 @@
-"""Every attribute that any convention reads, what a hostile or careless client may put there, and the way of it.
+"""Every attribute that any convention reads, what a hostile client may put there, and its way to MLflow.
 
 The names come from the code's own tables, so that a new one joins by itself.
 """
@@ -243,10 +243,13 @@ def _ask(store: Store, requests: Sequence[ExportTraceServiceRequest]) -> list[di
         answers.facets(db, asked()),
     ]
     summaries = []
+    count = sum(len(all_spans(request)) for request in requests)
     for request in requests:
         payload = request.SerializeToString()
-        for trace_id in {span.trace_id for span in all_spans(request)}:
-            stored = answers.find_spans(db, trace_id.hex(), None)
+        for number, trace_id in enumerate({span.trace_id for span in all_spans(request)}):
+            # the index is asked for some of many: each takes milliseconds
+            asks = number % (1 + count // 100) == 0
+            stored = answers.find_spans(db, trace_id.hex(), None) if asks else None
             both = (stored[0] if stored else [], _read_payloads([payload], trace_id))
             summaries += [summarise(listed, trace_id=trace_id.hex()).to_json() for listed in both]
     json.dumps([found, summaries], allow_nan=False).encode()
