@@ -90,7 +90,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "a_clients_own_mark": {"sidespan.replaced": "no json", "session.id": "s" * 300},
     "a_cost_of_1e308": {"gen_ai.usage.cost": 1e308},
     "a_tag_key_of_17_MB": {"mlflow.traceTag." + "k" * 17_000_000: "v"},
-    "metadata_of_25_MB": {"metadata": json.dumps({"k" * 13_000_000: "v" * 12_000_000})},
+    "metadata_of_25_MB": {"metadata": json.dumps({name * 12_500_000: "v" for name in "kl"})},
     "2^53_input_tokens": {"gen_ai.usage.input_tokens": 2**53, "gen_ai.usage.output_tokens": 2**53},
 }
 
@@ -101,6 +101,18 @@ async def test_no_span_blocks_what_is_behind_it(tmp_path: Path, held: dict[str, 
     requests = [request_with(*pair), *(request_with() for _ in range(20))]
     outcome = await way_of(tmp_path, requests)
     check(outcome, requests=21, spans=44)
+
+
+async def test_a_prompt_cut_in_an_emoji_may_name_a_web_request(tmp_path: Path) -> None:
+    """What its trace is about is kept in a note, while the request is open."""
+    prompt = '[{"role": "user", "content": "cut \\ud83d"}]'
+    child = hostile_span(
+        {"gen_ai.input.messages": prompt, "http.route": "/chat"},
+        trace_id=b"t" * 16,
+        parent_span_id=b"p" * 8,
+    )
+    outcome = await way_of(tmp_path, [request_with(child), request_with()])
+    check(outcome, requests=2, spans=5)
 
 
 async def test_a_span_refused_for_its_depth_leaves_its_traces_summary(tmp_path: Path) -> None:
