@@ -14,18 +14,23 @@ from starlette.types import ASGIApp
 from collector import batch
 from collector.access import identity_headers
 from collector.background import Run
+from collector.decoder.client import Decoder
+from collector.decoder.place import placing
 from collector.delivery.forward import forwarder
 from collector.delivery.window import Target
 from collector.experiments import Experiments
 from collector.index.backfill import Backfill
 from collector.index.client import FOLDER, IndexClient, open_index
 from collector.index.consumer import Indexer
+from collector.ingest import Prepare
 from collector.journal import Journal
 from collector.journal.opening import FILE_NAME
 from collector.metrics import Metrics
 from collector.mlflow import Mlflow, authorization, tls
 from collector.openapi import openapi_routes
+from collector.prepare import Rules
 from collector.process.keep_settings import KeepSettings
+from collector.process.redact import redactor
 from collector.runs.api import run_routes
 from collector.runs.logs_api import logs_routes
 from collector.runs.source import RunSource
@@ -50,6 +55,12 @@ def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metr
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
+    """How exports are read: where each belongs, by the settings' rules."""
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    return placing(rules, decoder.prepare)
 
 
 def keep_of(settings: Settings) -> KeepSettings | None:

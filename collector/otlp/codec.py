@@ -13,19 +13,19 @@ OTLP's exceptions (OTLP 1.11 "JSON Protobuf Encoding", J1 to J6 in the conforman
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
+from collector.batch import Rejection
 from collector.errors import Reason, Rejected
 from collector.otlp.media import Encoding
-from collector.otlp.nesting import parse_within
+from collector.otlp.protobuf import read_protobuf
 
 HEX_KEYS = frozenset({"traceId", "spanId", "parentSpanId"})
 # stands for an id that isn't hex: one byte is never valid, so validation refuses that span alone
@@ -34,29 +34,34 @@ NOT_AN_ID = base64.b64encode(b"\xff").decode()
 MAX_JSON_DEPTH = 256
 
 
-# the body, the export in it, and whether surely no attribute in it nests over the bound
-Decoded = tuple[bytes | memoryview, ExportTraceServiceRequest, bool]
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An export as it was read.
+
+    `body` is the export in protobuf, `surely_flat` whether no attribute of a span nests over the bound;
+    `rejections` are of spans that could not be read and are in neither.
+    """
+
+    body: bytes | memoryview
+    export: ExportTraceServiceRequest
+    surely_flat: bool
+    rejections: list[Rejection] = field(default_factory=list)
 
 
-def decode(chunks: Sequence[bytes], encoding: Encoding, *, max_depth: int) -> Decoded:
-    """What the chunks of a body hold. An empty protobuf body is an empty export (H9).
+def decode(
+    chunks: list[bytes], encoding: Encoding, *, max_depth: int, max_spans: int, max_messages: int
+) -> Decoded:
+    """What the chunks of a body hold; `chunks` is empty afterwards, to save memory.
 
-    Raises Rejected (malformed).
+    An empty protobuf body is an empty export (H9).
+    Raises Rejected (malformed, too_many_spans, too_large).
     """
     if encoding is Encoding.JSON:
-        text = b"".join(chunks)
-        return text, _decode_json(text), False
-    body, export = parse_within(chunks, max_depth)
-    return (body, _decode_protobuf(body), False) if export is None else (body, export, True)
-
-
-def _decode_protobuf(body: memoryview) -> ExportTraceServiceRequest:
-    try:
-        return ExportTraceServiceRequest.FromString(bytes(body))
-    except DecodeError as error:
-        raise Rejected(
-            Reason.MALFORMED, f"the body is not an ExportTraceServiceRequest in protobuf: {error}"
-        ) from error
+        export = _decode_json(b"".join(chunks))
+        return Decoded(export.SerializeToString(), export, False)
+    return Decoded(
+        *read_protobuf(chunks, max_depth=max_depth, max_spans=max_spans, max_messages=max_messages)
+    )
 
 
 def _decode_json(body: bytes) -> ExportTraceServiceRequest:

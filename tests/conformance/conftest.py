@@ -9,9 +9,11 @@ import aiohttp
 import pytest
 
 from collector.batch import Receipt
+from collector.decoder.place import placing
 from collector.ingest import Encoded, Sender, ingest
 from collector.metrics import Metrics
 from collector.otlp.media import Encoding
+from collector.prepare import Rules
 from collector.receivers.bounds import Bounds
 from collector.receivers.http import otlp_endpoint
 from collector.settings import Receiver, Routing
@@ -70,11 +72,12 @@ async def anybody(_: Any) -> Sender:
 
 
 def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
+    prepare = placing(Rules(limits=limits, routing=Routing()))
+
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
-            limits=limits,
-            routing=Routing(),
+            prepare=prepare,
             reserve=reserve,
             exists=sink.exists,
             append=sink.append,

@@ -1,0 +1,172 @@
+"""The sentence's first half, on its own: decode -> redact -> validate -> route -> bytes to store. Pure.
+
+It has no await and gives back plain bytes, so that it can run wherever a body's size asks for: on the event
+loop, in a thread or in the decoder's process (collector/decoder/place.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.batch import Draft, Rejection, Route
+from collector.otlp.codec import Decoded, decode
+from collector.otlp.media import Encoding, inflate
+from collector.otlp.nesting import parse, wrap
+from collector.otlp.protobuf import read_deep
+from collector.otlp.scan import check_json, looks_dense, too_many_spans
+from collector.otlp.validate import TooManyRefused, Valid, validate
+from collector.process.redact import Redact
+from collector.routing import route
+from collector.settings import Receiver, Routing
+
+# up to here whatever is in a body takes less than a tenth of a second
+SMALL_BYTES = 64 * 1024
+# and so many refusals
+FEW_REFUSED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the settings say about exports."""
+
+    limits: Receiver
+    routing: Routing
+    redact: Redact | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An export ready for the journal: a draft a route, and why some of its spans are refused."""
+
+    drafts: Sequence[tuple[Route, Draft]]
+    rejections: list[Rejection]
+
+
+def prepare_whole(
+    chunks: list[bytes],
+    encoding: Encoding,
+    content_encoding: str | None,
+    headers: Mapping[str, str],
+    rules: Rules,
+    *,
+    client: str = "",
+) -> Prepared:
+    """What a body of any size holds, as it came; `chunks` is empty afterwards. Takes as long as it takes.
+
+    Raises Rejected.
+    """
+    limits = rules.limits
+    if content_encoding:
+        packed = b"".join(chunks)
+        chunks[:] = [inflate(packed, content_encoding, limit_bytes=limits.max_body_bytes)]
+    if encoding is Encoding.JSON:
+        check_json(chunks, max_messages=limits.max_messages)
+    decoded = decode(
+        chunks,
+        encoding,
+        max_depth=limits.max_attribute_depth,
+        max_spans=limits.max_spans,
+        max_messages=limits.max_messages,
+    )
+    return _prepared(decoded, headers, rules, client=client)
+
+
+def prepare_quickly(
+    chunks: Sequence[bytes],
+    encoding: Encoding,
+    headers: Mapping[str, str],
+    rules: Rules,
+    *,
+    client: str = "",
+) -> Prepared | None:
+    """What an inflated body holds, or None if that would take long. For the event loop.
+
+    Raises Rejected.
+    """
+    if encoding is Encoding.PROTOBUF:
+        decoded = _decode_quickly(chunks, rules.limits.max_attribute_depth)
+        if decoded is None:
+            return None
+    else:
+        limits = rules.limits
+        decoded = decode(
+            list(chunks),
+            encoding,
+            max_depth=limits.max_attribute_depth,
+            max_spans=limits.max_spans,
+            max_messages=limits.max_messages,
+        )
+    try:
+        return _prepared(decoded, headers, rules, client=client, max_refused=FEW_REFUSED)
+    except TooManyRefused:
+        return None
+
+
+def _decode_quickly(chunks: Sequence[bytes], max_depth: int) -> Decoded | None:
+    wrapped = wrap(chunks, max_depth)
+    data, start, end, _ = wrapped
+    small = end - start <= SMALL_BYTES
+    if not small and looks_dense(data, start, end - start):
+        return None
+    if (export := parse(wrapped)) is not None:
+        return Decoded(wrapped.body, export, True)
+    return Decoded(*read_deep(data[start:end])) if small else None
+
+
+def _prepared(
+    decoded: Decoded,
+    headers: Mapping[str, str],
+    rules: Rules,
+    *,
+    client: str,
+    max_refused: int | None = None,
+) -> Prepared:
+    export, limits, redact = decoded.export, rules.limits, rules.redact
+    _check_spans(export, len(decoded.body), limits.max_spans)
+    rejections = [*decoded.rejections, *(redact(export) if redact else ())]
+    depth = None if decoded.surely_flat else limits.max_attribute_depth
+    valid, invalid = validate(export, max_depth=depth, max_refused=max_refused)
+    rejections += invalid
+    # a body with spans that are refused can't be kept as it is
+    body = None if rejections or redact else decoded.body
+    lanes = _lanes(valid, headers, rules.routing)
+    if len(lanes) == 1 and body is not None:  # as it was sent
+        return Prepared(drafts=[_draft(*lanes[0], body, client)], rejections=rejections)
+    drafts = [_draft(to, parts, _serialize(parts), client) for to, parts in lanes]
+    return Prepared(drafts=drafts, rejections=rejections)
+
+
+def _check_spans(export: ExportTraceServiceRequest, size_bytes: int, max_spans: int) -> None:
+    if size_bytes <= 2 * max_spans:  # a span takes two bytes at the least
+        return
+    if sum(len(scope.spans) for each in export.resource_spans for scope in each.scope_spans) > max_spans:
+        raise too_many_spans(max_spans)
+
+
+def _lanes(
+    valid: Sequence[Valid], headers: Mapping[str, str], routing: Routing
+) -> list[tuple[Route, list[Valid]]]:
+    lanes: dict[str, tuple[Route, list[Valid]]] = {}
+    for part in valid:
+        destination = route(headers, part.resource_spans.resource, routing)
+        lanes.setdefault(destination.lane, (destination, []))[1].append(part)
+    return list(lanes.values())
+
+
+def _draft(
+    to: Route, parts: Sequence[Valid], payload: bytes | memoryview, client: str
+) -> tuple[Route, Draft]:
+    draft = Draft(
+        lane=to.lane,
+        payload=payload,
+        span_count=sum([part.span_count for part in parts]),
+        trace_ids=frozenset().union(*[part.trace_ids for part in parts]),
+        client=client,
+    )
+    return to, draft
+
+
+def _serialize(parts: Sequence[Valid]) -> bytes:
+    export = ExportTraceServiceRequest(resource_spans=[part.resource_spans for part in parts])
+    return export.SerializeToString()
