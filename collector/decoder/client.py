@@ -55,6 +55,11 @@ class Decoder:
         self._child: _Child | None = None
         self._closed = False
 
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """Its process, if there is one at this moment."""
+        return self._child.process if self._child else None
+
     async def prepare(self, request: Encoded, reserve: Callable[[int], None]) -> Prepared:
         """What the export holds. Raises Rejected, Unavailable."""
         loop = asyncio.get_running_loop()
@@ -89,7 +94,7 @@ class Decoder:
             raise _explained(gone) from gone
 
     def _ask_once(self, request: Encoded) -> Prepared:
-        child = self._child or self._start()
+        child = self._running() or self._start()
         head = {
             "encoding": request.encoding.value,
             "content_encoding": request.content_encoding,
@@ -100,6 +105,12 @@ class Decoder:
             return _receive(child.connection, request)
         except (OSError, EOFError) as error:
             raise _Gone(self._end(child)) from error
+
+    def _running(self) -> _Child | None:
+        child = self._child
+        if child is not None and child.process.poll() is not None:
+            self._end(child)
+        return self._child
 
     def _start(self) -> _Child:
         if self._closed:

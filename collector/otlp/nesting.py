@@ -54,15 +54,25 @@ def wrap(chunks: Sequence[bytes], depth: int) -> Wrapped:
 
 
 def parse(wrapped: Wrapped) -> ExportTraceServiceRequest | None:
-    """The export in the body. None: an attribute may nest deeper than allowed, or it is no export at all."""
+    """The export in the body. None: an attribute may nest deeper than allowed, or it is no export at all.
+
+    Raises MemoryError.
+    """
     try:
         message = _wrapper().FromString(wrapped.data)
-    except DecodeError:
+    except DecodeError as error:
+        check_memory(error)
         return None
     for _ in range(wrapped.groups):
         message = message.inner
     request: ExportTraceServiceRequest = message.request
     return request
+
+
+def check_memory(error: DecodeError) -> None:
+    """Raises MemoryError if that is what the decoder came to the end of; it says so in its text only."""
+    if "alloc" in str(error):
+        raise MemoryError from error
 
 
 def varint_of(number: int) -> bytes:

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from collector.batch import Rejection
 from collector.errors import Reason, Rejected
-from collector.otlp.nesting import DECODER_LEVELS, parse, varint_of, wrap
+from collector.otlp.nesting import DECODER_LEVELS, check_memory, parse, varint_of, wrap
 from collector.otlp.scan import (
     END_GROUP,
     LENGTH,
@@ -53,12 +53,14 @@ def read_deep(body: bytes) -> Read:
     try:
         return body, ExportTraceServiceRequest.FromString(body), False, []
     except DecodeError as error:
+        check_memory(error)
         left, rejections = _without_deep_spans(body)
         if not rejections:
             raise _malformed(error) from error
     try:
         return left, ExportTraceServiceRequest.FromString(left), False, rejections
     except DecodeError as error:
+        check_memory(error)
         raise _malformed(error) from error
 
 

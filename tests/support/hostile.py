@@ -1,4 +1,4 @@
-"""Bodies that are small on the wire and large in memory. None of them is a bomb by its size: 64 MiB is allowed."""
+"""Bodies that are small on the wire and large in memory. None is a bomb by its size: 64 MiB is allowed."""
 
 import gzip
 import json
