@@ -6,6 +6,7 @@ loop, in a thread or in the decoder's process (collector/decoder/place.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -35,8 +36,7 @@ class Rules:
     redact: Redact | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An export ready for the journal: a draft a route, and why some of its spans are refused."""
 
     drafts: Sequence[tuple[Route, Draft]]
@@ -69,7 +69,7 @@ def prepare_whole(
         max_spans=limits.max_spans,
         max_messages=limits.max_messages,
     )
-    return _prepared(decoded, headers, rules, client=client)
+    return _prepared(decoded, headers, rules, client)
 
 
 def prepare_quickly(
@@ -77,7 +77,6 @@ def prepare_quickly(
     encoding: Encoding,
     headers: Mapping[str, str],
     rules: Rules,
-    *,
     client: str = "",
 ) -> Prepared | None:
     """What an inflated body holds, or None if that would take long. For the event loop.
@@ -98,7 +97,7 @@ def prepare_quickly(
             max_messages=limits.max_messages,
         )
     try:
-        return _prepared(decoded, headers, rules, client=client, max_refused=FEW_REFUSED)
+        return _prepared(decoded, headers, rules, client, max_refused=FEW_REFUSED)
     except TooManyRefused:
         return None
 
@@ -110,7 +109,7 @@ def _decode_quickly(chunks: Sequence[bytes], max_depth: int) -> Decoded | None:
     if not small and looks_dense(data, start, end - start):
         return None
     if (export := parse(wrapped)) is not None:
-        return Decoded(wrapped.body, export, True)
+        return Decoded(wrapped.body, export, True, [])
     return Decoded(*read_deep(data[start:end])) if small else None
 
 
@@ -118,23 +117,24 @@ def _prepared(
     decoded: Decoded,
     headers: Mapping[str, str],
     rules: Rules,
-    *,
     client: str,
+    *,
     max_refused: int | None = None,
 ) -> Prepared:
     export, limits, redact = decoded.export, rules.limits, rules.redact
     _check_spans(export, len(decoded.body), limits.max_spans)
-    rejections = [*decoded.rejections, *(redact(export) if redact else ())]
+    rejections = decoded.rejections + redact(export) if redact else [*decoded.rejections]
     depth = None if decoded.surely_flat else limits.max_attribute_depth
     valid, invalid = validate(export, max_depth=depth, max_refused=max_refused)
     rejections += invalid
     # a body with spans that are refused can't be kept as it is
     body = None if rejections or redact else decoded.body
+    if len(valid) == 1 and body is not None:  # the common case, and the receiver's hot spot
+        return Prepared([_as_sent(valid[0], body, headers, rules.routing, client)], rejections)
     lanes = _lanes(valid, headers, rules.routing)
     if len(lanes) == 1 and body is not None:  # as it was sent
-        return Prepared(drafts=[_draft(*lanes[0], body, client)], rejections=rejections)
-    drafts = [_draft(to, parts, _serialize(parts), client) for to, parts in lanes]
-    return Prepared(drafts=drafts, rejections=rejections)
+        return Prepared([_draft(*lanes[0], body, client)], rejections)
+    return Prepared([_draft(to, parts, _serialize(parts), client) for to, parts in lanes], rejections)
 
 
 def _check_spans(export: ExportTraceServiceRequest, size_bytes: int, max_spans: int) -> None:
@@ -142,6 +142,16 @@ def _check_spans(export: ExportTraceServiceRequest, size_bytes: int, max_spans: 
         return
     if sum(len(scope.spans) for each in export.resource_spans for scope in each.scope_spans) > max_spans:
         raise too_many_spans(max_spans)
+
+
+def _as_sent(
+    part: Valid, body: bytes | memoryview, headers: Mapping[str, str], routing: Routing, client: str
+) -> tuple[Route, Draft]:
+    to = route(headers, part.resource_spans.resource, routing)
+    draft = Draft(
+        lane=to.lane, payload=body, span_count=part.span_count, trace_ids=part.trace_ids, client=client
+    )
+    return to, draft
 
 
 def _lanes(

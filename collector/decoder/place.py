@@ -8,7 +8,7 @@ over that, and what turns out to take long        in the decoder's process
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from collector.ingest import Encoded, Prepare, Reserve
 from collector.otlp.media import Encoding, OverLimit, inflate
@@ -33,15 +33,7 @@ def in_thread(rules: Rules) -> Elsewhere:
     """Reading in a thread of this process."""
 
     async def prepare(request: Encoded, reserve: Reserve) -> Prepared:
-        prepared = await asyncio.to_thread(
-            prepare_whole,
-            list(request.chunks),
-            request.encoding,
-            request.content_encoding,
-            request.headers,
-            rules,
-            client=request.sender.name,
-        )
+        prepared = await _in_thread(request, request.chunks, request.content_encoding, rules)
         if request.content_encoding:
             reserve(sum(len(draft.payload) for _, draft in prepared.drafts))
         return prepared
@@ -49,28 +41,37 @@ def in_thread(rules: Rules) -> Elsewhere:
     return prepare
 
 
+async def _in_thread(
+    request: Encoded, chunks: Sequence[bytes], content_encoding: str | None, rules: Rules
+) -> Prepared:
+    encoding, headers, client = request.encoding, request.headers, request.sender.name
+    return await asyncio.to_thread(
+        prepare_whole, list(chunks), encoding, content_encoding, headers, rules, client=client
+    )
+
+
 class _Place:
     def __init__(self, rules: Rules, elsewhere: Elsewhere) -> None:
         self._rules = rules
         self._elsewhere = elsewhere
-        self._in_thread = in_thread(rules)
+        self._all_text = rules.redact is not None
         self._turn = asyncio.Lock()
 
     async def prepare(self, request: Encoded, reserve: Reserve) -> Prepared:
         """What the export holds. Raises Rejected, Unavailable."""
+        chunks = request.chunks
         if request.content_encoding:
-            return await self._prepare_packed(request, request.content_encoding, reserve)
-        return await self._prepare_plain(request, reserve)
-
-    async def _prepare_packed(self, request: Encoded, coding: str, reserve: Reserve) -> Prepared:
-        body = await self._inflated(request, coding)
-        if body is None:
-            return await self._elsewhere(request, reserve)
-        reserve(len(body))
-        inflated = Encoded(
-            chunks=[body], encoding=request.encoding, headers=request.headers, sender=request.sender
-        )
-        return await self._prepare_plain(inflated, reserve)
+            body = await self._inflated(request, request.content_encoding)
+            if body is None:
+                return await self._elsewhere(request, reserve)
+            reserve(len(body))
+            chunks = (body,)
+        size = sum(map(len, chunks))
+        if size <= (SMALL_TEXT_BYTES if self._is_text(request) else SMALL_BYTES):
+            prepared = self._quickly(request, chunks)
+        else:
+            prepared = await self._prepare_middle(request, chunks, size)
+        return prepared or await self._elsewhere(request, reserve)
 
     async def _inflated(self, request: Encoded, coding: str) -> bytes | None:
         """The body, or None if it is large. zlib and zstd let others run while they work in a thread."""
@@ -87,35 +88,25 @@ class _Place:
         packed = b"".join(request.chunks)
         return await asyncio.to_thread(_inflated_up_to, packed, coding, min(middle, limit), limit)
 
-    async def _prepare_plain(self, request: Encoded, reserve: Reserve) -> Prepared:
-        size = sum(map(len, request.chunks))
+    async def _prepare_middle(self, request: Encoded, chunks: Sequence[bytes], size: int) -> Prepared | None:
         if self._is_text(request):
             if size > MIDDLE_TEXT_BYTES:
-                return await self._elsewhere(request, reserve)
-            if size > SMALL_TEXT_BYTES:
-                return await self._in_thread(request, reserve)
-        if size <= SMALL_BYTES:
-            prepared = self._quickly(request)
-        elif size <= MIDDLE_BYTES:
-            prepared = await self._in_turn(request)
-        else:
-            prepared = None
-        return prepared or await self._elsewhere(request, reserve)
+                return None
+            return await _in_thread(request, chunks, None, self._rules)
+        return await self._in_turn(request, chunks) if size <= MIDDLE_BYTES else None
 
-    async def _in_turn(self, request: Encoded) -> Prepared | None:
+    async def _in_turn(self, request: Encoded, chunks: Sequence[bytes]) -> Prepared | None:
         async with self._turn:  # so that several of these never keep the loop from looking at its sockets
-            prepared = self._quickly(request)
+            prepared = self._quickly(request, chunks)
             await asyncio.sleep(0)
             return prepared
 
-    def _quickly(self, request: Encoded) -> Prepared | None:
-        return prepare_quickly(
-            request.chunks, request.encoding, request.headers, self._rules, client=request.sender.name
-        )
+    def _quickly(self, request: Encoded, chunks: Sequence[bytes]) -> Prepared | None:
+        return prepare_quickly(chunks, request.encoding, request.headers, self._rules, request.sender.name)
 
     def _is_text(self, request: Encoded) -> bool:
         """Whether it takes Python to read it."""
-        return request.encoding is Encoding.JSON or self._rules.redact is not None
+        return self._all_text or request.encoding is Encoding.JSON
 
 
 def _inflated_up_to(packed: bytes, coding: str, bound_bytes: int, limit_bytes: int) -> bytes | None:

@@ -7,6 +7,7 @@ import gzip
 import sys
 import zlib
 from enum import StrEnum
+from typing import Any
 
 from collector.errors import Reason, Rejected
 
@@ -81,6 +82,8 @@ def _window_bits(body: bytes, coding: str) -> int:
 
 
 def _unzlib(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
+    if len(body) <= FEED_BYTES and (whole := _at_once(zlib.decompressobj(window_bits), body, limit_bytes)):
+        return whole
     inflated = bytearray()
     source = _Source(body)
     while not source.at_end:  # gzip may have several members (RFC 1952, 2.2)
@@ -99,11 +102,13 @@ def _unzlib(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
 
 
 def _unzstd(body: bytes, limit_bytes: int) -> bytes:
+    if len(body) <= FEED_BYTES and (whole := _at_once(_zstd_frame(), body, limit_bytes)):
+        return whole
     inflated = bytearray()
     source = _Source(body)
     while not source.at_end:  # frames may follow each other (RFC 8878, 3.1)
         source.next_member("zstd frames")
-        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+        frame = _zstd_frame()
         while not frame.eof:
             piece = source.feed() if frame.needs_input else b""
             if frame.needs_input and not piece:
@@ -111,6 +116,16 @@ def _unzstd(body: bytes, limit_bytes: int) -> bytes:
             _extend(inflated, frame.decompress(piece, STEP_BYTES), limit_bytes)
             source.used(len(piece) - len(frame.unused_data))
     return bytes(inflated)
+
+
+def _zstd_frame() -> zstd.ZstdDecompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+
+
+def _at_once(decoder: Any, body: bytes, limit_bytes: int) -> bytes | None:
+    """What one member holds that is all of the body, and no larger than one step; else None."""
+    inflated: bytes = decoder.decompress(body, min(STEP_BYTES, limit_bytes))
+    return inflated if decoder.eof and not decoder.unused_data else None
 
 
 class _Source:
