@@ -2,7 +2,7 @@
 
     OTLP/HTTP :4318 /v1/traces
           |   receivers/http.py   read the body, within bounds
-          |   ingest.py           decode -> validate -> route -> append -> receipt
+          |   ingest.py           prepare (decode, validate, route) -> append -> receipt
           v
        journal/                   the durable log; the client is answered after the commit
           |   delivery/           read -> send -> commit | park | wait      -> MLflow

@@ -69,7 +69,7 @@ def prepare_whole(
         max_spans=limits.max_spans,
         max_messages=limits.max_messages,
     )
-    return _prepared(decoded, headers, rules, client)
+    return prepared(decoded, headers, rules, client)
 
 
 def prepare_quickly(
@@ -97,7 +97,7 @@ def prepare_quickly(
             max_messages=limits.max_messages,
         )
     try:
-        return _prepared(decoded, headers, rules, client, max_refused=FEW_REFUSED)
+        return prepared(decoded, headers, rules, client, max_refused=FEW_REFUSED)
     except TooManyRefused:
         return None
 
@@ -113,7 +113,7 @@ def _decode_quickly(chunks: Sequence[bytes], max_depth: int) -> Decoded | None:
     return Decoded(*read_deep(data[start:end])) if small else None
 
 
-def _prepared(
+def prepared(
     decoded: Decoded,
     headers: Mapping[str, str],
     rules: Rules,
@@ -121,6 +121,10 @@ def _prepared(
     *,
     max_refused: int | None = None,
 ) -> Prepared:
+    """What becomes of an export that was read: redacted, validated, routed, as bytes.
+
+    Raises Rejected; TooManyRefused, if `max_refused` says how many spans may be.
+    """
     export, limits, redact = decoded.export, rules.limits, rules.redact
     _check_spans(export, len(decoded.body), limits.max_spans)
     rejections = decoded.rejections + redact(export) if redact else [*decoded.rejections]

@@ -22,7 +22,7 @@ MAX_VARINT_BYTES = 10
 MORE = 0x80
 SLICE_BYTES = 1024 * 1024
 # a sample of a body: the first byte of a message within another is one of few
-WINDOWS, WINDOW_BYTES = 8, 512
+WINDOWS, WINDOW_BYTES = 8, 256
 # texts have 0.09 of these bytes, random bytes 0.08, nothing but empty messages 0.5
 DENSE = 0.25
 
