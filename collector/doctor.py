@@ -239,9 +239,12 @@ def _read_export(path: Path) -> ExportTraceServiceRequest:
     content = path.read_bytes()
     encoding = Encoding.JSON if content.lstrip().startswith(b"{") else Encoding.PROTOBUF
     try:
-        return decode([content], encoding, max_depth=32, max_spans=100_000, max_messages=len(content)).export
+        decoded = decode([content], encoding, max_depth=32, max_spans=100_000, max_messages=len(content))
     except Rejected as error:
         raise Misconfigured(f"--trace {path}: {error}") from error
+    if decoded.rejections:
+        raise Misconfigured(f"--trace {path}: {decoded.rejections[0].message}")
+    return decoded.export
 
 
 def render_explanation(found: Mapping[str, Any]) -> str:

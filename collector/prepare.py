@@ -15,7 +15,7 @@ from collector.otlp.codec import Decoded, decode
 from collector.otlp.media import Encoding, inflate
 from collector.otlp.nesting import parse, wrap
 from collector.otlp.protobuf import read_deep
-from collector.otlp.scan import check_json, looks_dense, too_many_spans
+from collector.otlp.scan import looks_dense, too_many_spans
 from collector.otlp.validate import TooManyRefused, Valid, validate
 from collector.process.redact import Redact
 from collector.routing import route
@@ -60,8 +60,6 @@ def prepare_whole(
     if content_encoding:
         packed = b"".join(chunks)
         chunks[:] = [inflate(packed, content_encoding, limit_bytes=limits.max_body_bytes)]
-    if encoding is Encoding.JSON:
-        check_json(chunks, max_messages=limits.max_messages)
     decoded = decode(
         chunks,
         encoding,

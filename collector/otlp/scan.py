@@ -7,7 +7,7 @@ nothing that is built escapes it; what it can't read, the decoder refuses at the
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -118,12 +118,6 @@ def check_counts(data: bytes, start: int, end: int, *, max_spans: int, max_messa
                 f"over {max_messages} resources, scopes, spans, attributes, values, events and links in one "
                 "request; send smaller batches",
             )
-
-
-def check_json(chunks: Sequence[bytes], *, max_messages: int) -> None:
-    """Raises Rejected (too_large) if a text in JSON may hold more objects: each has its brace."""
-    if sum(chunk.count(b"{") for chunk in chunks) > max_messages:
-        raise Rejected(Reason.TOO_LARGE, f"over {max_messages} objects in one request; send smaller batches")
 
 
 def too_many_spans(max_spans: int) -> Rejected:

@@ -118,7 +118,7 @@ class Receiver(Section):
     max_spans: int = Field(100_000, gt=0)
     """Spans in one request, counted before they are read; over it 413."""
     max_messages: int = Field(3_000_000, gt=0)
-    """Attributes, values, events, links and all else in one request, JSON objects too; over it 413."""
+    """Attributes, values, events, links and all else in one protobuf request; over it 413."""
     max_attribute_depth: int = Field(32, ge=1, le=46)
     """Lists and maps inside each other in an attribute; a deeper span is rejected."""
     max_in_flight_bytes: int = Field(256 * MIB, gt=0)
