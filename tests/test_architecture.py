@@ -17,6 +17,7 @@ PURE = [
     "collector/spans",
     "collector/harmonise",
     "collector/processors",
+    "collector/receivers/prepare.py",
     "collector/receivers/routing.py",
     "collector/model/batch.py",
     "collector/model/connected.py",
