@@ -1,6 +1,6 @@
 # make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
 # make test   all tests          make lint   ruff, mypy, the page's JavaScript
-# make bench  the benchmarks
+# make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
 # make lock   pin the newest versions that pyproject.toml allows
 # Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
 
@@ -14,14 +14,17 @@ AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
 PAGE_CHECKS := tests/page
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test lint lint-page format bench lock clean
+.PHONY: run test test-foreign lint lint-page format bench lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
 test: $(STAMP) $(AGENT_1)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not foreign"
+
+test-foreign: $(STAMP)
+	@$(BIN)/python -m pytest -m foreign
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

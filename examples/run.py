@@ -17,6 +17,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 START_SECONDS = 120
+# the service's own log says only what is wrong, in words: the rest of the story is told here
+LOG = {"SIDESPAN_LOG__LEVEL": "warning", "SIDESPAN_LOG__FORMAT": "text"}
 
 
 def main() -> int:
@@ -24,6 +26,7 @@ def main() -> int:
         [sys.executable, "-m", "collector", "up", "--json", *sys.argv[1:]],
         stdout=subprocess.PIPE,
         text=True,
+        env=LOG | os.environ,
     )
     signal.signal(signal.SIGTERM, lambda *_: service.terminate())
     try:

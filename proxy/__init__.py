@@ -11,6 +11,7 @@
        |     narrow.py     lists cut down to what the client may see
        |     graphql.py    the fields of a GraphQL document
        |     widening.py   values that say where files lie
+       |  whole.py      a body of another length than was declared                        -> 400
        |  headers.py    what of the headers goes up, what comes back
        v  stream.py     body up, head, body down, in constant memory
     MLflow

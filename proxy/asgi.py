@@ -15,13 +15,14 @@ from proxy.access import Access
 from proxy.ask import Ask, Passage
 from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
-from proxy.errors import Refusal, bad_request, denied, too_large
+from proxy.errors import Refusal, bad_request, denied, too_large, wrong_method
 from proxy.guard import check_host, check_origin
-from proxy.headers import Headers, header_of, peer_of, upward
+from proxy.headers import Headers, header_of, list_of, peer_of, upward
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
 from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
 from proxy.target import check_query, read_path
+from proxy.whole import whole
 
 _log = logging.getLogger("sidespan.proxy")
 
@@ -121,7 +122,7 @@ class _Proxy:
             return
         current = _Exchange()
         try:
-            await self._handle(current, scope, receive, send)
+            await self._handle(current, scope, whole(scope, receive), send)
         except Refusal as refusal:
             current.tally.status = refusal.status
             current.rule, current.message = refusal.rule, refusal.message
@@ -154,6 +155,8 @@ class _Proxy:
             current.client = await self._access.clients.identify(
                 scope["headers"], peer_of(scope.get("client"))
             )
+            if operation is UNKNOWN and (methods := self._catalog.methods(path)):
+                raise wrong_method(method, methods)
             current.decision = "denied"
             body = _Inspected(self._settings, receive)
             passage = await self._access.gate.judge(self._ask(current.client, operation, path, scope, body))
@@ -180,8 +183,8 @@ class _Proxy:
             method=scope["method"],
             path=path,
             query=scope["query_string"],
-            content_type=header_of(scope["headers"], b"content-type"),
-            content_encoding=header_of(scope["headers"], b"content-encoding"),
+            content_type=list_of(scope["headers"], b"content-type"),
+            content_encoding=list_of(scope["headers"], b"content-encoding"),
             workspace=header_of(scope["headers"], b"x-mlflow-workspace"),
             read_body=body.read if _has_body(scope) else None,
         )
@@ -334,6 +337,8 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
     ]
     if refusal.challenge:
         headers += CHALLENGE
+    if refusal.methods:
+        headers.append((b"allow", ", ".join(refusal.methods).encode()))
     if _has_body(scope):  # the connection can't be used again before all of an upload was read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

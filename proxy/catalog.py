@@ -20,6 +20,7 @@ from proxy.locations import Reach, read_reach
 
 TABLE = "mlflow_routes.tsv"
 PREFIXES = {"-": ("",), "api": ("/api",), "ajax-api": ("/ajax-api",), "both": ("/api", "/ajax-api")}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
@@ -76,6 +77,10 @@ class Catalog:
             if pattern.fullmatch(path):
                 return operation
         return UNKNOWN
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """The methods that rows know this decoded path with, HEAD beside GET; empty if no row knows it."""
+        return tuple(method for method in METHODS if self.classify(method, path) is not UNKNOWN)
 
 
 @cache

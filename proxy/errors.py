@@ -8,13 +8,16 @@ one of those.
 
 import json
 from dataclasses import dataclass
+from typing import Any
+
+MAX_SHOWN = 80
 
 
 @dataclass(eq=False, kw_only=True)  # not frozen: context managers set the traceback of what passes them
 class Refusal(Exception):
     """An answer of our own instead of MLflow's. `rule`: what of the policy says so, where it does.
 
-    `challenge`: the client is asked who it is (RFC 9110, section 11.6.1).
+    `challenge`: the client is asked who it is (RFC 9110, section 11.6.1); `methods`: those that the path has.
     """
 
     status: int
@@ -22,6 +25,7 @@ class Refusal(Exception):
     message: str
     rule: str = ""
     challenge: bool = False
+    methods: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.message
@@ -33,6 +37,33 @@ class Refusal(Exception):
 
 def bad_request(message: str) -> Refusal:
     return Refusal(status=400, error_code="BAD_REQUEST", message=message)
+
+
+def invalid(message: str) -> Refusal:
+    """A parameter, path or body that can't be right, under the code that MLflow gives it."""
+    return Refusal(status=400, error_code="INVALID_PARAMETER_VALUE", message=message)
+
+
+def invalid_value(name: str, value: Any, why: str) -> Refusal:
+    """A wrong value of a parameter, in MLflow's words (`mlflow.utils.validation.invalid_value`)."""
+    shown = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    if len(shown) > MAX_SHOWN:
+        shown = shown[:MAX_SHOWN] + "..."
+    return invalid(f"Invalid value {shown} for parameter '{name[:MAX_SHOWN]}' supplied: {why}")
+
+
+def wrong_type(name: str, value: Any) -> Refusal:
+    """A value of another type than the parameter's, in MLflow's words."""
+    hint = f" Hint: Value was of type '{type(value).__name__}'."
+    return invalid_value(
+        name, value, f"{hint} See the API docs for more information about request parameters."
+    )
+
+
+def wrong_method(method: str, methods: tuple[str, ...]) -> Refusal:
+    """RFC 9110, section 15.5.6."""
+    message = f"{method} is not allowed here, only {', '.join(methods)}"
+    return Refusal(status=405, error_code="BAD_REQUEST", message=message, methods=methods)
 
 
 def denied(message: str, rule: str = "") -> Refusal:

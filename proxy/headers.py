@@ -13,6 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -96,6 +97,11 @@ def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None
         if found == name:
             return value.decode("latin-1")
     return None
+
+
+def list_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """All headers of this lower-case name as the one list that they are (RFC 9110, section 5.3), or None."""
+    return b", ".join(values).decode("latin-1") if (values := [v for n, v in headers if n == name]) else None
 
 
 def peer_of(client: Sequence[object] | None) -> str:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from proxy.errors import bad_request
+from proxy.errors import invalid, wrong_type
 
 KEYED = re.compile(r"([a-z_]+)<([^>]+)>")
 
@@ -129,37 +129,48 @@ def _location(word: str) -> Location:
 
 def find(document: Any, keys: tuple[str, ...]) -> Iterator[str]:
     """The texts at `keys` in a JSON document, in order. Raises Refusal (400) for what isn't a text there."""
+    return _find(document, keys, inside="")
+
+
+def _find(document: Any, keys: tuple[str, ...], *, inside: str) -> Iterator[str]:
+    """As `find`; `inside` names what `document` is the value of."""
     if not keys:
         if document is None or document == "":  # protobuf's word for absent
             return
         if not isinstance(document, str):
-            raise bad_request(f"an id must be a text, not {type(document).__name__}")
+            raise wrong_type(inside, document)
         yield document
         return
     key, rest = keys[0], keys[1:]
     if keyed := KEYED.fullmatch(key):
-        for value in _entries(get(document, keyed[1]), keyed[2]):
-            yield from find(value, rest)
+        for value in _entries(get(document, keyed[1], inside=inside), keyed[2]):
+            yield from _find(value, rest, inside=keyed[2])
         return
-    value = get(document, key.removesuffix("[]"))
+    name = key.removesuffix("[]")
+    value = get(document, name, inside=inside)
     if not key.endswith("[]"):
-        yield from find(value, rest)
+        yield from _find(value, rest, inside=name)
         return
     if value is not None and not isinstance(value, list):
-        raise bad_request(f"{key.removesuffix('[]')} must be a list")
+        raise wrong_type(name, value)
+    if not rest and not all(each is None or isinstance(each, str) for each in value or ()):
+        raise wrong_type(name, value)  # MLflow names the list too
     for each in value or ():
-        yield from find(each, rest)
+        yield from _find(each, rest, inside=name)
 
 
-def get(document: Any, key: str) -> Any:
-    """The value of `key` in either spelling; None if it isn't there. Raises Refusal (400)."""
+def get(document: Any, key: str, *, inside: str = "") -> Any:
+    """The value of `key` in either spelling; None if it isn't there. Raises Refusal (400).
+
+    `inside`: what `document` is the value of, for the message.
+    """
     if document is None:
         return None
     if not isinstance(document, dict):
-        raise bad_request(f"{key} can only be in a JSON object")
+        raise wrong_type(inside, document) if inside else invalid("the body must be a JSON object")
     other = camel(key)
     if other != key and key in document and other in document:
-        raise bad_request(f"{key} and {other} are the same field; send one")
+        raise invalid(f"{key} and {other} are the same field; send one")
     return document.get(key, document.get(other))
 
 

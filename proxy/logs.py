@@ -6,10 +6,12 @@ denials. Queries and bodies are in neither: they hold content.
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,11 @@ class _File(RotatingFileHandler):
         except OSError:  # the log of the service would fill the same disk
             pass
 
+    def _open(self) -> TextIOWrapper:
+        """Also after a rotation: for this user's eyes only."""
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return open(handle, "a", encoding="utf-8")
+
     def close(self) -> None:
         self.flush_lines()
         with suppress(OSError):  # a full disk
@@ -143,5 +150,5 @@ class _File(RotatingFileHandler):
 def _open(file: Path | None, max_bytes: int, max_files: int) -> _File | None:
     if file is None:
         return None
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _File(file, max_bytes=max_bytes, max_files=max_files)

@@ -24,6 +24,8 @@ V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
 MAX_REMEMBERED = 100_000
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# aiohttp inflates and buffers up to twice what one read asks for
+READ_BYTES = 64 * 1024
 PAGE = 1000
 EXPERIMENT_SECONDS = 5.0
 MOVING_SECONDS = 10.0
@@ -209,9 +211,9 @@ class Lookup:
                 headers=headers,
                 allow_redirects=False,
             ) as answer:
-                content = await answer.content.read(MAX_ANSWER_BYTES)
-                while not answer.content.at_eof() and len(content) < MAX_ANSWER_BYTES:
-                    content += await answer.content.read(MAX_ANSWER_BYTES - len(content))
+                content = bytearray()
+                while len(content) < MAX_ANSWER_BYTES and (part := await answer.content.read(READ_BYTES)):
+                    content += part
         except TimeoutError as error:
             raise timed_out(f"MLflow at {self._url} did not answer a look-up in time") from error
         except (aiohttp.ClientError, OSError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from proxy.errors import bad_request
+from proxy.errors import invalid
 from proxy.locations import camel, find, get
 from proxy.reading import Query, write_json
 
@@ -36,7 +36,7 @@ def check_entries(document: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     name = keys[0].removesuffix("[]")
     for each in get(document, name) or ():
         if not any(find(each, keys[1:])):
-            raise bad_request(f"an entry of {name} names no experiment")
+            raise invalid(f"an entry of {name} names no experiment")
 
 
 def narrow_filter(text: str, visible: Collection[str]) -> str:

@@ -22,6 +22,8 @@ from proxy.reading import CANONICAL_ID
 ANONYMOUS = "anonymous"
 NO_RULE = "no rule allows it"
 
+EVERYTHING = frozenset((resource, action) for resource in RESOURCES for action in Action)
+
 Mode = Literal["enforce", "observe"]
 
 # what the operations that spend were called in version 0.1
@@ -114,6 +116,8 @@ class Rights:
     """The rules of all roles of one client."""
 
     rules: tuple[Rule, ...]
+    # nothing is denied and everything that the catalog knows is allowed, in every experiment
+    unlimited: bool = False
 
     def everywhere(self, operation: Operation) -> Decision | None:
         """The decision if it is the same for each experiment and for the whole server; None: it depends."""
@@ -195,7 +199,13 @@ class Policy:
 
 @lru_cache(maxsize=1024)
 def _rights(roles: tuple[tuple[Rule, ...], ...]) -> Rights:
-    return Rights(tuple(rule for rules in roles for rule in rules))
+    rules = tuple(rule for rules in roles for rule in rules)
+    return Rights(rules, unlimited=_allow_everything(rules))
+
+
+def _allow_everything(rules: Sequence[Rule]) -> bool:
+    granted = {grant for rule in rules if rule.allow and rule.experiments is None for grant in rule.grants}
+    return all(rule.allow for rule in rules) and granted >= EVERYTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from proxy.errors import Refusal, bad_request
+from proxy.errors import Refusal, invalid, invalid_value
 from proxy.locations import KINDS, Kind, camel
 
 MAX_PARAMETERS = 1000
@@ -20,6 +20,7 @@ MAX_DEPTH = 64
 CANONICAL_ID = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 # what MLflow's ids are made of; nothing that a path or a filter could take for more than a name
 PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,250}\Z", re.ASCII)
+PLAIN_CHARACTERS = "up to 250 letters, digits and _ . : -"
 # parameters that are lists, beside those that end with _ids
 LISTS = frozenset({"order_by", "stages", "ids"})
 JSON_TYPES = frozenset(
@@ -33,25 +34,25 @@ def read_query(query: bytes, *, lists: Collection[str] = ()) -> Query:
     """The parameters, decoded once. `lists`: those that may be there more than once on this route.
 
     Raises Refusal (400) for one that is there twice, in two spellings, or not UTF-8, and for an experiment id
-    that isn't in canonical form.
+    that MLflow reads in another form than the canonical one; what it can't read is its own to refuse.
     """
     if not query:
         return {}
     try:
         pairs = _pairs(query)
     except ValueError:
-        raise bad_request(f"the query is not UTF-8, or has over {MAX_PARAMETERS} parameters") from None
+        raise invalid(f"the query is not UTF-8, or has over {MAX_PARAMETERS} parameters") from None
     found: Query = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)
     for name, values in found.items():
         if len(values) > 1 and not (name in lists or name in LISTS or name.endswith("_ids")):
-            raise bad_request(f"the parameter {name[:80]!r} is there {len(values)} times; send it once")
+            raise invalid(f"the parameter {name[:80]!r} is there {len(values)} times; send it once")
         if (other := camel(name)) != name and other in found:
-            raise bad_request(f"{name[:80]!r} and {other[:80]!r} are the same parameter; send one")
+            raise invalid(f"{name[:80]!r} and {other[:80]!r} are the same parameter; send one")
         if KINDS.get(name) is Kind.EXPERIMENT:
             for value in values:
-                check_id(Kind.EXPERIMENT, value)
+                _check_readings(name, value)
     return found
 
 
@@ -64,14 +65,23 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
     return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
 
 
-def check_id(kind: Kind, value: str) -> str:
-    """`value`, if it is an id in the one form that has one reading. Raises Refusal (400)."""
+def _check_readings(name: str, value: str) -> None:
+    try:
+        int(value)
+    except ValueError:
+        return
+    check_id(Kind.EXPERIMENT, value, name)
+
+
+def check_id(kind: Kind, value: str, name: str) -> str:
+    """`value` of the parameter `name`, if it is an id in the one form that has one reading.
+
+    Raises Refusal (400).
+    """
     form = CANONICAL_ID if kind is Kind.EXPERIMENT else PLAIN_ID
     if not form.match(value):
-        what = (
-            "digits without leading zero or sign" if kind is Kind.EXPERIMENT else "letters, digits, _ . : -"
-        )
-        raise bad_request(f"{value[:80]!r} is not an id of a {kind.value} ({what})")
+        what = "digits without leading zero or sign" if kind is Kind.EXPERIMENT else PLAIN_CHARACTERS
+        raise invalid_value(name, value, f"{kind.value} ids are {what}")
     return value
 
 
@@ -89,11 +99,11 @@ def read_json(body: bytes, content_type: str | None, content_encoding: str | Non
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError:
-        raise bad_request("the body is not UTF-8") from None
+        raise invalid("the body is not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise bad_request(f"the body is not JSON: {str(error)[:200]}") from None
+        raise invalid(f"the body is not JSON: {str(error)[:200]}") from None
     if not isinstance(document, dict):
-        raise bad_request("the body must be a JSON object")
+        raise invalid("the body must be a JSON object")
     return document
 
 

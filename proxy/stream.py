@@ -165,6 +165,7 @@ class _Body:
         self._started = False
         self.has_body = has_body
         self.gone = False
+        self.refused: Refusal | None = None
         if not has_body:
             self._complete.set()
 
@@ -172,14 +173,18 @@ class _Body:
         """The chunks until the end; only once, a body that was sent in part can't be sent again.
 
         The first call asks the client for its body: `Expect: 100-continue` is answered then, after the
-        decision. Raises ClientGone.
+        decision. Raises ClientGone, Refusal.
         """
         if self._started:
             raise ClientGone
         self._started = True
         more = True
         while more:
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except Refusal as refused:  # aiohttp takes it for its own trouble
+                self.refused = refused
+                raise
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
@@ -261,6 +266,8 @@ async def _answer(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         if body.gone:
             raise ClientGone from error
+        if body.refused is not None and not started:
+            raise body.refused from error
         if started:
             raise BrokenTransfer(f"MLflow broke its answer off: {error!r}") from error
         raise _explain(error, upstream) from error

@@ -138,8 +138,8 @@ class TokenFile:
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """One writer at a time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(file.with_suffix(".lock"), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proxy.errors import bad_request
+from proxy.errors import invalid
 from proxy.locations import find
 
 # tags of a trace that MLflow reads files by; OTLP carries them as attributes `mlflow.traceTag.<tag>`
@@ -45,7 +45,7 @@ def places(row: str, document: Any, *, roots: Sequence[str]) -> Iterator[str]:
     """
     for value in _addresses(row, document):
         if ASTRAY.search(value):
-            raise bad_request(f"{value[:120]!r} is not a plain address of files: no .., #, ?, ;, \\, % in it")
+            raise invalid(f"{value[:120]!r} is not a plain address of files: no .., #, ?, ;, \\, % in it")
         if row.endswith("/model-versions/create") and OWN.match(value):
             continue
         if not any(value == root.rstrip("/") or value.startswith(root.rstrip("/") + "/") for root in roots):

@@ -1,5 +1,6 @@
-"""Fixtures only; what they are made of is in tests/support."""
+"""Fixtures only, and the end of a run; what they are made of is in tests/support."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,19 @@ from tests.support.mlflow_server import MlflowServer
 # an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
 settings.register_profile("sidespan", deadline=None)
 settings.load_profile("sidespan")
+
+
+def pytest_unconfigure() -> None:
+    """Let go of what Hypothesis leaves in the garbage collector.
+
+    Its callback there outlives the interpreter's modules, and with it everything that its globals lead to:
+    also DuckDB's types, which the binding then reports as leaked, a hundred lines after pytest's last one.
+    """
+    gc.callbacks[:] = [each for each in gc.callbacks if not _of_hypothesis(each)]
+
+
+def _of_hypothesis(callback: object) -> bool:
+    return getattr(callback, "__module__", "").startswith("hypothesis.")
 
 
 @pytest.fixture(scope="session")

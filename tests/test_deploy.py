@@ -64,6 +64,7 @@ def test_kubernetes_manifests_hold_together(file: Path) -> None:
         template = spec["template"]
         assert spec["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         pod = template["spec"]
+        assert pod["enableServiceLinks"] is False
         volumes = {volume["name"] for volume in pod["volumes"]}
         containers = [*pod["containers"], *pod.get("initContainers", [])]
         mounted = {mount["name"] for c in containers for mount in c.get("volumeMounts", [])}

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer, MlflowTimeout, MlflowUnreachable
+from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowAnswer, MlflowTimeout, MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
 from collector.spans.facts import export_facts
@@ -101,8 +101,8 @@ class TraceSource:
         match await self._answer(self._api.trace(trace_id)):
             case Unanswered() as unanswered:
                 return unanswered
-            case MlflowAnswer(status=200, body=body) if len(body) >= MAX_ANSWER_BYTES:
-                return Unanswered(reason=f"its response is larger than {MAX_ANSWER_BYTES} bytes")
+            case MlflowAnswer(status=200, is_cut=True):
+                return Unanswered(reason=f"its response is larger than {MAX_CONTENT_BYTES} bytes")
             case MlflowAnswer(status=200, body=body):
                 try:
                     return await asyncio.to_thread(read, body)
@@ -124,7 +124,9 @@ class TraceSource:
 
     @property
     def _api(self) -> MlflowApi:
-        return MlflowApi(connection=self.mlflow, timeout_seconds=self.timeout_seconds)
+        return MlflowApi(
+            connection=self.mlflow, timeout_seconds=self.timeout_seconds, max_bytes=MAX_CONTENT_BYTES
+        )
 
     async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer | Unanswered:
         """The error's own text names the server, which clients need not know."""

@@ -15,6 +15,7 @@ from collector.api.audit import audit_line
 from collector.api.own_admission import Caller, OwnAdmission
 from collector.api.own_routes import OWN_OPERATIONS
 from collector.api.reading import RIGHTS
+from collector.model.parameters import BadParameter
 from collector.settings import Server, is_loopback
 from proxy import check_host, check_origin
 from proxy.asgi import CHALLENGE
@@ -23,6 +24,7 @@ from proxy.errors import Refusal, denied
 from proxy.headers import header_of
 from proxy.logs import RequestLog
 from proxy.policy import ANONYMOUS, Client
+from proxy.whole import whole
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CACHE_CONTROL = b"cache-control"
@@ -56,7 +58,7 @@ def guarded(own: ASGIApp, settings: Server, admission: OwnAdmission, log: Reques
             )
             await _refuse(refusal, scope, receive, send)
             return
-        status = await _status_of(own, scope, receive, send)
+        status = await _status_of(own, scope, _whole(scope, receive), send)
         if operation.action is not Action.READ:
             log.write(audit_line(scope, caller.client, operation, status=status))
 
@@ -104,6 +106,22 @@ def _uncached(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _whole(scope: Scope, receive: Receive) -> Receive:
+    """As `whole`, with BadParameter: the routes answer that in their own form."""
+    if scope["method"] in SAFE_METHODS:
+        return receive
+    counted = whole(scope, receive)
+
+    async def read() -> Message:
+        try:
+            return await counted()
+        except Refusal as refusal:
+            declared = header_of(scope["headers"], b"content-length")
+            raise BadParameter("content-length", declared, refusal.message) from refusal
+
+    return read
 
 
 def _check_origin(scope: Scope, settings: Server) -> str | None:

@@ -110,8 +110,10 @@ def _given(host: str | None, port: int | None, data_dir: Path | None) -> dict[st
 def _run(service: Awaitable[None], settings: Settings) -> None:
     import uvloop
 
+    from collector.files.private import keep_to_ourselves
     from collector.telemetry.logs import configure_logs
 
+    keep_to_ourselves()
     configure_logs(settings.log)
 
     async def run() -> None:

@@ -17,6 +17,7 @@ from collector.answers.health import probe
 from collector.answers.traces import parse_trace_id
 from collector.cli import remote
 from collector.delivery.mlflow.forward import parts_of
+from collector.files.private import too_open
 from collector.journal.sqlite.lock import only_process
 from collector.mlflow.client import Mlflow, MlflowUnreachable, open_mlflow
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
@@ -46,6 +47,7 @@ class Check:
 
 async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
     """Every check, as it is done. `url` is where the service should answer."""
+    yield _check_privacy(settings.data_dir, settings.auth.tokens_file)
     yield _check_data_dir(settings.data_dir)
     yield _check_disk(settings)
     yield _check_exposure(settings)
@@ -81,6 +83,24 @@ def _check_data_dir(data_dir: Path) -> Check:
             return Check(name="data_dir", ok=True, finding=f"{data_dir} is free to use")
     except Misconfigured as error:
         return Check(name="data_dir", ok=True, finding=str(error).partition(";")[0])
+
+
+def _check_privacy(data_dir: Path, tokens_file: Path | None) -> Check:
+    """Whether other users of this machine can read what is stored; before anything is made in there."""
+    found = too_open(data_dir, tokens_file)
+    if not found:
+        return Check(name="privacy", ok=True, finding=f"{data_dir} is this user's alone")
+    first = found[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    mendable = any(each.is_ours for each in found)
+    return Check(
+        name="privacy",
+        ok=not mendable,  # a volume's own folder can be another's; what is in it is ours
+        finding=f"{first.path} (mode {first.mode:04o}){more} can be opened by other users of this machine",
+        way_out=f"start the service again, which mends it, or: chmod -R go= {first.path}"
+        if mendable
+        else "it belongs to another user or is shared: choose a folder of your own with --data-dir",
+    )
 
 
 def _check_disk(settings: Settings) -> Check:
@@ -235,9 +255,12 @@ def _read_export(path: Path) -> ExportTraceServiceRequest:
     content = path.read_bytes()
     encoding = Encoding.JSON if content.lstrip().startswith(b"{") else Encoding.PROTOBUF
     try:
-        return decode([content], encoding, max_depth=32)[1]
+        decoded = decode([content], encoding, max_depth=32, max_spans=100_000, max_messages=len(content))
     except Rejected as error:
         raise Misconfigured(f"--trace {path}: {error}") from error
+    if decoded.rejections:
+        raise Misconfigured(f"--trace {path}: {decoded.rejections[0].message}")
+    return decoded.export
 
 
 def render_explanation(found: Mapping[str, Any]) -> str:

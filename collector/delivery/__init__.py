@@ -2,6 +2,7 @@
 
     worker.py    which lane is next, how long a lane waits; the sentence of a window
     window.py    one window of one lane: resolve -> claim -> group -> send -> outcome
+    claims.py    whose the trace ids are         turns.py    one owner at a time for a trace id
     settle.py    one request until it is delivered, refused or deferred; isolates a poison span
     group.py     pure: entries -> requests       bisect.py   pure: halves of a request
     answers.py   pure: what MLflow's answer means backoff.py  pure: how long to wait

@@ -2,7 +2,7 @@
 
     send ── taken ──────────────────────────────────────────► delivered
       ├── passing ──────────────────────────────────────────► deferred (the window comes again)
-      ├── too large, refused: halve down to one span ───────► refused
+      ├── too large, refused, some rejected by a success: halve down to one span ► refused
       └── suspect: the same again, a few times
             └── still: halve down to one span, each alone again
                   └── still: is MLflow well? then each alone once more, and is it well after that?
@@ -39,19 +39,27 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id."""
+    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
+
+    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart.
+    """
 
     delivered_spans: int
     refusals: tuple[Refusal, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
+    delivered: Mapping[bytes, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Something of the request is neither: send it again, at the earliest after the server's wish."""
+    """Something of the request is neither: send it again, at the earliest after the server's wish.
+
+    `is_bug`: MLflow has nothing to do with it.
+    """
 
     message: str
     retry_after_seconds: float | None = None
+    is_bug: bool = False
 
 
 @dataclass(slots=True)
@@ -130,7 +138,7 @@ async def _settle(
             return
         case Verdict.PASSING | Verdict.NO_EXPERIMENT:
             raise _Passing(sent)
-    if request.span_count > 1:
+    if request.span_count > max(1, sent.rejected_spans):  # it doesn't reject them all
         for half in halve(request):
             await _settle(half, send, found, health=health, resends=resends, pause=pause, is_whole=False)
         return

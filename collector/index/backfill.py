@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from collector.files.private import make_folder, opener
 from collector.index.duckdb.client import IndexClient
-from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.parameters import BadParameter
@@ -37,7 +38,7 @@ class Backfill:
     """Reads MLflow into the index, step by step."""
 
     def __init__(self, mlflow: Mlflow, index: IndexClient, folder: Path) -> None:
-        self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS)
+        self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
         self._index = index
         self._file = folder / "backfill.json"
         self._alone = asyncio.Lock()
@@ -137,7 +138,7 @@ class Backfill:
 
     async def _put(self, id: str, name: str, trace_ids: Sequence[str]) -> dict[str, int]:
         answer = await self._answer(self._api.traces(trace_ids))
-        if answer.status == 200 and len(answer.body) >= MAX_ANSWER_BYTES and len(trace_ids) > 1:
+        if answer.status == 200 and answer.is_cut and len(trace_ids) > 1:
             half = len(trace_ids) // 2
             parts = [await self._put(id, name, part) for part in (trace_ids[:half], trace_ids[half:])]
             return {key: sum(part[key] for part in parts) for key in ("traces", "spans")}
@@ -165,9 +166,10 @@ class Backfill:
             known = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = {}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         unfinished = self._file.with_suffix(".new")
-        unfinished.write_text(json.dumps(known | {key: value}), encoding="utf-8")
+        with open(unfinished, "w", encoding="utf-8", opener=opener) as out:
+            out.write(json.dumps(known | {key: value}))
         unfinished.replace(self._file)
 
     async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
@@ -180,6 +182,8 @@ class Backfill:
 def _object(answer: MlflowAnswer) -> dict[str, Any]:
     if answer.status != 200:
         raise MlflowSays(f"MLflow answered with status {answer.status}: {answer.error}")
+    if answer.is_cut:
+        raise MlflowSays(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
     return answer.json()
 
 

@@ -28,6 +28,8 @@ from typing import Protocol
 
 from collector.model.batch import DeadLetter, Draft, Entry, Parked
 
+NOTHING: Mapping[bytes, str] = {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingLane:
@@ -95,13 +97,20 @@ class Journal(Protocol):
         """
 
     async def begin(
-        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        claims: Mapping[bytes, str],
+        clients: Mapping[bytes, str] = NOTHING,
     ) -> Mapping[bytes, str]:
         """Mark the entries up to `through` as being processed, and claim their traces.
 
         A mark that is still there at the next start counts as an attempt that was cut short.
-        `claims` says which target each trace id goes to; the answer says which it belongs to: the first
-        claim holds.
+        `claims` says which target each trace id goes to, `clients` who sent it (nobody: ""); the answer
+        says which target it belongs to. The first claim holds, but for that of another client of which
+        nothing was delivered yet: a newer one takes its place.
         """
 
     async def processed(self, consumer: str, lane: str) -> None:
@@ -116,10 +125,12 @@ class Journal(Protocol):
         parked: Sequence[Parked] = (),
         first: int | None = None,
         remember: Mapping[bytes, bytes] | None = None,
+        delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
         """Move the cursor to `through`, writing `parked` to the dead letters in the same transaction.
 
-        `remember` are notes by trace id, for `recall`; they take the place of earlier ones.
+        `remember` are notes by trace id, for `recall`; they take the place of earlier ones. `delivered` says
+        which target has spans of a trace id now: its claim holds against everybody, unless another had it.
 
         With `first`, the first sequence of what was read: if a replay has moved the cursor back since, none
         of it happens, and the entries come again.

@@ -3,13 +3,20 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
-from collector.journal import JournalState, PendingLane
-from collector.model.batch import DeadLetter, Draft, Entry, Parked, merge
+from collector.journal import NOTHING, JournalState, PendingLane
+from collector.model.batch import FOREIGN_TRACE, DeadLetter, Draft, Entry, Parked, merge
 from collector.model.errors import JournalClosed, Reason, Unavailable
 
 ISOLATE_FROM_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    target: str
+    client: str = ""
+    delivered: bool = False
 
 
 class MemoryJournal:
@@ -30,7 +37,7 @@ class MemoryJournal:
         self._sequence = 0
         self._cursors: dict[tuple[str, str], int] = {}
         self._marks: dict[tuple[str, str], int] = {}
-        self._claims: dict[bytes, str] = {}
+        self._claims: dict[bytes, _Claim] = {}
         self._notes: dict[tuple[str, bytes], bytes] = {}
         self._letters: dict[int, DeadLetter] = {}
         self._letter_id = 0
@@ -85,11 +92,22 @@ class MemoryJournal:
         return found
 
     async def begin(
-        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        claims: Mapping[bytes, str],
+        clients: Mapping[bytes, str] = NOTHING,
     ) -> Mapping[bytes, str]:
         self._check_open()
         self._marks[consumer, lane] = through
-        return {trace_id: self._claims.setdefault(trace_id, target) for trace_id, target in claims.items()}
+        for trace_id, target in claims.items():
+            claim = _Claim(target=target, client=clients.get(trace_id, ""))
+            held = self._claims.setdefault(trace_id, claim)
+            if not held.delivered and held.client != claim.client:
+                self._claims[trace_id] = claim
+        return {trace_id: self._claims[trace_id].target for trace_id in claims}
 
     async def processed(self, consumer: str, lane: str) -> None:
         self._check_open()
@@ -104,6 +122,7 @@ class MemoryJournal:
         parked: Sequence[Parked] = (),
         first: int | None = None,
         remember: Mapping[bytes, bytes] | None = None,
+        delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
         self._check_open()
         self._marks.pop((consumer, lane), None)
@@ -112,6 +131,9 @@ class MemoryJournal:
             return
         self._cursors[consumer, lane] = max(self._cursor(consumer, lane), through)
         self._notes |= {(consumer, trace_id): note for trace_id, note in (remember or {}).items()}
+        for trace_id, target in delivered.items():
+            if trace_id not in self._claims or not self._claims[trace_id].delivered:
+                self._claims[trace_id] = _Claim(target=target, delivered=True)
         for part in parked:
             self._letter_id += 1
             self._letters[self._letter_id] = DeadLetter(
@@ -178,6 +200,12 @@ class MemoryJournal:
         ids = list(self._letters) if ids is None else ids
         letters = [self._letters.pop(id) for id in dict.fromkeys(ids) if id in self._letters]
         for letter in letters:
+            if letter.reason == FOREIGN_TRACE:
+                self._claims = {
+                    id: claim
+                    for id, claim in self._claims.items()
+                    if not (claim.delivered and id in letter.trace_ids)
+                }
             self._add(letter, received_unix_ns=letter.received_unix_ns)
         self._announce()
         return len(letters)

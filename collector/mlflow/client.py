@@ -1,7 +1,7 @@
 """MLflow as we speak to it: plain HTTP, never its Python package (seconds and hundreds of MB to import).
 
 One client pool for lookups, delivery and summaries. Answers are returned, whatever their status; only
-"no answer" is an error.
+"no answer" is an error. Of each a bounded number of bytes is read, counted after inflation.
 """
 
 import base64
@@ -18,7 +18,14 @@ import aiohttp
 from collector.model.errors import Misconfigured, SidespanError
 from collector.settings import Mlflow as MlflowSettings
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# what OTLP recommends for a client (OTLP 1.11, "OTLP/HTTP Response"); our look-ups need far less
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# of answers that hold traces or histories
+MAX_CONTENT_BYTES = 64 * 1024 * 1024
+# a larger one is no error's text: as Python objects, JSON takes many times its size
+MAX_ERROR_BYTES = 256 * 1024
+# of one step of reading: aiohttp inflates and buffers up to twice what one read asks for
+READ_BYTES = 64 * 1024
 
 
 class MlflowUnreachable(SidespanError):
@@ -31,24 +38,38 @@ class MlflowTimeout(MlflowUnreachable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowAnswer:
-    """An HTTP answer, read whole."""
+    """An HTTP answer; `is_cut`: there was more of it than the caller wanted to read."""
 
     status: int
     body: bytes
     headers: Mapping[str, str]
+    is_cut: bool = False
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; empty if it is none."""
+        return self.document or {}
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The body as a JSON object; None if it is none, or was cut."""
+        if self.is_cut:
+            return None
         try:
             document = json.loads(self.body)
-        except ValueError:
-            return {}
-        return document if isinstance(document, dict) else {}
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    @property
+    def error_code(self) -> str | None:
+        """MLflow's own name of what went wrong, if it says one."""
+        code = self.json().get("error_code") if len(self.body) <= MAX_ERROR_BYTES else None
+        return None if code is None else str(code)
 
     @property
     def error(self) -> str:
         """What MLflow says, shortened: `error_code: message`, FastAPI's `detail`, or the text."""
-        document = self.json()
+        document = self.json() if len(self.body) <= MAX_ERROR_BYTES else {}
         text = (
             f"{document.get('error_code')}: {document.get('message')}"
             if "error_code" in document
@@ -71,10 +92,16 @@ class Mlflow:
         params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
-        """GET `path` below the server's URL. Raises MlflowUnreachable."""
+        """GET `path` below the server's URL; at most `max_bytes` are read. Raises MlflowUnreachable."""
         return await self._request(
-            "GET", path, params=params, headers=headers, timeout_seconds=timeout_seconds
+            "GET",
+            path,
+            params=params,
+            headers=headers,
+            timeout_seconds=timeout_seconds,
+            max_bytes=max_bytes,
         )
 
     async def post(
@@ -84,9 +111,12 @@ class Mlflow:
         body: bytes,
         headers: Mapping[str, str],
         timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """POST `body` as it is. Redirects are answers, not followed. Raises MlflowUnreachable."""
-        return await self._request("POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds)
+        return await self._request(
+            "POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
+        )
 
     async def post_json(
         self,
@@ -95,14 +125,17 @@ class Mlflow:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """POST `document` as JSON. Raises MlflowUnreachable."""
         headers = {"content-type": "application/json", **(headers or {})}
         body = json.dumps(document).encode()
-        return await self.post(path, body=body, headers=headers, timeout_seconds=timeout_seconds)
+        return await self.post(
+            path, body=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
+        )
 
     async def _request(
-        self, method: str, path: str, *, timeout_seconds: float | None, **kwargs: Any
+        self, method: str, path: str, *, timeout_seconds: float | None, max_bytes: int, **kwargs: Any
     ) -> MlflowAnswer:
         if timeout_seconds is not None:
             kwargs["timeout"] = aiohttp.ClientTimeout(total=timeout_seconds)
@@ -110,15 +143,23 @@ class Mlflow:
             async with self._session.request(
                 method, self.url + path, allow_redirects=False, **kwargs
             ) as answer:
-                body = await answer.content.read(MAX_ANSWER_BYTES)
-                while not answer.content.at_eof() and len(body) < MAX_ANSWER_BYTES:
-                    body += await answer.content.read(MAX_ANSWER_BYTES - len(body))
+                body, is_cut = await _read(answer.content, max_bytes)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                return MlflowAnswer(status=answer.status, body=body, headers=headers)
+                return MlflowAnswer(status=answer.status, body=body, headers=headers, is_cut=is_cut)
         except TimeoutError as error:
             raise MlflowTimeout(f"MLflow at {self.url} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise MlflowUnreachable(f"MLflow at {self.url} can't be reached: {error}") from error
+
+
+async def _read(content: aiohttp.StreamReader, max_bytes: int) -> tuple[bytes, bool]:
+    """Up to `max_bytes` of an answer, inflated, and whether there is more."""
+    parts: list[bytes] = []
+    size = 0
+    while size <= max_bytes and (part := await content.read(min(READ_BYTES, max_bytes + 1 - size))):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)[:max_bytes], size > max_bytes
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from collector.mlflow.client import MlflowAnswer
+from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer
 from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
@@ -32,6 +32,7 @@ class Connection(Protocol):
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """GET `path`."""
 
@@ -47,17 +48,22 @@ class Connection(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """POST `document` as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowApi:
-    """The API over one connection. `timeout_seconds` None: the connection's own bound."""
+    """The API over one connection. `timeout_seconds` None: the connection's own bound.
+
+    `max_bytes` of an answer are read; one that is longer says so (MlflowAnswer.is_cut).
+    """
 
     connection: Connection
     workspace: str | None = None
     timeout_seconds: float | None = None
+    max_bytes: int = MAX_ANSWER_BYTES
 
     async def version(self) -> MlflowAnswer:
         """GET /version: the server's version as text."""
@@ -171,16 +177,17 @@ class MlflowApi:
         return await self._post(f"{V3}/traces/metrics", document)
 
     async def _get(self, path: str, params: Params | None) -> MlflowAnswer:
-        return await self.connection.get(path, params=params, **self._workspace(), **self._timeout())
+        return await self.connection.get(path, params=params, **self._options())
 
     async def _post(self, path: str, document: Mapping[str, Any]) -> MlflowAnswer:
-        return await self.connection.post_json(path, document, **self._workspace(), **self._timeout())
+        return await self.connection.post_json(path, document, **self._options())
 
     async def _post_page(self, path: str, document: Mapping[str, Any], page_token: str) -> MlflowAnswer:
         return await self._post(path, {**document} | ({"page_token": page_token} if page_token else {}))
 
-    def _workspace(self) -> dict[str, Any]:
-        return {"headers": {WORKSPACE: self.workspace}} if self.workspace else {}
+    def _options(self) -> dict[str, Any]:
+        workspace = {"headers": {WORKSPACE: self.workspace}} if self.workspace else {}
+        return {"max_bytes": self.max_bytes} | workspace | self._timeout()
 
     def _timeout(self) -> dict[str, Any]:
         return {} if self.timeout_seconds is None else {"timeout_seconds": self.timeout_seconds}

@@ -9,6 +9,8 @@ from collector.model.errors import Reason
 
 # a crash that an entry causes costs its neighbours in it a way through the dead letters
 MAX_ENTRY_BYTES = 1024 * 1024
+# the reason of a dead letter whose trace id another experiment had first
+FOREIGN_TRACE = "foreign_trace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,13 +48,25 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.JOURNAL_FULL: 503,
     Reason.JOURNAL_FAILED: 503,
     Reason.SLOW_BODY: 503,
+    Reason.DECODER_FAILED: 503,
     Reason.UNDECIDED: 503,
     Reason.DRAINING: 503,
     Reason.BUG: 503,
 }
 
 # google.rpc.Code, for readers of the body; clients act on the HTTP status (H14)
-RPC_CODE: Mapping[int, int] = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 413: 8, 415: 3, 503: 14}
+RPC_CODE: Mapping[int, int] = {
+    400: 3,
+    401: 16,
+    403: 7,
+    404: 5,
+    405: 12,
+    408: 4,
+    413: 8,
+    415: 3,
+    431: 8,
+    503: 14,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +109,22 @@ def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
     if error.reason is Reason.METHOD_NOT_ALLOWED:
         headers.append(("allow", "POST"))
     status = HTTP_STATUS[error.reason]
-    message = str(error)[:MAX_MESSAGE_CHARACTERS]
-    body = Status(code=RPC_CODE[status], message=message)
-    if status == 400:  # H15
+    body = refusal(status, str(error), encoding, about=error.reason.value)
+    return Answer(status=status, body=body, encoding=encoding, headers=headers)
+
+
+def refusal(
+    http_status: int, message: str, encoding: Encoding, *, about: str = Reason.MALFORMED.value
+) -> bytes:
+    """The body of a 4xx or 5xx: a google.rpc.Status, for 400 with BadRequest about `about` (H14, H15)."""
+    message = message[:MAX_MESSAGE_CHARACTERS]
+    body = Status(code=RPC_CODE[http_status], message=message)
+    if http_status == 400:
         detail = any_pb2.Any()
-        violation = BadRequest.FieldViolation(field=error.reason.value, description=message)
+        violation = BadRequest.FieldViolation(field=about, description=message)
         detail.Pack(BadRequest(field_violations=[violation]))
         body.details.append(detail)
-    return Answer(status=status, body=_encode(body, encoding), encoding=encoding, headers=headers)
+    return _encode(body, encoding)
 
 
 def explain(rejections: Sequence[Rejection]) -> str:

@@ -4,13 +4,14 @@
                                      the Python exporter counts a 3xx as success)
     POST /v1/metrics, /v1/logs       refused, or accepted and dropped, by setting
     anything else under these paths  405
+    an export anywhere else          404, with the path that takes it
 
 Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,6 +40,12 @@ _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 _log = logging.getLogger("sidespan.receiver")
 
 
+_ASTRAY = (
+    "{path} takes no telemetry, /v1/traces does: set OTEL_EXPORTER_OTLP_ENDPOINT to this service's address "
+    "without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
+)
+
+
 class ClientGone(SidespanError):
     """The client closed the connection before its body was complete; there is nobody to answer."""
 
@@ -52,16 +59,18 @@ def otlp_endpoint(
     allowed_hosts: tuple[str, ...],
     metrics: Metrics,
 ) -> ASGIApp:
-    """The ASGI app for PATHS."""
+    """The ASGI app for PATHS, and for what `is_astray`."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = _by_name(scope["headers"])
         encoding = encoding_of(_text(headers, b"content-type"))
         signal = OTHER_SIGNALS.get(scope["path"].rstrip("/"))
         try:
             _check_sender(scope, headers, allowed_hosts, settings.cors_allowed_origins)
             if scope["method"] != "POST":
                 raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
+            if scope["path"] not in PATHS:
+                raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
             if len(headers) != len(scope["headers"]):
                 _check_repeated(scope)
             sender = await admit(scope)
@@ -115,17 +124,35 @@ def otlp_endpoint(
     return endpoint
 
 
+def is_astray(scope: Scope) -> bool:
+    """Is this an export, by its media type, at a path that takes none?
+
+    MLflow reads protobuf at /v1/traces only. JSON it reads in many places, but neither at / nor where an SDK
+    has added /v1/traces to an address that had a path.
+    """
+    if scope["method"] != "POST":
+        return False
+    found = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    encoding = encoding_of(found.decode("latin-1"))
+    path = scope["path"].rstrip("/")
+    return encoding is Encoding.PROTOBUF or (
+        encoding is Encoding.JSON and (not path or path.endswith(TRACES))
+    )
+
+
 async def read_body(
     headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: Receiver
 ) -> list[bytes]:
     """The whole body as it came in pieces, within size, memory and time.
 
-    Raises Rejected (too_large), Unavailable (memory_full, slow_body), ClientGone.
+    Raises Rejected (too_large; malformed for another size than Content-Length says), Unavailable
+    (memory_full, slow_body), ClientGone.
     """
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit():
-        _check_size(int(declared), settings.max_body_bytes)
-        reservation.reserve(int(declared))
+    length = headers.get(b"content-length", b"")
+    declared = int(length) if length.isdigit() else None
+    if declared is not None:
+        _check_size(declared, settings.max_body_bytes)
+        reservation.reserve(declared)
     task = asyncio.current_task()
     assert task is not None
     expired = False
@@ -138,7 +165,7 @@ async def read_body(
     # asyncio.timeout does the same and costs four times as much, on each request
     timer = asyncio.get_running_loop().call_later(settings.body_timeout_seconds, expire)
     try:
-        return await _receive_all(receive, None if declared else reservation, settings)
+        return await _receive_all(receive, declared, reservation, settings)
     except asyncio.CancelledError:
         if not expired or task.uncancel() > 0:
             raise
@@ -150,7 +177,9 @@ async def read_body(
         timer.cancel()
 
 
-async def _receive_all(receive: Receive, reservation: Reservation | None, settings: Receiver) -> list[bytes]:
+async def _receive_all(
+    receive: Receive, declared: int | None, reservation: Reservation, settings: Receiver
+) -> list[bytes]:
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -162,9 +191,13 @@ async def _receive_all(receive: Receive, reservation: Reservation | None, settin
         more = message.get("more_body", False)
         size += len(chunk)
         _check_size(size, settings.max_body_bytes)
-        if reservation:
+        if declared is None:
             reservation.reserve(len(chunk))
         chunks.append(chunk)
+    if declared is not None and size != declared:
+        raise Rejected(
+            Reason.MALFORMED, f"the body has {size} bytes, Content-Length says {declared}; nothing is stored"
+        )
     return chunks
 
 
@@ -189,6 +222,14 @@ def _check_sender(
             Reason.FORBIDDEN,
             f"pages of {origin[:200]} may not send telemetry; list it in receiver.cors_allowed_origins",
         )
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """One value a name: of several the last, but lines of codings are one list (RFC 9110, section 5.3)."""
+    found = dict(headers)
+    if len(found) != len(headers) and b"content-encoding" in found:
+        found[b"content-encoding"] = b",".join(v for name, v in headers if name == b"content-encoding")
+    return found
 
 
 def _check_repeated(scope: Scope) -> None:

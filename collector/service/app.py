@@ -25,18 +25,20 @@ from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
 from collector.model.errors import Misconfigured
-from collector.processors.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
+from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.ingest import Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import background
 from collector.service.parts import (
+    close_to_others,
     consumers_beside,
     index_of,
     keep_of,
     observe,
+    prepare_of,
     proxy_settings,
     target_of,
     upstream_of,
@@ -58,6 +60,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
 
     Raises Misconfigured before anything listens.
     """
+    close_to_others(settings)
     metrics = Metrics()
     keep = keep_of(settings)
     async with AsyncExitStack() as stack:
@@ -84,6 +87,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         sampler = None if keep is None else Sampler(journal, keep, metrics)
         index = await stack.enter_async_context(index_of(settings))
         indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
+        decoder = await stack.enter_async_context(open_decoder(settings))
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
@@ -121,7 +125,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         receiver = otlp_http.otlp_endpoint(
-            _ingest(settings, experiments, journal),
+            _ingest(settings, decoder, experiments, journal),
             admit=ReceiverAdmission(access).admit,
             bounds=bounds,
             settings=settings.receiver,
@@ -146,6 +150,8 @@ def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
             await receiver(scope, receive, send)
         elif scope["type"] == "http" and is_own(scope["method"], path):
             await own(scope, receive, send)
+        elif scope["type"] == "http" and otlp_http.is_astray(scope):
+            await receiver(scope, receive, send)
         else:
             await proxy(scope, receive, send)
 
@@ -162,18 +168,18 @@ async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[
         raise Misconfigured(str(error)) from error
 
 
-def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
-    redact = redactor(settings.processors)
+def _ingest(
+    settings: Settings, decoder: Decoder, experiments: Experiments, journal: Journal
+) -> otlp_http.Ingest:
+    prepare = prepare_of(settings, decoder)
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
-            limits=settings.receiver,
-            routing=settings.routing,
+            prepare=prepare,
             reserve=reserve,
             exists=experiments.exists,
             append=journal.append,
-            redact=redact,
         )
 
     return take

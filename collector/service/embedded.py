@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from collector.files.private import make_folder, opener
 from collector.model.errors import Misconfigured
 
 _log = logging.getLogger("sidespan.embedded")
@@ -46,8 +47,9 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
 def _make_home(data_dir: Path) -> Path:
     home = data_dir.resolve() / "mlflow"
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "mlflow.log").open("ab").close()
+        make_folder(data_dir.resolve())
+        make_folder(home)
+        open(home / "mlflow.log", "ab", opener=opener).close()
     except OSError as error:
         raise Misconfigured(f"data_dir = {str(data_dir)!r} can't be written: {error.strerror}") from error
     return home

@@ -1,6 +1,7 @@
 """The settings as each part takes them, and small parts that need no file of their own."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -13,11 +14,17 @@ from starlette.types import ASGIApp
 from collector.api.access import identity_headers
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
+from collector.files.private import mend
 from collector.index.duckdb.client import FOLDER, IndexClient, open_index
 from collector.index.feed import Indexer
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
+from collector.processors.redact import redactor
+from collector.receivers.decoder.client import Decoder
+from collector.receivers.decoder.place import placing
+from collector.receivers.ingest import Prepare
+from collector.receivers.prepare import Rules
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Run
@@ -25,6 +32,17 @@ from collector.settings import Settings, is_loopback
 from collector.settings.keep import KeepSettings
 from collector.telemetry.metrics import Metrics
 from proxy import Observation, ProxySettings, Upstream
+
+_log = logging.getLogger("sidespan")
+
+
+def close_to_others(settings: Settings) -> None:
+    """What an earlier start left open of the data folder is this user's alone again."""
+    if left := mend(settings.data_dir, settings.auth.tokens_file):
+        _log.warning(
+            "the data folder is open to other users of this machine, and can't be closed",
+            extra={"paths": len(left), "first": str(left[0].path), "mode": f"{left[0].mode:04o}"},
+        )
 
 
 def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics) -> Target:
@@ -41,6 +59,12 @@ def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metr
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
+    """How exports are read: where each belongs, by the settings' rules."""
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    return placing(rules, decoder.prepare)
 
 
 def keep_of(settings: Settings) -> KeepSettings | None:

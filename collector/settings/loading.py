@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from collector.model.errors import Misconfigured
 from collector.settings.section import Section
 from collector.settings.sections import Settings
+from collector.settings.service_links import is_service_link
 
 ENVIRONMENT_PREFIX = "SIDESPAN_"
 # read by the instrumentation package and the CLI's clients, not by the service
@@ -60,7 +61,20 @@ def load(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
+        _forget_frames(error)
         raise Misconfigured(_explain(error, values, origins)) from error
+
+
+def _forget_frames(error: ValidationError) -> None:
+    """Take the tracebacks, and what they were raised from, off the errors of validators.
+
+    pydantic holds these errors where the garbage collector can't see them: in a circle with our own error,
+    every frame up to the program's first would never be freed.
+    """
+    for each in error.errors(include_url=False, include_input=False):
+        for cause in each.get("ctx", {}).values():
+            if isinstance(cause, BaseException):
+                cause.__traceback__ = cause.__cause__ = cause.__context__ = None
 
 
 def _from_file(file: Path | None) -> list[tuple[str, Any, str]]:
@@ -91,6 +105,8 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, st
     for name, text in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name not in FOREIGN_VARIABLES:
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            if key not in known_keys() and is_service_link(name, environment):
+                continue
             found.append((key, _parse(key, text, name), f"environment variable {name}"))
     return found
 

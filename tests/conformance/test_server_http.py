@@ -153,6 +153,47 @@ async def test_h3_refuses_what_it_cannot_undo(
     assert service.sink.drafts == []
 
 
+@pytest.mark.parametrize(
+    ("lines", "sent", "expected"),
+    [
+        (("gzip", "identity"), gzip.compress(SPANS), 200),
+        (("identity", "gzip"), gzip.compress(SPANS), 200),
+        (("gzip, identity",), gzip.compress(SPANS), 200),
+        (("", "gzip", " "), gzip.compress(SPANS), 200),
+        (("gzip", "zstd"), zstd.compress(gzip.compress(SPANS)), 200),
+        (("gzip,identity", "identity ,\tzstd"), zstd.compress(gzip.compress(SPANS)), 200),
+        (("zstd", "gzip"), zstd.compress(gzip.compress(SPANS)), 400),
+        (("br", "gzip"), gzip.compress(SPANS), 415),
+        (("gzip", "gzip", "gzip"), SPANS, 415),
+    ],
+    ids=[
+        "identity_after_gzip",
+        "identity_before_gzip",
+        "identity_beside_gzip",
+        "empty_lines",
+        "two_codings",
+        "two_lists",
+        "rejects_the_wrong_order",
+        "rejects_an_unknown_coding",
+        "rejects_three_codings",
+    ],
+)
+async def test_h3_content_encoding_lines_are_one_list(
+    service: Service, lines: tuple[str, ...], sent: bytes, expected: int
+) -> None:
+    """RFC 9110, section 5.3."""
+    codings = b"".join(b"content-encoding: %b\r\n" % line.encode() for line in lines)
+    reader, writer = await asyncio.open_connection(*_address(service.url))
+    writer.write(
+        b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
+        b"%bcontent-length: %d\r\n\r\n%b" % (codings, len(sent), sent)
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 %d" % expected)
+    assert len(service.sink.span_names) == (3 if expected == 200 else 0)
+
+
 class TestH4BodySize:
     @pytest.fixture
     def limits(self) -> Receiver:

@@ -7,7 +7,8 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,49 @@ async def test_the_first_claim_on_a_trace_holds(opened: Opened) -> None:
     after = await opened.crash()
     second = await after.begin("delivery", OTHER, through=1, claims={T1: "/2", T2: "/2"})
     assert second == {T1: "/1", T2: "/2"}
+
+
+STRANGER, OWNER = {T1: "stranger"}, {T1: "owner"}
+
+
+async def test_a_claim_gives_way_to_another_clients_until_something_is_delivered(opened: Opened) -> None:
+    journal = opened.journal
+    await journal.append([draft()])
+    assert await journal.begin("delivery", LANE, through=1, claims={T1: "/1"}, clients=STRANGER) == {T1: "/1"}
+    after = await opened.crash()
+    assert await after.begin("delivery", OTHER, through=1, claims={T1: "/2"}, clients=OWNER) == {T1: "/2"}
+    await after.commit("delivery", LANE, through=1, delivered={T1: "/1"})
+    again = await opened.restart()
+    assert await again.begin("delivery", OTHER, through=1, claims={T1: "/2"}, clients=OWNER) == {T1: "/1"}
+    await again.commit("delivery", OTHER, through=1, delivered={T1: "/2"})
+    assert await again.begin("delivery", OTHER, through=1, claims={T1: "/2"}, clients=OWNER) == {T1: "/1"}
+
+
+async def test_a_claim_holds_for_the_client_that_made_it(opened: Opened) -> None:
+    await opened.journal.begin("delivery", LANE, through=1, claims={T1: "/1"}, clients=OWNER)
+    after = await opened.restart()
+    assert await after.begin("delivery", OTHER, through=1, claims={T1: "/2"}, clients=OWNER) == {T1: "/1"}
+
+
+async def test_a_retry_of_what_another_had_first_asks_whose_it_is_anew(opened: Opened) -> None:
+    journal = opened.journal
+    await journal.append([draft()])
+    await journal.commit("delivery", OTHER, through=1, delivered={T1: "/2"})
+    foreign = replace(parked(), reason="foreign_trace", trace_ids=frozenset([T1]))
+    await journal.commit("delivery", LANE, through=1, parked=[foreign, parked()])
+    begin = partial(journal.begin, "delivery", LANE, through=2, claims={T1: "/1"}, clients=OWNER)
+    assert await begin() == {T1: "/2"}
+    await journal.retry([2])
+    assert await begin() == {T1: "/2"}, "the other letter has nothing to do with it"
+    await journal.retry([1])
+    assert await begin() == {T1: "/1"}
+
+
+async def test_a_delivery_that_a_replay_has_overtaken_settles_nothing(journal: Journal) -> None:
+    await journal.append([draft()])
+    await journal.append([draft()])
+    await journal.commit("delivery", LANE, through=1, first=2, delivered={T1: "/1"})
+    assert await journal.begin("delivery", OTHER, through=1, claims={T1: "/2"}, clients=OWNER) == {T1: "/2"}
 
 
 async def test_a_note_is_recalled_by_the_consumer_that_left_it(opened: Opened) -> None:

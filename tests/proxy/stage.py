@@ -48,13 +48,14 @@ async def staged(
     authorization: str | None = None,
     read_timeout_seconds: float = 1.0,
     trusted_proxies: tuple[str, ...] = (),
+    http: str | type[asyncio.Protocol] = "httptools",
 ) -> AsyncIterator[Stage]:
     observed: list[Observation] = []
     async with running_upstream() as upstream:
         target = upstream_at(
             upstream.url, authorization=authorization, read_timeout_seconds=read_timeout_seconds
         )
-        proxy = proxied(target, trusted_proxies=trusted_proxies, observe=observed.append)
+        proxy = proxied(target, trusted_proxies=trusted_proxies, observe=observed.append, http=http)
         async with proxy as (url, _), aiohttp.ClientSession(auto_decompress=False) as client:
             yield Stage(upstream, url, client, observed)
 

@@ -88,6 +88,9 @@ TABLE: dict[str, tuple[str, int]] = {
         200,
     ),
     "unknown_method": (f"PROPFIND {API}/runs/get HTTP/1.1{H}", 405),
+    "wrong_method": (f"DELETE {API}/runs/get?run_id=a HTTP/1.1{H}", 405),
+    "wrong_method_of_what_is_denied": (f"PUT {API}/webhooks HTTP/1.1{H}\ncontent-length: 0", 405),
+    "wrong_method_without_credentials": (f"DELETE {API}/runs/get HTTP/1.1\nhost: localhost", 401),
     "trace_method": (f"TRACE / HTTP/1.1{H}", 405),
     # where it comes from
     "foreign_host": ("GET /version HTTP/1.1\nhost: evil.example\nauthorization: Bearer TOKEN", 403),
@@ -179,6 +182,20 @@ async def test_a_body_opens_no_more_than_its_route_says(fortress: Fortress, name
 async def test_a_form_that_a_browser_may_send_anywhere_is_no_json(fortress: Fortress, kind: str) -> None:
     """CVE-2023-43472: a page of any site can post these without being asked."""
     head = f"POST {API}/experiments/create HTTP/1.1{H}\ncontent-type: {kind}\ncontent-length: 2"
+    status, _, reached = await fortress.send(head, b"{}")
+    assert (status, reached) == (415, [])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "content-type: application/json\ncontent-encoding: identity\ncontent-encoding: gzip",
+        "content-type: application/json\ncontent-type: text/plain",
+    ],
+    ids=["second_coding", "second_type"],
+)
+async def test_a_second_line_says_nothing_behind_the_decisions_back(fortress: Fortress, headers: str) -> None:
+    head = f"POST {API}/experiments/create HTTP/1.1{H}\n{headers}\ncontent-length: 2"
     status, _, reached = await fortress.send(head, b"{}")
     assert (status, reached) == (415, [])
 

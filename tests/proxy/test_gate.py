@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -736,6 +737,47 @@ async def test_a_settled_decision_asks_nothing_and_reads_nothing() -> None:
     )
     await Gate(policy, directory).judge(request)
     assert directory.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("GET", "/api/2.0/mlflow/experiments/get?experiment_id=01&experiment_id=2", None),
+        ("POST", "/api/2.0/mlflow/experiments/create", b'{"artifact_location": 9.0}'),
+        ("POST", "/api/2.0/mlflow/experiments/create", b'{"artifact_location": "file:///etc"}'),
+        ("POST", "/api/2.0/mlflow/runs/delete", b"{"),
+        ("POST", "/graphql", b'{"query": "{ noSuchField { x } }"}'),
+    ],
+)
+async def test_of_a_client_that_may_do_everything_nothing_is_read(
+    method: str, target: str, body: bytes | None
+) -> None:
+    directory = Directory()
+    passage = await send(method, target, body, policy=limited(RuleText(allow=("*:*",))), directory=directory)
+    assert (passage.query, passage.body, passage.answer, directory.asked) == (None, None, None, 0)
+
+
+async def test_what_no_row_knows_is_denied_to_a_client_that_may_do_everything() -> None:
+    with pytest.raises(Refusal, match="not a route") as caught:
+        await send("POST", "/api/9.0/mlflow/new", {}, policy=limited(RuleText(allow=("*:*",))))
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("value", ["no id", "abc", "9" * 5000, ""])
+async def test_an_id_that_mlflow_cannot_read_is_its_own_to_refuse_where_nothing_hangs_on_it(
+    value: str,
+) -> None:
+    policy = build_policy(roles={}, clients={"alice": ["standard"]})
+    client = Client(name="alice", roles=("standard",))
+    path = "/api/2.0/mlflow/experiments/get"
+    await send("GET", f"{path}?experiment_id={quote(value)}", policy=policy, client=client)
+
+
+@pytest.mark.parametrize("body", [{"experiment_id": 11}, {"experimentId": [1]}, {"experiment_id": "../1"}])
+async def test_a_wrong_id_is_refused_with_the_name_of_its_parameter(body: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="^Invalid value .* for parameter 'experiment_id' supplied: ") as caught:
+        await send("POST", "/api/2.0/mlflow/experiments/delete", body)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
 class TestObserve:

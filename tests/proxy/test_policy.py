@@ -28,6 +28,31 @@ def test_nothing_matches_means_no() -> None:
     assert Rights(()).everywhere(VERSION) == Decision(allow=False, rule="no rule allows it")
 
 
+@pytest.mark.parametrize(
+    ("rules", "unlimited"),
+    [
+        ([RuleText(allow=("*:*",))], True),
+        ([RuleText(preset="standard"), RuleText(allow=("*:*",))], True),
+        ([RuleText(allow=("*:*",)), RuleText(deny=("runs:delete",))], False),
+        ([RuleText(allow=("*:*",)), RuleText(deny=("runs:delete",), experiments=("1",))], False),
+        ([RuleText(allow=("*:*",), experiments=("*",))], False),
+        ([RuleText(allow=("*:read", "*:write", "*:delete"))], False),
+        ([RuleText(preset="standard")], False),
+    ],
+    ids=[
+        "allows_all",
+        "allows_all_beside_a_preset",
+        "denies_something",
+        "denies_something_in_one_experiment",
+        "in_experiments_only",
+        "without_administration",
+        "standard",
+    ],
+)
+def test_who_may_do_everything(rules: list[RuleText], unlimited: bool) -> None:
+    assert rights(*rules).unlimited is unlimited
+
+
 def test_deny_wins_wherever_it_stands() -> None:
     for rules in (
         [RuleText(preset="standard"), RuleText(deny=("runs:delete",))],

@@ -42,6 +42,7 @@ class FakeMlflow:
     delay_of_spans: Callable[[list[Span]], float] = lambda spans: 0.0
     arrivals: list[tuple[bytes, str]] = field(default_factory=list)
     loses: set[bytes] = field(default_factory=set)
+    homes: dict[bytes, str] = field(default_factory=dict)
     most_at_once: int = 0
     _at_once: int = 0
 
@@ -59,6 +60,7 @@ class FakeMlflow:
         app.router.add_post(f"{api}/experiments/create", self.create)
         app.router.add_get(f"{api}/runs/get", self.run)
         app.router.add_get("/api/3.0/mlflow/traces/batchGet", self.batch_get)
+        app.router.add_post("/api/3.0/mlflow/traces/batchGetInfos", self.batch_get_infos)
         return app
 
     @web.middleware
@@ -93,13 +95,18 @@ class FakeMlflow:
             self._at_once -= 1
         if experiment_id not in self.experiments:
             return mlflow_error(404, "RESOURCE_DOES_NOT_EXIST")
+        self.store(spans, experiment_id)
+        return web.Response(body=b"", content_type="application/x-protobuf")
+
+    def store(self, spans: list[Span], experiment_id: str) -> None:
+        """As MLflow does: a trace stays in the experiment that had it first, whoever sends more of it."""
         for span in spans:
             if span.span_id in self.loses:
                 self.loses.discard(span.span_id)
                 continue
+            self.homes.setdefault(span.trace_id, experiment_id)
             self.stored[span.trace_id, span.span_id] = span.name
             self.arrivals.append((span.trace_id, span.name))
-        return web.Response(body=b"", content_type="application/x-protobuf")
 
     async def experiment(self, request: web.Request) -> web.StreamResponse:
         id = request.query.get("experiment_id")
@@ -125,6 +132,18 @@ class FakeMlflow:
                 {"run": {"info": {"run_id": request.query["run_id"], "experiment_id": "1"}}}
             )
         return mlflow_error(404, "RESOURCE_DOES_NOT_EXIST")
+
+    async def batch_get_infos(self, request: web.Request) -> web.StreamResponse:
+        asked = [bytes.fromhex(id.removeprefix("tr-")) for id in (await request.json())["trace_ids"]]
+        infos = [
+            {
+                "trace_id": f"tr-{id.hex()}",
+                "trace_location": {"mlflow_experiment": {"experiment_id": self.homes[id]}},
+            }
+            for id in asked
+            if id in self.homes
+        ]
+        return web.json_response({"trace_infos": infos} if infos else {})
 
     async def batch_get(self, request: web.Request) -> web.StreamResponse:
         def encode(id: bytes) -> str:

@@ -1,5 +1,6 @@
 """The proxy alone in front of an MLflow, with a policy, on a socket of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ async def proxied(
     max_inspected_bytes: int = 1024 * 1024,
     logs: Path | None = None,
     observe: Callable[[Observation], None] = lambda seen: None,
+    http: str | type[asyncio.Protocol] = "httptools",
 ) -> AsyncIterator[tuple[str, Access]]:
     """Yields its address, and what decides."""
     settings = AccessSettings(
@@ -64,7 +66,7 @@ async def proxied(
             access=access,
             observe=observe,
         )
-        async with proxy as app, serve(app) as url:
+        async with proxy as app, serve(app, http=http) as url:
             yield url, access
 
 

@@ -50,6 +50,7 @@ class Stage:
     retention_seconds: float = 0.0
     behind: str | None = None
     forward: Forward | None = None
+    check_owners: bool = False
 
     async def open(self) -> None:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
@@ -83,6 +84,7 @@ class Stage:
             in_flight=asyncio.Semaphore(settings.max_in_flight),
             forward=self.forward,
             sampling=self.behind,
+            check_owners=self.check_owners,
         )
         worker = DeliveryWorker(self.journal, self.target, settings, behind=self.behind)
         self.task = asyncio.create_task(worker.run())
@@ -97,12 +99,15 @@ class Stage:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
-    async def append(self, request: ExportTraceServiceRequest, route: Route = ONE) -> None:
+    async def append(
+        self, request: ExportTraceServiceRequest, route: Route = ONE, *, client: str = ""
+    ) -> None:
         draft = Draft(
             lane=route.lane,
             payload=request.SerializeToString(),
             span_count=len(all_spans(request)),
             trace_ids=frozenset(trace_ids_of(request)),
+            client=client,
         )
         await self.journal.append([draft])
 
@@ -129,6 +134,14 @@ class Stage:
 
     async def until_requests(self, count: int) -> None:
         await until(lambda: self.has_requests(count))
+
+    async def restart(self, **changes: Any) -> None:
+        """As after a kill: nothing ends in order but the journal's file."""
+        await self.cancel()
+        await self.stack.aclose()
+        await self.server.aclose()
+        await self.open()
+        await self.start(**changes)
 
     async def close(self) -> None:
         if hasattr(self, "task"):

@@ -11,6 +11,7 @@ import pytest
 
 from collector.cli import remote
 from tests.support.mlflow_server import MlflowServer
+from tests.support.otlp import export
 from tests.support.sidespan import Sidespan
 
 JAVASCRIPT = Path(__file__).parents[1] / "clients" / "js"
@@ -105,3 +106,26 @@ def test_curl(mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: st
     assert "200" in done.stdout
     sidespan.wait_delivered(30)
     assert len(mlflow_server.spans(experiment_id)) == 1
+
+
+def test_curl_that_offers_http_2(
+    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, tmp_path: Path
+) -> None:
+    """It sends `Upgrade: h2c`, and goes on in HTTP/1.1 where that is ignored (RFC 9110, section 7.8)."""
+    sidespan.start()
+    body = tmp_path / "spans"
+    body.write_bytes(export(spans=300).SerializeToString())
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--http2", "--data-binary", f"@{body}", "--write-out", "%{http_code}"),
+            *("--header", "content-type: application/x-protobuf"),
+            *("--header", f"x-mlflow-experiment-id: {experiment_id}", f"{sidespan.url}/v1/traces"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "200"
+    sidespan.wait_delivered(30)
+    assert len(mlflow_server.spans(experiment_id)) == 300

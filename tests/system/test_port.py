@@ -1,6 +1,7 @@
 """Our own port: bounds on what a client sends and how slowly, https, a path to be published under."""
 
 import json
+import re
 import socket
 import ssl
 import time
@@ -14,7 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from google.protobuf import json_format
+from google.rpc import error_details_pb2 as _details  # noqa: F401 (json_format looks types up by name)
+from google.rpc.status_pb2 import Status
 
+from collector.otlp.media import Encoding
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
 from tests.support.sidespan import Sidespan
@@ -55,6 +60,10 @@ def talk(sidespan: Sidespan, *pieces: bytes, pause: float = 0.0, seconds: float 
     return answer, time.monotonic() - started
 
 
+OTLP = b"POST /v1/traces HTTP/1.1\r\n"
+HOST = b"host: localhost\r\n"
+GET = b"GET /-/healthy HTTP/1.1\r\n"
+LAST = b"connection: close\r\n\r\n"
 HEAD = b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n"
 
 
@@ -77,6 +86,30 @@ class TestHeads:
         assert answer.startswith(b"HTTP/1.1 431")
         assert b"20 headers" in answer
 
+    @pytest.mark.parametrize(
+        "endless",
+        [b"0\r\nx-late: ", b"0\r\n" + b"x-a: b\r\n" * 9000, b"5;extension="],
+        ids=["trailer", "trailers", "extension"],
+    )
+    def test_so_is_what_a_body_in_chunks_has_beside_its_content(
+        self, sidespan: Sidespan, endless: bytes
+    ) -> None:
+        head = OTLP + HOST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        answer, _ = talk(sidespan, head + b"2\r\n{}\r\n" + endless, *[b"x" * 3000] * 4, pause=0.05)
+        assert answer.startswith(b"HTTP/1.1 431")
+
+    def test_large_bodies_in_chunks_of_any_size_are_fine(self, sidespan: Sidespan) -> None:
+        head = OTLP + HOST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunks = [
+            b"1\r\n{\r\n",
+            *[b"%x\r\n%b\r\n" % (size, b" " * size) for size in (1, 9000, 70_000, 300_000)],
+        ]
+        answer, _ = talk(
+            sidespan, head, *chunks, b"1;x=y\r\n}\r\n0\r\nx-late: 1\r\n\r\n", HEAD + LAST, pause=0.02
+        )
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1 200") == 2
+
     def test_a_second_request_has_bounds_too(self, sidespan: Sidespan) -> None:
         answer, _ = talk(sidespan, HEAD + b"\r\n", HEAD + b"x-a: " + b"a" * 9000 + b"\r\n\r\n", pause=0.1)
         assert answer.startswith(b"HTTP/1.1 200")
@@ -85,6 +118,138 @@ class TestHeads:
     def test_many_small_requests_on_one_connection_are_fine(self, sidespan: Sidespan) -> None:
         answer, _ = talk(sidespan, *[HEAD + b"x-a: " + b"a" * 1000 + b"\r\n\r\n"] * 40, pause=0.005)
         assert answer.count(b"HTTP/1.1 200") == 40
+
+
+class TestHost:
+    """RFC 9112, section 3.2."""
+
+    @pytest.mark.parametrize(
+        "hosts",
+        [b"", HOST + HOST, HOST + b"HOST: evil.example\r\n", b"host: a b\r\n", b"host: a/b\r\n",
+         b"host: a@b\r\n", b"host: a:b\r\n", b"host: [::1\r\n", b"host: h\xc3\xa4\r\n"],
+        ids=["none", "two", "two_different", "space", "path", "user", "port", "bracket", "umlaut"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("line", [GET, b"GET /version HTTP/1.1\r\n", OTLP], ids=["own", "mlflow", "otlp"])
+    def test_one_host_is_asked_for(self, sidespan: Sidespan, line: bytes, hosts: bytes) -> None:
+        answer, _ = talk(sidespan, line + hosts + LAST)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"Host" in answer
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [GET + b"host: 127.0.0.1:4318\r\n", GET + b"host: [::1]:4318\r\n",
+         GET.replace(b"1.1", b"1.0") + HOST],
+        ids=["address", "ipv6", "http_1_0"],
+    )  # fmt: skip
+    def test_names_and_addresses_pass(self, sidespan: Sidespan, request_bytes: bytes) -> None:
+        answer, _ = talk(sidespan, request_bytes + LAST)
+        assert answer.startswith(b"HTTP/1.1 200")
+
+    def test_http_1_0_needs_none(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(
+            sidespan,
+            b"POST /v1/traces HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+        )
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+class TestRefusalsInTheFormOfOtlp:
+    """H6, H14: the body of every 4xx is a Status in the request's encoding."""
+
+    REFUSED = {
+        "large_head": (b"x-a: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        "endless_head": (b"x-a: " + b"a" * 9000, 431),
+        "many_headers": (b"".join(b"x-%d: a\r\n" % n for n in range(30)) + b"\r\n", 431),
+        "slow_head": (b"x-a: b\r\n", 408),
+        "second_host": (HOST + b"\r\n", 400),
+        "no_http": (b"content-length: x\r\n\r\n", 400),
+        "broken_chunks": (b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    }
+
+    @pytest.mark.parametrize("encoding", list(Encoding))
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_a_status_is_what_is_answered(self, sidespan: Sidespan, name: str, encoding: Encoding) -> None:
+        rest, status = self.REFUSED[name]
+        content_type = b"content-type: %b; charset=utf-8\r\n" % encoding.value.encode()
+        answer, _ = talk(sidespan, OTLP + HOST + content_type + rest)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d" % status)
+        assert b"content-type: %b\r\n" % encoding.value.encode() in head
+        read = Status.FromString if encoding is Encoding.PROTOBUF else _status_from_json
+        assert read(body).message
+        assert (status == 400) == bool(read(body).details)
+
+    def test_other_paths_are_answered_as_mlflow_does(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(
+            sidespan, HEAD + b"content-type: application/x-protobuf\r\n" + b"x-a: a\r\n" * 30 + b"\r\n"
+        )
+        assert b'"error_code": "BAD_REQUEST"' in answer
+
+
+def _status_from_json(body: bytes) -> Status:
+    return json_format.Parse(body, Status())
+
+
+class TestExportsAtTheWrongPath:
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is; to the other setting SDKs add /v1/traces."""
+
+    @pytest.mark.parametrize(
+        ("path", "encoding"),
+        [
+            ("/", Encoding.PROTOBUF),
+            ("/", Encoding.JSON),
+            ("/v1/traces/v1/traces", Encoding.PROTOBUF),
+            ("/v1/traces/v1/traces", Encoding.JSON),
+            ("/otlp/v1/traces/", Encoding.JSON),
+            ("/v1/trace", Encoding.PROTOBUF),
+            ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Encoding.PROTOBUF),
+        ],
+    )
+    def test_are_told_the_right_one(self, sidespan: Sidespan, path: str, encoding: Encoding) -> None:
+        sent = export().SerializeToString() if encoding is Encoding.PROTOBUF else b"{}"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {encoding.value}\r\n".encode()
+        answer, _ = talk(sidespan, head + b"content-length: %d\r\n" % len(sent) + LAST + sent)
+        answered, _, body = answer.partition(b"\r\n\r\n")
+        assert answered.startswith(b"HTTP/1.1 404")
+        read = Status.FromString if encoding is Encoding.PROTOBUF else _status_from_json
+        assert f"{path} takes no telemetry, /v1/traces does" in read(body).message
+        assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in read(body).message
+
+    def test_other_requests_there_are_mlflows(self, sidespan: Sidespan) -> None:
+        answer, _ = talk(sidespan, b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 0\r\n" + LAST)
+        assert b"POST / is not a route" in answer
+
+
+class TestRefusalsWaitTheirTurn:
+    EXPORT = OTLP + HOST + b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+    @pytest.mark.parametrize(
+        ("bad", "status"),
+        [
+            (HEAD + b"x-a: " + b"a" * 9000 + b"\r\n\r\n", 431),
+            (GET + b"\r\n", 400),
+            (b"no http\r\n\r\n", 400),
+            (OTLP + HOST + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        ],
+        ids=["large_head", "no_host", "no_http", "broken_chunks"],
+    )
+    @pytest.mark.parametrize("before", [1, 3])
+    def test_behind_requests_that_are_still_worked_on(
+        self, sidespan: Sidespan, before: int, bad: bytes, status: int
+    ) -> None:
+        answer, _ = talk(sidespan, self.EXPORT * before + bad + self.EXPORT)
+        found = [int(code) for code in re.findall(rb"HTTP/1.1 (\d+)", answer)]
+        assert found == [200] * before + [status]
+
+
+def test_a_path_of_our_own_reads_the_body_behind_an_upgrade(sidespan: Sidespan) -> None:
+    head = (
+        b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    )
+    answer, _ = talk(sidespan, head + b"content-length: 10\r\n\r\n", b'{"ids": 1}', HEAD + LAST, pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"parameter":"ids"' in answer
+    assert b"HTTP/1.1 200" in answer
 
 
 class TestSlowness:

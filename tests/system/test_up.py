@@ -30,7 +30,7 @@ def _processes_with(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_main_job_shows_a_trace_and_ctrl_c_stops_every_child(tmp_path: Path) -> None:
+def test_the_main_job_tells_one_story_and_ctrl_c_stops_every_child(tmp_path: Path) -> None:
     port = free_port()
     job = subprocess.Popen(
         [sys.executable, "examples/run.py", "--port", str(port), "--data-dir", str(tmp_path / "data")],
@@ -55,6 +55,10 @@ def test_the_main_job_shows_a_trace_and_ctrl_c_stops_every_child(tmp_path: Path)
         # a terminal's Ctrl-C goes to the whole foreground group
         os.killpg(job.pid, signal.SIGINT)
         assert job.wait(timeout=30) == 0
+        said += job.stdout.read()
+        assert said.rstrip().endswith("stopping ...")
+        # JSON lines, and `12:00:00 INFO sidespan: ...`
+        assert re.findall(r"^.*(?:\{\"|\d\d:\d\d:\d\d [A-Z]+ ).*$", said, re.MULTILINE) == []
         deadline = time.monotonic() + 5
         while left := _processes_with(str(tmp_path)):
             assert time.monotonic() < deadline, left

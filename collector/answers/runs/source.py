@@ -23,7 +23,7 @@ from collector.answers.runs.models import (
     RunPage,
 )
 from collector.answers.runs.reading import read_artifacts, read_datasets, read_points, read_run
-from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowTimeout, MlflowUnreachable
+from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowTimeout, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
 
@@ -197,7 +197,9 @@ class RunSource:
 
     @property
     def _api(self) -> MlflowApi:
-        return MlflowApi(connection=self.mlflow, timeout_seconds=self.timeout_seconds)
+        return MlflowApi(
+            connection=self.mlflow, timeout_seconds=self.timeout_seconds, max_bytes=MAX_CONTENT_BYTES
+        )
 
     async def _answer(self, asking: Coroutine[Any, Any, MlflowAnswer]) -> dict[str, Any]:
         """The answer's document; `asking` starts once there is room. Raises NoSuchRun, MlflowTrouble."""

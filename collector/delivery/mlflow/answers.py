@@ -16,6 +16,7 @@ class Verdict(Enum):
     """What an answer says about the request."""
 
     TAKEN = auto()  # stored
+    PARTLY = auto()  # stored but for some spans, which the answer counts and doesn't name
     PASSING = auto()  # the server's trouble: wait, then send the same again
     SUSPECT = auto()  # maybe the server's, maybe one span's: re-send, then bisect
     TOO_LARGE = auto()  # send smaller
@@ -56,7 +57,8 @@ def verdict_of(status: int, error_code: str | None = None) -> Verdict:
 class Sent:
     """What came back for one request. `status` 0: no answer came, or nothing was to be sent.
 
-    `withheld_spans` were not sent, because the settings say so.
+    `withheld_spans` were not sent, because the settings say so; `rejected_spans` an answer of success has
+    counted.
     """
 
     verdict: Verdict
@@ -64,6 +66,7 @@ class Sent:
     status: int = 0
     retry_after_seconds: float | None = None
     withheld_spans: int = 0
+    rejected_spans: int = 0
 
 
 def retry_after(value: str | None, *, now: datetime) -> float | None:

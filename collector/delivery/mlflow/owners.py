@@ -6,9 +6,10 @@ the dead letters. Source: POST /api/3.0/mlflow/traces/batchGetInfos.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from collector.mlflow.client import Mlflow, MlflowUnreachable
+from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk
 from collector.mlflow.rest import MlflowApi
 
@@ -33,17 +34,28 @@ async def foreign_traces(
 async def _ask(
     mlflow: Mlflow, ids: Sequence[str], experiment_id: str, workspace: str | None
 ) -> frozenset[bytes] | CannotAsk:
+    api = MlflowApi(connection=mlflow, workspace=workspace, max_bytes=MAX_CONTENT_BYTES)
     try:
-        answer = await MlflowApi(connection=mlflow, workspace=workspace).trace_infos(
-            [f"tr-{id}" for id in ids]
-        )
+        answer = await api.trace_infos([f"tr-{id}" for id in ids])
     except MlflowUnreachable as error:
         return CannotAsk(message=str(error))
-    if answer.status != 200:
+    if answer.is_cut and len(ids) > 1:
+        halves = [
+            await _ask(mlflow, half, experiment_id, workspace)
+            for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+        ]
+        cannot = next((half for half in halves if isinstance(half, CannotAsk)), None)
+        return cannot or frozenset().union(*(half for half in halves if isinstance(half, frozenset)))
+    if answer.is_cut:  # it is there, and nobody can say that it is ours
+        return frozenset(bytes.fromhex(id) for id in ids)
+    if answer.status != 200 or (document := answer.document) is None:
         return CannotAsk(message=f"MLflow answered {answer.status} to a look-up of traces: {answer.error}")
-    asked = set(ids)
+    return _elsewhere(document, frozenset(ids), experiment_id)
+
+
+def _elsewhere(document: Mapping[str, Any], asked: frozenset[str], experiment_id: str) -> frozenset[bytes]:
     foreign = set()
-    for info in answer.json().get("trace_infos") or ():
+    for info in document.get("trace_infos") or ():
         id = str(info.get("trace_id", "")).removeprefix("tr-")
         location = (info.get("trace_location") or {}).get("mlflow_experiment") or {}
         if id in asked and str(location.get("experiment_id")) != experiment_id:

@@ -4,11 +4,25 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+
 from collector.delivery.mlflow.answers import Sent, Verdict, retry_after, verdict_of
-from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import (
+    MAX_CONTENT_BYTES,
+    MAX_ERROR_BYTES,
+    Mlflow,
+    MlflowAnswer,
+    MlflowUnreachable,
+)
 from collector.mlflow.headers import EXPERIMENT_ID, RUN_ID, WORKSPACE
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
@@ -16,6 +30,7 @@ from collector.otlp.media import Encoding, compress_gzip
 from collector.telemetry.metrics import Metrics
 
 READ_BACK_TRACES = 10
+MAX_SAID_CHARACTERS = 500
 
 
 async def send(
@@ -40,15 +55,44 @@ async def send(
 
 def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:
     """What MLflow's answer means."""
-    code = answer.json().get("error_code") if answer.status == 400 else None
+    code = answer.error_code if answer.status == 400 else None
     verdict = verdict_of(answer.status, code)
     said = "" if verdict is Verdict.TAKEN else f": {answer.error}"
+    rejected = 0
+    if verdict is Verdict.TAKEN and (partial := partial_success(answer)).rejected_spans > 0:
+        verdict, rejected = Verdict.PARTLY, partial.rejected_spans
+        said = f" and rejected {rejected} spans: {partial.error_message[:MAX_SAID_CHARACTERS]}"
     return Sent(
         verdict=verdict,
         message=f"MLflow answered {answer.status}{said}",
         status=answer.status,
+        rejected_spans=rejected,
         retry_after_seconds=retry_after(answer.headers.get("retry-after"), now=now),
     )
+
+
+def partial_success(answer: MlflowAnswer) -> ExportTracePartialSuccess:
+    """What a 2xx says of spans that it has not taken; empty if it can't be read: then all were accepted.
+
+    Source: OTLP 1.11, "Partial Success"; an answer that can't be parsed is a success all the same.
+    """
+    none = ExportTracePartialSuccess()
+    if not answer.body or answer.is_cut:
+        return none
+    if answer.headers.get("content-type", "").partition(";")[0].strip().lower() == Encoding.JSON.value:
+        return _from_json(answer) if len(answer.body) <= MAX_ERROR_BYTES else none
+    try:
+        return ExportTraceServiceResponse.FromString(answer.body).partial_success
+    except DecodeError:
+        return none
+
+
+def _from_json(answer: MlflowAnswer) -> ExportTracePartialSuccess:
+    said = answer.json().get("partialSuccess")
+    try:
+        return ParseDict(said or {}, ExportTracePartialSuccess(), ignore_unknown_fields=True)
+    except ParseError:
+        return ExportTracePartialSuccess()
 
 
 def headers_for(route: Route, experiment_id: str) -> dict[str, str]:
@@ -61,29 +105,50 @@ def headers_for(route: Route, experiment_id: str) -> dict[str, str]:
     return headers
 
 
-async def missing_spans(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """(trace id, span id) of what MLflow doesn't return, and of what is too large to be looked at."""
+
+    missing: frozenset[tuple[bytes, bytes]] = frozenset()
+    unseen: frozenset[tuple[bytes, bytes]] = frozenset()
+
+
+async def read_back(
     expected: Mapping[bytes, frozenset[bytes]], mlflow: Mlflow, *, workspace: str | None
-) -> set[tuple[bytes, bytes]]:
-    """(trace id, span id) of what MLflow doesn't return of `expected` (span ids by trace id).
+) -> ReadBack:
+    """Whether MLflow returns `expected` (span ids by trace id).
 
     Source: GET /api/3.0/mlflow/traces/batchGet. Raises MlflowUnreachable, also when it answers no 200.
     """
-    missing: set[tuple[bytes, bytes]] = set()
-    api = MlflowApi(connection=mlflow, workspace=workspace)
+    found = []
     trace_ids = list(expected)
     for start in range(0, len(trace_ids), READ_BACK_TRACES):
-        asked = trace_ids[start : start + READ_BACK_TRACES]
-        answer = await api.traces([f"tr-{trace_id.hex()}" for trace_id in asked])
-        if answer.status != 200:
-            raise MlflowUnreachable(f"MLflow answered {answer.status} to a read-back: {answer.error}")
-        stored = set(_stored(answer.json().get("traces", [])))
-        missing |= {
-            (trace_id, span_id)
-            for trace_id in asked
-            for span_id in expected[trace_id]
-            if (trace_id, span_id) not in stored
-        }
-    return missing
+        part = {id: expected[id] for id in trace_ids[start : start + READ_BACK_TRACES]}
+        found.append(await _read_back(part, mlflow, workspace))
+    return _join(found)
+
+
+async def _read_back(
+    expected: Mapping[bytes, frozenset[bytes]], mlflow: Mlflow, workspace: str | None
+) -> ReadBack:
+    api = MlflowApi(connection=mlflow, workspace=workspace, max_bytes=MAX_CONTENT_BYTES)
+    answer = await api.traces([f"tr-{trace_id.hex()}" for trace_id in expected])
+    if answer.status != 200:
+        raise MlflowUnreachable(f"MLflow answered {answer.status} to a read-back: {answer.error}")
+    wanted = frozenset((trace_id, span_id) for trace_id, ids in expected.items() for span_id in ids)
+    if not answer.is_cut:
+        return ReadBack(missing=wanted - set(_stored(answer.json().get("traces", []))))
+    if len(expected) == 1:
+        return ReadBack(unseen=wanted)
+    each = [{trace_id: ids} for trace_id, ids in expected.items()]
+    return _join([await _read_back(one, mlflow, workspace) for one in each])
+
+
+def _join(parts: Sequence[ReadBack]) -> ReadBack:
+    return ReadBack(
+        missing=frozenset().union(*(part.missing for part in parts)),
+        unseen=frozenset().union(*(part.unseen for part in parts)),
+    )
 
 
 def _stored(traces: Iterable[Mapping[str, object]]) -> Iterable[tuple[bytes, bytes]]:

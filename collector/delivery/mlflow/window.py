@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,37 +13,45 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
-from collector.delivery.mlflow.file_tags import without_file_tags
-from collector.delivery.mlflow.forward import Forward, Forwarded
-from collector.delivery.mlflow.owners import foreign_traces
-from collector.delivery.mlflow.send import headers_for, missing_spans, send
+from collector.delivery.mlflow.claims import Window, claim
+from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
+from collector.delivery.mlflow.send import headers_for, read_back, send
+from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
 from collector.journal import Journal
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
-from collector.model.batch import Entry, Route
+from collector.model.batch import FOREIGN_TRACE, Entry, Route
+from collector.model.faults import Faults
 from collector.processors.keep import Decision, decision_of
 from collector.settings import Delivery as DeliverySettings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
+ABOUT_THE_DATA = frozenset({Verdict.SUSPECT, Verdict.TOO_LARGE, Verdict.REFUSED})
 
 
 @dataclass(slots=True, kw_only=True)
 class Memory:
-    """What a window knows of its traces: earlier notes, sampling, what it learns; and copies made ready."""
+    """What a window knows of its traces: earlier notes, sampling, what it learns; and copies made ready.
+
+    `delivered` are the trace ids of which MLflow has taken spans.
+    """
 
     notes: dict[bytes, bytes]
     decisions: Mapping[bytes, Decision]
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
+    delivered: set[bytes] = field(default_factory=set)
 
     def taken(self, request: Request, forwarded: Forwarded) -> None:
         """MLflow has it: only now its notes hold, for a try that failed has told MLflow nothing."""
         self.ready.pop(request, None)
         self.notes.update(forwarded.notes)
         self.learned.update(forwarded.notes)
+        self.delivered |= _span_ids(forwarded.body).keys() if forwarded.withheld_spans else request.trace_ids
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,7 +69,9 @@ class Target:
     sampling: str | None = None
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
+    turns: Turns = field(default_factory=Turns)
     health: Health = field(default_factory=Health)
+    fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
 
@@ -90,32 +100,39 @@ async def deliver_window(
         return run
     if isinstance(run, str):
         return _refuse_all(entries, "unknown_run", run)
-    owner = f"{route.workspace or ''}/{experiment_id}"
-    claims = {trace_id: owner for entry in entries for trace_id in entry.trace_ids}
-    owners = await journal.begin(CONSUMER, lane, through=entries[-1].sequence, claims=claims)
-    foreign = frozenset(trace_id for trace_id, found in owners.items() if found != owner)
+    window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
+    if not target.check_owners or target.settings.foreign_trace == "allow":
+        return await _deliver(window, Turn(), journal, target, request_bytes=request_bytes)
+    async with target.turns.take(window.owner, window.trace_ids) as turn:
+        return await _deliver(window, turn, journal, target, request_bytes=request_bytes)
+
+
+async def _deliver(
+    window: Window, turn: Turn, journal: Journal, target: Target, *, request_bytes: int
+) -> Settled | Deferred:
+    """The window once its experiment is known, and none of its trace ids is on its way to another."""
+    ask = target.mlflow if target.check_owners and target.settings.foreign_trace != "allow" else None
+    foreign = await claim(window, journal, consumer=CONSUMER, ask=ask)
+    if isinstance(foreign, CannotAsk):
+        return Deferred(message=foreign.message, retry_after_seconds=foreign.retry_after_seconds)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
-    elif target.check_owners:
-        theirs = await foreign_traces(
-            target.mlflow, claims, experiment_id=experiment_id, workspace=route.workspace
-        )
-        if isinstance(theirs, CannotAsk):
-            return Deferred(message=theirs.message, retry_after_seconds=theirs.retry_after_seconds)
-        foreign |= theirs
-    memory = await _recall(journal, claims, target)
-    requests, refusals = await asyncio.to_thread(_prepare, entries, foreign, run, request_bytes)
+    memory = await _recall(journal, window.trace_ids, target)
+    requests, refusals = await asyncio.to_thread(
+        _prepare, window.entries, foreign, window.route, request_bytes
+    )
     if target.forward is not None:
         memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory)
-    await journal.processed(CONSUMER, lane)
+    await journal.processed(CONSUMER, window.lane)
     try_once = partial(
         _send_and_verify,
-        route=run,
-        experiment_id=experiment_id,
+        route=window.route,
+        experiment_id=window.experiment_id,
         target=target,
         memory=memory,
         turn=asyncio.Lock(),
     )
+    turn.in_doubt = True
     outcomes = await asyncio.gather(
         *(
             settle(request, try_once, health=target.health, resends=target.settings.suspect_resends)
@@ -123,7 +140,11 @@ async def deliver_window(
         )
     )
     outcome = combine((*outcomes, Settled(delivered_spans=0, refusals=refusals)))
-    return replace(outcome, notes=memory.learned) if isinstance(outcome, Settled) else outcome
+    if isinstance(outcome, Deferred):
+        return outcome
+    turn.in_doubt = False
+    delivered = {} if ask is None else dict.fromkeys(memory.delivered, window.owner)
+    return replace(outcome, notes=memory.learned, delivered=delivered)
 
 
 async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | str:
@@ -158,8 +179,9 @@ def _prepare(
             refusals.append(
                 Refusal(
                     request=theirs,
-                    reason="foreign_trace",
-                    message="the trace belongs to another experiment; MLflow would merge it into that one",
+                    reason=FOREIGN_TRACE,
+                    message="another experiment had this trace id first; MLflow would merge these spans into"
+                    " its trace",
                 )
             )
         if ours is not None:
@@ -167,25 +189,37 @@ def _prepare(
     return requests, tuple(refusals)
 
 
-async def _recall(journal: Journal, claims: Mapping[bytes, str], target: Target) -> Memory:
-    notes = await journal.recall(CONSUMER, claims) if target.forward else {}
-    decided = await journal.recall(target.sampling, claims) if target.sampling else {}
+async def _recall(journal: Journal, trace_ids: Collection[bytes], target: Target) -> Memory:
+    notes = await journal.recall(CONSUMER, trace_ids) if target.forward else {}
+    decided = await journal.recall(target.sampling, trace_ids) if target.sampling else {}
     decisions = {trace_id: decision_of(note) for trace_id, note in decided.items()}
     return Memory(notes=dict(notes), decisions=decisions)
 
 
 def _forward_all(requests: Sequence[Request], forward: Forward, memory: Memory) -> dict[Request, Forwarded]:
-    return {request: forward(request.payload, memory.notes, memory.decisions) for request in requests}
+    return {request: _forward(request, forward, memory) for request in requests}
+
+
+def _forward(request: Request, forward: Forward, memory: Memory) -> Forwarded:
+    """The copy to send; where a bug keeps it from being made, what the client sent."""
+    try:
+        return forward(request.payload, memory.notes, memory.decisions)
+    except Exception as error:
+        faults = Faults()
+        faults.add(error)
+        counts = {("forward", "failed"): request.span_count}
+        return replace(unchanged(request.payload), faults=faults, counts=counts)
 
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
     """The copy to send: made ready before, or made now for a part that halving left."""
-    if request in memory.ready:
-        return memory.ready[request]
     if target.forward is None:
-        body, spans = await asyncio.to_thread(without_file_tags, request.payload)
-        return Forwarded(body=body, counts={("file_tags", "removed"): spans} if spans else {})
-    return await asyncio.to_thread(target.forward, request.payload, memory.notes, memory.decisions)
+        return await asyncio.to_thread(unchanged, request.payload)
+    found = memory.ready.get(request)
+    if found is None:
+        found = await asyncio.to_thread(_forward, request, target.forward, memory)
+    target.fault_log.tell("a span is sent to MLflow as it came, for a step before has failed", found.faults)
+    return found
 
 
 @asynccontextmanager
@@ -208,13 +242,20 @@ async def _send_and_verify(
     memory: Memory,
     turn: asyncio.Lock,
 ) -> Sent:
-    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
+    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans.
+
+    A single span that MLflow refuses is tried once more as the client sent it: it may be what was added.
+    """
     forwarded = await _forwarded(request, target, memory)
     if not forwarded.body:
         sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
     else:
         async with _in_flight(target, turn):
             sent = await _try(forwarded.body, route, experiment_id, target)
+            if sent.verdict in ABOUT_THE_DATA and target.forward is not None and request.span_count == 1:
+                bare = replace(unchanged(request.payload), counts={("harmonise", "withdrawn"): 1})
+                again = await _try(bare.body, route, experiment_id, target)
+                sent, forwarded = (again, bare) if again.verdict is Verdict.TAKEN else (sent, forwarded)
     if sent.verdict is not Verdict.TAKEN:
         return sent
     memory.taken(request, forwarded)
@@ -233,19 +274,37 @@ async def _try(body: bytes, route: Route, experiment_id: str, target: Target) ->
         )
         if sent.verdict is Verdict.NO_EXPERIMENT:
             target.experiments.forget(route)
+        if sent.verdict is Verdict.PARTLY:
+            return await _look_after(sent, body, target, route.workspace)
         if sent.verdict is not Verdict.TAKEN or not _is_to_verify(target):
             return sent
         try:
-            missing = await missing_spans(_span_ids(body), target.mlflow, workspace=route.workspace)
+            found = await read_back(_span_ids(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
             return Sent(verdict=Verdict.PASSING, message=str(error))
-        if not missing:
+        if not (missing := found.missing):
             return sent
         target.metrics.spans_missing.inc(len(missing))
     return Sent(
         verdict=Verdict.REFUSED,
         message=f"MLflow answered 200 {1 + VERIFY_RESENDS} times and does not return {len(missing)} spans",
     )
+
+
+async def _look_after(partly: Sent, body: bytes, target: Target, workspace: str | None) -> Sent:
+    """What a partial success comes to: taken after all if MLflow returns each span, else refused.
+
+    Halving then finds the spans that it rejects; the others are sent again, which changes nothing.
+    """
+    try:
+        found = await read_back(_span_ids(body), target.mlflow, workspace=workspace)
+    except MlflowUnreachable:  # it takes no questions: its word stands
+        return replace(partly, verdict=Verdict.REFUSED)
+    doubtful = len(found.missing | found.unseen)
+    if not doubtful:
+        return replace(partly, verdict=Verdict.TAKEN, rejected_spans=0)
+    rejected = min(partly.rejected_spans, doubtful)
+    return replace(partly, verdict=Verdict.REFUSED, rejected_spans=rejected)
 
 
 def _is_to_verify(target: Target) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from collector.files.private import make_folder, make_socket
 from collector.model.errors import Misconfigured, SidespanError
 
 _log = logging.getLogger("sidespan.index")
@@ -157,8 +157,8 @@ class IndexClient:
             await asyncio.sleep(pause)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        with suppress(FileNotFoundError):
-            os.unlink(self._arguments["socket"])
+        # uvicorn makes a socket that is open to everybody, but of one that is there it keeps the mode
+        make_socket(Path(self._arguments["socket"]))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "collector.index.duckdb", json.dumps(self._arguments)),
             stdin=asyncio.subprocess.PIPE,  # its end tells the process that we are gone
@@ -198,7 +198,7 @@ def _room_for_a_socket(folder: Path, stack: ExitStack) -> Path:
     Raises Misconfigured: neither can be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         folder.chmod(0o700)
         if len(str(folder)) < MAX_SOCKET_FOLDER_CHARACTERS:
             return folder

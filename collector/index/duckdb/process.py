@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -36,6 +37,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from collector.files.private import keep_to_ourselves
 from collector.index.duckdb import answers
 from collector.index.duckdb.answers import Export
 from collector.index.duckdb.shard import Gathered, write_rows
@@ -49,6 +51,7 @@ from collector.settings import Log
 from collector.spans.mlflow_trace import read_traces
 from collector.spans.summary import summarise
 from collector.spans.values import SpanFacts
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.logs import configure_logs
 
 _log = logging.getLogger("sidespan.index")
@@ -87,6 +90,7 @@ class Index:
 
     def __init__(self, given: Given) -> None:
         self.given = given
+        self._fault_log = FaultLog()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write", initializer=stand_back)
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="index-read")
 
@@ -160,6 +164,7 @@ class Index:
             name="put",
             preview_characters=self.given.preview_characters,
         )
+        self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
         self.store.put([batch], {})
         return {"traces": len(found), "spans": sum(len(trace.spans) for trace in found.values())}
 
@@ -202,7 +207,14 @@ def routes(index: Index) -> list[Route]:
             Lane(lane=each["lane"], place=Place(id=each["id"], name=each["name"]))
             for each in document["lanes"]
         ]
-        return JSONResponse(await index.write(partial(index.take, lanes, document["limit_spans"])))
+        try:
+            return JSONResponse(await index.write(partial(index.take, lanes, document["limit_spans"])))
+        except Exception as error:
+            if not is_about_the_data(error):
+                raise
+            _log.exception("the rows of a batch can't be stored; smaller ones are tried")
+            refused = {"parameter": "lanes", "value": None, "message": type(error).__name__}
+            return error_answer(422, refused)
 
     async def put(request: Request) -> Response:
         place = Place(id=request.query_params["id"], name=request.query_params.get("name"))
@@ -318,6 +330,13 @@ def routes(index: Index) -> list[Route]:
     ]
 
 
+def is_about_the_data(error: Exception) -> bool:
+    """Whether the same rows will never be stored; else it is the disk, the memory or the file."""
+    if isinstance(error, duckdb.Error):
+        return isinstance(error, duckdb.DataError | duckdb.InvalidInputException)
+    return not isinstance(error, sqlite3.Error | OSError | MemoryError)
+
+
 def _asked(document: Mapping[str, Any]) -> Asked:
     allowed = document["experiments"]
     return Asked(
@@ -392,6 +411,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     given = Given(**json.loads(sys.argv[1]))
+    keep_to_ourselves()
     configure_logs(Log.model_validate({"level": given.log_level, "format": given.log_format}))
     asyncio.run(serve(given))
     logging.shutdown()

@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from collector.files.private import make_folder
 from collector.index.duckdb.columns import (
     FACT_COLUMNS,
     SCHEMA,
@@ -44,7 +45,7 @@ UNCUT = 1_000_000
 
 def open_store(folder: Path, *, memory_bytes: int, threads: int) -> "Store":
     """The index in `folder`. A file that is broken or of another version is set aside."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / FILE_NAME
     for leftover in folder.glob("*.csv"):
         leftover.unlink()

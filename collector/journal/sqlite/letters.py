@@ -3,8 +3,9 @@
 import sqlite3
 from collections.abc import Sequence
 
+from collector.journal.sqlite import ownership
 from collector.journal.sqlite.statements import compress, decompress, lane_id, pack_ids, unpack_ids
-from collector.model.batch import DeadLetter, Parked
+from collector.model.batch import FOREIGN_TRACE, DeadLetter, Parked
 
 
 def park(db: sqlite3.Connection, parked: Sequence[Parked], *, now_ns: int) -> None:
@@ -73,10 +74,13 @@ def retry(db: sqlite3.Connection, ids: Sequence[int] | None) -> int:
         ids = [row[0] for row in db.execute("SELECT id FROM dead_letters ORDER BY id")]
     found = 0
     for id in ids:
-        row = db.execute("SELECT lane FROM dead_letters WHERE id = ?", (id,)).fetchone()
+        query = "SELECT lane, reason, trace_ids FROM dead_letters WHERE id = ?"
+        row = db.execute(query, (id,)).fetchone()
         if row is None:
             continue
         found += 1
+        if row[1] == FOREIGN_TRACE:
+            ownership.reopen(db, unpack_ids(row[2]))
         db.execute(
             "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, trace_ids,"
             " payload) SELECT ?, received_unix_ns, span_count, size_bytes, client, trace_ids, payload"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from collector.files.private import make_folder, opener
 from collector.model.errors import Misconfigured
 
 
@@ -16,8 +17,8 @@ def only_process(data_dir: Path) -> Iterator[None]:
     Raises Misconfigured naming the process that holds it, or why the directory can't be used.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        file = (data_dir / "lock").open("a+")
+        make_folder(data_dir)
+        file = open(data_dir / "lock", "a+", opener=opener)
     except OSError as error:
         raise Misconfigured(
             f"data_dir = {str(data_dir)!r} can't be written: {error.strerror}; choose another with --data-dir"

@@ -4,7 +4,7 @@
     entries       (sequence, lane_id, received_unix_ns, span_count, size_bytes, attempts, client,
                    trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
     cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
-    claims        (trace_id, target)                           which experiment a trace belongs to
+    claims        (trace_id, target, client, delivered)        whose a trace id is (ownership.py)
     notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
     dead_letters  (id, parked_unix_ns, ..., payload)
 
@@ -12,13 +12,15 @@
 16-byte ids one after the other.
 """
 
+import os
 import random
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from collector.journal.sqlite import notes
+from collector.files.private import opener
+from collector.journal.sqlite import notes, ownership
 from collector.model.batch import Draft
 
 if sys.version_info >= (3, 14):
@@ -26,7 +28,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PAGE_BYTES = 8192
 
 SCHEMA = """
@@ -51,9 +53,6 @@ CREATE TABLE cursors (
     marked INTEGER,
     PRIMARY KEY (consumer, lane_id)
 ) WITHOUT ROWID;
-CREATE TABLE claims (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, trace_id BLOB NOT NULL UNIQUE, target TEXT NOT NULL
-);
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     parked_unix_ns INTEGER NOT NULL,
@@ -82,6 +81,8 @@ _compressor = zstd.ZstdCompressor(
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode. Durability is asserted, not assumed."""
+    if not read_only:  # its log and its index have the mode that the file has
+        os.close(opener(str(path), os.O_RDWR | os.O_CREAT))
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5
     )
@@ -109,13 +110,17 @@ def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if version == 0 and not tables:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} {ownership.SCHEMA}"
+            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
         )
         _identify(connection)
         return
     if version == 1 and tables >= TABLES:  # before notes
         connection.executescript(f"BEGIN IMMEDIATE; {notes.SCHEMA} PRAGMA user_version = 2; COMMIT")
         tables, version = {*tables, "notes"}, 2
+    if version == 2 and tables >= {*TABLES, "notes"}:  # before it was known who has made a claim
+        connection.executescript(f"BEGIN IMMEDIATE; {ownership.SINCE_3} PRAGMA user_version = 3; COMMIT")
+        version = 3
     if version not in (0, SCHEMA_VERSION):
         raise sqlite3.NotSupportedError(f"journal of schema {version}, this is {SCHEMA_VERSION}")
     if version == 0 or not tables >= {*TABLES, "notes"}:
@@ -179,18 +184,13 @@ def insert(db: sqlite3.Connection, drafts: Sequence[Draft], payloads: Sequence[b
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
 
 
-def begin(
-    db: sqlite3.Connection, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
-) -> Mapping[bytes, str]:
+def mark(db: sqlite3.Connection, consumer: str, lane: str, *, through: int) -> None:
     number = lane_id(db, lane)
     db.execute(
         "INSERT INTO cursors (consumer, lane_id, sequence, marked) VALUES (?, ?, 0, ?)"
         " ON CONFLICT (consumer, lane_id) DO UPDATE SET marked = excluded.marked",
         (consumer, number, through),
     )
-    db.executemany("INSERT OR IGNORE INTO claims (trace_id, target) VALUES (?, ?)", claims.items())
-    select = "SELECT target FROM claims WHERE trace_id = ?"
-    return {trace_id: db.execute(select, (trace_id,)).fetchone()[0] for trace_id in claims}
 
 
 def unmark(db: sqlite3.Connection, consumer: str, lane: str) -> None:
@@ -243,12 +243,11 @@ def sweep(
     return deleted
 
 
-def forget(db: sqlite3.Connection, *, keep_claims: int) -> None:
-    """Drop lanes without entries and the oldest claims."""
+def forget(db: sqlite3.Connection) -> None:
+    """Drop lanes without entries."""
     empty = "SELECT l.id FROM lanes l WHERE NOT EXISTS (SELECT 1 FROM entries WHERE lane_id = l.id)"
     db.execute(f"DELETE FROM cursors WHERE lane_id IN ({empty})")  # noqa: S608 (a constant)
     db.execute(f"DELETE FROM lanes WHERE id IN ({empty})")  # noqa: S608 (a constant)
-    db.execute("DELETE FROM claims WHERE id <= (SELECT max(id) FROM claims) - ?", (keep_claims,))
 
 
 def recover(db: sqlite3.Connection) -> int:

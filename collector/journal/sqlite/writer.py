@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from collector.journal import JournalState, PendingLane
-from collector.journal.sqlite import letters, notes, reading
+from collector.journal import NOTHING, JournalState, PendingLane
+from collector.journal.sqlite import letters, notes, ownership, reading
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
 from collector.journal.sqlite.opening import FILE_NAME, SUSPECT_NAME, open_file
@@ -163,11 +163,19 @@ class SqliteJournal:
                 await self._write(park)
 
     async def begin(
-        self, consumer: str, lane: str, *, through: int, claims: Mapping[bytes, str]
+        self,
+        consumer: str,
+        lane: str,
+        *,
+        through: int,
+        claims: Mapping[bytes, str],
+        clients: Mapping[bytes, str] = NOTHING,
     ) -> Mapping[bytes, str]:
-        owners: Mapping[bytes, str] = await self._write(
-            partial(sqlite.begin, consumer=consumer, lane=lane, through=through, claims=claims)
-        )
+        def claim(db: sqlite3.Connection) -> Mapping[bytes, str]:
+            sqlite.mark(db, consumer, lane, through=through)
+            return ownership.claim(db, claims, clients)
+
+        owners: Mapping[bytes, str] = await self._write(claim)
         return owners
 
     async def processed(self, consumer: str, lane: str) -> None:
@@ -182,6 +190,7 @@ class SqliteJournal:
         parked: Sequence[Parked] = (),
         first: int | None = None,
         remember: Mapping[bytes, bytes] | None = None,
+        delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
         def move(db: sqlite3.Connection) -> None:
             if first is not None and sqlite.has_moved_back(db, consumer, lane, first=first):
@@ -190,6 +199,7 @@ class SqliteJournal:
             letters.park(db, parked, now_ns=time.time_ns())
             if remember:
                 notes.remember(db, consumer, remember, lane_id=sqlite.lane_id(db, lane), through=through)
+            ownership.settle(db, delivered)
             sqlite.move_cursor(db, consumer, lane, through=through)
             self._sweep(db, lane)
 
@@ -330,7 +340,7 @@ class SqliteJournal:
             self._damaged = True
             self._refusing = DAMAGED
             with suppress(OSError):
-                self._path.with_name(SUSPECT_NAME).touch()
+                self._path.with_name(SUSPECT_NAME).touch(mode=0o600)
 
     def _check_room(self, db: sqlite3.Connection) -> None:
         if self._damaged:
@@ -359,7 +369,8 @@ class SqliteJournal:
         awaited = (*self._consumers, *self._followers) if roomy else self._consumers
         deleted = sqlite.sweep(db, awaited, received_before_ns=before_ns, lane=lane)
         if lane is None:
-            sqlite.forget(db, keep_claims=self._keep_claims)
+            sqlite.forget(db)
+            ownership.forget(db, keep=self._keep_claims)
             notes.forget(db, keep=self._settings.max_notes)
         return deleted
 

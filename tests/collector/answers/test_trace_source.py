@@ -17,7 +17,7 @@ from starlette.routing import Route as HttpRoute
 from collector.answers.trace_source import FoundTrace, Pending, TraceSource, Unanswered
 from collector.answers.traces import parse_trace_id
 from collector.api.traces import ROUTES
-from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, MlflowAnswer, open_mlflow
+from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
 from collector.spans.conventions import CostSource, Kind
@@ -63,9 +63,15 @@ class Answering:
     body: bytes
 
     async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
-        return MlflowAnswer(status=self.status, body=self.body, headers={})
+        is_cut = len(self.body) > max_bytes
+        return MlflowAnswer(status=self.status, body=self.body[:max_bytes], headers={}, is_cut=is_cut)
 
 
 UNKNOWN = Answering(404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"}')
@@ -254,8 +260,8 @@ STRANGE = {
     "deep": (200, b"[" * 100_000, "its response is unreadable"),
     "cut_at_the_bound": (
         200,
-        b" " * MAX_ANSWER_BYTES,
-        f"its response is larger than {MAX_ANSWER_BYTES} bytes",
+        b" " * (MAX_CONTENT_BYTES + 1),
+        f"its response is larger than {MAX_CONTENT_BYTES} bytes",
     ),
 }
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
 HOLDER = """
 import os, sys, time
 from collector.index.duckdb.take import Crew
@@ -27,7 +28,10 @@ def _lives(process: int) -> bool:
 def test_a_helper_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "holder.py"
     script.write_text(HOLDER)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as holder:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as holder:
         assert holder.stdout is not None
         helper = int(holder.stdout.readline())
         assert _lives(helper)

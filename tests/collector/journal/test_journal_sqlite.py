@@ -7,6 +7,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ async def test_a_directory_that_cannot_be_made_is_misconfigured(tmp_path: Path) 
             pass
 
 
+CLAIMS_BEFORE_3 = """
+DROP TABLE claims;
+CREATE TABLE claims (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, trace_id BLOB NOT NULL UNIQUE, target TEXT NOT NULL
+);
+"""
+
+
 async def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     async with journal_in(tmp_path):
         pass
@@ -98,12 +107,29 @@ async def test_a_journal_from_before_notes_is_carried_on(tmp_path: Path) -> None
         await journal.append([draft(0, b"kept")])
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         db.execute("DROP TABLE notes")
+        db.executescript(CLAIMS_BEFORE_3)
         db.execute("PRAGMA user_version = 1")
     async with journal_in(tmp_path) as journal:
         assert [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=1)] == [b"kept"]
         trace_id = b"1" * 16
         await journal.commit("delivery", LANE, through=1, remember={trace_id: b"note"})
         assert await journal.recall("delivery", [trace_id]) == {trace_id: b"note"}
+
+
+async def test_a_journal_from_before_claims_had_clients_is_carried_on(tmp_path: Path) -> None:
+    async with journal_in(tmp_path) as journal:
+        await journal.append([draft(0, b"kept")])
+    trace_id = b"1" * 16
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        db.executescript(CLAIMS_BEFORE_3)
+        db.execute("INSERT INTO claims (trace_id, target) VALUES (?, '/1')", (trace_id,))
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
+    async with journal_in(tmp_path) as journal:
+        assert [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=1)] == [b"kept"]
+        begin = partial(journal.begin, "delivery", LANE, through=1, claims={trace_id: "/2"})
+        assert await begin() == {trace_id: "/1"}
+        assert await begin(clients={trace_id: "anna"}) == {trace_id: "/2"}
 
 
 async def test_the_oldest_notes_are_forgotten(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Clients and policy in the settings: what is read, and what stops the start."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,29 @@ def test_what_cannot_be_right_stops_the_start_and_says_where(
     with pytest.raises(Misconfigured) as caught:
         settings_of(tmp_path, text)
     assert all(part in str(caught.value) for part in said), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[server]\nroot_path = "mlflow"\n', "root_path"),
+        ('[[processors]]\ntype = "redact"\npatterns = {a = "("}\n', "no regular expression"),
+    ],
+)
+def test_a_start_that_is_stopped_keeps_nothing_of_its_caller(tmp_path: Path, text: str, said: str) -> None:
+    class Local:
+        """Something in a frame below the error."""
+
+    def stopped() -> "weakref.ref[Local]":
+        local = Local()
+        with pytest.raises(Misconfigured) as caught:  # held by the frame that it holds
+            settings_of(tmp_path, text)
+        assert said in str(caught.value)
+        return weakref.ref(local)
+
+    seen = stopped()
+    gc.collect()
+    assert seen() is None
 
 
 OPEN = '[server]\nhost = "0.0.0.0"\n[auth]\nmode = "clients"\n'
