@@ -365,7 +365,7 @@ async def test_the_page_about_the_api_sends_requests(sidespan: Sidespan, run_id:
         await listed.get_by_text('"name": "child"').wait_for()
         replay = page.locator("details", has_text="POST /-/replay")
         await replay.locator("summary").click()
-        await replay.get_by_label('Body, JSON: {"since_unix_ns"').wait_for()
+        await replay.get_by_label('JSON body: {"since_unix_ns"').wait_for()
         width = await page.evaluate("document.documentElement.scrollWidth")
         await browser.close()
     assert outside == []

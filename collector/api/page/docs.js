@@ -45,7 +45,7 @@ function section(path, method, operation, schemas) {
     const area = element("textarea", { id: `${id}-body`, name: "body", rows: 6 });
     area.value = example(body, schemas);
     const described = operation.requestBody.description;
-    const label = described ? `Body, JSON: ${described}` : "Body, JSON";
+    const label = described ? `JSON body: ${described}` : "JSON body";
     form.append(element("label", { for: `${id}-body` }, label), area);
   }
   const button = element("button", {}, "Send");
