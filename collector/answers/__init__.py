@@ -12,6 +12,6 @@ many_traces.py     rows, statistics, comparisons, errors, facets, sessions: aske
 index_upkeep.py    what the index holds; backfill, verify, rebuild
 runs/              runs of MLflow; the MLflow Logs API's answers
 dead_letters.py    what MLflow refused; delivery again
-health.py          is each part well
+health.py          the state of each part of the service
 exposition.py      metrics for Prometheus
 """

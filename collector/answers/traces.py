@@ -21,7 +21,7 @@ from collector.spans.summary import summarise
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 
-# what is told of the spans of a trace (its 16 bytes) and of what is done to them; uses the export up
+# the explanation (explain.py) of the spans of a trace (its 16 bytes) in an export, which it changes
 Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
 
 
@@ -83,10 +83,10 @@ class TraceAnswers:
 
     async def explanation(self, trace_id: str, *, rights: ReadRights) -> EncodedJson | Unanswered | None:
         """Where the facts of a trace come from (explain.py). None and Unanswered as in `summary`."""
-        found = await self._source(rights).export(trace_id)
-        if isinstance(found, ExportTraceServiceRequest):
-            return await asyncio.to_thread(self._explanation, found, bytes.fromhex(trace_id))
-        return found
+        export = await self._source(rights).export(trace_id)
+        if isinstance(export, ExportTraceServiceRequest):
+            return await asyncio.to_thread(self._explanation, export, bytes.fromhex(trace_id))
+        return export
 
     def _source(self, rights: ReadRights) -> ReadsTraces:
         return self.everything if rights.pending else self.delivered

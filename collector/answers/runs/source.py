@@ -116,7 +116,7 @@ class RunSource:
         )
         now = self.now_unix_ns()
         return RunPage(
-            runs=[read_run(each, now_unix_ns=now) for each in document.get("runs") or ()],
+            runs=[read_run(run, now_unix_ns=now) for run in document.get("runs") or ()],
             next_page_token=document.get("next_page_token") or None,
         )
 
@@ -127,16 +127,16 @@ class RunSource:
 
     async def experiments(self, limit: int) -> list[dict[str, Any]]:
         """Experiments as MLflow says them, newest first. Raises MlflowTrouble."""
-        found: list[dict[str, Any]] = []
+        experiments: list[dict[str, Any]] = []
         token = ""
-        while len(found) < limit:
-            page = self._api.search_experiments(limit=min(1000, limit - len(found)), page_token=token)
+        while len(experiments) < limit:
+            page = self._api.search_experiments(limit=min(1000, limit - len(experiments)), page_token=token)
             document = await self._answer(page)
-            found += document.get("experiments") or ()
+            experiments += document.get("experiments") or ()
             token = str(document.get("next_page_token") or "")
             if not token:
                 break
-        return found
+        return experiments
 
     async def histories(self, run: Run, wanted: Wanted) -> list[Metric]:
         """The run's metrics with their sums over the whole history, and as many points as are wanted."""
@@ -165,15 +165,15 @@ class RunSource:
 
     async def _artifacts(self, run_id: str) -> tuple[list[Artifact], bool]:
         """The run's files in all folders, and whether there are more."""
-        found: list[Artifact] = []
+        artifacts: list[Artifact] = []
         folders = [""]
         for number, folder in enumerate(folders):
-            if number >= MAX_FOLDERS or len(found) > MAX_ARTIFACTS:
-                return found[:MAX_ARTIFACTS], True
+            if number >= MAX_FOLDERS or len(artifacts) > MAX_ARTIFACTS:
+                return artifacts[:MAX_ARTIFACTS], True
             listed = read_artifacts(await self._answer(self._api.artifacts(run_id, folder)))
-            found += listed
-            folders += [each.path for each in listed if each.is_folder]
-        return found[:MAX_ARTIFACTS], len(found) > MAX_ARTIFACTS
+            artifacts += listed
+            folders += [artifact.path for artifact in listed if artifact.is_folder]
+        return artifacts[:MAX_ARTIFACTS], len(artifacts) > MAX_ARTIFACTS
 
     async def _children(self, run: Run) -> list[Run]:
         filter_string = f"tags.mlflow.parentRunId = '{run.run_id}'"
