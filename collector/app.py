@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector import page
 from collector.access import Entrance, access_settings
-from collector.background import background
+from collector.background import Running, background
 from collector.batch import Receipt
 from collector.delivery.forward import parts_of
 from collector.delivery.window import CONSUMER
@@ -62,12 +62,9 @@ from collector.summaries.source import TraceSource
 from proxy import Access, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
 
-# tells the app that the process is about to stop: new exports are refused, windows in flight finish
-Drain = Callable[[], None]
-
 
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
+async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
     """Everything, opened downstream first and closed in the reverse order.
 
     Raises Misconfigured before anything listens.
@@ -102,14 +99,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )
-        # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
-        await stack.enter_async_context(
-            background(
-                worker,
-                journal,
-                stop_seconds=settings.server.shutdown_seconds / 2,
-                others=consumers_beside(sampler, indexer),
-            )
+        # leaves before the journal closes
+        running = await stack.enter_async_context(
+            background(worker, journal, bounds, others=consumers_beside(sampler, indexer))
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
@@ -161,13 +153,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             metrics=metrics,
         )
 
-        def drain() -> None:
-            bounds.draining = True
-            worker.stop()
-
         guarded_own = guarded(own, settings.server, entrance)
         app = _dispatch(with_cors(receiver, settings), guarded_own, proxy)
-        yield under(settings.server.root_path, app), drain
+        yield under(settings.server.root_path, app), running
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:

@@ -4,12 +4,18 @@
     body      the longest silence of the client                                   -> the connection is closed
     answer    the longest time in which the client takes nothing of it            -> the connection is closed
 
+A service that stops answers each connection once more, with `Connection: close`, rather than closing it under
+a request that is on its way (RFC 9112 section 9.6).
+
 One timer a connection looks at the deadline now and then, so that a request costs no timer of its own.
 Sources: RFC 6585 section 5 (431), RFC 9110 section 15.5.9 (408).
 """
 
 import asyncio
+import fcntl
 import json
+import struct
+import termios
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,10 +23,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from collector.settings import Server
 
 
-def bounded_protocol(settings: Server) -> type[asyncio.Protocol]:
+def bounded_protocol(settings: Server) -> "type[BoundedProtocol]":
     """The protocol class for uvicorn's `http`."""
 
-    class Bounded(_BoundedProtocol):
+    class Bounded(BoundedProtocol):
         head_seconds = settings.header_timeout_seconds
         silence_seconds = settings.body_timeout_seconds
         max_head_bytes = settings.max_head_bytes
@@ -29,7 +35,10 @@ def bounded_protocol(settings: Server) -> type[asyncio.Protocol]:
     return Bounded
 
 
-class _BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection. `leaving` is set on the class: from then on each answer is the last on its connection."""
+
+    leaving = False
     head_seconds: float
     silence_seconds: float
     max_head_bytes: int
@@ -72,6 +81,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._head_bytes = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
         if self._check_head():
             super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self.leaving
             self._deadline = self.loop.time() + self.silence_seconds
 
     def on_body(self, body: bytes) -> None:
@@ -83,6 +93,19 @@ class _BoundedProtocol(HttpToolsProtocol):
         if not self._closing:
             self._deadline = None
             super().on_message_complete()
+
+    def answer_last(self) -> None:
+        """The answer that is being worked on is the last, if its head isn't on its way already."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is being answered, arriving, or waiting to be read."""
+        socket = self.transport.get_extra_info("socket")
+        waiting = fcntl.ioctl(socket.fileno(), termios.FIONREAD, bytes(4)) if socket is not None else bytes(4)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self._in_head and not struct.unpack("i", waiting)[0]:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self._stalled_at = self.loop.time()

@@ -28,6 +28,7 @@ from collector.settings import Delivery as DeliverySettings
 
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
+STOPPING = "the service is stopping"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class Target:
     sampling: str | None = None
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
+    # set by a worker that is to end: requests in flight are the last
+    stopping: bool = False
     health: Health = field(default_factory=Health)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -214,6 +217,8 @@ async def _send_and_verify(
         sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
     else:
         async with _in_flight(target, turn):
+            if target.stopping:
+                return Sent(verdict=Verdict.PASSING, message=STOPPING)
             sent = await _try(forwarded.body, route, experiment_id, target)
     if sent.verdict is not Verdict.TAKEN:
         return sent
