@@ -11,14 +11,17 @@ STAMP := $(VENV)/.installed
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
 
-.PHONY: run test lint format bench lock clean
+.PHONY: run test test-foreign lint format bench lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
 test: $(STAMP) $(AGENT_1)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not foreign"
+
+test-foreign: $(STAMP)
+	@$(BIN)/python -m pytest -m foreign
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
