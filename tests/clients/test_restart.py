@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -22,11 +23,20 @@ RESTARTS = 10
 SPANS_A_SECOND = 100
 
 
+def _need(tool: str, command: list[str], at_least: tuple[int, int]) -> None:
+    """Skip where the tool is not there, or too old to read what OpenTelemetry's packages need."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not here")
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < at_least:
+        pytest.skip(f"{said.strip()} is too old: {tool} {at_least[0]}.{at_least[1]} is needed")
+
+
 @pytest.fixture(scope="module")
 def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Go program."""
-    if shutil.which("go") is None:
-        pytest.skip("go is not here")
+    _need("go", ["go", "env", "GOVERSION"], (1, 21))  # which fetches the version that go.mod names
     program = tmp_path_factory.mktemp("go") / "sender"
     built(["go", "build", "-o", str(program), "."], HERE / "go", dict(os.environ))
     return program
@@ -35,8 +45,7 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rust(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Rust program; what cargo has compiled before stays beside the tree."""
-    if shutil.which("cargo") is None:
-        pytest.skip("cargo is not here")
+    _need("cargo", ["cargo", "--version"], (1, 85))
     target = os.environ.get("CARGO_TARGET_DIR") or str(tmp_path_factory.mktemp("rust"))
     built(["cargo", "build", "--quiet"], HERE / "rust", {**os.environ, "CARGO_TARGET_DIR": target})
     return Path(target) / "debug" / "sender"
