@@ -73,8 +73,8 @@ class ServiceHealth:
 
     def _receiver(self) -> Part:
         return {
-            "ok": not self.bounds.draining,
-            "reason": "the service is stopping" if self.bounds.draining else "accepts OTLP at /v1/traces",
+            "ok": not self.bounds.stopping,
+            "reason": "the service is stopping" if self.bounds.stopping else "accepts OTLP at /v1/traces",
             "requests_in_flight": self.bounds.requests,
             "bytes_in_flight": self.bounds.bytes,
         }
