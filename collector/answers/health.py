@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
-from collector.journal import Journal, JournalState
+from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.receivers.bounds import Bounds
@@ -38,7 +37,8 @@ def sidespan_version() -> str:
 class Health:
     """Asks the parts of one service."""
 
-    journal: Journal
+    log: Log
+    consumer: Consumer
     worker: DeliveryWorker
     bounds: Bounds
     mlflow: Mlflow
@@ -48,7 +48,7 @@ class Health:
 
     async def read(self) -> Part:
         """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}."""
-        state = await self.journal.state(CONSUMER)
+        state = await self.consumer.state()
         receiver = self._receiver()
         journal = self._journal(state)
         parts = {
@@ -74,8 +74,8 @@ class Health:
 
     def _journal(self, state: JournalState) -> Part:
         return {
-            "ok": self.journal.refusing is None,
-            "reason": self.journal.refusing or "takes entries",
+            "ok": self.log.refusing is None,
+            "reason": self.log.refusing or "takes entries",
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,

@@ -19,6 +19,7 @@ from collector.answers.rights import DELIVERED_ONLY, EXPERIMENTS
 from collector.api.index import QUESTIONS
 from collector.api.runs import EVERYTHING, READABLE
 from collector.api.traces import normal_trace_id
+from collector.journal import CannotTell
 from collector.mlflow.experiments import Experiments, Resolved
 from collector.model.batch import Route
 from collector.model.errors import Reason, Rejected, Unavailable
@@ -36,7 +37,7 @@ from proxy.logs import Line
 from proxy.lookup import Lookup, Place
 from proxy.policy import ANONYMOUS, Client, Decision, Experiment, Rights
 
-RoutesOf = Callable[[bytes], Awaitable[Sequence[Route]]]
+RoutesOf = Callable[[bytes], Awaitable[Sequence[Route] | CannotTell]]
 
 
 class Indexed(Protocol):
@@ -200,6 +201,8 @@ class OwnDirectory:
     async def waiting(self, trace_id: str) -> frozenset[str]:
         """The experiments that the journal's spans of a trace are bound for, if it has some."""
         routes = await self._routes_of(bytes.fromhex(trace_id))
+        if isinstance(routes, CannotTell):  # it may be anybody's
+            return frozenset({""})
         answers = [await self._experiments.resolve(route) for route in routes]
         return frozenset(answer.experiment_id if isinstance(answer, Resolved) else "" for answer in answers)
 

@@ -27,8 +27,7 @@ from starlette.routing import Route
 from collector.answers.rights import visible
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import IndexAway, IndexClient
-from collector.index.feed import CONSUMER
-from collector.journal import Journal
+from collector.journal import Consumer
 from collector.model.parameters import error_answer, read_object
 
 QUESTIONS = ("traces", "stats", "compare", "overview", "errors", "facets")
@@ -38,7 +37,7 @@ OFF = "the index is switched off (index.enabled = false); single traces and runs
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill | None) -> list[Route]:
+def index_routes(index: IndexClient | None, consumer: Consumer, backfill: Backfill | None) -> list[Route]:
     """The routes above. Without an index each says so (503)."""
 
     def about(what: str) -> Endpoint:
@@ -81,7 +80,7 @@ def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill
         if index is None:
             return _off()
         await index.post("/forget-cursors", {})
-        return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=0)})
+        return JSONResponse({"replayed": await consumer.replay(since_unix_ns=0)})
 
     return [
         Route("/-/traces", about("traces"), methods=["GET"]),

@@ -24,8 +24,7 @@ from starlette.routing import Route as HttpRoute
 
 from collector.answers.health import ReadHealth, age_seconds
 from collector.api.access import UNKNOWN_CALLER
-from collector.delivery.mlflow.window import CONSUMER
-from collector.journal import Journal
+from collector.journal import Consumer, DeadLetters
 from collector.model.batch import DeadLetter, Route
 from collector.model.parameters import BadParameter, error_answer, read_object
 from collector.telemetry.metrics import Metrics
@@ -33,8 +32,10 @@ from collector.telemetry.metrics import Metrics
 MAX_LIMIT = 1000
 
 
-def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealth) -> list[HttpRoute]:
-    """The routes above."""
+def operations_routes(
+    consumer: Consumer, dead_letters: DeadLetters, metrics: Metrics, read_health: ReadHealth
+) -> list[HttpRoute]:
+    """The routes above. `consumer` is delivery, `dead_letters` are its own."""
 
     async def healthy(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -46,7 +47,7 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
         return JSONResponse(health, status_code=200 if health["ready"] else 503)
 
     async def show_metrics(request: Request) -> Response:
-        state = await journal.state(CONSUMER)
+        state = await consumer.state()
         metrics.journal_bytes.set(state.size_bytes)
         metrics.pending_spans.set(state.pending_spans)
         metrics.oldest_pending.set(age_seconds(state))
@@ -56,14 +57,14 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
     async def list_letters(request: Request) -> Response:
         limit = _integer(request, "limit", default=100, low=1, high=MAX_LIMIT)
         after = _integer(request, "after", default=0, low=0, high=2**62)
-        letters = await journal.dead_letters(limit=limit, after=after)
-        state = await journal.state(CONSUMER)
+        letters = await dead_letters.list(limit=limit, after=after)
+        state = await consumer.state()
         document = {"dead_letters": [letter_json(letter) for letter in letters], "total": state.dead_letters}
         return JSONResponse(document)
 
     async def show_letter(request: Request) -> Response:
         id = int(request.path_params["id"])
-        letter = await journal.dead_letter(id)
+        letter = await dead_letters.one(id)
         if letter is None:
             return error_answer(404, {"parameter": "id", "value": id, "message": "no such dead letter"})
         if request.query_params.get("format") == "protobuf":
@@ -73,16 +74,16 @@ def operations_routes(journal: Journal, metrics: Metrics, read_health: ReadHealt
     async def retry(request: Request) -> Response:
         document = await read_object(request)
         ids = None if document.get("all") is True else _ids(document)
-        return JSONResponse({"retried": await journal.retry(ids)})
+        return JSONResponse({"retried": await dead_letters.retry(ids)})
 
     async def drop(request: Request) -> Response:
-        return JSONResponse({"dropped": await journal.drop(_ids(await read_object(request)))})
+        return JSONResponse({"dropped": await dead_letters.drop(_ids(await read_object(request)))})
 
     async def replay(request: Request) -> Response:
         since = (await read_object(request)).get("since_unix_ns")
         if not isinstance(since, int) or isinstance(since, bool) or since < 0:
             raise BadParameter("since_unix_ns", since, "must be a time in nanoseconds since 1970")
-        return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=since)})
+        return JSONResponse({"replayed": await consumer.replay(since_unix_ns=since)})
 
     table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "/-/healthy", healthy),
@@ -101,6 +102,7 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as the API and the CLI show it, without its spans."""
     return {
         "id": letter.id,
+        "consumer": letter.consumer,
         "parked_unix_ns": letter.parked_unix_ns,
         "received_unix_ns": letter.received_unix_ns,
         "reason": letter.reason,

@@ -26,8 +26,7 @@ from collector.index.backfill import MlflowSays
 from collector.index.duckdb.client import IndexAway
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
-from collector.journal import Journal
-from collector.journal.sqlite.writer import open_journal
+from collector.journal.sqlite.journal import open_journal
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
@@ -36,7 +35,7 @@ from collector.model.parameters import BadParameter, bad_parameter
 from collector.processors.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
-from collector.receivers.ingest import Encoded, ingest
+from collector.receivers.ingest import Append, Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import background
@@ -95,10 +94,12 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         target = target_of(settings, mlflow, experiments, metrics)
         behind = None if keep is None else SAMPLING
-        worker = DeliveryWorker(journal, target, settings.delivery, behind=behind)
-        sampler = None if keep is None else Sampler(journal, keep, metrics)
+        delivery, indexing = journal.consumer(CONSUMER), journal.consumer(INDEX)
+        pending = journal.pending_traces
+        worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
+        sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await stack.enter_async_context(index_of(settings))
-        indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
+        indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
@@ -114,7 +115,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
-        entrance = Entrance(access, partial(routes_of, journal), experiments, index)
+        entrance = Entrance(access, partial(routes_of, pending), experiments, index)
         proxy = await stack.enter_async_context(
             open_proxy(
                 upstream=upstream,
@@ -124,7 +125,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             )
         )
         health = Health(
-            journal=journal,
+            log=journal.log,
+            consumer=delivery,
             worker=worker,
             bounds=bounds,
             mlflow=mlflow,
@@ -133,13 +135,13 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         own = Starlette(
             routes=[
-                *operations_routes(journal, metrics, health.read),
-                *index_parts(settings, index, journal, mlflow),
+                *operations_routes(delivery, journal.dead_letters(CONSUMER), metrics, health.read),
+                *index_parts(settings, index, indexing, mlflow),
                 *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(route_of, journal)),
+                    TraceSource(pending=pending.payloads, mlflow=mlflow, route_of=partial(route_of, pending)),
                     TraceSource(pending=nothing, mlflow=mlflow),
                     partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
-                    None if index is None else IndexedTraces(index=index, journal=journal),
+                    None if index is None else IndexedTraces(index=index, consumer=indexing, pending=pending),
                 ),
                 *run_parts(settings, mlflow),
                 *page.routes(),
@@ -154,7 +156,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         own.router.redirect_slashes = False
         receiver = otlp_http.otlp_endpoint(
-            _ingest(settings, experiments, journal),
+            _ingest(settings, experiments, journal.log.append),
             admit=entrance.to_receiver,
             bounds=bounds,
             settings=settings.receiver,
@@ -200,7 +202,7 @@ async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[
         raise Misconfigured(str(error)) from error
 
 
-def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
+def _ingest(settings: Settings, experiments: Experiments, append: Append) -> otlp_http.Ingest:
     redact = redactor(settings.processors)
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
@@ -210,7 +212,7 @@ def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> o
             routing=settings.routing,
             reserve=reserve,
             exists=experiments.exists,
-            append=journal.append,
+            append=append,
             redact=redact,
         )
 

@@ -24,7 +24,7 @@ from collector.files.private import mend
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER, IndexClient, open_index
 from collector.index.feed import Indexer
-from collector.journal import Journal
+from collector.journal import CannotTell, Consumer, PendingTraces
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
@@ -142,11 +142,11 @@ def consumers_beside(sampler: Sampler | None, indexer: Indexer | None) -> dict[s
 
 
 def index_parts(
-    settings: Settings, index: IndexClient | None, journal: Journal, mlflow: Mlflow
+    settings: Settings, index: IndexClient | None, consumer: Consumer, mlflow: Mlflow
 ) -> list[Route]:
     """The routes of questions to the index."""
     folder = settings.data_dir.resolve() / FOLDER
-    return index_routes(index, journal, None if index is None else Backfill(mlflow, index, folder))
+    return index_routes(index, consumer, None if index is None else Backfill(mlflow, index, folder))
 
 
 def run_parts(settings: Settings, mlflow: Mlflow) -> list[Route]:
@@ -169,14 +169,16 @@ def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
     )
 
 
-async def routes_of(journal: Journal, trace_id: bytes) -> list[batch.Route]:
+async def routes_of(traces: PendingTraces, trace_id: bytes) -> list[batch.Route] | CannotTell:
     """Where what the journal holds of a trace is bound for."""
-    return [batch.Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
+    routes = await traces.routes(trace_id)
+    return routes if isinstance(routes, CannotTell) else list(dict.fromkeys(routes))
 
 
-async def route_of(journal: Journal, trace_id: bytes) -> batch.Route | None:
+async def route_of(traces: PendingTraces, trace_id: bytes) -> batch.Route | None:
     """The newest of them."""
-    return next(reversed(await routes_of(journal, trace_id)), None)
+    routes = await routes_of(traces, trace_id)
+    return None if isinstance(routes, CannotTell) else next(reversed(routes), None)
 
 
 async def nothing(_: bytes) -> list[bytes]:

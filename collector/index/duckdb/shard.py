@@ -9,24 +9,24 @@ only.
 
 import csv
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from collector.index.duckdb.rows import trace_rows
-from collector.journal.sqlite import reading
-from collector.journal.sqlite import statements as sqlite
+from collector.journal.sqlite.reader import JournalReader, JournalUnreadable, open_reader
+from collector.model.batch import Position
 from collector.model.connected import connected
 from collector.spans.facts import export_facts
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
 _log = logging.getLogger("sidespan.index")
+
+CONSUMER = "index"
 
 TraceKey = tuple[int, str]
 """The number of an experiment, and a trace id in hex."""
@@ -77,16 +77,16 @@ def read_shard(
     name: str,
     preview_characters: int,
 ) -> Batch:
-    """The rows of the traces in `pieces`, in files called `name`. Raises sqlite3.Error, OSError."""
+    """The rows of the traces in `pieces`, in files called `name`. Raises JournalUnreadable, OSError."""
     found: dict[TraceKey, Gathered] = {}
     # a trace is written as soon as its last entry is read: few traces are in memory at a time
     waiting = Counter(key for piece in pieces for key in piece.keys)
     unreadable = []
-    with closing(sqlite.connect(journal, read_only=True)) as db, Rows(into, name, preview_characters) as rows:
+    with open_reader(journal, CONSUMER) as reader, Rows(into, name, preview_characters) as rows:
         for piece in pieces:
             try:
-                _read(db, piece, found)
-            except sqlite3.Error:
+                _read(reader, piece, found)
+            except JournalUnreadable:
                 raise
             except Exception:
                 _log.exception("an entry can't be indexed", extra={"sequence": piece.sequence})
@@ -98,8 +98,8 @@ def read_shard(
     return replace(rows.batch(), unreadable=tuple(unreadable))
 
 
-def _read(db: sqlite3.Connection, piece: Piece, found: dict[TraceKey, Gathered]) -> None:
-    payload = reading.payload(db, piece.sequence)
+def _read(journal: JournalReader, piece: Piece, found: dict[TraceKey, Gathered]) -> None:
+    payload = journal.payload(Position(piece.sequence))
     if payload is None:
         raise DecodeError("gone, or damaged on disk")
     for span in list(export_facts(Export.FromString(payload))):

@@ -16,8 +16,8 @@ import pytest
 
 from collector.journal.sqlite import opening
 from collector.journal.sqlite import statements as sqlite
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
 from collector.model.batch import Draft, Parked, Route
 from collector.model.errors import Misconfigured, Reason, Unavailable
 from collector.settings import Journal as JournalSettings
@@ -322,7 +322,7 @@ SMALL_DISK = """
 import asyncio, os, pathlib, resource, signal, sys
 from collector.model.batch import Draft, Route
 from collector.model.errors import Unavailable
-from collector.journal.sqlite.writer import open_journal
+from collector.journal.sqlite.journal import open_journal
 from collector.settings import Journal
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -398,7 +398,7 @@ async def test_too_little_free_disk_refuses(tmp_path: Path) -> None:
 
 HOLDER = """
 import asyncio, pathlib, sys
-from collector.journal.sqlite.writer import open_journal
+from collector.journal.sqlite.journal import open_journal
 from collector.settings import Journal
 
 async def main():

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
 from collector.model.batch import Draft, Route
 from collector.model.errors import Misconfigured
 from collector.settings import Journal as JournalSettings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from collector.delivery.mlflow.window import CONSUMER as DELIVERY
+from collector.journal.sqlite.journal import SqliteConsumer
 from collector.model.batch import Draft
 from collector.sampling.consumer import CONSUMER, Sampler, rest
 from tests.support.otlp import all_spans
@@ -116,12 +116,12 @@ async def test_an_entry_that_cant_be_judged_passes_and_is_kept(
 ) -> None:
     broken = Draft(lane=ONE, payload=b"\xff\xff", span_count=1, trace_ids=frozenset({A, B}))
     await sampled.append(span(B))
-    await sampled.journal.append([broken])
+    await sampled.journal.log.append([broken])
     await sampled.append(span(C, root=True))
     with caplog.at_level(logging.ERROR):
         await sampled.sampler.look()
     assert "can't be judged" in caplog.text
-    assert await sampled.journal.pending(CONSUMER) == []
+    assert await sampled.journal.consumer(CONSUMER).pending() == []
     assert [await sampled.reason(id) for id in (A, B, C)] == ["unreadable", "unreadable", "not_sampled"]
     assert sampled.counted("kept", "unreadable") == 2
 
@@ -137,7 +137,7 @@ async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pyte
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampled.journal, "commit", fails)
+        patch.setattr(SqliteConsumer, "commit", fails)
         with pytest.raises(sqlite3.OperationalError):
             await sampled.sampler.run()
     assert await sampled.passed() == []
@@ -152,15 +152,15 @@ async def test_an_end_between_two_lanes_doesnt_split_a_trace(
 ) -> None:
     await sampled.append(span(A, root=True), lane=ONE)
     await sampled.append(span(A), lane=TWO)
-    commit = sampled.journal.commit
+    commit = SqliteConsumer.commit
 
-    async def dies(consumer: str, lane: str, **more: Any) -> None:
+    async def dies(consumer: SqliteConsumer, lane: str, **more: Any) -> None:
         if lane == TWO:
             raise sqlite3.OperationalError("disk I/O error")
         await commit(consumer, lane, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampled.journal, "commit", dies)
+        patch.setattr(SqliteConsumer, "commit", dies)
         with pytest.raises(sqlite3.OperationalError):
             await sampled.sampler.run()
     assert [await sampled.passed(ONE), await sampled.passed(TWO)] == [["span"], []]
@@ -270,14 +270,16 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
     stage = Stage(tmp_path, behind=CONSUMER)
     await stage.open()
     await stage.start()
-    sampler = Sampler(stage.journal, Sampled(tmp_path).keep(), stage.metrics)
+    sampler = Sampler(
+        stage.journal.consumer(CONSUMER), stage.journal.traces, Sampled(tmp_path).keep(), stage.metrics
+    )
     sampling = asyncio.create_task(sampler.run())
     request = named("late", spans=1)
     (root,) = all_spans(request)
     await stage.append(named("before"))
     await stage.drained()
     await stage.append(named("first"))
-    await stage.journal.append([draft(span(root.trace_id, name="child"))])
+    await stage.journal.log.append([draft(span(root.trace_id, name="child"))])
     await stage.append(named("behind"))
 
     async def first_is_there() -> bool:
@@ -290,7 +292,7 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
     await stage.drained()
     assert stage.mlflow.names == {"before-0", "first-0", "child", "behind-0", "late-0"}
     assert time.monotonic() - started < 2, "woken, not found by chance"
-    assert await stage.journal.pending(DELIVERY) == []
+    assert await stage.consumer.pending() == []
     sampling.cancel()
     await stage.cancel()
     await stage.stack.aclose()

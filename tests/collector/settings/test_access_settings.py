@@ -172,7 +172,7 @@ def test_every_path_of_our_own_is_an_operation() -> None:
     from collector.api.traces import trace_routes
 
     routes = [
-        *operations_routes(None, None, None),  # type: ignore[arg-type]
+        *operations_routes(None, None, None, None),  # type: ignore[arg-type]
         *trace_routes(None, None, None),  # type: ignore[arg-type]
         *page.routes(),
     ]
