@@ -5,13 +5,17 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.journal.sqlite.journal import SqliteConsumer
-from collector.model.batch import Draft
+from collector.journal.sqlite.opening import FILE_NAME
+from collector.model.batch import Draft, Parked
 from collector.sampling.consumer import CONSUMER, Sampler, rest
 from tests.support.otlp import all_spans
 from tests.support.sampled import ONE, TWO, Sampled, draft, span
@@ -124,6 +128,40 @@ async def test_an_entry_that_cant_be_judged_passes_and_is_kept(
     assert await sampled.journal.consumer(CONSUMER).pending() == []
     assert [await sampled.reason(id) for id in (A, B, C)] == ["unreadable", "unreadable", "not_sampled"]
     assert sampled.counted("kept", "unreadable") == 2
+
+
+async def test_a_damaged_entry_is_passed_on_and_is_a_dead_letter_of_delivery(sampled: Sampled) -> None:
+    await sampled.append(span(A, root=True))
+    with closing(sqlite3.connect(sampled.base / "0" / FILE_NAME)) as db, db:
+        db.execute("UPDATE entries SET payload = ?", (b"what the disk made of it",))
+    await sampled.append(span(B, error=True, root=True))
+    await sampled.sampler.look()
+    assert [await sampled.reason(A), await sampled.reason(B)] == ["unreadable", "error"]
+    assert len(await sampled.passed()) == 1
+    assert await sampled.journal.dead_letters(CONSUMER).list() == []
+    (letter,) = await sampled.journal.dead_letters(DELIVERY).list()
+    assert (letter.reason, letter.trace_ids) == ("damaged", {A})
+
+
+async def test_a_retry_is_delivered_without_passing_through_sampling_again(sampled: Sampled) -> None:
+    await sampled.append(span(A, error=True, root=True))
+    await sampled.sampler.look()
+    (entry,) = await sampled.delivery.read(ONE, limit_bytes=2**20, behind=CONSUMER)
+    refused = Parked(
+        **{each.name: getattr(entry, each.name) for each in fields(Draft)},
+        reason="refused",
+        message="m",
+        received_unix_ns=entry.received_unix_ns,
+    )
+    await sampled.delivery.commit(ONE, through=entry.position, parked=[refused])
+    await sampled.append(span(B))
+    await sampled.journal.dead_letters(DELIVERY).retry(None)
+    await sampled.sampler.look()
+    assert await sampled.delivered() == [], "behind a trace that is not decided yet"
+    await sampled.append(span(B, root=True))
+    await sampled.sampler.look()
+    assert [found.trace_id for found in await sampled.delivered()] == [A]
+    assert sampled.counted("kept", "error") == 1
 
 
 async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pytest.MonkeyPatch) -> None:

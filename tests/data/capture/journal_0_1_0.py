@@ -1,8 +1,8 @@
 """A data folder as version 0.1.0 leaves it when it is killed: `python journal_0_1_0.py FOLDER OUT`.
 
-Run with the tree of version 0.1.0 on PYTHONPATH. There are two lanes. In the first, one entry is passed, with a
-note and two dead letters, one of which is retried; another was cut short by a kill before, and the second kill
-finds it marked again. Each file of FOLDER goes into OUT, compressed.
+Run with the tree of version 0.1.0 on PYTHONPATH. There are two lanes. In the first, one entry is passed, with
+a note and two dead letters, one of which is retried; another was cut short by a kill before, and the second
+kill finds it marked again. Each file of FOLDER goes into OUT, compressed.
 """
 
 import asyncio
