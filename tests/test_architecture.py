@@ -200,6 +200,23 @@ def test_only_settings_and_the_agents_side_read_the_environment() -> None:
     assert found == allowed
 
 
+def test_only_its_form_opens_the_journals_file() -> None:
+    """What follows the log from another process reads through `reader.py`."""
+    doors = {"journal", "reader", "lock", "opening"}
+    found = {
+        (file.relative_to(ROOT).as_posix(), module)
+        for file in _files("collector")
+        if "collector/journal/sqlite" not in file.as_posix()
+        for module in _imports(file)
+        if module == "sqlite3"
+        or (
+            _is_below(module, "collector.journal.sqlite")
+            and not doors & set(module.removeprefix("collector.journal.sqlite.").split("."))
+        )
+    }
+    assert found == set()
+
+
 def test_only_the_process_of_the_index_loads_duckdb() -> None:
     """The service itself would be 70 MB larger."""
     found = {

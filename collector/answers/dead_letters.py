@@ -7,38 +7,38 @@ from typing import Any
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.delivery.mlflow.window import CONSUMER
-from collector.journal import Journal
+from collector.journal import Consumer, DeadLetters
 from collector.model.batch import DeadLetter, Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterAnswers:
-    """What MLflow refused for good."""
+    """What the target of one consumer refused for good."""
 
-    journal: Journal
+    consumer: Consumer
+    letters: DeadLetters
 
     async def page(self, *, limit: int, after: int) -> dict[str, Any]:
         """{"dead_letters": those with an id over `after`, oldest first, "total": how many there are}."""
-        letters = await self.journal.dead_letters(limit=limit, after=after)
-        state = await self.journal.state(CONSUMER)
+        letters = await self.letters.list(limit=limit, after=after)
+        state = await self.consumer.state()
         return {"dead_letters": [letter_json(letter) for letter in letters], "total": state.dead_letters}
 
     async def one(self, id: int) -> DeadLetter | None:
         """One with its payload; None: there is none with this id."""
-        return await self.journal.dead_letter(id)
+        return await self.letters.one(id)
 
     async def retry(self, ids: Sequence[int] | None) -> int:
         """Put them (None: all) back into the journal, to be delivered again; how many there were."""
-        return await self.journal.retry(ids)
+        return await self.letters.retry(ids)
 
     async def drop(self, ids: Sequence[int]) -> int:
         """Delete them for good; how many there were."""
-        return await self.journal.drop(ids)
+        return await self.letters.drop(ids)
 
     async def replay(self, *, since_unix_ns: int) -> int:
         """Deliver again what the journal still holds of what it received since then; how many entries."""
-        return await self.journal.replay(CONSUMER, since_unix_ns=since_unix_ns)
+        return await self.consumer.replay(since_unix_ns=since_unix_ns)
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from collector.answers.rights import ReadRights
-from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
-from collector.journal import Journal, JournalState
+from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.receivers.bounds import Bounds
@@ -41,7 +40,8 @@ def sidespan_version() -> str:
 class ServiceHealth:
     """The health of one service, from its parts."""
 
-    journal: Journal
+    log: Log
+    consumer: Consumer
     worker: DeliveryWorker
     bounds: Bounds
     mlflow: Mlflow
@@ -51,7 +51,7 @@ class ServiceHealth:
 
     async def read(self, *, rights: ReadRights) -> Part:
         """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
-        state = await self.journal.state(CONSUMER)
+        state = await self.consumer.state()
         receiver = self._receiver()
         journal = self._journal(state)
         mlflow = await self._mlflow()
@@ -81,8 +81,8 @@ class ServiceHealth:
 
     def _journal(self, state: JournalState) -> Part:
         return {
-            "ok": self.journal.refusing is None,
-            "reason": self.journal.refusing or "accepts entries",
+            "ok": self.log.refusing is None,
+            "reason": self.log.refusing or "accepts entries",
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,

@@ -7,8 +7,7 @@ from typing import Any
 from collector.answers.many_traces import index_off
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import IndexClient
-from collector.index.feed import CONSUMER
-from collector.journal import Journal
+from collector.journal import Consumer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +15,7 @@ class IndexUpkeep:
     """Without an index (None) each verb raises AnswerUnavailable."""
 
     index: IndexClient | None
-    journal: Journal
+    consumer: Consumer
     backfiller: Backfill | None
 
     async def state(self) -> dict[str, Any]:
@@ -42,4 +41,4 @@ class IndexUpkeep:
         if self.index is None:
             raise index_off()
         await self.index.post("/forget-cursors", {})
-        return await self.journal.replay(CONSUMER, since_unix_ns=0)
+        return await self.consumer.replay(since_unix_ns=0)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.index.duckdb.client import IndexAway, IndexClient
-from collector.index.feed import CONSUMER
-from collector.journal import Journal
+from collector.journal import CannotTell, Consumer, PendingTraces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,14 +12,14 @@ class IndexedTraces:
     """The index, as far as single traces are asked of it. Answers are summaries as JSON."""
 
     index: IndexClient
-    journal: Journal
+    consumer: Consumer
+    pending: PendingTraces
 
     async def whole(
         self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
     ) -> bytes | None:
         """The trace, if it is in there with its root, without gaps or cut texts, and nothing of it waits."""
-        waiting = {each.lane for each in await self.journal.pending(CONSUMER)}
-        if waiting and waiting & set(await self.journal.lanes_of(bytes.fromhex(trace_id))):
+        if await self._may_wait(bytes.fromhex(trace_id)):
             return None
         return await self._ask(trace_id, max_spans, experiments, whole=True, incomplete=None)
 
@@ -29,6 +28,14 @@ class IndexedTraces:
     ) -> bytes | None:
         """What the index has of it, where nobody else has more; `why` says so in the answer."""
         return await self._ask(trace_id, max_spans, experiments, whole=False, incomplete=why)
+
+    async def _may_wait(self, trace_id: bytes) -> bool:
+        """Whether the index may lack something of the trace that the journal holds."""
+        waiting = {lane.lane for lane in await self.consumer.pending()}
+        if not waiting:
+            return False
+        routes = await self.pending.routes(trace_id)
+        return isinstance(routes, CannotTell) or not waiting.isdisjoint(route.lane for route in routes)
 
     async def _ask(
         self,

@@ -19,7 +19,7 @@ from collector.answers.traces import TraceAnswers
 from collector.delivery.mlflow.forward import parts_of
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER, IndexClient
-from collector.journal import Journal
+from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
 from collector.settings import Settings
@@ -44,19 +44,21 @@ def answers_of(
     settings: Settings,
     *,
     journal: Journal,
+    delivery: Consumer,
+    indexing: Consumer,
     mlflow: Mlflow,
     index: IndexClient | None,
     health: ServiceHealth,
     metrics: Metrics,
 ) -> Answers:
-    """The answers of the service that these are the parts of."""
+    """The answers of the service that these are the parts of; two consumers of its journal are asked."""
     runs = RunSource(mlflow)
     return Answers(
-        traces=_traces(settings, journal, mlflow, index),
+        traces=_traces(settings, journal.pending_traces, indexing, mlflow, index),
         many_traces=ManyTraces(index=index),
         index=IndexUpkeep(
             index=index,
-            journal=journal,
+            consumer=indexing,
             backfiller=None
             if index is None
             else Backfill(mlflow, index, settings.data_dir.resolve() / FOLDER),
@@ -65,28 +67,28 @@ def answers_of(
         logs=LogsAnswers(
             source=runs, settings=settings.mlflow, allowed_uris=settings.runs.allowed_tracking_uris
         ),
-        dead_letters=DeadLetterAnswers(journal=journal),
-        exposition=Exposition(journal=journal, metrics=metrics),
+        dead_letters=DeadLetterAnswers(consumer=delivery, letters=journal.dead_letters(delivery.name)),
+        exposition=Exposition(consumer=delivery, metrics=metrics),
         health=health,
     )
 
 
-def _traces(settings: Settings, journal: Journal, mlflow: Mlflow, index: IndexClient | None) -> TraceAnswers:
+def _traces(
+    settings: Settings, pending: PendingTraces, indexing: Consumer, mlflow: Mlflow, index: IndexClient | None
+) -> TraceAnswers:
     return TraceAnswers(
-        everything=TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(_newest_route, journal)),
+        everything=TraceSource(
+            pending=pending.payloads, mlflow=mlflow, route_of=partial(_newest_route, pending)
+        ),
         delivered=TraceSource(pending=_nothing, mlflow=mlflow),
         explain=partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
-        index=None if index is None else IndexedTraces(index=index, journal=journal),
+        index=None if index is None else IndexedTraces(index=index, consumer=indexing, pending=pending),
     )
 
 
-async def pending_routes(journal: Journal, trace_id: bytes) -> Sequence[Route]:
-    """Where what the journal holds of a trace (its 16 bytes) is bound for, oldest first."""
-    return [Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
-
-
-async def _newest_route(journal: Journal, trace_id: bytes) -> Route | None:
-    return next(reversed(await pending_routes(journal, trace_id)), None)
+async def _newest_route(pending: PendingTraces, trace_id: bytes) -> Route | None:
+    routes = await pending.routes(trace_id)
+    return None if isinstance(routes, CannotTell) else next(reversed(routes), None)
 
 
 async def _nothing(_: bytes) -> Sequence[bytes]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.journal import CannotTell
 from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowAnswer, MlflowTimeout, MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
@@ -24,7 +25,7 @@ from collector.spans.values import SpanFacts
 T = TypeVar("T")
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 
-Pending = Callable[[bytes], Awaitable[Sequence[bytes]]]
+Pending = Callable[[bytes], Awaitable[Sequence[bytes] | CannotTell]]
 """The export requests (protobuf) in the journal that hold spans of a trace, given its 16 bytes."""
 RouteOf = Callable[[bytes], Awaitable[Route | None]]
 """Where the journal's spans of a trace are bound for."""
@@ -64,14 +65,18 @@ class TraceSource:
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         """The trace with this id (32 hex digits, lower case).
 
-        None: nobody knows it. Unanswered: the journal doesn't, and MLflow can't be asked.
+        None: nobody knows it. Unanswered: the journal doesn't, and MLflow can't be asked; or MLflow doesn't,
+        and the journal can't tell.
         """
         id_bytes = bytes.fromhex(trace_id)
-        waiting = await asyncio.to_thread(_read_payloads, await self.pending(id_bytes), id_bytes)
+        pending = await self.pending(id_bytes)
+        unsure = pending if isinstance(pending, CannotTell) else None
+        payloads = () if isinstance(pending, CannotTell) else pending
+        waiting = await asyncio.to_thread(_read_payloads, payloads, id_bytes)
         route = await self.route_of(id_bytes) if waiting else None
         stored = await self._ask(trace_id)
         if not waiting and not isinstance(stored, MlflowTrace):
-            return stored
+            return _unsure(unsure) if stored is None and unsure else stored
         trace = stored if isinstance(stored, MlflowTrace) else MlflowTrace(spans=(), experiment_id=None)
         experiment_id = trace.experiment_id or (route.experiment_id if route else None)
         name = route.experiment_name if route else None
@@ -83,15 +88,16 @@ class TraceSource:
             spans=spans,
             experiment_id=experiment_id,
             experiment_name=name,
-            incomplete=_incomplete(stored, spans),
+            incomplete=_incomplete(stored, spans, unsure),
         )
 
     async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
         """The trace's spans: as the client sent them from the journal, else as MLflow stored them."""
-        payloads = await self.pending(bytes.fromhex(trace_id))
-        if payloads:
-            return await asyncio.to_thread(ExportTraceServiceRequest.FromString, b"".join(payloads))
-        return await self._ask_for(trace_id, read_export)
+        pending = await self.pending(bytes.fromhex(trace_id))
+        if pending and not isinstance(pending, CannotTell):
+            return await asyncio.to_thread(ExportTraceServiceRequest.FromString, b"".join(pending))
+        stored = await self._ask_for(trace_id, read_export)
+        return _unsure(pending) if stored is None and isinstance(pending, CannotTell) else stored
 
     async def _ask(self, trace_id: str) -> MlflowTrace | Unanswered | None:
         return await self._ask_for(trace_id, read_trace)
@@ -151,7 +157,15 @@ def _merged(waiting: Sequence[SpanFacts], stored: Sequence[SpanFacts]) -> list[S
     return [*waiting, *(span for span in stored if span.span_id not in ids)]
 
 
-def _incomplete(stored: MlflowTrace | Unanswered | None, spans: Sequence[SpanFacts]) -> str | None:
+def _unsure(unsure: CannotTell) -> Unanswered:
+    return Unanswered(reason=f"what waits for delivery is not known: {unsure.reason}")
+
+
+def _incomplete(
+    stored: MlflowTrace | Unanswered | None, spans: Sequence[SpanFacts], unsure: CannotTell | None
+) -> str | None:
     if isinstance(stored, Unanswered):
         return f"MLflow could not be queried: {stored.reason}"
+    if unsure is not None:
+        return f"what waits for delivery is not known: {unsure.reason}"
     return None if spans else "MLflow has this trace but none of its spans"

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from collector.answers.traces import parse_trace_id
+from collector.journal import CannotTell
 from collector.mlflow.experiments import Experiments, Resolved
 from collector.model.batch import Route
 from proxy.locations import Kind
 from proxy.lookup import Lookup, Place
 
-PendingRoutes = Callable[[bytes], Awaitable[Sequence[Route]]]
+PendingRoutes = Callable[[bytes], Awaitable[Sequence[Route] | CannotTell]]
 """Where the journal's spans of a trace (its 16 bytes) are bound for."""
 
 
@@ -75,5 +76,7 @@ class OwnDirectory:
     async def pending_owners(self, trace_id: str) -> frozenset[str]:
         """The experiments that the journal's spans of a trace are bound for, if it has some."""
         routes = await self._pending_routes(bytes.fromhex(trace_id))
+        if isinstance(routes, CannotTell):  # it may be anybody's
+            return frozenset({""})
         resolved = [await self._experiments.resolve(route) for route in routes]
         return frozenset(found.experiment_id if isinstance(found, Resolved) else "" for found in resolved)

@@ -241,7 +241,8 @@ def list_letters(
     for letter in document["dead_letters"]:
         at = datetime.fromtimestamp(letter["parked_unix_ns"] / 1e9).isoformat(" ", "seconds")
         route = " ".join(f"{key}={value}" for key, value in letter["route"].items())
-        typer.echo(f"{letter['id']:>6}  {at}  {letter['span_count']:>5} spans  {letter['reason']}  {route}")
+        what = f"{letter['span_count']:>5} spans  {letter['consumer']}  {letter['reason']}"
+        typer.echo(f"{letter['id']:>6}  {at}  {what}  {route}")
         typer.echo(f"        {letter['message']}")
     typer.echo(f"{document['total']} dead letters")
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.delivery.backoff import delay_seconds
-from collector.delivery.mlflow.window import CONSUMER, Target, deliver_window
+from collector.delivery.mlflow.window import Target, deliver_window
 from collector.delivery.settle import Deferred, Settled
-from collector.journal import Journal, PendingLane
+from collector.journal import Consumer, PendingLane, TraceMemory
 from collector.model.batch import Entry, Parked, Route
 from collector.model.faults import Faults
 from collector.settings import Delivery as DeliverySettings
@@ -59,10 +59,17 @@ class DeliveryWorker:
     """Carries the journal's lanes to MLflow until `run` is cancelled."""
 
     def __init__(
-        self, journal: Journal, target: Target, settings: DeliverySettings, *, behind: str | None = None
+        self,
+        consumer: Consumer,
+        traces: TraceMemory,
+        target: Target,
+        settings: DeliverySettings,
+        *,
+        behind: str | None = None,
     ) -> None:
         """`behind`: a consumer that each entry must have passed before it is delivered."""
-        self._journal = journal
+        self._consumer = consumer
+        self._traces = traces
         self._behind = behind
         self._target = target
         self._settings = settings
@@ -108,9 +115,9 @@ class DeliveryWorker:
         """Deliver until stopped. Any exception is a bug; what was not committed comes again."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
-                appended = self._journal.appended
+                appended = self._consumer.appended
                 self._finished.clear()
-                pending = await self._journal.pending(CONSUMER, behind=self._behind)
+                pending = await self._consumer.pending(behind=self._behind)
                 self._forget_served(pending)
                 for lane in self._next(pending):
                     self._active.add(lane)
@@ -174,13 +181,14 @@ class DeliveryWorker:
 
     async def _window(self, lane: str) -> Settled | Deferred | None:
         window_bytes = self._request_bytes * self._settings.max_in_flight * ROUNDS_A_WINDOW
-        entries = await self._journal.read(CONSUMER, lane, limit_bytes=window_bytes, behind=self._behind)
+        entries = await self._consumer.read(lane, limit_bytes=window_bytes, behind=self._behind)
         if not entries:
             return None
         outcome = await deliver_window(
             entries,
             lane=lane,
-            journal=self._journal,
+            consumer=self._consumer,
+            traces=self._traces,
             target=self._target,
             request_bytes=self._request_bytes,
         )
@@ -202,12 +210,10 @@ class DeliveryWorker:
             )
             for refusal in outcome.refusals
         ]
-        first, last = entries[0].sequence, entries[-1].sequence
-        await self._journal.commit(
-            CONSUMER,
+        await self._consumer.commit(
             lane,
-            first=first,
-            through=last,
+            first=entries[0].position,
+            through=entries[-1].position,
             parked=parked,
             remember=outcome.notes,
             delivered=outcome.delivered,

@@ -4,6 +4,7 @@ Traces hold prompts and answers. What is there already, of an earlier version sa
 only what is ours by name, for somebody's data folder may hold other things too.
 """
 
+import logging
 import os
 import socket
 import stat
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+_log = logging.getLogger("sidespan")
 
 OTHERS = 0o077
 # of a data folder
@@ -62,6 +65,15 @@ def mend(data_dir: Path, tokens_file: Path | None = None) -> list[Open]:
             with suppress(OSError):  # on a file system without modes, say; it is in what is left
                 found.path.chmod(found.mode & ~OTHERS)
     return too_open(data_dir, tokens_file)
+
+
+def close_to_others(data_dir: Path, tokens_file: Path | None) -> None:
+    """Close what an earlier start left open of the data folder; the log names what can't be closed."""
+    if left := mend(data_dir, tokens_file):
+        _log.warning(
+            "the data folder is open to other users of this machine, and can't be closed",
+            extra={"paths": len(left), "first": str(left[0].path), "mode": f"{left[0].mode:04o}"},
+        )
 
 
 def _all_of(data_dir: Path) -> Iterator[Path]:

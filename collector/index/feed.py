@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from collector.index.duckdb.client import TAKE_SECONDS, IndexAnswer, IndexAway
-from collector.journal import Journal, PendingLane
+from collector.journal import Consumer, PendingLane
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
-from collector.model.batch import Route
+from collector.model.batch import Position, Route
 from collector.model.place import Place
 from collector.telemetry.metrics import Metrics
 
@@ -67,7 +67,7 @@ class TakesBatches(Protocol):
 class Indexer:
     """Brings the journal into the index until cancelled; only one may run over a journal."""
 
-    journal: Journal
+    consumer: Consumer
     index: TakesBatches
     mlflow: Connection
     metrics: Metrics
@@ -96,7 +96,7 @@ class Indexer:
         self.metrics.index_lag.set_function(lambda: self.lag_seconds)
         try:
             while True:
-                appended = self.journal.appended
+                appended = self.consumer.appended
                 try:
                     while await self.look():
                         pass
@@ -113,7 +113,7 @@ class Indexer:
 
     async def look(self) -> bool:
         """Take one batch; whether there may be more. Raises IndexAway."""
-        pending = await self.journal.pending(CONSUMER)
+        pending = await self.consumer.pending()
         self._oldest_unix_ns = pending[0].first_received_unix_ns if pending else None
         if not pending:
             return False
@@ -131,9 +131,9 @@ class Indexer:
             return True
         self._deaths = 0
         self._limit_spans = min(BATCH_SPANS, self._limit_spans * LARGER)
-        for lane, sequence in taken["cursors"].items():
-            if sequence:
-                await self.journal.commit(CONSUMER, lane, through=sequence)
+        for lane, token in taken["cursors"].items():
+            if token:
+                await self.consumer.commit(lane, through=Position(token))
         self.metrics.indexed_spans.inc(taken["spans"])
         if taken["unreadable"]:
             self.metrics.index_skipped.inc(taken["unreadable"])
@@ -164,9 +164,9 @@ class Indexer:
     async def _pass_over(self, lane: PendingLane, why: str) -> None:
         _log.error(
             "an entry is passed over by the index; its spans are delivered, not indexed",
-            extra={"sequence": lane.first_sequence, "why": why},
+            extra={"sequence": lane.first.token, "why": why},
         )
-        await self.journal.commit(CONSUMER, lane.lane, through=lane.first_sequence)
+        await self.consumer.commit(lane.lane, through=lane.first)
         self.metrics.index_skipped.inc()
         self._deaths = 0
 

@@ -5,20 +5,31 @@
                    ^
                    cursor of a consumer in that lane: everything up to it is done
 
+A journal opens to an object for each role, and nobody gets more than its part needs:
+
+    receivers ──────► Log             append, refusing
+    delivery ───────► Consumer        pending lanes, next window, commit with its effects, replay   one for
+    sampling, index                                                                                 each name
+                ────► TraceMemory     whose a trace id is; what a consumer noted of a trace
+    API, CLI ───────► DeadLetters     what the target of one consumer refused: list, show, retry, drop
+    answers ────────► PendingTraces   what of a trace isn't delivered yet
+
 Invariants
  1. `append` returns after the commit to disk (SQLite WAL, synchronous=FULL); what it returned for survives
     a crash of the process and of the machine.
- 2. Sequences grow and are never used again, also after deletes and restarts.
+ 2. Positions grow and are never used again, also after deletes and restarts. Only the form that made them
+    compares them.
  3. An entry is deleted only when each consumer's cursor has passed it and its retention is over. A follower
     is a consumer that this waits for only while the journal is less than half full.
  4. A cursor passes an entry in the same transaction that writes what was refused of it to the dead letters.
  5. Appends that wait together share one commit, and one entry where they have the same route and client.
  6. At its size bound the journal refuses new entries; it never drops one to make room.
+ 7. Cursors, dead letters, attempts and marks belong to one consumer. A retried dead letter is an entry that
+    this consumer alone sees; a crash in one consumer never counts against another's work on the same entry.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
-each other. Files: sqlite.py, reading.py, letters.py, notes.py (statements), writer.py (the thread that
-owns the connection, this protocol's real form), salvage.py (what to do with a broken file), memory.py
-(its twin).
+each other. Forms: sqlite/ (the real one) and memory.py (its twin for tests and benchmarks). A new form
+implements `Journal` and passes tests/contract/test_journal.py and the machine beside it.
 """
 
 import asyncio
@@ -26,23 +37,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.model.batch import DeadLetter, Draft, Entry, Parked
+from collector.model.batch import DeadLetter, Draft, Entry, Parked, Position, Route
 
 NOTHING: Mapping[bytes, str] = {}
+
+# so many crashes in one consumer, and it gets the entry alone
+ISOLATE_FROM_ATTEMPTS = 2
+# so full may the journal be while entries wait for followers
+FOLLOWED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingLane:
-    """A lane with entries that a consumer hasn't passed."""
+    """A lane with entries that a consumer hasn't passed; `first` is the position of the first one."""
 
     lane: str
-    first_sequence: int
+    first: Position
     first_received_unix_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
-    """Counts, taken from the store itself."""
+    """Counts, taken from the store itself: its size, and what waits for one consumer or was refused to it."""
 
     size_bytes: int
     pending_entries: int
@@ -52,88 +68,107 @@ class JournalState:
     dead_letter_spans: int
 
 
-class Journal(Protocol):
-    """What receivers and consumers ask of the log. Each verb raises JournalClosed after close."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CannotTell:
+    """This form of the log can't look up traces, or not now."""
 
-    appended: asyncio.Event
-    """Set once there is more to read, by the next append, commit, retry or replay; another takes its place.
+    reason: str
 
-    A consumer takes the event, looks for work, and waits for the event that it took: several can wait, and
-    none misses what came while it looked.
-    """
+
+class Log(Protocol):
+    """What a receiver writes to."""
 
     @property
     def refusing(self) -> str | None:
         """Why new entries are refused at this moment (full, disk, last error), or None."""
 
-    async def append(self, drafts: Sequence[Draft]) -> int:
-        """Store `drafts`, together or not at all; the last sequence, after the commit.
+    async def append(self, drafts: Sequence[Draft]) -> Position:
+        """Store `drafts`, together or not at all; the position of the last entry, after the commit.
 
         Raises Unavailable (journal_full, journal_failed): nothing of it is stored.
         """
 
-    async def pending(self, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
-        """Lanes with entries after the consumer's cursor, oldest entry first.
 
-        `behind`: only entries that this other consumer's cursor has passed.
+class Consumer(Protocol):
+    """The log as one consumer reads it: a cursor in each lane, and what the consumer leaves behind."""
+
+    @property
+    def name(self) -> str:
+        """Whose cursors, marks, attempts and dead letters these are."""
+
+    @property
+    def appended(self) -> asyncio.Event:
+        """Set by the next append, commit, retry or replay, when there is more to read; another follows it.
+
+        A consumer takes the event, looks for work, and waits for the event that it took: several can wait,
+        and none misses what came while it looked.
         """
 
-    async def read(
-        self,
-        consumer: str,
-        lane: str,
-        *,
-        limit_bytes: int,
-        after: int | None = None,
-        behind: str | None = None,
-    ) -> list[Entry]:
+    async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
+        """Lanes with entries after the cursor, oldest entry first.
+
+        `behind`: nothing from the first entry on that this other consumer's cursor hasn't passed.
+        """
+
+    async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
         """The next entries of a lane, in order, at least one if there is one, up to `limit_bytes` in all.
 
-        Next after the consumer's cursor, or after the sequence `after`, which moves nothing. `behind`
-        names another consumer: only entries that its cursor has passed.
-
-        An entry that two crashes have cut short comes alone; one whose bytes the disk has changed goes to
-        the dead letters ("damaged").
+        `behind` as for `pending`. An entry that two crashes of this consumer have cut short comes alone. One
+        whose bytes the disk has changed goes to this consumer's dead letters ("damaged"), and is passed.
         """
 
-    async def begin(
-        self,
-        consumer: str,
-        lane: str,
-        *,
-        through: int,
-        claims: Mapping[bytes, str],
-        clients: Mapping[bytes, str] = NOTHING,
-    ) -> Mapping[bytes, str]:
-        """Mark the entries up to `through` as being processed, and claim their traces.
+    async def read_ahead(self, lane: str, *, limit_bytes: int, after: Position | None) -> list[Entry]:
+        """As `read`, after a position (None: the cursor) and without any effect.
+
+        A damaged entry comes with an empty payload.
+        """
+
+    async def mark(self, lane: str, *, through: Position) -> None:
+        """Mark the entries up to `through` as being processed.
 
         A mark that is still there at the next start counts as an attempt that was cut short.
-        `claims` says which target each trace id goes to, `clients` who sent it (nobody: ""); the answer
-        says which target it belongs to. The first claim holds, but for that of another client of which
-        nothing was delivered yet: a newer one takes its place.
         """
 
-    async def processed(self, consumer: str, lane: str) -> None:
+    async def processed(self, lane: str) -> None:
         """Take the mark off: what comes now is waiting for the target, not work on the data."""
 
     async def commit(
         self,
-        consumer: str,
         lane: str,
         *,
-        through: int,
+        through: Position,
         parked: Sequence[Parked] = (),
-        first: int | None = None,
+        first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
-        """Move the cursor to `through`, writing `parked` to the dead letters in the same transaction.
+        """Move the cursor to `through` and write the effects of what it passes, in one transaction.
 
-        `remember` are notes by trace id, for `recall`; they take the place of earlier ones. `delivered` says
-        which target has spans of a trace id now: its claim holds against everybody, unless another had it.
+        `parked` go to this consumer's dead letters. `remember` are its notes by trace id; they take the place
+        of earlier ones. `delivered` says which target has spans of a trace id now: its claim holds against
+        everybody, unless another had it.
 
-        With `first`, the first sequence of what was read: if a replay has moved the cursor back since, none
-        of it happens, and the entries come again.
+        With `first`, the position of the first entry that was read: if a replay has moved the cursor back
+        since, none of it happens, and the entries come again.
+        """
+
+    async def replay(self, *, since_unix_ns: int) -> int:
+        """Move the cursors back before the first entry received since then; how many entries come again."""
+
+    async def state(self) -> JournalState:
+        """Counts for metrics and readiness."""
+
+
+class TraceMemory(Protocol):
+    """What is remembered of traces between two windows, across restarts."""
+
+    async def claim(
+        self, claims: Mapping[bytes, str], *, clients: Mapping[bytes, str] = NOTHING
+    ) -> Mapping[bytes, str]:
+        """Claim traces for a target; the target that each belongs to.
+
+        `claims` are targets by trace id, `clients` say who sent it (nobody: ""). The first claim holds, but
+        for that of another client of which nothing was delivered yet: a newer one takes its place.
         """
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
@@ -142,29 +177,53 @@ class Journal(Protocol):
         The oldest are forgotten at a bound, once the entries that the commit passed are deleted.
         """
 
-    async def state(self, consumer: str) -> JournalState:
-        """Counts for metrics and readiness."""
 
-    async def find(self, trace_id: bytes) -> list[bytes]:
-        """Payloads of the entries and dead letters that hold spans of a trace and aren't deleted yet."""
+class DeadLetters(Protocol):
+    """What the target of one consumer refused for good."""
 
-    async def lanes_of(self, trace_id: bytes) -> list[str]:
-        """The lanes of what holds spans of a trace, dead letters first, then oldest first."""
+    async def list(self, *, limit: int = 100, after: int = 0) -> Sequence[DeadLetter]:
+        """Those with an id over `after`, oldest first, without payloads."""
 
-    async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
-        """Move the cursors back before the first entry received since then; how many entries come again."""
+    async def one(self, id: int) -> DeadLetter | None:
+        """One with its payload."""
+
+    async def retry(self, ids: Sequence[int] | None) -> int:
+        """Append them again (None: all) for this consumer alone, and remove them; how many there were."""
+
+    async def drop(self, ids: Sequence[int]) -> int:
+        """Delete them for good; how many there were."""
+
+
+class PendingTraces(Protocol):
+    """What the log holds of one trace: entries and dead letters that aren't deleted yet."""
+
+    async def payloads(self, trace_id: bytes) -> Sequence[bytes] | CannotTell:
+        """The export requests (protobuf) that hold spans of it; dead letters first, then oldest first."""
+
+    async def routes(self, trace_id: bytes) -> Sequence[Route] | CannotTell:
+        """Where these are bound for, in the same order."""
+
+
+class Journal(Protocol):
+    """A form of the log, opened. Each verb of each role raises JournalClosed after close."""
+
+    @property
+    def log(self) -> Log:
+        """For receivers."""
+
+    @property
+    def traces(self) -> TraceMemory:
+        """For consumers."""
+
+    @property
+    def pending_traces(self) -> PendingTraces:
+        """For answers."""
+
+    def consumer(self, name: str) -> Consumer:
+        """For the consumer of that name."""
+
+    def dead_letters(self, consumer: str) -> DeadLetters:
+        """For operators."""
 
     async def sweep(self) -> int:
         """Delete what every consumer has passed and whose retention is over; how many entries went."""
-
-    async def dead_letters(self, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """Dead letters with an id over `after`, oldest first, without payloads."""
-
-    async def dead_letter(self, id: int) -> DeadLetter | None:
-        """One dead letter with its payload."""
-
-    async def retry(self, ids: Sequence[int] | None) -> int:
-        """Append the dead letters again (None: all) and remove them; how many there were."""
-
-    async def drop(self, ids: Sequence[int]) -> int:
-        """Delete dead letters for good; how many there were."""

@@ -2,14 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
-from collector.journal import NOTHING, JournalState, PendingLane
-from collector.model.batch import FOREIGN_TRACE, DeadLetter, Draft, Entry, Parked, merge
+from collector.journal import (
+    FOLLOWED_SHARE,
+    ISOLATE_FROM_ATTEMPTS,
+    NOTHING,
+    JournalState,
+    PendingLane,
+)
+from collector.model.batch import FOREIGN_TRACE, DeadLetter, Draft, Entry, Parked, Position, Route, merge
 from collector.model.errors import JournalClosed, Reason, Unavailable
-
-ISOLATE_FROM_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,21 +24,48 @@ class _Claim:
     delivered: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """An entry. `consumer` None: everybody sees it. `attempts` are by consumer."""
+
+    sequence: int
+    received_unix_ns: int
+    content: Draft
+    consumer: str | None = None
+    attempts: Counter[str] = field(default_factory=Counter)
+
+    def is_for(self, consumer: str | None) -> bool:
+        return self.consumer is None or self.consumer == consumer
+
+    def entry(self, consumer: str) -> Entry:
+        return Entry(
+            position=Position(self.sequence),
+            received_unix_ns=self.received_unix_ns,
+            attempts=self.attempts[consumer],
+            **{each.name: getattr(self.content, each.name) for each in fields(Draft)},
+        )
+
+
 class MemoryJournal:
-    """See the protocol. `crash` does what a killed process does to marks."""
+    """See `Journal`. `crash` does what a killed process does to marks."""
 
     def __init__(
         self,
         *,
         consumers: Sequence[str] = ("delivery",),
+        followers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
-        self.appended = asyncio.Event()
+        self.log = MemoryLog(self)
+        self.traces = MemoryTraces(self)
+        self.pending_traces = MemoryPendingTraces(self)
+        self._appended = asyncio.Event()
         self._consumers = consumers
+        self._followers = followers
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
-        self._entries: list[Entry] = []
+        self._entries: list[_Held] = []
         self._sequence = 0
         self._cursors: dict[tuple[str, str], int] = {}
         self._marks: dict[tuple[str, str], int] = {}
@@ -43,45 +75,150 @@ class MemoryJournal:
         self._letter_id = 0
         self._closed = False
 
+    def consumer(self, name: str) -> "MemoryConsumer":
+        return MemoryConsumer(self, name)
+
+    def dead_letters(self, consumer: str) -> "MemoryDeadLetters":
+        return MemoryDeadLetters(self, consumer)
+
+    async def sweep(self) -> int:
+        self._check_open()
+        return self._sweep()
+
+    async def close(self) -> None:
+        """Twice is harmless."""
+        self._closed = True
+
+    def crash(self) -> None:
+        """What a start after a killed process does: marked entries have had an attempt."""
+        for (consumer, lane), through in self._marks.items():
+            for held in self._after(consumer, lane):
+                held.attempts[consumer] += held.sequence <= through
+        self._marks.clear()
+
+    def _add(self, content: Draft, *, received_unix_ns: int, consumer: str | None = None) -> None:
+        self._sequence += 1
+        held = _Held(
+            sequence=self._sequence, received_unix_ns=received_unix_ns, content=content, consumer=consumer
+        )
+        self._entries.append(held)
+
+    def _announce(self) -> None:
+        self._appended.set()
+        self._appended = asyncio.Event()
+
+    def _letters_of(self, consumer: str) -> list[DeadLetter]:
+        return [letter for letter in self._letters.values() if letter.consumer == consumer]
+
+    def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
+        yield from (letter for letter in self._letters.values() if trace_id in letter.trace_ids)
+        contents = (held.content for held in self._entries)
+        yield from (content for content in contents if trace_id in content.trace_ids)
+
+    def _after(self, consumer: str, lane: str) -> list[_Held]:
+        """What the consumer sees of a lane after its cursor."""
+        return self._behind(consumer, lane, self._cursor(consumer, lane))
+
+    def _behind(self, consumer: str, lane: str, sequence: int) -> list[_Held]:
+        of_lane = (held for held in self._entries if held.content.lane == lane)
+        return [held for held in of_lane if held.sequence > sequence and held.is_for(consumer)]
+
+    def _passed_by(self, behind: str | None, lane: str) -> float:
+        """Everything before this was passed by the other consumer, or is none of its concern."""
+        waiting = [] if behind is None else self._after(behind, lane)
+        return waiting[0].sequence if waiting else float("inf")
+
+    def _cursor(self, consumer: str, lane: str) -> int:
+        return self._cursors.get((consumer, lane), 0)
+
+    def _size(self) -> int:
+        letters = sum(len(letter.payload) for letter in self._letters.values())
+        return letters + sum(len(held.content.payload) for held in self._entries)
+
+    def _sweep(self) -> int:
+        before = len(self._entries)
+        cutoff = time.time_ns() - self._retention_ns
+        roomy = self._size() < self._max_bytes * FOLLOWED_SHARE
+        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
+        self._entries = [
+            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, awaited)
+        ]
+        return before - len(self._entries)
+
+    def _waits(self, held: _Held, awaited: Sequence[str]) -> bool:
+        readers = awaited if held.consumer is None else (held.consumer,)
+        return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalClosed("the journal is closed")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLog:
+    """See `Log`."""
+
+    journal: MemoryJournal
+
     @property
     def refusing(self) -> str | None:
-        return f"the journal is full ({self._size()} bytes)" if self._size() >= self._max_bytes else None
+        size = self.journal._size()
+        return f"the journal is full ({size} bytes)" if size >= self.journal._max_bytes else None
 
-    async def append(self, drafts: Sequence[Draft]) -> int:
-        self._check_open()
+    async def append(self, drafts: Sequence[Draft]) -> Position:
+        self.journal._check_open()
         if self.refusing:
             raise Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again")
         for draft in merge(drafts):
-            self._add(draft, received_unix_ns=time.time_ns())
-        self._announce()
-        return self._sequence
+            self.journal._add(draft, received_unix_ns=time.time_ns())
+        self.journal._announce()
+        return Position(self.journal._sequence)
 
-    async def pending(self, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
-        self._check_open()
-        first: dict[str, Entry] = {}
-        for entry in self._entries:
-            if self._cursor(consumer, entry.lane) < entry.sequence <= self._bound(behind, entry.lane):
-                first.setdefault(entry.lane, entry)
+
+@dataclass(frozen=True, slots=True)
+class MemoryConsumer:
+    """See `Consumer`."""
+
+    journal: MemoryJournal
+    name: str
+
+    @property
+    def appended(self) -> asyncio.Event:
+        return self.journal._appended
+
+    async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
+        self.journal._check_open()
+        found = []
+        for lane in dict.fromkeys(held.content.lane for held in self.journal._entries):
+            until = self.journal._passed_by(behind, lane)
+            waiting = self.journal._after(self.name, lane)
+            if waiting and waiting[0].sequence < until:
+                found.append(waiting[0])
         return [
-            PendingLane(lane=lane, first_sequence=e.sequence, first_received_unix_ns=e.received_unix_ns)
-            for lane, e in first.items()
+            PendingLane(
+                lane=held.content.lane,
+                first=Position(held.sequence),
+                first_received_unix_ns=held.received_unix_ns,
+            )
+            for held in sorted(found, key=lambda held: held.sequence)
         ]
 
-    async def read(
-        self,
-        consumer: str,
-        lane: str,
-        *,
-        limit_bytes: int,
-        after: int | None = None,
-        behind: str | None = None,
-    ) -> list[Entry]:
-        self._check_open()
+    async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
+        self.journal._check_open()
+        until = self.journal._passed_by(behind, lane)
+        waiting = [held for held in self.journal._after(self.name, lane) if held.sequence < until]
+        return self._window(waiting, limit_bytes)
+
+    async def read_ahead(self, lane: str, *, limit_bytes: int, after: Position | None) -> list[Entry]:
+        self.journal._check_open()
+        start = self.journal._cursor(self.name, lane) if after is None else after.token
+        return self._window(self.journal._behind(self.name, lane, start), limit_bytes)
+
+    def _window(self, waiting: Sequence[_Held], limit_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         total = 0
-        for entry in self._after(consumer, lane) if after is None else self._behind(lane, after):
-            if entry.sequence > self._bound(behind, lane):
-                break
+        for held in waiting:
+            entry = held.entry(self.name)
             total += len(entry.payload)
             alone = entry.attempts >= ISOLATE_FROM_ATTEMPTS
             if found and (total > limit_bytes or alone):
@@ -91,185 +228,157 @@ class MemoryJournal:
                 break
         return found
 
-    async def begin(
-        self,
-        consumer: str,
-        lane: str,
-        *,
-        through: int,
-        claims: Mapping[bytes, str],
-        clients: Mapping[bytes, str] = NOTHING,
-    ) -> Mapping[bytes, str]:
-        self._check_open()
-        self._marks[consumer, lane] = through
-        for trace_id, target in claims.items():
-            claim = _Claim(target=target, client=clients.get(trace_id, ""))
-            held = self._claims.setdefault(trace_id, claim)
-            if not held.delivered and held.client != claim.client:
-                self._claims[trace_id] = claim
-        return {trace_id: self._claims[trace_id].target for trace_id in claims}
+    async def mark(self, lane: str, *, through: Position) -> None:
+        self.journal._check_open()
+        self.journal._marks[self.name, lane] = through.token
 
-    async def processed(self, consumer: str, lane: str) -> None:
-        self._check_open()
-        self._marks.pop((consumer, lane), None)
+    async def processed(self, lane: str) -> None:
+        self.journal._check_open()
+        self.journal._marks.pop((self.name, lane), None)
 
     async def commit(
         self,
-        consumer: str,
         lane: str,
         *,
-        through: int,
+        through: Position,
         parked: Sequence[Parked] = (),
-        first: int | None = None,
+        first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
     ) -> None:
-        self._check_open()
-        self._marks.pop((consumer, lane), None)
-        waiting = self._after(consumer, lane)
-        if first is not None and waiting and waiting[0].sequence < first:
+        journal = self.journal
+        journal._check_open()
+        journal._marks.pop((self.name, lane), None)
+        waiting = journal._after(self.name, lane)
+        if first is not None and waiting and waiting[0].sequence < first.token:
             return
-        self._cursors[consumer, lane] = max(self._cursor(consumer, lane), through)
-        self._notes |= {(consumer, trace_id): note for trace_id, note in (remember or {}).items()}
+        journal._cursors[self.name, lane] = max(journal._cursor(self.name, lane), through.token)
+        journal._notes |= {(self.name, trace_id): note for trace_id, note in (remember or {}).items()}
         for trace_id, target in delivered.items():
-            if trace_id not in self._claims or not self._claims[trace_id].delivered:
-                self._claims[trace_id] = _Claim(target=target, delivered=True)
+            if trace_id not in journal._claims or not journal._claims[trace_id].delivered:
+                journal._claims[trace_id] = _Claim(target=target, delivered=True)
         for part in parked:
-            self._letter_id += 1
-            self._letters[self._letter_id] = DeadLetter(
-                id=self._letter_id,
-                parked_unix_ns=time.time_ns(),
-                size_bytes=len(part.payload),
-                **{field.name: getattr(part, field.name) for field in fields(Parked)},
-            )
-        self._sweep()
-        self._announce()
+            self._park(part)
+        journal._sweep()
+        journal._announce()
 
-    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
-        self._check_open()
-        return {id: self._notes[consumer, id] for id in trace_ids if (consumer, id) in self._notes}
-
-    async def state(self, consumer: str) -> JournalState:
-        self._check_open()
-        waiting = [e for e in self._entries if e.sequence > self._cursor(consumer, e.lane)]
-        return JournalState(
-            size_bytes=self._size(),
-            pending_entries=len(waiting),
-            pending_spans=sum(entry.span_count for entry in waiting),
-            oldest_received_unix_ns=min((entry.received_unix_ns for entry in waiting), default=None),
-            dead_letters=len(self._letters),
-            dead_letter_spans=sum(letter.span_count for letter in self._letters.values()),
+    def _park(self, part: Parked) -> None:
+        self.journal._letter_id += 1
+        id = self.journal._letter_id
+        self.journal._letters[id] = DeadLetter(
+            id=id,
+            consumer=self.name,
+            parked_unix_ns=time.time_ns(),
+            size_bytes=len(part.payload),
+            **{each.name: getattr(part, each.name) for each in fields(Parked)},
         )
 
-    async def find(self, trace_id: bytes) -> list[bytes]:
-        self._check_open()
-        return [holder.payload for holder in self._holders(trace_id)]
-
-    async def lanes_of(self, trace_id: bytes) -> list[str]:
-        self._check_open()
-        return [holder.lane for holder in self._holders(trace_id)]
-
-    async def replay(self, consumer: str, *, since_unix_ns: int) -> int:
-        self._check_open()
+    async def replay(self, *, since_unix_ns: int) -> int:
+        journal = self.journal
+        journal._check_open()
         again = 0
-        for lane in {entry.lane for entry in self._entries}:
-            cursor = self._cursor(consumer, lane)
-            of_lane = [e for e in self._entries if e.lane == lane and e.sequence <= cursor]
-            passed = [e.sequence for e in of_lane if e.received_unix_ns >= since_unix_ns]
-            if passed:
-                again += len(passed)
-                self._cursors[consumer, lane] = passed[0] - 1
-        self._announce()
+        for lane in {held.content.lane for held in journal._entries}:
+            cursor = journal._cursor(self.name, lane)
+            passed = [held for held in journal._behind(self.name, lane, 0) if held.sequence <= cursor]
+            since = [held.sequence for held in passed if held.received_unix_ns >= since_unix_ns]
+            if since:
+                again += len(since)
+                journal._cursors[self.name, lane] = since[0] - 1
+        journal._announce()
         return again
 
-    async def sweep(self) -> int:
-        self._check_open()
-        return self._sweep()
+    async def state(self) -> JournalState:
+        journal = self.journal
+        journal._check_open()
+        lanes = {held.content.lane for held in journal._entries}
+        waiting = [held for lane in lanes for held in journal._after(self.name, lane)]
+        letters = journal._letters_of(self.name)
+        return JournalState(
+            size_bytes=journal._size(),
+            pending_entries=len(waiting),
+            pending_spans=sum(held.content.span_count for held in waiting),
+            oldest_received_unix_ns=min((held.received_unix_ns for held in waiting), default=None),
+            dead_letters=len(letters),
+            dead_letter_spans=sum(letter.span_count for letter in letters),
+        )
 
-    async def dead_letters(self, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        self._check_open()
-        found = [replace(letter, payload=b"") for id, letter in self._letters.items() if id > after]
-        return found[:limit]
 
-    async def dead_letter(self, id: int) -> DeadLetter | None:
-        self._check_open()
-        return self._letters.get(id)
+@dataclass(frozen=True, slots=True)
+class MemoryTraces:
+    """See `TraceMemory`."""
+
+    journal: MemoryJournal
+
+    async def claim(
+        self, claims: Mapping[bytes, str], *, clients: Mapping[bytes, str] = NOTHING
+    ) -> Mapping[bytes, str]:
+        self.journal._check_open()
+        known = self.journal._claims
+        for trace_id, target in claims.items():
+            claim = _Claim(target=target, client=clients.get(trace_id, ""))
+            held = known.setdefault(trace_id, claim)
+            if not held.delivered and held.client != claim.client:
+                known[trace_id] = claim
+        return {trace_id: known[trace_id].target for trace_id in claims}
+
+    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
+        self.journal._check_open()
+        notes = self.journal._notes
+        return {id: notes[consumer, id] for id in trace_ids if (consumer, id) in notes}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryDeadLetters:
+    """See `DeadLetters`."""
+
+    journal: MemoryJournal
+    consumer: str
+
+    async def list(self, *, limit: int = 100, after: int = 0) -> Sequence[DeadLetter]:
+        self.journal._check_open()
+        letters = self.journal._letters_of(self.consumer)
+        return [replace(letter, payload=b"") for letter in letters if letter.id > after][:limit]
+
+    async def one(self, id: int) -> DeadLetter | None:
+        self.journal._check_open()
+        return next((letter for letter in self.journal._letters_of(self.consumer) if letter.id == id), None)
 
     async def retry(self, ids: Sequence[int] | None) -> int:
-        self._check_open()
-        ids = list(self._letters) if ids is None else ids
-        letters = [self._letters.pop(id) for id in dict.fromkeys(ids) if id in self._letters]
+        self.journal._check_open()
+        wanted = [letter.id for letter in self.journal._letters_of(self.consumer)] if ids is None else ids
+        letters = [letter for id in dict.fromkeys(wanted) if (letter := self._take(id))]
         for letter in letters:
-            if letter.reason == FOREIGN_TRACE:
-                self._claims = {
-                    id: claim
-                    for id, claim in self._claims.items()
-                    if not (claim.delivered and id in letter.trace_ids)
-                }
-            self._add(letter, received_unix_ns=letter.received_unix_ns)
-        self._announce()
+            self._again(letter)
+        self.journal._announce()
         return len(letters)
 
     async def drop(self, ids: Sequence[int]) -> int:
-        self._check_open()
-        return sum(self._letters.pop(id, None) is not None for id in ids)
+        self.journal._check_open()
+        return sum(self._take(id) is not None for id in ids)
 
-    async def close(self) -> None:
-        """Twice is harmless."""
-        self._closed = True
+    def _take(self, id: int) -> DeadLetter | None:
+        letter = self.journal._letters.get(id)
+        return self.journal._letters.pop(id) if letter and letter.consumer == self.consumer else None
 
-    def crash(self) -> None:
-        """What a start after a killed process does: marked entries have had an attempt."""
-        for (consumer, lane), through in self._marks.items():
-            cursor = self._cursor(consumer, lane)
-            self._entries = [
-                replace(entry, attempts=entry.attempts + 1)
-                if entry.lane == lane and cursor < entry.sequence <= through
-                else entry
-                for entry in self._entries
-            ]
-        self._marks.clear()
+    def _again(self, letter: DeadLetter) -> None:
+        claims = self.journal._claims
+        if letter.reason == FOREIGN_TRACE:
+            for trace_id in letter.trace_ids & {id for id, claim in claims.items() if claim.delivered}:
+                del claims[trace_id]
+        content = Draft(**{each.name: getattr(letter, each.name) for each in fields(Draft)})
+        self.journal._add(content, received_unix_ns=letter.received_unix_ns, consumer=self.consumer)
 
-    def _add(self, content: Draft | DeadLetter, *, received_unix_ns: int) -> None:
-        self._sequence += 1
-        copied = {field.name: getattr(content, field.name) for field in fields(Draft)}
-        self._entries.append(Entry(sequence=self._sequence, received_unix_ns=received_unix_ns, **copied))
 
-    def _announce(self) -> None:
-        self.appended.set()
-        self.appended = asyncio.Event()
+@dataclass(frozen=True, slots=True)
+class MemoryPendingTraces:
+    """See `PendingTraces`."""
 
-    def _holders(self, trace_id: bytes) -> list[Entry | DeadLetter]:
-        holders: list[Entry | DeadLetter] = [*self._letters.values(), *self._entries]
-        return [holder for holder in holders if trace_id in holder.trace_ids]
+    journal: MemoryJournal
 
-    def _after(self, consumer: str, lane: str) -> list[Entry]:
-        return self._behind(lane, self._cursor(consumer, lane))
+    async def payloads(self, trace_id: bytes) -> Sequence[bytes]:
+        self.journal._check_open()
+        return [bytes(holder.payload) for holder in self.journal._holders(trace_id)]
 
-    def _behind(self, lane: str, sequence: int) -> list[Entry]:
-        return [entry for entry in self._entries if entry.lane == lane and entry.sequence > sequence]
-
-    def _bound(self, behind: str | None, lane: str) -> float:
-        return float("inf") if behind is None else self._cursor(behind, lane)
-
-    def _cursor(self, consumer: str, lane: str) -> int:
-        return self._cursors.get((consumer, lane), 0)
-
-    def _size(self) -> int:
-        letters = sum(len(letter.payload) for letter in self._letters.values())
-        return letters + sum(len(entry.payload) for entry in self._entries)
-
-    def _sweep(self) -> int:
-        before = len(self._entries)
-        cutoff = time.time_ns() - self._retention_ns
-        self._entries = [
-            entry
-            for entry in self._entries
-            if entry.received_unix_ns > cutoff
-            or any(entry.sequence > self._cursor(consumer, entry.lane) for consumer in self._consumers)
-        ]
-        return before - len(self._entries)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise JournalClosed("the journal is closed")
+    async def routes(self, trace_id: bytes) -> Sequence[Route]:
+        self.journal._check_open()
+        return [Route.from_lane(holder.lane) for holder in self.journal._holders(trace_id)]

@@ -102,14 +102,25 @@ def _join(drafts: Sequence[Draft]) -> Draft:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """Drafts that the journal holds as one, with their place in the log.
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position in a lane of the journal. Only the form of the log that made it can compare it.
 
-    `attempts` counts the starts of the service in which processing this entry was cut short.
+    `token` is what a consumer that keeps a position outside of the journal writes down and hands back.
     """
 
-    sequence: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Drafts that the journal holds as one, with their position in the log.
+
+    `attempts` counts the starts of the service in which the consumer that reads was cut short while it
+    processed this entry.
+    """
+
+    position: Position
     received_unix_ns: int
     lane: str
     payload: bytes
@@ -135,9 +146,13 @@ class Parked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A parked part as the journal shows it; `payload` only where it was asked for."""
+    """A parked part as the journal shows it; `payload` only where it was asked for.
+
+    `consumer` is the one whose target refused it: a retry goes to that consumer only.
+    """
 
     id: int
+    consumer: str
     parked_unix_ns: int
     received_unix_ns: int
     lane: str

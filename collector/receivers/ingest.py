@@ -9,7 +9,7 @@ from collector.otlp.media import Encoding
 from collector.receivers.prepare import Prepared
 
 # takes drafts into the journal; returns after the commit to disk
-Append = Callable[[Sequence[Draft]], Awaitable[int]]
+Append = Callable[[Sequence[Draft]], Awaitable[object]]
 # sets bytes of memory aside until the request is answered; raises Unavailable when there are none
 Reserve = Callable[[int], None]
 # why a client may not send to a route, or None; raises Unavailable if that can't be told now

@@ -19,8 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from collector.journal import Journal
-from collector.model.batch import Entry
+from collector.journal import Consumer, TraceMemory
+from collector.model.batch import Entry, Position
 from collector.model.faults import Faults
 from collector.processors.keep import (
     Decision,
@@ -55,15 +55,18 @@ HELD_FOR_EACH_OPEN = 8
 class _Waiting:
     """An entry that was read and not passed."""
 
-    sequence: int
+    position: Position
     trace_ids: frozenset[bytes]
 
 
 class Sampler:
     """Decides traces until `run` is cancelled; only one may run over a journal."""
 
-    def __init__(self, journal: Journal, settings: KeepSettings, metrics: Metrics) -> None:
-        self._journal = journal
+    def __init__(
+        self, consumer: Consumer, traces: TraceMemory, settings: KeepSettings, metrics: Metrics
+    ) -> None:
+        self._consumer = consumer
+        self._traces = traces
         self._settings = settings
         self._metrics = metrics
         self._fault_log = FaultLog()
@@ -94,14 +97,14 @@ class Sampler:
         """Decide until cancelled. Any exception is a bug; what was not passed is read again."""
         self._forget()
         while True:
-            appended = self._journal.appended
+            appended = self._consumer.appended
             await self.look()
             await self._wait(appended)
 
     async def look(self) -> None:
         """Read all that there is, decide what is complete or due, and pass on what is decided."""
         started_unix_ns = time.time_ns()
-        for pending in await self._journal.pending(CONSUMER):
+        for pending in await self._consumer.pending():
             await self._read_lane(pending.lane, until_unix_ns=started_unix_ns)
         for trace_id in list(self._rooted):
             self._decide(trace_id)
@@ -124,10 +127,10 @@ class Sampler:
     async def _read_lane(self, lane: str, *, until_unix_ns: int) -> None:
         """What the lane holds, but for what arrives meanwhile: the next look reads that."""
         waiting = self._waiting.get(lane)
-        after = waiting[-1].sequence if waiting else None
+        after = waiting[-1].position if waiting else None
         while True:
-            started, appended = time.monotonic(), self._journal.appended
-            entries = await self._journal.read(CONSUMER, lane, limit_bytes=READ_BYTES, after=after)
+            started, appended = time.monotonic(), self._consumer.appended
+            entries = await self._consumer.read_ahead(lane, limit_bytes=READ_BYTES, after=after)
             if not entries:
                 return
             await self._take(entries)
@@ -136,7 +139,7 @@ class Sampler:
                 await rest(time.monotonic() - started)
             if entries[-1].received_unix_ns >= until_unix_ns:
                 return
-            after = entries[-1].sequence
+            after = entries[-1].position
 
     async def _take(self, entries: Sequence[Entry]) -> None:
         await self._recall(frozenset().union(*(entry.trace_ids for entry in entries)))
@@ -148,14 +151,14 @@ class Sampler:
 
     def _hold(self, entry: Entry) -> None:
         waiting = self._waiting.setdefault(entry.lane, deque())
-        waiting.append(_Waiting(entry.sequence, entry.trace_ids))
+        waiting.append(_Waiting(entry.position, entry.trace_ids))
         self._uses.update(entry.trace_ids)
         self._held += len(entry.trace_ids)
 
     async def _recall(self, trace_ids: frozenset[bytes]) -> None:
         """Spans that come late follow the decision on their trace."""
         unknown = [id for id in trace_ids if id not in self._open and id not in self._decided]
-        notes = await self._journal.recall(CONSUMER, unknown)
+        notes = await self._traces.recall(CONSUMER, unknown)
         self._decided |= {trace_id: decision_of(note) for trace_id, note in notes.items()}
 
     def _fold(self, entries: Sequence[Entry]) -> list[dict[bytes, TraceState] | None]:
@@ -173,7 +176,7 @@ class Sampler:
             except Exception as error:  # its traces are kept
                 faults.add(error)
                 folded.append(None)
-            self._fault_log.tell("a trace can't be judged and is kept", faults, sequence=entry.sequence)
+            self._fault_log.tell("a trace can't be judged and is kept", faults, sequence=entry.position.token)
         return folded
 
     def _see(self, trace_id: bytes, states: dict[bytes, TraceState] | None) -> None:
@@ -246,7 +249,7 @@ class Sampler:
             return
         uses = Counter(trace_id for entry in passed for trace_id in entry.trace_ids)
         notes = {trace_id: note_of(self._decided[trace_id]) for trace_id in uses}
-        await self._journal.commit(CONSUMER, lane, through=passed[-1].sequence, remember=notes)
+        await self._consumer.commit(lane, through=passed[-1].position, remember=notes)
         self._count(uses)
         self._held -= uses.total()
         for trace_id, count in uses.items():

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from collector.delivery.worker import DeliveryWorker
+from collector.index.feed import Indexer
 from collector.journal import Journal
 from collector.receivers.bounds import Bounds
+from collector.sampling.consumer import Sampler
 
 _log = logging.getLogger("sidespan")
 
@@ -46,7 +48,12 @@ class Running:
 
 @asynccontextmanager
 async def background(
-    worker: DeliveryWorker, journal: Journal, bounds: Bounds, *, others: Mapping[str, Run]
+    worker: DeliveryWorker,
+    journal: Journal,
+    bounds: Bounds,
+    *,
+    sampler: Sampler | None,
+    indexer: Indexer | None,
 ) -> AsyncIterator[Running]:
     """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
 
@@ -54,7 +61,12 @@ async def background(
     """
     delivering = asyncio.create_task(_supervise("delivery", worker.run))
     beside = [asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))]
-    beside += [asyncio.create_task(_supervise(name, run)) for name, run in others.items()]
+    others = {"sampling": sampler, "index": indexer}
+    beside += [
+        asyncio.create_task(_supervise(name, consumer.run))
+        for name, consumer in others.items()
+        if consumer is not None
+    ]
     running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
     try:
         yield running

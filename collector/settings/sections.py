@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from collector.settings.access import Auth, Oidc, Policy, TrustedHeader, check_access
+from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
 from collector.settings.section import Section
 
@@ -309,6 +310,11 @@ class Settings(Section):
     proxy: Proxy = Proxy()
     runs: Runs = Runs()
     log: Log = Log()
+
+    @property
+    def sampling(self) -> KeepSettings | None:
+        """The sampling among the processors, if there is one."""
+        return next((each for each in self.processors if isinstance(each, KeepSettings)), None)
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Settings":

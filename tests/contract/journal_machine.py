@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,44 +12,55 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collector.journal.memory import MemoryJournal
-from collector.journal.sqlite.reading import ISOLATE_FROM_ATTEMPTS
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.journal import ISOLATE_FROM_ATTEMPTS
 from collector.model.batch import Draft, Entry, Parked, Route
 from collector.settings import Journal as JournalSettings
+from tests.contract.forms import Opened, at, in_memory, on_sqlite
 
+CONSUMERS = ("delivery", "other")
 LANES = [Route(experiment_id=str(n)).lane for n in range(3)]
 lanes = st.sampled_from(LANES)
+consumers = st.sampled_from(CONSUMERS)
 limits = st.sampled_from([1, 3_000, 20_000, 2**30])
 
 
 @dataclass
 class Held:
-    """An entry as the model has it."""
+    """An entry as the model has it; `consumer`: the only one that sees it, if it is not everybody's."""
 
     sequence: int
     payload: bytes
-    attempts: int = 0
+    consumer: str | None = None
+    attempts: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class Lane:
-    """Everything that is stored of a lane; what is after the cursor waits."""
+    """Everything that is stored of a lane; what is after a consumer's cursor waits for it."""
 
     held: list[Held] = field(default_factory=list)
-    cursor: int = 0
-    mark: int | None = None
+    cursors: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def waiting(self) -> list[Held]:
-        return [held for held in self.held if held.sequence > self.cursor]
+    def waiting(self, consumer: str) -> list[Held]:
+        return [held for held in self.seen(consumer) if held.sequence > self.cursors[consumer]]
 
-    def window(self, limit_bytes: int) -> list[Held]:
+    def passed(self, consumer: str) -> list[Held]:
+        return [held for held in self.seen(consumer) if held.sequence <= self.cursors[consumer]]
+
+    def seen(self, consumer: str) -> list[Held]:
+        return [held for held in self.held if held.consumer in (None, consumer)]
+
+    def sweep(self) -> None:
+        waited = [held.sequence for consumer in CONSUMERS for held in self.waiting(consumer)]
+        self.held = [held for held in self.held if held.sequence in waited]
+
+    def window(self, consumer: str, limit_bytes: int) -> list[Held]:
         """What a read must return."""
         found: list[Held] = []
-        for held in self.waiting:
+        for held in self.waiting(consumer):
             size = sum(len(other.payload) for other in found) + len(held.payload)
-            alone = held.attempts >= ISOLATE_FROM_ATTEMPTS
+            alone = held.attempts[consumer] >= ISOLATE_FROM_ATTEMPTS
             if found and (size > limit_bytes or alone):
                 break
             found.append(held)
@@ -58,7 +70,9 @@ class Lane:
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """`lanes` and `letters` are the model. How a journal is opened, and dies, is the subclass's part."""
+    """`lanes` and `letters` are the model. Which form of the journal it is, is the subclass's part."""
+
+    form: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,25 +80,20 @@ class JournalMachine(RuleBasedStateMachine):
         self.number = 0
         self.last_sequence = 0
         self.lanes = {lane: Lane() for lane in LANES}
-        self.letters: dict[int, tuple[str, bytes]] = {}
+        self.letters: dict[int, tuple[str, str, bytes]] = {}
+        self.base = Path(tempfile.mkdtemp(prefix="journal-machine-"))
+        self.stack = AsyncExitStack()
 
     def run(self, awaitable: Any) -> Any:
         return self.loop.run_until_complete(awaitable)
-
-    async def open(self) -> Any:
-        raise NotImplementedError
-
-    async def die_and_open(self) -> Any:
-        raise NotImplementedError
-
-    async def close_and_open(self) -> Any:
-        raise NotImplementedError
 
     @initialize(retained=st.booleans())
     def start(self, retained: bool) -> None:
         self.retained = retained
         self.settings = JournalSettings(min_free_disk_bytes=0, retention_seconds=3600 if retained else 0)
-        self.journal = self.run(self.open())
+        opening = self.form(self.base, self.settings, CONSUMERS)
+        self.opened: Opened = self.run(self.stack.enter_async_context(opening))
+        self.journal = self.opened.journal
 
     # receivers
 
@@ -106,7 +115,7 @@ class JournalMachine(RuleBasedStateMachine):
         )
 
     def expect_appended(self, drafts: list[Draft]) -> None:
-        last = self.run(self.journal.append(drafts))
+        last = self.run(self.journal.log.append(drafts)).token
         assert last - len(drafts) >= self.last_sequence, "a sequence was used again"
         for number, draft in enumerate(drafts, start=last - len(drafts) + 1):
             self.lanes[draft.lane].held.append(Held(number, draft.payload))
@@ -114,46 +123,53 @@ class JournalMachine(RuleBasedStateMachine):
 
     # consumers
 
-    def read(self, lane: str, limit_bytes: int) -> list[Entry]:
-        entries: list[Entry] = self.run(self.journal.read("delivery", lane, limit_bytes=limit_bytes))
-        expected = self.lanes[lane].window(limit_bytes)
-        assert [(e.sequence, e.payload, e.attempts) for e in entries] == [
-            (held.sequence, held.payload, held.attempts) for held in expected
+    def read(self, consumer: str, lane: str, limit_bytes: int) -> list[Entry]:
+        of_name = self.journal.consumer(consumer)
+        entries: list[Entry] = self.run(of_name.read(lane, limit_bytes=limit_bytes))
+        expected = self.lanes[lane].window(consumer, limit_bytes)
+        assert [(e.position, e.payload, e.attempts) for e in entries] == [
+            (at(held.sequence), held.payload, held.attempts[consumer]) for held in expected
         ]
+        assert self.run(of_name.read_ahead(lane, limit_bytes=limit_bytes, after=None)) == entries
         return entries
 
-    @rule(lane=lanes, limit_bytes=limits)
-    def begin(self, lane: str, limit_bytes: int) -> None:
-        if entries := self.read(lane, limit_bytes):
-            through = entries[-1].sequence
+    @rule(consumer=consumers, lane=lanes, limit_bytes=limits)
+    def begin(self, consumer: str, lane: str, limit_bytes: int) -> None:
+        if entries := self.read(consumer, lane, limit_bytes):
+            through = entries[-1].position
             claims = {trace_id: lane for entry in entries for trace_id in entry.trace_ids}
-            assert self.run(self.journal.begin("delivery", lane, through=through, claims=claims)) == claims
-            self.lanes[lane].mark = through
+            self.run(self.journal.consumer(consumer).mark(lane, through=through))
+            assert self.run(self.journal.traces.claim(claims)) == claims
+            self.lanes[lane].marks[consumer] = through.token
 
-    @rule(lane=lanes)
-    def processed(self, lane: str) -> None:
-        self.run(self.journal.processed("delivery", lane))
-        self.lanes[lane].mark = None
+    @rule(consumer=consumers, lane=lanes)
+    def processed(self, consumer: str, lane: str) -> None:
+        self.run(self.journal.consumer(consumer).processed(lane))
+        self.lanes[lane].marks[consumer] = 0
 
-    @rule(lane=lanes, limit_bytes=limits, parks=st.booleans())
-    def commit(self, lane: str, limit_bytes: int, parks: bool) -> None:
-        entries = self.read(lane, limit_bytes)
+    @rule(consumer=consumers, lane=lanes, limit_bytes=limits, parks=st.booleans())
+    def commit(self, consumer: str, lane: str, limit_bytes: int, parks: bool) -> None:
+        entries = self.read(consumer, lane, limit_bytes)
         if not entries:
             return
         parked = [self.parked(entry) for entry in entries] if parks else []
-        first, through = entries[0].sequence, entries[-1].sequence
-        self.run(self.journal.commit("delivery", lane, first=first, through=through, parked=parked))
+        first, through = entries[0].position, entries[-1].position
+        self.run(self.journal.consumer(consumer).commit(lane, first=first, through=through, parked=parked))
         model = self.lanes[lane]
-        model.cursor, model.mark = through, None
+        model.cursors[consumer], model.marks[consumer] = through.token, 0
         if not self.retained:
-            model.held = model.waiting
-        known = set(self.letters)
-        for letter in self.run(self.journal.dead_letters(limit=10_000)):
+            model.sweep()
+        self.expect_parked(consumer, lane, parked)
+
+    def expect_parked(self, consumer: str, lane: str, parked: list[Parked]) -> None:
+        letters, known = self.journal.dead_letters(consumer), set(self.letters)
+        for letter in self.run(letters.list(limit=10_000)):
+            assert letter.consumer == consumer
             if letter.id not in known:
-                whole = self.run(self.journal.dead_letter(letter.id))
-                self.letters[letter.id] = (lane, whole.payload)
+                whole = self.run(letters.one(letter.id))
+                self.letters[letter.id] = (consumer, lane, whole.payload)
         assert sorted(set(self.letters) - known) == sorted(self.letters)[len(known) :], "an id came again"
-        assert [self.letters[id][1] for id in sorted(set(self.letters) - known)] == [
+        assert [self.letters[id][2] for id in sorted(set(self.letters) - known)] == [
             part.payload for part in parked
         ]
 
@@ -170,33 +186,39 @@ class JournalMachine(RuleBasedStateMachine):
 
     # operators
 
-    @precondition(lambda self: self.letters)
-    @rule(data=st.data(), all_of_them=st.booleans())
-    def retry(self, data: st.DataObject, all_of_them: bool) -> None:
-        ids = sorted(self.letters) if all_of_them else [data.draw(st.sampled_from(sorted(self.letters)))]
-        assert self.run(self.journal.retry(None if all_of_them else ids)) == len(ids)
-        for id in ids:
-            lane, payload = self.letters.pop(id)
-            self.last_sequence += 1
-            self.lanes[lane].held.append(Held(self.last_sequence, payload))
+    def letters_of(self, consumer: str) -> list[int]:
+        return sorted(id for id, (whose, _, _) in self.letters.items() if whose == consumer)
 
     @precondition(lambda self: self.letters)
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), all_of_them=st.booleans(), consumer=consumers)
+    def retry(self, data: st.DataObject, all_of_them: bool, consumer: str) -> None:
         id = data.draw(st.sampled_from(sorted(self.letters)))
-        assert self.run(self.journal.drop([id, id])) == 1
-        del self.letters[id]
+        own = self.letters_of(consumer)
+        ids = own if all_of_them else [id] if id in own else []
+        letters = self.journal.dead_letters(consumer)
+        assert self.run(letters.retry(None if all_of_them else [id])) == len(ids)
+        for id in ids:
+            _, lane, payload = self.letters.pop(id)
+            self.last_sequence += 1
+            self.lanes[lane].held.append(Held(self.last_sequence, payload, consumer))
 
-    @rule()
-    def replay(self) -> None:
-        passed = {
-            name: [h for h in lane.held if h.sequence <= lane.cursor] for name, lane in self.lanes.items()
-        }
-        count = self.run(self.journal.replay("delivery", since_unix_ns=0))
+    @precondition(lambda self: self.letters)
+    @rule(data=st.data(), consumer=consumers)
+    def drop(self, data: st.DataObject, consumer: str) -> None:
+        id = data.draw(st.sampled_from(sorted(self.letters)))
+        is_own = self.letters[id][0] == consumer
+        assert self.run(self.journal.dead_letters(consumer).drop([id, id])) == is_own
+        if is_own:
+            del self.letters[id]
+
+    @rule(consumer=consumers)
+    def replay(self, consumer: str) -> None:
+        passed = {name: lane.passed(consumer) for name, lane in self.lanes.items()}
+        count = self.run(self.journal.consumer(consumer).replay(since_unix_ns=0))
         assert count == sum(len(held) for held in passed.values())
         for name, held in passed.items():
             if held:
-                self.lanes[name].cursor = held[0].sequence - 1
+                self.lanes[name].cursors[consumer] = held[0].sequence - 1
 
     @rule()
     def sweep(self) -> None:
@@ -206,79 +228,48 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        self.journal = self.run(self.die_and_open())
+        self.journal = self.run(self.opened.crash())
         self.count_attempts()
 
     @rule()
     def restart(self) -> None:
-        self.journal = self.run(self.close_and_open())
+        self.journal = self.run(self.opened.restart())
         self.count_attempts()
 
     def count_attempts(self) -> None:
         for lane in self.lanes.values():
-            for held in lane.waiting:
-                held.attempts += lane.mark is not None and held.sequence <= lane.mark
-            lane.mark = None
+            for consumer in CONSUMERS:
+                for held in lane.waiting(consumer):
+                    held.attempts[consumer] += held.sequence <= lane.marks[consumer]
+            lane.marks.clear()
 
     @invariant()
     def everything_that_waits_is_there(self) -> None:
-        if not hasattr(self, "journal"):
-            return
-        state = self.run(self.journal.state("delivery"))
-        assert state.pending_entries == sum(len(lane.waiting) for lane in self.lanes.values())
-        assert (state.dead_letters, state.dead_letter_spans) == (len(self.letters), len(self.letters))
-        pending = {lane.lane: lane.first_sequence for lane in self.run(self.journal.pending("delivery"))}
-        assert pending == {n: lane.waiting[0].sequence for n, lane in self.lanes.items() if lane.waiting}
+        for consumer in CONSUMERS if hasattr(self, "journal") else ():
+            self.expect_waiting(consumer)
+
+    def expect_waiting(self, consumer: str) -> None:
+        of_name, letters = self.journal.consumer(consumer), len(self.letters_of(consumer))
+        state = self.run(of_name.state())
+        waiting = {n: held for n, lane in self.lanes.items() if (held := lane.waiting(consumer))}
+        assert state.pending_entries == sum(len(held) for held in waiting.values())
+        assert (state.dead_letters, state.dead_letter_spans) == (letters, letters)
+        pending = {lane.lane: lane.first for lane in self.run(of_name.pending())}
+        assert pending == {name: at(held[0].sequence) for name, held in waiting.items()}
 
     def teardown(self) -> None:
+        self.run(self.stack.aclose())
         self.loop.close()
+        shutil.rmtree(self.base)
 
 
 class SqliteMachine(JournalMachine):
     """A crash leaves the files as they are at that moment; the next journal opens a copy of them."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.base = Path(tempfile.mkdtemp(prefix="journal-machine-"))
-        self.stack = AsyncExitStack()
-        self.generation = 0
-
-    async def open(self) -> SqliteJournal:
-        return await self.stack.enter_async_context(
-            open_journal(
-                self.base / str(self.generation),
-                settings=self.settings,
-                consumers=("delivery",),
-                keep_claims=100_000,
-            )
-        )
-
-    async def die_and_open(self) -> SqliteJournal:
-        old = self.base / str(self.generation)
-        self.generation += 1
-        shutil.copytree(old, self.base / str(self.generation))
-        return await self.open()
-
-    async def close_and_open(self) -> SqliteJournal:
-        await self.stack.aclose()
-        return await self.open()
-
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        super().teardown()
-        shutil.rmtree(self.base)
+    form = staticmethod(on_sqlite)
 
 
 class MemoryMachine(JournalMachine):
     """The twin, held to the same model."""
 
-    async def open(self) -> MemoryJournal:
-        return MemoryJournal(retention_seconds=self.settings.retention_seconds)
-
-    async def die_and_open(self) -> MemoryJournal:
-        assert isinstance(self.journal, MemoryJournal)
-        self.journal.crash()
-        return self.journal
-
-    async def close_and_open(self) -> MemoryJournal:
-        return await self.die_and_open()
+    form = staticmethod(in_memory)

@@ -213,7 +213,7 @@ async def _take(stage: Stage, request: ExportTraceServiceRequest) -> Receipt:
         prepare=placing(Rules(limits=Receiver(), routing=Routing())),
         reserve=lambda _: None,
         exists=_there,
-        append=stage.journal.append,
+        append=stage.journal.log.append,
     )
 
 

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Draft, Route
 from collector.processors.keep import Decision, apply, decision_of
 from collector.sampling.consumer import CONSUMER, Sampler
@@ -68,8 +68,11 @@ class Sampled:
                 keep_claims=1000,
             )
         )
+        self.delivery = self.journal.consumer(DELIVERY)
         self.metrics = Metrics()
-        self.sampler = Sampler(self.journal, self.keep(), self.metrics)
+        self.sampler = Sampler(
+            self.journal.consumer(CONSUMER), self.journal.traces, self.keep(), self.metrics
+        )
 
     def keep(self) -> KeepSettings:
         return KeepSettings(**{"one_in": NONE_OF_THE_REST} | self.values)
@@ -85,11 +88,11 @@ class Sampled:
         await self.open()
 
     async def append(self, *spans: Span, lane: str = ONE) -> None:
-        await self.journal.append([draft(*spans, lane=lane)])
+        await self.journal.log.append([draft(*spans, lane=lane)])
 
     async def passed(self, lane: str = ONE) -> list[str]:
         """The names of the spans that delivery may see, as they were sent."""
-        entries = await self.journal.read(DELIVERY, lane, limit_bytes=2**30, behind=CONSUMER)
+        entries = await self.delivery.read(lane, limit_bytes=2**30, behind=CONSUMER)
         return [
             span.name
             for entry in entries
@@ -98,18 +101,18 @@ class Sampled:
 
     async def delivered(self, lane: str = ONE) -> list[Span]:
         """What delivery would forward now, and its commit."""
-        entries = await self.journal.read(DELIVERY, lane, limit_bytes=2**30, behind=CONSUMER)
+        entries = await self.delivery.read(lane, limit_bytes=2**30, behind=CONSUMER)
         found: list[Span] = []
         for entry in entries:
             export = ExportTraceServiceRequest.FromString(entry.payload)
             apply(export, await self.decisions(entry.trace_ids))
             found += all_spans(export)
         if entries:
-            await self.journal.commit(DELIVERY, lane, through=entries[-1].sequence)
+            await self.delivery.commit(lane, through=entries[-1].position)
         return found
 
     async def decisions(self, trace_ids: frozenset[bytes]) -> dict[bytes, Decision]:
-        notes = await self.journal.recall(CONSUMER, trace_ids)
+        notes = await self.journal.traces.recall(CONSUMER, trace_ids)
         return {trace_id: decision_of(note) for trace_id, note in notes.items()}
 
     async def reason(self, trace_id: bytes) -> str | None:

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.delivery.mlflow.forward import Forward
 from collector.delivery.mlflow.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import DeadLetter, Draft, Route
@@ -61,6 +61,7 @@ class Stage:
                 keep_claims=1000,
             )
         )
+        self.consumer = self.journal.consumer(CONSUMER)
         await self.mlflow_comes()
 
     async def mlflow_comes(self) -> None:
@@ -86,7 +87,7 @@ class Stage:
             sampling=self.behind,
             check_owners=self.check_owners,
         )
-        worker = DeliveryWorker(self.journal, self.target, settings, behind=self.behind)
+        worker = DeliveryWorker(self.consumer, self.journal.traces, self.target, settings, behind=self.behind)
         self.task = asyncio.create_task(worker.run())
         self.worker = worker
         return worker
@@ -109,10 +110,10 @@ class Stage:
             trace_ids=frozenset(trace_ids_of(request)),
             client=client,
         )
-        await self.journal.append([draft])
+        await self.journal.log.append([draft])
 
     async def pending(self) -> int:
-        return (await self.journal.state(CONSUMER)).pending_spans
+        return (await self.consumer.state()).pending_spans
 
     async def drained(self) -> None:
         await until(lambda: self._is_drained())
@@ -150,7 +151,7 @@ class Stage:
         await self.server.aclose()
 
     async def letters(self) -> list[DeadLetter]:
-        return await self.journal.dead_letters()
+        return list(await self.journal.dead_letters(CONSUMER).list())
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> None:

@@ -77,6 +77,7 @@ def test_dead_letters_by_the_command_line(
     listed = json.loads(cli(sidespan, "dead-letters", "list", "--json").stdout)
     assert listed["total"] == 1
     letter = listed["dead_letters"][0]
+    assert letter["consumer"] == "delivery"
     assert letter["reason"] == "unknown_run"
     assert letter["route"] == {"experiment_id": experiment_id, "run_id": "0" * 32}
     id = str(letter["id"])

@@ -4,11 +4,12 @@ A claim in the journal holds once a span was delivered, or against the client th
 told apart, MLflow is asked too, right before the write: an id that another client has only named is free.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.delivery.mlflow.owners import foreign_traces
-from collector.journal import Journal
+from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow
 from collector.mlflow.experiments import CannotAsk
 from collector.model.batch import Entry, Route
@@ -35,19 +36,16 @@ class Window:
 
 
 async def claim(
-    window: Window, journal: Journal, *, consumer: str, ask: Mlflow | None
+    window: Window, consumer: Consumer, traces: TraceMemory, *, ask: Mlflow | None
 ) -> frozenset[bytes] | CannotAsk:
     """Claim the window's trace ids; those that are another experiment's. It is marked as being worked on.
 
     `ask` None: clients are not told apart, so that the first claim holds.
     """
     clients = {} if ask is None else _clients(window)
-    owners = await journal.begin(
-        consumer,
-        window.lane,
-        through=window.entries[-1].sequence,
-        claims=dict.fromkeys(window.trace_ids, window.owner),
-        clients=clients,
+    _, owners = await asyncio.gather(  # together they share a commit
+        consumer.mark(window.lane, through=window.entries[-1].position),
+        traces.claim(dict.fromkeys(window.trace_ids, window.owner), clients=clients),
     )
     foreign = frozenset(trace_id for trace_id, found in owners.items() if found != window.owner)
     if ask is None:

@@ -18,7 +18,7 @@ from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
-from collector.journal import Journal
+from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.model.batch import FOREIGN_TRACE, Entry, Route
@@ -79,7 +79,13 @@ class Target:
 
 
 async def deliver_window(
-    entries: Sequence[Entry], *, lane: str, journal: Journal, target: Target, request_bytes: int
+    entries: Sequence[Entry],
+    *,
+    lane: str,
+    consumer: Consumer,
+    traces: TraceMemory,
+    target: Target,
+    request_bytes: int,
 ) -> Settled | Deferred:
     """Bring the window's entries to MLflow, or say why not now.
 
@@ -105,28 +111,34 @@ async def deliver_window(
         return _refuse_all(entries, "unknown_run", run)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
-        return await _deliver(window, Turn(), journal, target, request_bytes=request_bytes)
+        return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
     async with target.turns.take(window.owner, window.trace_ids) as turn:
-        return await _deliver(window, turn, journal, target, request_bytes=request_bytes)
+        return await _deliver(window, turn, consumer, traces, target, request_bytes=request_bytes)
 
 
 async def _deliver(
-    window: Window, turn: Turn, journal: Journal, target: Target, *, request_bytes: int
+    window: Window,
+    turn: Turn,
+    consumer: Consumer,
+    traces: TraceMemory,
+    target: Target,
+    *,
+    request_bytes: int,
 ) -> Settled | Deferred:
     """The window once its experiment is known, and none of its trace ids is on its way to another."""
     ask = target.mlflow if target.check_owners and target.settings.foreign_trace != "allow" else None
-    foreign = await claim(window, journal, consumer=CONSUMER, ask=ask)
+    foreign = await claim(window, consumer, traces, ask=ask)
     if isinstance(foreign, CannotAsk):
         return Deferred(message=foreign.message, retry_after_seconds=foreign.retry_after_seconds)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
-    memory = await _recall(journal, window.trace_ids, target)
+    memory = await _recall(traces, window.trace_ids, target)
     requests, refusals = await asyncio.to_thread(
         _prepare, window.entries, foreign, window.route, request_bytes
     )
     if target.forward is not None:
         memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory)
-    await journal.processed(CONSUMER, window.lane)
+    await consumer.processed(window.lane)
     try_once = partial(
         _send_and_verify,
         route=window.route,
@@ -192,9 +204,9 @@ def _prepare(
     return requests, tuple(refusals)
 
 
-async def _recall(journal: Journal, trace_ids: Collection[bytes], target: Target) -> Memory:
-    notes = await journal.recall(CONSUMER, trace_ids) if target.forward else {}
-    decided = await journal.recall(target.sampling, trace_ids) if target.sampling else {}
+async def _recall(traces: TraceMemory, trace_ids: Collection[bytes], target: Target) -> Memory:
+    notes = await traces.recall(CONSUMER, trace_ids) if target.forward else {}
+    decided = await traces.recall(target.sampling, trace_ids) if target.sampling else {}
     decisions = {trace_id: decision_of(note) for trace_id, note in decided.items()}
     return Memory(notes=dict(notes), decisions=decisions)
 

@@ -9,10 +9,9 @@ only; a span whose facts can't be read is there with its name and times.
 
 import csv
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +19,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from collector.index.duckdb.rows import TraceRows, trace_rows
-from collector.journal.sqlite import reading
-from collector.journal.sqlite import statements as sqlite
+from collector.journal.sqlite.reader import JournalReader, JournalUnreadable, open_reader
+from collector.model.batch import Position
 from collector.model.connected import connected
 from collector.model.faults import Faults
 from collector.spans.facts import export_facts
@@ -29,6 +28,8 @@ from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
 _log = logging.getLogger("sidespan.index")
+
+CONSUMER = "index"
 
 TraceKey = tuple[int, str]
 """The number of an experiment, and a trace id in hex."""
@@ -83,16 +84,16 @@ def read_shard(
     name: str,
     preview_characters: int,
 ) -> Batch:
-    """The rows of the traces in `pieces`, in files called `name`. Raises sqlite3.Error, OSError."""
+    """The rows of the traces in `pieces`, in files called `name`. Raises JournalUnreadable, OSError."""
     found: dict[TraceKey, Gathered] = {}
     # a trace is written as soon as its last entry is read: few traces are in memory at a time
     waiting = Counter(key for piece in pieces for key in piece.keys)
     unreadable = []
-    with closing(sqlite.connect(journal, read_only=True)) as db, Rows(into, name, preview_characters) as rows:
+    with open_reader(journal, CONSUMER) as reader, Rows(into, name, preview_characters) as rows:
         for piece in pieces:
             try:
-                _read(db, piece, found, rows.faults)
-            except sqlite3.Error:
+                _read(reader, piece, found, rows.faults)
+            except JournalUnreadable:
                 raise
             except Exception:
                 _log.exception("an entry can't be indexed", extra={"sequence": piece.sequence})
@@ -104,8 +105,8 @@ def read_shard(
     return replace(rows.batch(), unreadable=tuple(unreadable))
 
 
-def _read(db: sqlite3.Connection, piece: Piece, found: dict[TraceKey, Gathered], faults: Faults) -> None:
-    payload = reading.payload(db, piece.sequence)
+def _read(journal: JournalReader, piece: Piece, found: dict[TraceKey, Gathered], faults: Faults) -> None:
+    payload = journal.payload(Position(piece.sequence))
     if payload is None:
         raise DecodeError("gone, or damaged on disk")
     for span in list(export_facts(Export.FromString(payload), faults=faults)):

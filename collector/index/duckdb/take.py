@@ -12,23 +12,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-from collector.index.duckdb.shard import Batch, Gathered, Piece, TraceKey, read_shard, share_out
+from collector.index.duckdb.shard import CONSUMER, Batch, Gathered, Piece, TraceKey, read_shard, share_out
 from collector.index.duckdb.store import Store
-from collector.journal.sqlite import reading
-from collector.journal.sqlite import statements as sqlite
-from collector.model.batch import Route
+from collector.journal.sqlite.reader import open_reader
+from collector.model.batch import Position, Route
 from collector.model.place import Place
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
 
-CONSUMER = "index"
 # one transaction takes so much, at the most
 BATCH_SPANS = 24_000
 BATCH_BYTES = 192 * 1024 * 1024
@@ -90,12 +88,15 @@ class Taker:
         self._fault_log = FaultLog()
 
     def follow(self) -> None:
-        """Look which journal this is. Raises sqlite3.Error."""
-        with closing(sqlite.connect(self._journal, read_only=True)) as db:
-            self._store.follow(sqlite.identity(db))
+        """Look which journal this is. Raises JournalUnreadable."""
+        with open_reader(self._journal, CONSUMER) as journal:
+            self._store.follow(journal.identity())
 
     def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> Taken:
-        """A batch of what these lanes hold. Raises sqlite3.Error, duckdb.Error, OSError: nothing is taken."""
+        """A batch of what these lanes hold.
+
+        Raises JournalUnreadable, duckdb.Error, OSError: nothing is taken.
+        """
         if self._begun is not None and self._begun.lanes != lanes:
             self.put_off()
         begun, self._begun = self._begun, None
@@ -184,21 +185,22 @@ class Taker:
         pieces: list[Piece] = []
         cursors: dict[str, int] = {}
         spans = size = 0
-        with closing(sqlite.connect(self._journal, read_only=True)) as db:
+        with open_reader(self._journal, CONSUMER) as journal:
             for lane in lanes:
                 number = self._store.number_of(lane.place)
                 run_id = Route.from_lane(lane.lane).run_id
                 # taken before a crash, but not said so: the journal may let it go
                 cursors[lane.lane] = known.get(lane.lane, 0)
-                for head in reading.heads(db, CONSUMER, lane.lane, after=cursors[lane.lane]):
+                after = Position(cursors[lane.lane]) if cursors[lane.lane] else None
+                for head in journal.heads(lane.lane, after=after):
                     spans += head.span_count
                     size += head.size_bytes
                     if pieces and (spans > limit_spans or size > BATCH_BYTES):
                         return pieces, cursors, True
-                    cursors[lane.lane] = head.sequence
+                    cursors[lane.lane] = head.position.token
                     pieces.append(
                         Piece(
-                            sequence=head.sequence,
+                            sequence=head.position.token,
                             experiment=number,
                             run_id=run_id,
                             received_unix_ns=head.received_unix_ns,

@@ -6,6 +6,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+from collector.journal.sqlite import schema
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.salvage import salvage, set_aside
 
@@ -31,7 +32,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     check = suspect.exists() or not path.exists() or path.stat().st_size <= CHECK_UP_TO_BYTES
     try:
         db = sqlite.connect(path)
-        sqlite.create_or_check(db, thorough=check)
+        schema.create_or_check(db, thorough=check)
         cut_short = sqlite.recover(db)
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.OperationalError, sqlite3.NotSupportedError)):
@@ -52,7 +53,7 @@ def _replace(path: Path, error: Exception) -> sqlite3.Connection:
     for suffix in ("", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
     with closing(sqlite.connect(unfinished)) as db:
-        sqlite.create_or_check(db, thorough=False)
+        schema.create_or_check(db, thorough=False)
         _log.warning("salvaged", extra={"rows": salvage(path, db)})
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # the file moves without its log
     unfinished.rename(path.with_name(REBUILT_NAME))

@@ -1,17 +1,17 @@
 """What waits for a consumer: statements that read the log. Synchronous.
 
-cursor of the consumer < sequence <= cursor of the consumer that it reads behind, if any
+A consumer sees the entries after its cursor that are everybody's or its own alone. Behind another consumer
+it sees those before the first one that the other sees and hasn't passed.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
-from collector.journal import JournalState, PendingLane
+from collector.journal import ISOLATE_FROM_ATTEMPTS, JournalState, PendingLane
 from collector.journal.sqlite.statements import decompress, unpack_ids, used_bytes
-from collector.model.batch import Entry
-
-ISOLATE_FROM_ATTEMPTS = 2
+from collector.model.batch import Entry, Position
 
 
 class DamagedEntry(Exception):
@@ -22,24 +22,29 @@ class DamagedEntry(Exception):
         self.sequence = sequence
 
 
-# the last sequence that the consumer may see of lane l; without a cursor the other has passed nothing
+_LAST = 2**63 - 1
+# the last sequence that the consumer may see of lane l
 _BOUND = (
-    "CASE WHEN :behind IS NULL THEN 9223372036854775807 ELSE coalesce("
-    "(SELECT sequence FROM cursors WHERE consumer = :behind AND lane_id = l.id), 0) END"
+    f"CASE WHEN :behind IS NULL THEN {_LAST} ELSE coalesce((SELECT b.sequence - 1 FROM entries b"  # noqa: S608
+    " WHERE b.lane_id = l.id AND (b.consumer IS NULL OR b.consumer = :behind) AND b.sequence > coalesce("
+    "(SELECT sequence FROM cursors WHERE consumer = :behind AND lane_id = l.id), 0)"
+    f" ORDER BY b.sequence LIMIT 1), {_LAST}) END"
 )
 _PENDING = (
     "SELECT l.lane, e.sequence, e.received_unix_ns FROM lanes l"  # noqa: S608 (constants)
     " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = :consumer"
-    " JOIN entries e ON e.sequence = (SELECT min(sequence) FROM entries"
-    f"   WHERE lane_id = l.id AND sequence > coalesce(c.sequence, 0) AND sequence <= {_BOUND})"
+    " JOIN entries e ON e.sequence = (SELECT o.sequence FROM entries o WHERE o.lane_id = l.id"
+    "   AND o.sequence > coalesce(c.sequence, 0) AND (o.consumer IS NULL OR o.consumer = :consumer)"
+    f"  AND o.sequence <= {_BOUND} ORDER BY o.sequence LIMIT 1)"
     " ORDER BY e.sequence"
 )
 _READ = (
-    "SELECT e.sequence, e.received_unix_ns, e.span_count, e.size_bytes, e.attempts, e.client,"  # noqa: S608
-    " e.trace_ids, e.payload FROM lanes l"
+    "SELECT e.sequence, e.received_unix_ns, e.span_count, e.size_bytes, e.client, e.trace_ids, e.payload,"  # noqa: S608
+    " coalesce((SELECT count FROM attempts a WHERE a.consumer = :consumer AND a.sequence = e.sequence), 0)"
+    " FROM lanes l"
     " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = :consumer"
     " JOIN entries e ON e.lane_id = l.id AND e.sequence > coalesce(:after, c.sequence, 0)"
-    f" AND e.sequence <= {_BOUND}"
+    f" AND e.sequence <= {_BOUND} AND (e.consumer IS NULL OR e.consumer = :consumer)"
     " WHERE l.lane = :lane ORDER BY e.sequence"
 )
 
@@ -47,75 +52,85 @@ _READ = (
 def pending(db: sqlite3.Connection, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
     rows = db.execute(_PENDING, {"consumer": consumer, "behind": behind})
     return [
-        PendingLane(lane=lane, first_sequence=sequence, first_received_unix_ns=received)
+        PendingLane(lane=lane, first=Position(sequence), first_received_unix_ns=received)
         for lane, sequence, received in rows
     ]
 
 
 def read(
-    db: sqlite3.Connection,
-    consumer: str,
-    lane: str,
-    *,
-    limit_bytes: int,
-    after: int | None = None,
-    behind: str | None = None,
+    db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, behind: str | None = None
 ) -> list[Entry]:
     """See the protocol. Raises DamagedEntry if the first one is."""
-    rows = db.execute(_READ, {"consumer": consumer, "lane": lane, "after": after, "behind": behind})
     entries: list[Entry] = []
-    total = 0
-    for sequence, received, span_count, size, attempts, client, ids, payload in rows:
-        total += size
-        alone = attempts >= ISOLATE_FROM_ATTEMPTS
-        if entries and (total > limit_bytes or alone):
-            break
-        content = decompress(payload)
-        if content is None:
+    asked = {"consumer": consumer, "lane": lane, "after": None, "behind": behind}
+    for entry, is_damaged in _window(db, asked, limit_bytes):
+        if is_damaged:
             if entries:
                 break
-            raise DamagedEntry(sequence)
-        entries.append(
-            Entry(
-                sequence=sequence,
+            raise DamagedEntry(entry.position.token)
+        entries.append(entry)
+    return entries
+
+
+def read_ahead(
+    db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, after: Position | None
+) -> list[Entry]:
+    asked = {"consumer": consumer, "lane": lane, "after": after.token if after else None, "behind": None}
+    return [entry for entry, _ in _window(db, asked, limit_bytes)]
+
+
+def _window(
+    db: sqlite3.Connection, asked: Mapping[str, str | int | None], limit_bytes: int
+) -> Iterator[tuple[Entry, bool]]:
+    """The entries that fit, and whether each is damaged; a suspect alone."""
+    total = 0
+    with closing(db.execute(_READ, asked)) as rows:
+        for sequence, received, span_count, size, client, ids, payload, attempts in rows:
+            is_first = not total
+            total += size or 1
+            alone = attempts >= ISOLATE_FROM_ATTEMPTS
+            if not is_first and (total > limit_bytes or alone):
+                return
+            content = decompress(payload)
+            entry = Entry(
+                position=Position(sequence),
                 received_unix_ns=received,
-                lane=lane,
-                payload=content,
+                lane=str(asked["lane"]),
+                payload=content or b"",
                 span_count=span_count,
                 trace_ids=unpack_ids(ids),
                 client=client,
                 attempts=attempts,
             )
-        )
-        if alone:
-            break
-    rows.close()
-    return entries
+            yield entry, content is None
+            if alone:
+                return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """An entry without its payload."""
 
-    sequence: int
+    position: Position
     received_unix_ns: int
     size_bytes: int
     span_count: int
     trace_ids: frozenset[bytes]
 
 
-def heads(db: sqlite3.Connection, consumer: str, lane: str, *, after: int) -> Iterator[Head]:
+def heads(db: sqlite3.Connection, consumer: str, lane: str, *, after: Position | None) -> Iterator[Head]:
     """The entries of a lane after the consumer's cursor and after `after`, in order."""
     rows = db.execute(
         "SELECT e.sequence, e.received_unix_ns, e.size_bytes, e.span_count, e.trace_ids FROM lanes l"
-        " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = ?"
-        " JOIN entries e ON e.lane_id = l.id AND e.sequence > max(coalesce(c.sequence, 0), ?)"
-        " WHERE l.lane = ? ORDER BY e.sequence",
-        (consumer, after, lane),
+        " LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = :consumer"
+        " JOIN entries e ON e.lane_id = l.id AND e.sequence > max(coalesce(c.sequence, 0), :after)"
+        " AND (e.consumer IS NULL OR e.consumer = :consumer)"
+        " WHERE l.lane = :lane ORDER BY e.sequence",
+        {"consumer": consumer, "after": after.token if after else 0, "lane": lane},
     )
     for sequence, received, size, spans, ids in rows:
         yield Head(
-            sequence=sequence,
+            position=Position(sequence),
             received_unix_ns=received,
             size_bytes=size,
             span_count=spans,
@@ -123,22 +138,24 @@ def heads(db: sqlite3.Connection, consumer: str, lane: str, *, after: int) -> It
         )
 
 
-def payload(db: sqlite3.Connection, sequence: int) -> bytes | None:
+def payload(db: sqlite3.Connection, position: Position) -> bytes | None:
     """The spans of one entry; None if it is gone or damaged."""
-    row = db.execute("SELECT payload FROM entries WHERE sequence = ?", (sequence,)).fetchone()
+    row = db.execute("SELECT payload FROM entries WHERE sequence = ?", (position.token,)).fetchone()
     return None if row is None else decompress(row[0])
 
 
 def state(db: sqlite3.Connection, consumer: str) -> JournalState:
     entries, spans = db.execute(
         "SELECT count(*), coalesce(sum(e.span_count), 0) FROM entries e INDEXED BY entries_by_lane"
-        " LEFT JOIN cursors c ON c.lane_id = e.lane_id AND c.consumer = ?"
-        " WHERE e.sequence > coalesce(c.sequence, 0)",
-        (consumer,),
+        " LEFT JOIN cursors c ON c.lane_id = e.lane_id AND c.consumer = :consumer"
+        " WHERE e.sequence > coalesce(c.sequence, 0) AND (e.consumer IS NULL OR e.consumer = :consumer)",
+        {"consumer": consumer},
     ).fetchone()
     waiting = pending(db, consumer)
     letters, letter_spans = db.execute(
-        "SELECT count(*), coalesce(sum(span_count), 0) FROM dead_letters INDEXED BY dead_letters_by_trace"
+        "SELECT count(*), coalesce(sum(span_count), 0) FROM dead_letters INDEXED BY dead_letters_by_consumer"
+        " WHERE consumer = ?",
+        (consumer,),
     ).fetchone()
     return JournalState(
         size_bytes=used_bytes(db),

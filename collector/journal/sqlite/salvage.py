@@ -2,22 +2,31 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 from collector.journal.sqlite import statements as sqlite
 
-Row = tuple[int | str | bytes, ...]
+Row = tuple[int | str | bytes | None, ...]
 
 _log = logging.getLogger("sidespan.journal")
 
-ENTRY = "lane_id, received_unix_ns, span_count, size_bytes, attempts, client, trace_ids, payload"
+# an earlier schema has no consumer: the entry is everybody's, and the letter or the attempt delivery's
+ENTRY = "lane_id, received_unix_ns, span_count, size_bytes, client, consumer, trace_ids, payload"
 LETTER = (
-    "parked_unix_ns, received_unix_ns, lane, reason, message, span_count, size_bytes, client, trace_ids,"
-    " payload"
+    "consumer, parked_unix_ns, received_unix_ns, lane, reason, message, span_count, size_bytes, client,"
+    " trace_ids, payload"
 )
-KINDS = {"lane": str, "reason": str, "message": str, "client": str, "trace_ids": bytes, "payload": bytes}
+ATTEMPTS = (
+    "SELECT sequence, consumer, count FROM attempts",
+    "SELECT sequence, 'delivery', attempts FROM entries NOT INDEXED WHERE attempts > 0",
+)
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("lane", "reason", "message", "client"), str),
+    **dict.fromkeys(("trace_ids", "payload"), bytes),
+    "consumer": (str, type(None)),
+}
 LAST_KEY = 2**62
 
 
@@ -48,20 +57,58 @@ def salvage(broken: Path, db: sqlite3.Connection) -> int:
             _log.error("nothing in the broken journal can be read", extra={"error": str(error)})
             return 0
         db.execute("BEGIN IMMEDIATE")
-        entries = (
-            (sqlite.lane_id(db, lanes[row[0]]), *row[1:])
-            for row in _readable(source, "entries", "sequence", ENTRY)
-            if row[0] in lanes
-        )
-        count = _insert(db, "entries", ENTRY, entries)
-        count += _insert(db, "dead_letters", LETTER, _readable(source, "dead_letters", "id", LETTER))
+        count = _copy_entries(source, db, lanes) + _copy_letters(source, db)
         db.execute("COMMIT")
     return count
 
 
-def _insert(db: sqlite3.Connection, table: str, columns: str, rows: Iterable[Row]) -> int:
+def _copy_entries(source: sqlite3.Connection, db: sqlite3.Connection, lanes: Mapping[int, str]) -> int:
+    attempts = _attempts(source)
+    insert = _insert("entries", ENTRY)
+    columns = ENTRY if _has_consumer(source, "entries") else ENTRY.replace("consumer", "NULL")
+    count = 0
+    for sequence, row in _readable(source, "entries", "sequence", columns, ENTRY):
+        lane = lanes.get(int(row[0] or 0))
+        if lane is None:
+            continue
+        copied = db.execute(insert, (sqlite.lane_id(db, lane), *row[1:])).lastrowid
+        db.executemany(
+            "INSERT INTO attempts (consumer, sequence, count) VALUES (?, ?, ?)",
+            [(consumer, copied, times) for consumer, times in attempts.get(sequence, {}).items()],
+        )
+        count += 1
+    return count
+
+
+def _copy_letters(source: sqlite3.Connection, db: sqlite3.Connection) -> int:
+    known = "coalesce(consumer, 'delivery')" if _has_consumer(source, "dead_letters") else "'delivery'"
+    columns = LETTER.replace("consumer", known)
+    rows = (row for _, row in _readable(source, "dead_letters", "id", columns, LETTER))
+    return db.executemany(_insert("dead_letters", LETTER), rows).rowcount
+
+
+def _insert(table: str, columns: str) -> str:
     marks = ", ".join("?" * len(columns.split(",")))
-    return db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows).rowcount  # noqa: S608
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (constants)
+
+
+def _has_consumer(source: sqlite3.Connection, table: str) -> bool:
+    try:
+        source.execute(f"SELECT consumer FROM {table} LIMIT 0")  # noqa: S608 (constants)
+    except sqlite3.Error:
+        return False
+    return True
+
+
+def _attempts(source: sqlite3.Connection) -> dict[int, dict[str, int]]:
+    """By sequence and consumer, as far as they can be read."""
+    found: dict[int, dict[str, int]] = {}
+    for query in ATTEMPTS:
+        with suppress(sqlite3.Error):
+            for sequence, consumer, count in source.execute(query):
+                found.setdefault(sequence, {})[consumer] = count
+            break
+    return found
 
 
 def _lanes(source: sqlite3.Connection) -> dict[int, str]:
@@ -74,17 +121,18 @@ def _lanes(source: sqlite3.Connection) -> dict[int, str]:
     return lanes
 
 
-def _readable(source: sqlite3.Connection, table: str, key: str, columns: str) -> Iterator[Row]:
-    """Rows that are whole, in order, before, between and behind the damaged places."""
-    names = columns.split(", ")
+def _readable(
+    source: sqlite3.Connection, table: str, key: str, columns: str, names: str
+) -> Iterator[tuple[int, Row]]:
+    """Rows that are whole with their keys, in order, before, between and behind the damaged places."""
     query = f"SELECT {key}, {columns} FROM {table} NOT INDEXED WHERE {key} > ? ORDER BY {key}"  # noqa: S608
     at: int | None = 0
     while at is not None:
         try:
             for number, *row in source.execute(query, (at,)):
                 at = number
-                if _is_whole(row, names):
-                    yield tuple(row)
+                if _is_whole(row, names.split(", ")):
+                    yield number, tuple(row)
             return
         except sqlite3.Error:
             at = _behind_damage(at, lambda position: _can_read(source, query, position))

@@ -1,26 +1,15 @@
-"""The journal's file: schema and statements. Synchronous; each function runs inside a transaction.
+"""The journal's file: how it is opened, and statements over its tables (schema.py). Synchronous.
 
-    lanes         (id, lane)                                  the route's canonical text, once
-    entries       (sequence, lane_id, received_unix_ns, span_count, size_bytes, attempts, client,
-                   trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
-    cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
-    claims        (trace_id, target, client, delivered)        whose a trace id is (ownership.py)
-    notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
-    dead_letters  (id, parked_unix_ns, ..., payload)
-
-`payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct
-16-byte ids one after the other.
+Each function but `connect` runs inside a transaction.
 """
 
 import os
-import random
 import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from collector.files.private import opener
-from collector.journal.sqlite import notes, ownership
 from collector.model.batch import Draft
 
 if sys.version_info >= (3, 14):
@@ -28,48 +17,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SCHEMA_VERSION = 3
 PAGE_BYTES = 8192
-
-SCHEMA = """
-CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, lane TEXT NOT NULL UNIQUE);
-CREATE TABLE entries (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    lane_id INTEGER NOT NULL,
-    received_unix_ns INTEGER NOT NULL,
-    span_count INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    client TEXT NOT NULL,
-    trace_ids BLOB NOT NULL,
-    payload BLOB NOT NULL
-);
--- covers counts and look-ups by trace, which must not read the payloads' pages
-CREATE INDEX entries_by_lane ON entries (lane_id, sequence, span_count, trace_ids);
-CREATE TABLE cursors (
-    consumer TEXT NOT NULL,
-    lane_id INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    marked INTEGER,
-    PRIMARY KEY (consumer, lane_id)
-) WITHOUT ROWID;
-CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    parked_unix_ns INTEGER NOT NULL,
-    received_unix_ns INTEGER NOT NULL,
-    lane TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    message TEXT NOT NULL,
-    span_count INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    client TEXT NOT NULL,
-    trace_ids BLOB NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX dead_letters_by_trace ON dead_letters (id, span_count, trace_ids);
-"""
-
-TABLES = {"lanes", "entries", "cursors", "claims", "dead_letters"}
 
 _compressor = zstd.ZstdCompressor(
     options={
@@ -99,42 +47,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
-
-
-def create_or_check(connection: sqlite3.Connection, *, thorough: bool) -> None:
-    """Make the schema in a new file; in an old one check that it is ours and, if `thorough`, whole.
-
-    Raises sqlite3.DatabaseError (broken), NotSupportedError (of another version).
-    """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version == 0 and not tables:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} {notes.SCHEMA} {ownership.SCHEMA}"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-        )
-        _identify(connection)
-        return
-    if version == 1 and tables >= TABLES:  # before notes
-        connection.executescript(f"BEGIN IMMEDIATE; {notes.SCHEMA} PRAGMA user_version = 2; COMMIT")
-        tables, version = {*tables, "notes"}, 2
-    if version == 2 and tables >= {*TABLES, "notes"}:  # before it was known who has made a claim
-        connection.executescript(f"BEGIN IMMEDIATE; {ownership.SINCE_3} PRAGMA user_version = 3; COMMIT")
-        version = 3
-    if version not in (0, SCHEMA_VERSION):
-        raise sqlite3.NotSupportedError(f"journal of schema {version}, this is {SCHEMA_VERSION}")
-    if version == 0 or not tables >= {*TABLES, "notes"}:
-        raise sqlite3.DatabaseError(f"schema {version} with the tables {', '.join(sorted(tables))}")
-    result = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if thorough else "ok"
-    if result != "ok":
-        raise sqlite3.DatabaseError(f"quick_check: {result}")
-    _identify(connection)
-
-
-def _identify(db: sqlite3.Connection) -> None:
-    """Give the file a name, if it has none: what follows the log from outside knows by it which one it is."""
-    if not db.execute("PRAGMA application_id").fetchone()[0]:
-        db.execute(f"PRAGMA application_id = {random.randrange(1, 2**31)}")
 
 
 def compress(payload: bytes | memoryview) -> bytes:
@@ -211,9 +123,10 @@ def move_cursor(db: sqlite3.Connection, consumer: str, lane: str, *, through: in
 def has_moved_back(db: sqlite3.Connection, consumer: str, lane: str, *, first: int) -> bool:
     """Whether entries before `first` wait again: a replay since the window that begins there was read."""
     row = db.execute(
-        "SELECT 1 FROM entries WHERE lane_id = ? AND sequence < ? AND sequence > coalesce("
-        "(SELECT sequence FROM cursors WHERE consumer = ? AND lane_id = entries.lane_id), 0) LIMIT 1",
-        (lane_id(db, lane), first, consumer),
+        "SELECT 1 FROM entries WHERE lane_id = :lane_id AND sequence < :first AND sequence > coalesce("
+        "(SELECT sequence FROM cursors WHERE consumer = :consumer AND lane_id = :lane_id), 0)"
+        " AND (consumer IS NULL OR consumer = :consumer) LIMIT 1",
+        {"lane_id": lane_id(db, lane), "first": first, "consumer": consumer},
     ).fetchone()
     return row is not None
 
@@ -226,7 +139,7 @@ def sweep(
     lane: str | None = None,
     limit: int = 5000,
 ) -> int:
-    """Delete entries that every consumer has passed, of one lane or of all; how many."""
+    """Delete entries that every consumer has passed who sees them, of one lane or of all; how many."""
     lanes = [lane_id(db, lane)] if lane else [row[0] for row in db.execute("SELECT id FROM lanes")]
     deleted = 0
     for number in lanes:
@@ -235,37 +148,45 @@ def sweep(
         )
         passed = min(cursors.get(consumer, 0) for consumer in consumers)
         if passed:
-            deleted += db.execute(
-                "DELETE FROM entries WHERE sequence IN (SELECT sequence FROM entries"
-                " WHERE lane_id = ? AND sequence <= ? AND received_unix_ns <= ? LIMIT ?)",
-                (number, passed, received_before_ns, limit),
-            ).rowcount
+            deleted += _delete(db, None, number, passed, received_before_ns, limit)
+        for consumer, sequence in cursors.items():
+            deleted += _delete(db, consumer, number, sequence, received_before_ns, limit)
     return deleted
 
 
+def _delete(
+    db: sqlite3.Connection, consumer: str | None, lane: int, through: int, received_before_ns: int, limit: int
+) -> int:
+    """Entries up to `through` that are this consumer's alone (None: everybody's); how many."""
+    whose, values = ("consumer IS NULL", ()) if consumer is None else ("consumer = ?", (consumer,))
+    return db.execute(
+        "DELETE FROM entries WHERE sequence IN (SELECT sequence FROM entries"  # noqa: S608 (constants)
+        f" WHERE {whose} AND lane_id = ? AND sequence <= ? AND received_unix_ns <= ? LIMIT ?)",
+        (*values, lane, through, received_before_ns, limit),
+    ).rowcount
+
+
 def forget(db: sqlite3.Connection) -> None:
-    """Drop lanes without entries."""
+    """Drop lanes without entries, and attempts at entries that are gone."""
+    db.execute("DELETE FROM attempts WHERE sequence NOT IN (SELECT sequence FROM entries)")
     empty = "SELECT l.id FROM lanes l WHERE NOT EXISTS (SELECT 1 FROM entries WHERE lane_id = l.id)"
     db.execute(f"DELETE FROM cursors WHERE lane_id IN ({empty})")  # noqa: S608 (a constant)
     db.execute(f"DELETE FROM lanes WHERE id IN ({empty})")  # noqa: S608 (a constant)
 
 
 def recover(db: sqlite3.Connection) -> int:
-    """Count an attempt for entries that were being processed when the last process ended; how many."""
-    marked = db.execute("SELECT lane_id, sequence, marked FROM cursors WHERE marked > sequence").fetchall()
-    cut_short = 0
-    for number, sequence, last in marked:
-        cut_short += db.execute(
-            "UPDATE entries SET attempts = attempts + 1 WHERE lane_id = ? AND sequence > ? AND sequence <= ?",
-            (number, sequence, last),
-        ).rowcount
+    """Count an attempt for entries that were being processed when the last process ended; how many.
+
+    It counts for the consumer that was processing them, and for no other.
+    """
+    cut_short = db.execute(
+        "INSERT INTO attempts (consumer, sequence, count) SELECT c.consumer, e.sequence, 1 FROM cursors c"
+        " JOIN entries e ON e.lane_id = c.lane_id AND e.sequence > c.sequence AND e.sequence <= c.marked"
+        " WHERE e.consumer IS NULL OR e.consumer = c.consumer"
+        " ON CONFLICT (consumer, sequence) DO UPDATE SET count = count + 1"
+    ).rowcount
     db.execute("UPDATE cursors SET marked = NULL WHERE marked IS NOT NULL")
     return cut_short
-
-
-def identity(db: sqlite3.Connection) -> str:
-    """A name of this file that no other journal has."""
-    return str(db.execute("PRAGMA application_id").fetchone()[0])
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
@@ -283,7 +204,7 @@ def give_back(db: sqlite3.Connection, *, keep_pages: int = 4096) -> None:
 
 def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
     found: list[bytes] = []
-    for table, key, number in _places(db, trace_id):
+    for table, key, number in _holders(db, trace_id):
         query = f"SELECT payload FROM {table} WHERE {key} = ?"  # noqa: S608 (constants)
         contents = [decompress(row[0]) for row in db.execute(query, (number,))]
         found += [content for content in contents if content is not None]
@@ -297,15 +218,15 @@ def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
     }
     return [
         str(row[0])
-        for table, _, number in _places(db, trace_id)
+        for table, _, number in _holders(db, trace_id)
         for row in db.execute(queries[table], (number,))
     ]
 
 
-def _places(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
+def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
     """(table, key column, key) of what holds spans of a trace; dead letters first, then oldest first."""
     indexes = (
-        ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_trace"),
+        ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_consumer"),
         ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),
     )
     return [
@@ -322,9 +243,9 @@ def replay(db: sqlite3.Connection, consumer: str, *, since_unix_ns: int) -> int:
         "SELECT lane_id, sequence FROM cursors WHERE consumer = ?", (consumer,)
     ).fetchall():
         first, count = db.execute(
-            "SELECT min(sequence), count(*) FROM entries"
-            " WHERE lane_id = ? AND sequence <= ? AND received_unix_ns >= ?",
-            (number, sequence, since_unix_ns),
+            "SELECT min(sequence), count(*) FROM entries WHERE lane_id = ? AND sequence <= ?"
+            " AND received_unix_ns >= ? AND (consumer IS NULL OR consumer = ?)",
+            (number, sequence, since_unix_ns, consumer),
         ).fetchone()
         if count:
             again += count

@@ -17,6 +17,7 @@ from starlette.routing import Route as HttpRoute
 from collector.answers.trace_source import FoundTrace, Pending, TraceSource, Unanswered
 from collector.answers.traces import parse_trace_id
 from collector.api.traces import ROUTES
+from collector.journal import CannotTell
 from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
@@ -270,6 +271,26 @@ STRANGE = {
 async def test_a_strange_answer_is_no_answer(status: int, body: bytes, reason: str) -> None:
     source = TraceSource(pending=holding(), mlflow=Answering(status, body))
     assert await source.read(TRACE_ID) == Unanswered(reason=reason)
+
+
+async def cannot_tell(_: bytes) -> CannotTell:
+    return CannotTell(reason="this log keeps no index of traces")
+
+
+NOT_KNOWN = "what waits for delivery is not known: this log keeps no index of traces"
+
+
+async def test_a_log_that_cant_tell_what_waits_makes_an_answer_incomplete() -> None:
+    source = TraceSource(pending=cannot_tell, mlflow=Answering(200, mlflow_document()))
+    found = await source.read("0" * 31 + "1")
+    assert isinstance(found, FoundTrace)
+    assert (len(found.spans), found.incomplete) == (1, NOT_KNOWN)
+
+
+async def test_a_log_that_cant_tell_makes_a_trace_that_mlflow_lacks_no_unknown_one() -> None:
+    source = TraceSource(pending=cannot_tell, mlflow=UNKNOWN)
+    assert await source.read(TRACE_ID) == Unanswered(reason=NOT_KNOWN)
+    assert await source.export(TRACE_ID) == Unanswered(reason=NOT_KNOWN)
 
 
 async def test_other_traces_in_the_same_payload_stay_out() -> None:

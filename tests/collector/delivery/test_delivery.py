@@ -23,7 +23,7 @@ async def test_appended_spans_arrive_and_are_deleted_from_the_journal(stage: Sta
     await stage.append(named("a", spans=3))
     await stage.drained()
     assert stage.mlflow.names == {"a-0", "a-1", "a-2"}
-    assert (await stage.journal.state(CONSUMER)).pending_entries == 0
+    assert (await stage.consumer.state()).pending_entries == 0
 
 
 async def test_many_entries_travel_in_few_requests(stage: Stage) -> None:
@@ -133,7 +133,7 @@ async def test_a_poison_span_is_parked_alone_and_its_neighbours_arrive(
     assert stage.mlflow.names == expected
     (letter,) = await stage.letters()
     assert (letter.reason, letter.span_count) == (reason, 1)
-    shown = await stage.journal.dead_letter(letter.id)
+    shown = await stage.journal.dead_letters(CONSUMER).one(letter.id)
     assert shown is not None
     (span,) = all_spans(ExportTraceServiceRequest.FromString(shown.payload))
     assert span.name == "poison-1"
@@ -224,7 +224,7 @@ async def test_a_retried_dead_letter_is_delivered(stage: Stage) -> None:
     stage.mlflow.experiments["77"] = "there now"
 
     async def retried_until_known() -> bool:
-        await stage.journal.retry(None)
+        await stage.journal.dead_letters(stage.consumer.name).retry(None)
         return "lost-0" in stage.mlflow.names
 
     await until(retried_until_known)
@@ -392,8 +392,8 @@ async def test_an_entry_that_killed_the_process_three_times_is_quarantined(stage
     await stage.append(named("killer"))
     await stage.append(named("neighbour"))
     for _ in range(3):
-        entries = await stage.journal.read(CONSUMER, ONE.lane, limit_bytes=2**20)
-        await stage.journal.begin(CONSUMER, ONE.lane, through=entries[-1].sequence, claims={})
+        entries = await stage.consumer.read(ONE.lane, limit_bytes=2**20)
+        await stage.consumer.mark(ONE.lane, through=entries[-1].position)
         await stage.stack.aclose()
         await stage.server.aclose()
         await stage.open()

@@ -52,7 +52,9 @@ def rejecting(mlflow: FakeMlflow, names: set[str], answer: Callable[[int], web.R
 
 
 async def parked_names(stage: Stage) -> set[str]:
-    letters = [await stage.journal.dead_letter(letter.id) for letter in await stage.letters()]
+    letters = [
+        await stage.journal.dead_letters("delivery").one(letter.id) for letter in await stage.letters()
+    ]
     payloads = [letter.payload for letter in letters if letter is not None]
     return {span.name for each in payloads for span in all_spans(ExportTraceServiceRequest.FromString(each))}
 

@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.delivery.mlflow.window import CONSUMER
 from collector.model.batch import Route
 from collector.settings import Delivery
 from tests.support.fake_mlflow import error
@@ -139,7 +138,7 @@ async def test_a_replay_in_the_middle_of_a_request_sends_everything_again(stage:
     await stage.append(named("in flight"))
     await until(lambda: stage.has_requests(2))
     stage.mlflow.stored.clear()
-    assert await stage.journal.replay(CONSUMER, since_unix_ns=0) == 1
+    assert await stage.consumer.replay(since_unix_ns=0) == 1
     stage.mlflow.delay_seconds = 0
     await stage.drained()
     assert stage.mlflow.names == {"done-0", "in flight-0"}

@@ -203,7 +203,7 @@ async def test_what_a_dead_letter_was_is_delivered_by_retry_with_all_its_spans(s
     await stage.append(named("b", spans=2), TWO)
     await until(lambda: stage.has_letters(5))
     stage.mlflow.fault = None
-    assert await stage.journal.retry(None) == 5
+    assert await stage.journal.dead_letters(stage.consumer.name).retry(None) == 5
     await stage.drained()
     assert stage.mlflow.names == {"a-0", "a-1", "a-2", "b-0", "b-1"}
     assert await stage.letters() == []

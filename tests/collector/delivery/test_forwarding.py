@@ -50,8 +50,8 @@ async def test_mlflow_gets_the_harmonised_copy_and_a_dead_letter_holds_the_origi
     await stage.append(request)
     await stage.start()
     await stage.drained()
-    (letter,) = await stage.journal.dead_letters()
-    whole = await stage.journal.dead_letter(letter.id)
+    (letter,) = await stage.letters()
+    whole = await stage.journal.dead_letters(CONSUMER).one(letter.id)
     assert whole is not None
     assert all_spans(ExportTraceServiceRequest.FromString(whole.payload)) == [all_spans(request)[1]]
     assert sent_attributes(stage)[-2]["mlflow.spanType"] == "UNKNOWN"
@@ -104,7 +104,7 @@ async def test_a_try_that_failed_has_told_mlflow_nothing_and_leaves_no_note(stag
     stage.mlflow.fault = None
     await stage.drained()
     assert all(notes == {} for notes in given)
-    assert await stage.journal.recall(CONSUMER, trace_ids_of(request)) != {}
+    assert await stage.journal.traces.recall(CONSUMER, trace_ids_of(request)) != {}
 
 
 async def test_what_is_dropped_is_not_sent_and_not_counted_as_delivered(stage: Stage) -> None:
@@ -135,7 +135,7 @@ async def test_what_is_dropped_whole_is_no_proof_that_mlflow_is_well(stage: Stag
     await stage.append(good)
     await stage.start()
     await stage.until_requests(8)
-    assert await stage.journal.dead_letters() == []
+    assert await stage.letters() == []
     stage.mlflow.fault = None
     await stage.drained()
     assert stage.mlflow.names == {"child 1"}
@@ -151,7 +151,9 @@ async def test_a_trace_that_sampling_dropped_is_not_sent_and_a_kept_one_says_why
         **{id: note_of(Decision(reason=Reason.SLOW)) for id in trace_ids_of(kept)},
         **{id: note_of(Decision(reason=Reason.NOT_SAMPLED)) for id in trace_ids_of(dropped)},
     }
-    await stage.journal.commit(SAMPLING, ONE.lane, through=2, remember=decisions)
+    sampling = stage.journal.consumer(SAMPLING)
+    last = (await sampling.read(ONE.lane, limit_bytes=2**20))[-1].position
+    await sampling.commit(ONE.lane, through=last, remember=decisions)
     await stage.start()
     await stage.drained()
     assert {trace for trace, _ in stage.mlflow.stored} == trace_ids_of(kept)
@@ -186,5 +188,5 @@ async def test_a_trace_cut_in_two_is_named_right_by_the_service(first: str, stag
     names = [a["mlflow.traceTag.mlflow.traceName"] for a in sent_attributes(stage) if "http.route" in a]
     assert names[-1] == "child 1"
     (trace_id,) = trace_ids_of(request)
-    note = (await stage.journal.recall(CONSUMER, [trace_id]))[trace_id]
+    note = (await stage.journal.traces.recall(CONSUMER, [trace_id]))[trace_id]
     assert Note.from_bytes(note).root_seen

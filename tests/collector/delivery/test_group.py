@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.delivery.group import Request, group
-from collector.model.batch import Entry
+from collector.model.batch import Entry, Position
 
 
 def entry(sequence: int, traces: set[int], size: int = 10, client: str = "") -> Entry:
     return Entry(
-        sequence=sequence,
+        position=Position(sequence),
         received_unix_ns=sequence * 100,
         lane="l",
         payload=sequence.to_bytes(4, "big") * size,
@@ -35,7 +35,7 @@ def test_every_entry_is_in_exactly_one_request(
     window: list[Entry], request_bytes: int, max_traces: int | None
 ) -> None:
     requests = group(window, request_bytes=request_bytes, max_traces=max_traces)
-    assert sorted(number for r in requests for number in sequences(r)) == [e.sequence for e in window]
+    assert sorted(number for r in requests for number in sequences(r)) == [e.position.token for e in window]
     assert sum(len(r.payload) for r in requests) == sum(len(e.payload) for e in window)
     assert sum(r.span_count for r in requests) == sum(e.span_count for e in window)
 

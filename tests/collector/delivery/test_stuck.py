@@ -62,7 +62,8 @@ async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
         worker = await stage.start()
         await until(lambda: _is(bool(worker.stuck()) and bool(stage.mlflow.names)))
         health = ServiceHealth(
-            journal=stage.journal,
+            log=stage.journal.log,
+            consumer=stage.consumer,
             worker=worker,
             bounds=Bounds(max_requests=1, max_bytes=1),
             mlflow=stage.target.mlflow,
@@ -168,9 +169,9 @@ class RefusingIndex(FakeIndex):
         poison, self.poison = self.poison, None
         try:
             held = [
-                entry.sequence
+                entry.position
                 for each in document.get("lanes", ())
-                for entry in await self.journal.read(CONSUMER, each["lane"], limit_bytes=10**9)
+                for entry in await self.journal.consumer(CONSUMER).read(each["lane"], limit_bytes=10**9)
             ]
             first = held[:1] if document.get("limit_spans") == 1 else held
             if path == "/take" and poison in first:
@@ -183,10 +184,10 @@ class RefusingIndex(FakeIndex):
 
 async def test_rows_that_cannot_be_stored_cost_their_entry_alone(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        sequences = [await journal.append([agent_draft()]) for _ in range(5)]
-        index, metrics = RefusingIndex(journal, poison=sequences[2]), Metrics()
-        await look(Indexer(journal, index, NoMlflow(), metrics))
-        assert await journal.pending(CONSUMER) == []
+        positions = [await journal.log.append([agent_draft()]) for _ in range(5)]
+        index, metrics = RefusingIndex(journal, poison=positions[2]), Metrics()
+        await look(Indexer(journal.consumer(CONSUMER), index, NoMlflow(), metrics))
+        assert await journal.consumer(CONSUMER).pending() == []
         assert metrics.index_skipped._value.get() == 1
         assert metrics.indexed_spans._value.get() == 24
 

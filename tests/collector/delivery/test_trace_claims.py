@@ -205,13 +205,13 @@ async def test_a_retry_delivers_once_the_others_trace_is_gone(stage: Stage) -> N
     await stage.drained()
     await send(stage, OWNER)
     await until(lambda: stage.has_letters(1))
-    await stage.journal.retry(None)
+    await stage.journal.dead_letters(stage.consumer.name).retry(None)
     await until(lambda: stage.has_letters(1))
     await stage.drained()
     assert await is_apart(stage) == ("stranger", "owner")
     stage.mlflow.homes.clear()
     stage.mlflow.stored.clear()
-    await stage.journal.retry(None)
+    await stage.journal.dead_letters(stage.consumer.name).retry(None)
     await stage.drained()
     assert await stage.letters() == []
     assert stage.mlflow.homes == {T: "1"}

@@ -10,8 +10,8 @@ import pytest
 
 from collector.cli.doctor import examine
 from collector.files.private import make_socket, mend, too_open
+from collector.journal.sqlite.journal import open_journal
 from collector.journal.sqlite.lock import only_process
-from collector.journal.sqlite.writer import open_journal
 from collector.settings import Journal, Settings
 from proxy.logs import RequestLog
 from proxy.tokens import create_token

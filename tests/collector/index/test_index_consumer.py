@@ -15,10 +15,10 @@ from collector.index.duckdb import take as take_module
 from collector.index.duckdb.client import IndexAnswer, IndexAway
 from collector.index.duckdb.take import Lane, Taker
 from collector.index.feed import ALONE_AFTER, CONSUMER, SKIP_AFTER, Indexer
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
 from collector.mlflow.client import MlflowUnreachable
-from collector.model.batch import Draft, Route
+from collector.model.batch import Draft, Position, Route
 from collector.model.place import Place
 from collector.settings import Journal as JournalSettings
 from collector.spans.facts import export_facts
@@ -80,7 +80,7 @@ async def test_batches_and_helping_processes_end_in_the_same_rows(
             part.resource_spans.add().scope_spans.add().spans.extend(half)
             drafts.insert(at, draft(part.SerializeToString(), {spans[0].trace_id}, 3))
         for each in drafts:
-            await journal.append([each])
+            await journal.log.append([each])
 
         def run() -> None:
             with store_in(tmp_path / "whole") as store:
@@ -112,7 +112,7 @@ async def test_what_comes_in_otherwise_while_a_batch_is_begun_is_kept(
         part = type(whole)()
         part.resource_spans.add().scope_spans.add().spans.extend(spans[:3])
         for each in (agent_draft(), agent_draft(), draft(part.SerializeToString(), {spans[0].trace_id}, 3)):
-            await journal.append([each])
+            await journal.log.append([each])
 
         def run() -> None:
             with store_in(tmp_path / "index") as store:
@@ -130,7 +130,7 @@ async def test_what_comes_in_otherwise_while_a_batch_is_begun_is_kept(
 
 async def test_what_was_put_and_not_said_so_is_not_read_again(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        await journal.append([agent_draft()])
+        await journal.log.append([agent_draft()])
         with store_in(tmp_path / "index") as store:
             taker = Taker(store, tmp_path / FILE_NAME, processes=1, preview_characters=200)
             taker.follow()
@@ -144,7 +144,7 @@ async def test_what_was_put_and_not_said_so_is_not_read_again(tmp_path: Path) ->
 async def test_an_entry_that_is_no_otlp_costs_itself_only(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         for each in (agent_draft(), draft(b"\xff\xff no protobuf", {b"x" * 16}, 1), agent_draft()):
-            await journal.append([each])
+            await journal.log.append([each])
         with store_in(tmp_path / "index") as store:
             taker = Taker(store, tmp_path / FILE_NAME, processes=1, preview_characters=200)
             found = taker.take([LANE])
@@ -153,15 +153,15 @@ async def test_an_entry_that_is_no_otlp_costs_itself_only(tmp_path: Path) -> Non
 
 async def test_the_journal_waits_for_the_index_only_while_it_is_less_than_half_full(tmp_path: Path) -> None:
     async with journal_in(tmp_path, max_bytes=4 * 1024 * 1024) as journal:
-        last = await journal.append([agent_draft()])
-        await journal.commit("delivery", ROUTE.lane, through=last)
+        last = await journal.log.append([agent_draft()])
+        await journal.consumer("delivery").commit(ROUTE.lane, through=last)
         assert await journal.sweep() == 0
-        assert len(await journal.pending(CONSUMER)) == 1
+        assert len(await journal.consumer(CONSUMER).pending()) == 1
         for number in range(40):
-            last = await journal.append([draft(os.urandom(60_000), {number.to_bytes(16, "big")})])
-        await journal.commit("delivery", ROUTE.lane, through=last)
+            last = await journal.log.append([draft(os.urandom(60_000), {number.to_bytes(16, "big")})])
+        await journal.consumer("delivery").commit(ROUTE.lane, through=last)
         await journal.sweep()
-        assert await journal.pending(CONSUMER) == []
+        assert await journal.consumer(CONSUMER).pending() == []
 
 
 @dataclass
@@ -169,7 +169,7 @@ class FakeIndex:
     """Answers or dies as told; takes one entry at a time, as the process would."""
 
     journal: SqliteJournal
-    poison: int | None = None
+    poison: Position | None = None
     down: bool = False
     asked: list[int] = field(default_factory=list)
     named: list[Any] = field(default_factory=list)
@@ -189,11 +189,11 @@ class FakeIndex:
         self.asked.append(document["limit_spans"])
         cursors, spans = {}, 0
         for each in document["lanes"]:
-            entries = await self.journal.read(CONSUMER, each["lane"], limit_bytes=10**9)
+            entries = await self.journal.consumer(CONSUMER).read(each["lane"], limit_bytes=10**9)
             for entry in entries[: 1 if document["limit_spans"] == 1 else None]:
-                if self.down or entry.sequence == self.poison:
+                if self.down or entry.position == self.poison:
                     raise IndexAway("its process ended")
-                cursors[each["lane"]] = entry.sequence
+                cursors[each["lane"]] = entry.position.token
                 spans += entry.span_count
         return IndexAnswer(
             status=200,
@@ -230,10 +230,10 @@ async def test_an_entry_that_kills_the_index_is_passed_over_and_its_neighbours_a
     tmp_path: Path,
 ) -> None:
     async with journal_in(tmp_path) as journal:
-        sequences = [await journal.append([agent_draft()]) for _ in range(5)]
-        index, metrics = FakeIndex(journal, poison=sequences[2]), Metrics()
-        await look(Indexer(journal, index, NoMlflow(), metrics))
-        assert await journal.pending(CONSUMER) == []
+        positions = [await journal.log.append([agent_draft()]) for _ in range(5)]
+        index, metrics = FakeIndex(journal, poison=positions[2]), Metrics()
+        await look(Indexer(journal.consumer(CONSUMER), index, NoMlflow(), metrics))
+        assert await journal.consumer(CONSUMER).pending() == []
         assert index.asked.count(1) > 0 and index.asked[:ALONE_AFTER] == [24_000] * ALONE_AFTER
         assert metrics.index_skipped._value.get() == 1
         assert metrics.indexed_spans._value.get() == 24
@@ -242,10 +242,10 @@ async def test_an_entry_that_kills_the_index_is_passed_over_and_its_neighbours_a
 
 async def test_while_the_index_is_away_nothing_moves_and_the_lag_grows(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        await journal.append([agent_draft()])
-        indexer = Indexer(journal, FakeIndex(journal, down=True), NoMlflow(), Metrics())
+        await journal.log.append([agent_draft()])
+        indexer = Indexer(journal.consumer(CONSUMER), FakeIndex(journal, down=True), NoMlflow(), Metrics())
         with pytest.raises(IndexAway):
             await indexer.look()
         await asyncio.sleep(0.05)
         assert indexer.lag_seconds > 0.04
-        assert len(await journal.pending(CONSUMER)) == 1
+        assert len(await journal.consumer(CONSUMER).pending()) == 1

@@ -16,9 +16,9 @@ import pytest
 
 from collector.journal.sqlite import opening
 from collector.journal.sqlite import statements as sqlite
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
-from collector.model.batch import Draft, Parked, Route
+from collector.model.batch import Draft, Parked, Position, Route
 from collector.model.errors import Misconfigured, Reason, Unavailable
 from collector.settings import Journal as JournalSettings
 
@@ -50,18 +50,18 @@ def parked(payload: bytes) -> Parked:
 
 
 @asynccontextmanager
-async def journal_in(directory: Path) -> AsyncIterator[SqliteJournal]:
+async def journal_in(directory: Path, *consumers: str) -> AsyncIterator[SqliteJournal]:
     async with open_journal(
         directory,
         settings=JournalSettings(min_free_disk_bytes=0),
-        consumers=("delivery",),
+        consumers=consumers or ("delivery",),
         keep_claims=1000,
     ) as journal:
         yield journal
 
 
 async def payloads(journal: SqliteJournal, lane: str = LANE) -> list[bytes]:
-    return [entry.payload for entry in await journal.read("delivery", lane, limit_bytes=2**30)]
+    return [entry.payload for entry in await journal.consumer("delivery").read(lane, limit_bytes=2**30)]
 
 
 async def test_a_volume_that_goes_away_is_an_answer_and_no_hang(
@@ -75,9 +75,9 @@ async def test_a_volume_that_goes_away_is_an_answer_and_no_hang(
 
             patch.setattr(os, "statvfs", gone)
             with pytest.raises(Unavailable) as raised:
-                await asyncio.wait_for(journal.append([draft(1)]), 5)
+                await asyncio.wait_for(journal.log.append([draft(1)]), 5)
             assert raised.value.reason is Reason.JOURNAL_FAILED
-        await asyncio.wait_for(journal.append([draft(2)]), 5)
+        await asyncio.wait_for(journal.log.append([draft(2)]), 5)
         assert await payloads(journal) == [(2).to_bytes(16, "big")]
 
 
@@ -89,7 +89,7 @@ async def test_a_commit_counts_though_giving_pages_back_failed(
 
     async with journal_in(tmp_path) as journal:
         monkeypatch.setattr(sqlite, "give_back", full)
-        assert await journal.append([draft(1)]) == 1
+        assert await journal.log.append([draft(1)]) == Position(1)
         assert len(await payloads(journal)) == 1
 
 
@@ -97,7 +97,7 @@ async def test_one_callers_mistake_does_not_fail_those_that_share_its_commit(tmp
     bad = Draft(lane="\ud800", payload=b"x", span_count=1, trace_ids=frozenset())
     async with journal_in(tmp_path) as journal:
         outcomes = await asyncio.gather(
-            *(journal.append([each]) for each in (draft(1), bad, draft(2))), return_exceptions=True
+            *(journal.log.append([each]) for each in (draft(1), bad, draft(2))), return_exceptions=True
         )
         assert [isinstance(outcome, UnicodeEncodeError) for outcome in outcomes] == [False, True, False]
         assert len(await payloads(journal)) == 2
@@ -105,16 +105,16 @@ async def test_one_callers_mistake_does_not_fail_those_that_share_its_commit(tmp
 
 async def test_a_cancelled_append_harms_nobody(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        task = asyncio.create_task(journal.append([draft(1)]))
+        task = asyncio.create_task(journal.log.append([draft(1)]))
         await asyncio.sleep(0)
         task.cancel()
-        assert await journal.append([draft(2)])
+        assert await journal.log.append([draft(2)])
         assert task.cancelled() or task.done() or await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_appends_that_were_waiting_at_the_close_are_stored(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        tasks = [asyncio.create_task(journal.append([draft(n)])) for n in range(50)]
+        tasks = [asyncio.create_task(journal.log.append([draft(n)])) for n in range(50)]
         await asyncio.sleep(0)
         await journal.close()
         assert len(await asyncio.gather(*tasks)) == 50
@@ -139,22 +139,39 @@ async def test_an_entry_with_a_wrong_byte_is_a_dead_letter_and_holds_up_nobody(
     noise = os.urandom(1000)
     async with journal_in(tmp_path) as journal:
         for number, payload in enumerate([b"before", noise, b"after"]):
-            await journal.append([draft(number, payload)])
+            await journal.log.append([draft(number, payload)])
     damage_payload(tmp_path / FILE_NAME, noise)
     with caplog.at_level(logging.ERROR, "sidespan.journal"):
         async with journal_in(tmp_path) as journal:
             assert await payloads(journal) == [b"before"]
-            await journal.commit("delivery", LANE, through=1)
+            await journal.consumer("delivery").commit(LANE, through=Position(1))
             assert await payloads(journal) == [b"after"]
-            (letter,) = await journal.dead_letters()
+            (letter,) = await journal.dead_letters("delivery").list()
             assert (letter.reason, letter.span_count) == ("damaged", 1)
-            shown = await journal.dead_letter(letter.id)
+            shown = await journal.dead_letters("delivery").one(letter.id)
             assert shown is not None
             assert shown.payload == b""
-            assert await journal.find((1).to_bytes(16, "big")) == []
-            await journal.retry([letter.id])
+            assert await journal.pending_traces.payloads((1).to_bytes(16, "big")) == []
+            await journal.dead_letters("delivery").retry([letter.id])
             assert await payloads(journal) == [b"after"]
     assert "damaged" in caplog.text
+
+
+async def test_a_damaged_entry_is_a_dead_letter_of_each_consumer_that_it_waits_for(tmp_path: Path) -> None:
+    noise = os.urandom(1000)
+    async with journal_in(tmp_path, "delivery", "other") as journal:
+        for number, payload in enumerate([noise, b"after"]):
+            await journal.log.append([draft(number, payload)])
+    damage_payload(tmp_path / FILE_NAME, noise)
+    async with journal_in(tmp_path, "delivery", "other") as journal:
+        assert await payloads(journal) == [b"after"]
+        ahead = await journal.consumer("other").read_ahead(LANE, limit_bytes=2**30, after=None)
+        assert [entry.payload for entry in ahead] == [b"", b"after"], "what has no effect parks nothing"
+        assert await journal.dead_letters("other").list() == []
+        assert [e.payload for e in await journal.consumer("other").read(LANE, limit_bytes=1)] == [b"after"]
+        for consumer in ("delivery", "other"):
+            (letter,) = await journal.dead_letters(consumer).list()
+            assert (letter.consumer, letter.reason) == (consumer, "damaged")
 
 
 async def test_damage_met_by_a_reader_is_mended_at_the_next_start(
@@ -166,22 +183,22 @@ async def test_damage_met_by_a_reader_is_mended_at_the_next_start(
     async with journal_in(tmp_path) as journal:
         with pytest.raises(sqlite3.DatabaseError):
             await payloads(journal)
-        assert "restart the service" in str(journal.refusing)
+        assert "restart the service" in str(journal.log.refusing)
         with pytest.raises(Unavailable):
-            await journal.append([draft(999)])
+            await journal.log.append([draft(999)])
     async with journal_in(tmp_path) as journal:
-        assert journal.refusing is None
+        assert journal.log.refusing is None
         assert await payloads(journal)
-        await journal.append([draft(999)])
+        await journal.log.append([draft(999)])
 
 
 async def fill(directory: Path, count: int = 300, *, begun: bool = True) -> list[bytes]:
     written = [os.urandom(2000) for _ in range(count)]
     async with journal_in(directory) as journal:
         for number, payload in enumerate(written):
-            await journal.append([draft(number, payload)])
+            await journal.log.append([draft(number, payload)])
         if begun:
-            await journal.begin("delivery", LANE, through=count, claims={})
+            await journal.consumer("delivery").mark(LANE, through=Position(count))
     return written
 
 
@@ -245,8 +262,8 @@ async def test_whatever_happened_to_the_file_the_service_starts_and_keeps_it(
                 found = await payloads(journal)
             except sqlite3.DatabaseError:
                 continue
-            assert journal.refusing is None
-            await journal.append([draft(999)])
+            assert journal.log.refusing is None
+            await journal.log.append([draft(999)])
             break
     else:
         pytest.fail("two starts did not mend it")
@@ -259,13 +276,13 @@ async def test_whatever_happened_to_the_file_the_service_starts_and_keeps_it(
 async def test_salvage_takes_dead_letters_too(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         for number in range(100):
-            await journal.append([draft(number, os.urandom(2000))])
-        await journal.commit("delivery", LANE, through=1, parked=[parked(b"bad")])
+            await journal.log.append([draft(number, os.urandom(2000))])
+        await journal.consumer("delivery").commit(LANE, through=Position(1), parked=[parked(b"bad")])
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         db.execute("PRAGMA user_version = 0")
     async with journal_in(tmp_path) as journal:
-        (letter,) = await journal.dead_letters()
-        shown = await journal.dead_letter(letter.id)
+        (letter,) = await journal.dead_letters("delivery").list()
+        shown = await journal.dead_letters("delivery").one(letter.id)
         assert shown is not None
         assert shown.payload == b"bad"
         assert len(await payloads(journal)) == 99
@@ -275,7 +292,7 @@ async def test_salvage_needs_no_memory_for_the_whole_file(tmp_path: Path) -> Non
     """Sixty MB in the file, and 40 MB allowed on top of what the process has after its imports."""
     async with journal_in(tmp_path) as journal:
         for number in range(60):
-            await journal.append([draft(number, os.urandom(1_000_000))])
+            await journal.log.append([draft(number, os.urandom(1_000_000))])
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         db.execute("PRAGMA user_version = 0")
     script = f"""
@@ -290,7 +307,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     )
     assert int(done.stdout) < 40_000
     async with journal_in(tmp_path) as journal:
-        assert (await journal.state("delivery")).pending_entries == 60
+        assert (await journal.consumer("delivery").state()).pending_entries == 60
 
 
 async def test_a_start_that_was_killed_while_it_salvaged_salvages_again(
@@ -320,9 +337,9 @@ async def test_a_start_that_was_killed_while_it_salvaged_salvages_again(
 
 SMALL_DISK = """
 import asyncio, os, pathlib, resource, signal, sys
-from collector.model.batch import Draft, Route
+from collector.model.batch import Draft, Position, Route
 from collector.model.errors import Unavailable
-from collector.journal.sqlite.writer import open_journal
+from collector.journal.sqlite.journal import open_journal
 from collector.settings import Journal
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -338,15 +355,15 @@ async def main():
             payload = taken.to_bytes(8, "big") + os.urandom(100_000)
             draft = Draft(lane=LANE, payload=payload, span_count=1, trace_ids=frozenset({os.urandom(16)}))
             try:
-                await asyncio.wait_for(journal.append([draft]), 10)
+                await asyncio.wait_for(journal.log.append([draft]), 10)
                 taken += 1
             except Unavailable as error:
                 refused += 1
                 reason = error.reason
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         last = Draft(lane=LANE, payload=b"after", span_count=1, trace_ids=frozenset({os.urandom(16)}))
-        await journal.append([last])
-        entries = await journal.read("delivery", LANE, limit_bytes=2**30)
+        await journal.log.append([last])
+        entries = await journal.consumer("delivery").read(LANE, limit_bytes=2**30)
         numbers = [int.from_bytes(entry.payload[:8], "big") for entry in entries[:-1]]
         assert numbers == list(range(taken)), (numbers, taken)
         assert entries[-1].payload == b"after"
@@ -365,7 +382,7 @@ async def test_a_full_disk_refuses_keeps_what_it_has_and_passes(tmp_path: Path) 
     assert int(taken) > 5
     assert (int(refused), reason) == (20, "journal_failed")
     async with journal_in(tmp_path) as journal:
-        assert (await journal.state("delivery")).pending_entries == int(taken) + 1
+        assert (await journal.consumer("delivery").state()).pending_entries == int(taken) + 1
 
 
 async def test_a_refused_append_is_unavailable_whatever_the_writer_meets(
@@ -373,22 +390,22 @@ async def test_a_refused_append_is_unavailable_whatever_the_writer_meets(
 ) -> None:
     """While it refuses, an append only looks at the disk: also that may fail."""
     async with journal_in(tmp_path) as journal:
-        journal._refusing = "the disk of the journal has 0 bytes left"
+        journal.file.refusing = "the disk of the journal has 0 bytes left"
 
         def gone(path: object) -> os.statvfs_result:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(os, "statvfs", gone)
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(journal.append([draft(1)]), 5)
+            await asyncio.wait_for(journal.log.append([draft(1)]), 5)
 
 
 async def test_too_little_free_disk_refuses(tmp_path: Path) -> None:
     settings = JournalSettings(min_free_disk_bytes=2**62)
     async with open_journal(tmp_path, settings=settings, consumers=("delivery",), keep_claims=9) as journal:
-        assert "bytes left" in str(journal.refusing)
+        assert "bytes left" in str(journal.log.refusing)
         with pytest.raises(Unavailable) as raised:
-            await journal.append([draft(1)])
+            await journal.log.append([draft(1)])
         assert raised.value.reason is Reason.JOURNAL_FULL
         assert await payloads(journal) == []
 
@@ -398,7 +415,7 @@ async def test_too_little_free_disk_refuses(tmp_path: Path) -> None:
 
 HOLDER = """
 import asyncio, pathlib, sys
-from collector.journal.sqlite.writer import open_journal
+from collector.journal.sqlite.journal import open_journal
 from collector.settings import Journal
 
 async def main():
@@ -427,7 +444,7 @@ async def test_another_process_holds_the_directory_until_it_is_dead(tmp_path: Pa
                 pass
         holder.kill()
     async with journal_in(tmp_path) as journal:
-        await journal.append([draft(1)])
+        await journal.log.append([draft(1)])
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody may write to")
@@ -450,7 +467,7 @@ async def test_a_killed_writer_leaves_whole_commits_only(tmp_path: Path) -> None
     """The log cut at any length, as a crash leaves it: each time a beginning of the appends is there."""
     async with journal_in(tmp_path / "a") as journal:
         for number in range(8):
-            await journal.append([draft(number), draft(number, lane=OTHER)])
+            await journal.log.append([draft(number), draft(number, lane=OTHER)])
         log = (tmp_path / "a" / f"{FILE_NAME}-wal").read_bytes()
         shutil.copytree(tmp_path / "a", tmp_path / "b")
     for cut in range(0, len(log), 4099):

@@ -7,14 +7,13 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal, open_journal
-from collector.model.batch import Draft, Route
+from collector.model.batch import Draft, Position, Route
 from collector.model.errors import Misconfigured
 from collector.settings import Journal as JournalSettings
 
@@ -48,13 +47,13 @@ async def journal_in(
 
 
 async def payloads(journal: SqliteJournal) -> list[bytes]:
-    return [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=2**30)]
+    return [entry.payload for entry in await journal.consumer("delivery").read(LANE, limit_bytes=2**30)]
 
 
 async def test_requests_that_wait_together_share_commits(tmp_path: Path) -> None:
     commits: list[float] = []
     async with journal_in(tmp_path, commits) as journal:
-        await asyncio.gather(*(journal.append([draft(n)]) for n in range(500)))
+        await asyncio.gather(*(journal.log.append([draft(n)]) for n in range(500)))
         assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(500)]
     assert len(commits) < 100
 
@@ -83,14 +82,6 @@ async def test_a_directory_that_cannot_be_made_is_misconfigured(tmp_path: Path) 
             pass
 
 
-CLAIMS_BEFORE_3 = """
-DROP TABLE claims;
-CREATE TABLE claims (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, trace_id BLOB NOT NULL UNIQUE, target TEXT NOT NULL
-);
-"""
-
-
 async def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     async with journal_in(tmp_path):
         pass
@@ -102,43 +93,15 @@ async def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir() if "corrupt" in path.name] == []
 
 
-async def test_a_journal_from_before_notes_is_carried_on(tmp_path: Path) -> None:
-    async with journal_in(tmp_path) as journal:
-        await journal.append([draft(0, b"kept")])
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
-        db.execute("DROP TABLE notes")
-        db.executescript(CLAIMS_BEFORE_3)
-        db.execute("PRAGMA user_version = 1")
-    async with journal_in(tmp_path) as journal:
-        assert [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=1)] == [b"kept"]
-        trace_id = b"1" * 16
-        await journal.commit("delivery", LANE, through=1, remember={trace_id: b"note"})
-        assert await journal.recall("delivery", [trace_id]) == {trace_id: b"note"}
-
-
-async def test_a_journal_from_before_claims_had_clients_is_carried_on(tmp_path: Path) -> None:
-    async with journal_in(tmp_path) as journal:
-        await journal.append([draft(0, b"kept")])
-    trace_id = b"1" * 16
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
-        db.executescript(CLAIMS_BEFORE_3)
-        db.execute("INSERT INTO claims (trace_id, target) VALUES (?, '/1')", (trace_id,))
-        db.execute("PRAGMA user_version = 2")
-        db.commit()
-    async with journal_in(tmp_path) as journal:
-        assert [entry.payload for entry in await journal.read("delivery", LANE, limit_bytes=1)] == [b"kept"]
-        begin = partial(journal.begin, "delivery", LANE, through=1, claims={trace_id: "/2"})
-        assert await begin() == {trace_id: "/1"}
-        assert await begin(clients={trace_id: "anna"}) == {trace_id: "/2"}
-
-
 async def test_the_oldest_notes_are_forgotten(tmp_path: Path) -> None:
     ids = [number.to_bytes(16, "big") for number in range(1, 1501)]
     async with journal_in(tmp_path, max_notes=1000) as journal:
-        await journal.append([draft(0, b"x")])
-        await journal.commit("delivery", LANE, through=1, remember=dict.fromkeys(ids, b"n"))
+        await journal.log.append([draft(0, b"x")])
+        await journal.consumer("delivery").commit(
+            LANE, through=Position(1), remember=dict.fromkeys(ids, b"n")
+        )
         await journal.sweep()
-        assert set(await journal.recall("delivery", ids)) == set(ids[500:])
+        assert set(await journal.traces.recall("delivery", ids)) == set(ids[500:])
 
 
 async def test_a_note_is_not_forgotten_while_another_consumer_waits_for_its_entry(tmp_path: Path) -> None:
@@ -146,13 +109,15 @@ async def test_a_note_is_not_forgotten_while_another_consumer_waits_for_its_entr
     consumers = ("delivery", "sampling")
     settings = SETTINGS.model_copy(update={"max_notes": 1000})
     async with open_journal(tmp_path, settings=settings, consumers=consumers, keep_claims=9) as journal:
-        await journal.append([draft(0, b"x")])
-        await journal.commit("sampling", LANE, through=1, remember=dict.fromkeys(ids, b"n"))
+        await journal.log.append([draft(0, b"x")])
+        await journal.consumer("sampling").commit(
+            LANE, through=Position(1), remember=dict.fromkeys(ids, b"n")
+        )
         await journal.sweep()
-        assert len(await journal.recall("sampling", ids)) == 1500
-        await journal.commit("delivery", LANE, through=1)
+        assert len(await journal.traces.recall("sampling", ids)) == 1500
+        await journal.consumer("delivery").commit(LANE, through=Position(1))
         await journal.sweep()
-        assert len(await journal.recall("sampling", ids)) == 1000
+        assert len(await journal.traces.recall("sampling", ids)) == 1000
 
 
 def _flip_pages(file: Path, share: float) -> None:
@@ -171,13 +136,13 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_is_carried_over(
     written = {os.urandom(2000) for _ in range(300)}
     async with journal_in(tmp_path) as journal:
         for number, payload in enumerate(written):
-            await journal.append([draft(number, payload)])
+            await journal.log.append([draft(number, payload)])
     _flip_pages(tmp_path / FILE_NAME, share)
 
     with caplog.at_level(logging.WARNING, "sidespan.journal"):
         async with journal_in(tmp_path) as journal:
             salvaged = set(await payloads(journal))
-            await journal.append([draft(999, b"goes on")])
+            await journal.log.append([draft(999, b"goes on")])
             assert b"goes on" in await payloads(journal)
     assert salvaged <= written, "nothing that is wrong may come back"
     assert salvaged
@@ -189,7 +154,7 @@ async def test_a_damaged_file_is_set_aside_and_what_is_readable_is_carried_over(
 async def test_a_file_that_is_no_journal_does_not_stop_the_start(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
     async with journal_in(tmp_path) as journal:
-        await journal.append([draft(1)])
+        await journal.log.append([draft(1)])
         assert len(await payloads(journal)) == 1
     kept = [path for path in tmp_path.iterdir() if "corrupt" in path.name]
     assert [path.read_bytes() for path in kept] == ([content] if content else [])
@@ -198,7 +163,7 @@ async def test_a_file_that_is_no_journal_does_not_stop_the_start(tmp_path: Path,
 async def test_a_cut_file_is_salvaged(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         for number in range(300):
-            await journal.append([draft(number, os.urandom(2000))])
+            await journal.log.append([draft(number, os.urandom(2000))])
     file = tmp_path / FILE_NAME
     os.truncate(file, file.stat().st_size // 2)
     async with journal_in(tmp_path) as journal:
@@ -211,9 +176,9 @@ async def test_damage_met_while_running_refuses_new_entries_and_is_mended_at_the
     async with journal_in(tmp_path) as journal:
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        journal._note_damage(error)
-        assert "restart the service" in str(journal.refusing)
+        journal.file._note_damage(error)
+        assert "restart the service" in str(journal.log.refusing)
     assert (tmp_path / "journal.suspect").exists()
     async with journal_in(tmp_path) as journal:
-        assert journal.refusing is None
+        assert journal.log.refusing is None
     assert not (tmp_path / "journal.suspect").exists()

@@ -18,8 +18,8 @@ from collector.processors.redact import redactor
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.decoder.place import MIDDLE_BYTES, placing
 from collector.receivers.ingest import Encoded, Sender
+from collector.receivers.opening import prepare_of
 from collector.receivers.prepare import SMALL_BYTES, Prepared, Rules
-from collector.service.parts import prepare_of
 from collector.settings import Receiver, Routing, Settings
 from tests.support import hostile_bodies as hostile
 from tests.support.hostile_bodies import MIB

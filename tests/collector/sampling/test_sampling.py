@@ -5,13 +5,17 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.model.batch import Draft
+from collector.journal.sqlite.journal import SqliteConsumer
+from collector.journal.sqlite.opening import FILE_NAME
+from collector.model.batch import Draft, Parked
 from collector.sampling.consumer import CONSUMER, Sampler, rest
 from tests.support.otlp import all_spans
 from tests.support.sampled import ONE, TWO, Sampled, draft, span
@@ -116,14 +120,48 @@ async def test_an_entry_that_cant_be_judged_passes_and_is_kept(
 ) -> None:
     broken = Draft(lane=ONE, payload=b"\xff\xff", span_count=1, trace_ids=frozenset({A, B}))
     await sampled.append(span(B))
-    await sampled.journal.append([broken])
+    await sampled.journal.log.append([broken])
     await sampled.append(span(C, root=True))
     with caplog.at_level(logging.ERROR):
         await sampled.sampler.look()
     assert "can't be judged" in caplog.text
-    assert await sampled.journal.pending(CONSUMER) == []
+    assert await sampled.journal.consumer(CONSUMER).pending() == []
     assert [await sampled.reason(id) for id in (A, B, C)] == ["unreadable", "unreadable", "not_sampled"]
     assert sampled.counted("kept", "unreadable") == 2
+
+
+async def test_a_damaged_entry_is_passed_on_and_is_a_dead_letter_of_delivery(sampled: Sampled) -> None:
+    await sampled.append(span(A, root=True))
+    with closing(sqlite3.connect(sampled.base / "0" / FILE_NAME)) as db, db:
+        db.execute("UPDATE entries SET payload = ?", (b"what the disk made of it",))
+    await sampled.append(span(B, error=True, root=True))
+    await sampled.sampler.look()
+    assert [await sampled.reason(A), await sampled.reason(B)] == ["unreadable", "error"]
+    assert len(await sampled.passed()) == 1
+    assert await sampled.journal.dead_letters(CONSUMER).list() == []
+    (letter,) = await sampled.journal.dead_letters(DELIVERY).list()
+    assert (letter.reason, letter.trace_ids) == ("damaged", {A})
+
+
+async def test_a_retry_is_delivered_without_passing_through_sampling_again(sampled: Sampled) -> None:
+    await sampled.append(span(A, error=True, root=True))
+    await sampled.sampler.look()
+    (entry,) = await sampled.delivery.read(ONE, limit_bytes=2**20, behind=CONSUMER)
+    refused = Parked(
+        **{each.name: getattr(entry, each.name) for each in fields(Draft)},
+        reason="refused",
+        message="m",
+        received_unix_ns=entry.received_unix_ns,
+    )
+    await sampled.delivery.commit(ONE, through=entry.position, parked=[refused])
+    await sampled.append(span(B))
+    await sampled.journal.dead_letters(DELIVERY).retry(None)
+    await sampled.sampler.look()
+    assert await sampled.delivered() == [], "behind a trace that is not decided yet"
+    await sampled.append(span(B, root=True))
+    await sampled.sampler.look()
+    assert [found.trace_id for found in await sampled.delivered()] == [A]
+    assert sampled.counted("kept", "error") == 1
 
 
 async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +175,7 @@ async def test_a_failed_commit_loses_nothing(sampled: Sampled, monkeypatch: pyte
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampled.journal, "commit", fails)
+        patch.setattr(SqliteConsumer, "commit", fails)
         with pytest.raises(sqlite3.OperationalError):
             await sampled.sampler.run()
     assert await sampled.passed() == []
@@ -152,15 +190,15 @@ async def test_an_end_between_two_lanes_doesnt_split_a_trace(
 ) -> None:
     await sampled.append(span(A, root=True), lane=ONE)
     await sampled.append(span(A), lane=TWO)
-    commit = sampled.journal.commit
+    commit = SqliteConsumer.commit
 
-    async def dies(consumer: str, lane: str, **more: Any) -> None:
+    async def dies(consumer: SqliteConsumer, lane: str, **more: Any) -> None:
         if lane == TWO:
             raise sqlite3.OperationalError("disk I/O error")
         await commit(consumer, lane, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampled.journal, "commit", dies)
+        patch.setattr(SqliteConsumer, "commit", dies)
         with pytest.raises(sqlite3.OperationalError):
             await sampled.sampler.run()
     assert [await sampled.passed(ONE), await sampled.passed(TWO)] == [["span"], []]
@@ -270,14 +308,16 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
     stage = Stage(tmp_path, behind=CONSUMER)
     await stage.open()
     await stage.start()
-    sampler = Sampler(stage.journal, Sampled(tmp_path).keep(), stage.metrics)
+    sampler = Sampler(
+        stage.journal.consumer(CONSUMER), stage.journal.traces, Sampled(tmp_path).keep(), stage.metrics
+    )
     sampling = asyncio.create_task(sampler.run())
     request = named("late", spans=1)
     (root,) = all_spans(request)
     await stage.append(named("before"))
     await stage.drained()
     await stage.append(named("first"))
-    await stage.journal.append([draft(span(root.trace_id, name="child"))])
+    await stage.journal.log.append([draft(span(root.trace_id, name="child"))])
     await stage.append(named("behind"))
 
     async def first_is_there() -> bool:
@@ -290,7 +330,7 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
     await stage.drained()
     assert stage.mlflow.names == {"before-0", "first-0", "child", "behind-0", "late-0"}
     assert time.monotonic() - started < 2, "woken, not found by chance"
-    assert await stage.journal.pending(DELIVERY) == []
+    assert await stage.consumer.pending() == []
     sampling.cancel()
     await stage.cancel()
     await stage.stack.aclose()

@@ -74,7 +74,7 @@ async def append_round(sampled: Sampled, traces: list[Made], number: int, chance
         spans += [span(made.trace_id, error=True) for made in of_lane if made.late == number]
         nearby(spans, chance)
         for at in range(0, len(spans), SPANS_A_DRAFT):
-            await sampled.journal.append([draft(*spans[at : at + SPANS_A_DRAFT], lane=lane)])
+            await sampled.journal.log.append([draft(*spans[at : at + SPANS_A_DRAFT], lane=lane)])
 
 
 def nearby(spans: list[Span], chance: random.Random) -> None:
@@ -116,7 +116,7 @@ async def test_everything_that_must_be_kept_is_and_of_the_rest_one_in_n(tmp_path
     await sampled.open()
     forwarded = await sampled_traces(sampled, of_rounds(traces), chance)
     assert sampled.sampler.held_traces == 0
-    assert (await sampled.journal.state("delivery")).pending_entries == 0
+    assert (await sampled.delivery.state()).pending_entries == 0
     halves = [made for made in traces if forwarded[made.trace_id] not in (0, made.spans)]
     assert halves == [], "late spans follow the decision on their trace"
     lost = [made for made in traces if made.must_be_kept and not forwarded[made.trace_id]]

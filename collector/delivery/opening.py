@@ -1,0 +1,36 @@
+"""Delivery with what it needs, from the settings."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+from collector.delivery.mlflow.forward import forwarder
+from collector.delivery.mlflow.window import Target
+from collector.mlflow.client import Mlflow
+from collector.mlflow.experiments import Experiments
+from collector.settings import Settings, is_loopback
+from collector.telemetry.metrics import Metrics
+
+
+def target_of(
+    settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics, *, behind: str | None
+) -> Target:
+    """MLflow as delivery sees it. `behind`: the consumer that decides which traces are forwarded."""
+    return Target(
+        mlflow=mlflow,
+        experiments=experiments,
+        settings=settings.delivery,
+        quarantine_after_crashes=settings.journal.quarantine_after_crashes,
+        metrics=metrics,
+        compress=_compress(settings),
+        forward=forwarder(settings.harmonise, settings.processors),
+        sampling=behind,
+        check_owners=settings.auth.mode == "clients",
+        in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
+    )
+
+
+def _compress(settings: Settings) -> bool:
+    # on one machine gzip costs both sides more than the bytes it saves
+    if settings.delivery.compression == "auto":
+        return not is_loopback(urlsplit(settings.mlflow.url).hostname or "")
+    return settings.delivery.compression == "gzip"

@@ -1,0 +1,63 @@
+"""The receivers with what they need, from the settings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from collector.model.batch import Receipt
+from collector.processors.redact import redactor
+from collector.receivers.bounds import Bounds
+from collector.receivers.decoder.client import Decoder, open_decoder
+from collector.receivers.decoder.place import placing
+from collector.receivers.http import Admit, otlp_endpoint
+from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
+from collector.receivers.prepare import Rules
+from collector.settings import Settings
+from collector.telemetry.metrics import Metrics
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """How much all receivers together may hold."""
+    return Bounds(
+        max_requests=settings.receiver.max_concurrent_requests,
+        max_bytes=settings.receiver.max_in_flight_bytes,
+    )
+
+
+@asynccontextmanager
+async def open_http_receiver(
+    settings: Settings, *, bounds: Bounds, admit: Admit, exists: Exists, append: Append, metrics: Metrics
+) -> AsyncIterator[ASGIApp]:
+    """OTLP over HTTP into `append`, and the process that reads large bodies, until the block ends."""
+    async with open_decoder(settings) as decoder:
+        prepare = prepare_of(settings, decoder)
+
+        async def take(request: Encoded, reserve: Reserve) -> Receipt:
+            return await ingest(request, prepare=prepare, reserve=reserve, exists=exists, append=append)
+
+        endpoint = otlp_endpoint(
+            take,
+            admit=admit,
+            bounds=bounds,
+            settings=settings.receiver,
+            allowed_hosts=settings.server.allowed_hosts,
+            metrics=metrics,
+        )
+        yield _with_cors(endpoint, settings.receiver.cors_allowed_origins)
+
+
+def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
+    """How exports are read: each where it belongs, by the settings' rules."""
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    return placing(rules, decoder.prepare)
+
+
+def _with_cors(receiver: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """The receiver for pages of other origins too, where the settings name some."""
+    if not origins:
+        return receiver
+    return CORSMiddleware(
+        receiver, allow_origins=origins, allow_methods=["POST"], allow_headers=["*"], max_age=7200
+    )

@@ -1,0 +1,73 @@
+"""The proxy package as this service runs it: its settings from ours, its errors and metrics as ours."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
+
+from prometheus_client import Counter
+from starlette.types import ASGIApp
+
+from collector.api.access import access_settings, identity_headers
+from collector.mlflow.client import authorization, tls
+from collector.model.errors import Misconfigured
+from collector.settings import Settings
+from collector.telemetry.metrics import Metrics
+from proxy import Access, Observation, ProxySettings, Upstream, open_access, open_proxy
+from proxy.tokens import BadTokens
+
+
+@asynccontextmanager
+async def open_mlflow_access(settings: Settings) -> AsyncIterator[Access]:
+    """Who clients are and what they may do, until the block ends. Raises Misconfigured."""
+    try:
+        async with open_access(access_settings(settings), upstream_of(settings)) as access:
+            yield access
+    except BadTokens as error:
+        raise Misconfigured(str(error)) from error
+
+
+@asynccontextmanager
+async def open_mlflow_proxy(settings: Settings, access: Access, metrics: Metrics) -> AsyncIterator[ASGIApp]:
+    """The proxy in front of MLflow, until the block ends. Raises Misconfigured."""
+    async with open_proxy(
+        upstream=upstream_of(settings),
+        settings=_proxy_settings(settings),
+        access=access,
+        observe=partial(_observe, metrics),
+    ) as proxy:
+        yield proxy
+
+
+def upstream_of(settings: Settings) -> Upstream:
+    """MLflow as the proxy sees it. Raises Misconfigured."""
+    return Upstream(
+        url=settings.mlflow.url,
+        authorization=authorization(settings.mlflow),
+        ssl=tls(settings.mlflow),
+        connect_timeout_seconds=settings.mlflow.connect_timeout_seconds,
+        read_timeout_seconds=settings.proxy.read_timeout_seconds,
+        max_connections=settings.proxy.max_connections,
+    )
+
+
+def _proxy_settings(settings: Settings) -> ProxySettings:
+    return ProxySettings(
+        allowed_hosts=settings.server.allowed_hosts,
+        public_origins=settings.server.public_origins,
+        trusted_proxies=settings.server.trusted_proxies,
+        root_path=settings.server.root_path,
+        identity_headers=identity_headers(settings),
+        max_inspected_bytes=settings.proxy.max_inspected_bytes,
+    )
+
+
+def _observe(metrics: Metrics, seen: Observation) -> None:
+    """Count one proxied request."""
+    _counter(metrics, seen.resource, seen.action, seen.decision).inc()
+    if seen.upstream_seconds is not None:
+        metrics.proxy_upstream.observe(seen.upstream_seconds)
+
+
+@lru_cache(maxsize=4096)
+def _counter(metrics: Metrics, resource: str, action: str, decision: str) -> Counter:
+    return metrics.proxy_requests.labels(resource=resource, action=action, decision=decision)

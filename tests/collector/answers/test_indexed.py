@@ -1,0 +1,66 @@
+"""When a single trace may be answered from the index alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from collector.answers.indexed import IndexedTraces
+from collector.index.duckdb.client import IndexAnswer
+from collector.journal import CannotTell
+from collector.journal.memory import MemoryJournal
+from collector.model.batch import Draft, Route
+
+ONE, TWO = Route(experiment_id="1"), Route(experiment_id="2")
+TRACE = b"t" * 16
+
+
+class Index:
+    async def post(self, path: str, document: Mapping[str, Any]) -> IndexAnswer:
+        return IndexAnswer(status=200, body=b"{}")
+
+
+class NoLookup:
+    async def payloads(self, trace_id: bytes) -> CannotTell:
+        return CannotTell(reason="not now")
+
+    async def routes(self, trace_id: bytes) -> CannotTell:
+        return CannotTell(reason="not now")
+
+
+def draft(route: Route, trace_id: bytes) -> Draft:
+    return Draft(lane=route.lane, payload=b"x", span_count=1, trace_ids=frozenset({trace_id}))
+
+
+async def answer(journal: MemoryJournal, pending: Any = None) -> bytes | None:
+    traces = IndexedTraces(
+        index=Index(),  # type: ignore[arg-type]
+        consumer=journal.consumer("index"),
+        pending=pending or journal.pending_traces,
+    )
+    return await traces.whole(TRACE.hex(), max_spans=10, experiments=None)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "is_answered"),
+    [
+        ([], True),
+        ([(TWO, b"o" * 16)], True),
+        ([(ONE, TRACE)], False),
+    ],
+    ids=["nothing_waits", "something_else_waits", "a_part_waits"],
+)
+async def test_a_trace_is_whole_unless_a_part_of_it_waits_for_the_index(
+    waiting: Sequence[tuple[Route, bytes]], is_answered: bool
+) -> None:
+    journal = MemoryJournal(consumers=("delivery", "index"))
+    for route, trace_id in waiting:
+        await journal.log.append([draft(route, trace_id)])
+    assert (await answer(journal) is not None) == is_answered
+
+
+async def test_where_the_log_cant_tell_a_trace_is_whole_only_while_nothing_waits() -> None:
+    journal = MemoryJournal(consumers=("delivery", "index"))
+    assert await answer(journal, NoLookup()) == b"{}"
+    await journal.log.append([draft(TWO, b"o" * 16)])
+    assert await answer(journal, NoLookup()) is None
