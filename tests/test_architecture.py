@@ -23,7 +23,7 @@ PURE = [
     "collector/model/durations.py",
     "collector/model/errors.py",
     "collector/model/faults.py",
-    "collector/model/place.py",
+    "collector/model/experiment.py",
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",

@@ -20,7 +20,7 @@ from collector.journal import Journal, PendingLane
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.telemetry.metrics import Metrics
 
 _log = logging.getLogger("sidespan.index")
@@ -76,7 +76,7 @@ class Indexer:
     _limit_spans: int = BATCH_SPANS
     _stuck: str | None = None
     _oldest_unix_ns: int | None = None
-    _places: dict[Place, tuple[Place, float]] = field(default_factory=dict)
+    _experiments: dict[ExperimentReference, tuple[ExperimentReference, float]] = field(default_factory=dict)
     _naming: "asyncio.Task[None] | None" = None
 
     @property
@@ -138,12 +138,12 @@ class Indexer:
         if taken["unreadable"]:
             self.metrics.index_skipped.inc(taken["unreadable"])
         self.metrics.index_failed.inc(taken["failed"])
-        self._name([Place(**each) for each in taken["unnamed"]])
+        self._name([ExperimentReference(**each) for each in taken["unnamed"]])
         return bool(taken["more"]) or alone or len(pending) > MAX_LANES
 
     async def _take(self, lanes: list[PendingLane], limit_spans: int) -> dict[str, Any] | None:
         """What was taken; None: rows of the batch can't be stored, whenever it is tried. Raises IndexAway."""
-        listed = [{"lane": each.lane, **_json(self._place(each.lane))} for each in lanes]
+        listed = [{"lane": each.lane, **_json(self._experiment(each.lane))} for each in lanes]
         try:
             answer = await self.index.post(
                 "/take", {"lanes": listed, "limit_spans": limit_spans}, timeout_seconds=TAKE_SECONDS
@@ -170,31 +170,31 @@ class Indexer:
         self.metrics.index_skipped.inc()
         self._deaths = 0
 
-    def _place(self, lane: str) -> Place:
+    def _experiment(self, lane: str) -> ExperimentReference:
         route = Route.from_lane(lane)
-        asked = Place(id=route.experiment_id, name=route.experiment_name)
-        known = self._places.get(asked)
+        asked = ExperimentReference(id=route.experiment_id, name=route.experiment_name)
+        known = self._experiments.get(asked)
         return known[0] if known else asked
 
-    def _name(self, unnamed: list[Place]) -> None:
+    def _name(self, unnamed: list[ExperimentReference]) -> None:
         """Look up what is new or old, aside: MLflow may be away for hours."""
         if self._naming is None or self._naming.done():
             self._naming = asyncio.create_task(self._ask_names(unnamed))
 
-    async def _ask_names(self, unnamed: list[Place]) -> None:
+    async def _ask_names(self, unnamed: list[ExperimentReference]) -> None:
         old = time.monotonic() - NAMES_SECONDS
-        stale = [asked for asked, (_, at) in self._places.items() if at < old]
+        stale = [asked for asked, (_, at) in self._experiments.items() if at < old]
         try:
             for asked in [*dict.fromkeys([*unnamed, *stale])][:MAX_NAMES]:
                 found = await self._ask_name(asked)
                 if found is None:
                     continue
-                self._places[asked] = (found, time.monotonic())
+                self._experiments[asked] = (found, time.monotonic())
                 await self.index.post("/name", _json(found))
         except (MlflowUnreachable, IndexAway) as error:
             _log.debug("experiments can't be named now", extra={"reason": str(error)})
 
-    async def _ask_name(self, asked: Place) -> Place | None:
+    async def _ask_name(self, asked: ExperimentReference) -> ExperimentReference | None:
         """Source: MLflow REST API, experiments/get and experiments/get-by-name. Raises MlflowUnreachable."""
         api = MlflowApi(connection=self.mlflow, timeout_seconds=NAME_TIMEOUT_SECONDS)
         answer = await (
@@ -203,8 +203,8 @@ class Indexer:
         experiment = answer.json().get("experiment") if answer.status == 200 else None
         if not isinstance(experiment, dict):
             return None
-        return Place(id=str(experiment.get("experiment_id")), name=str(experiment.get("name")))
+        return ExperimentReference(id=str(experiment.get("experiment_id")), name=str(experiment.get("name")))
 
 
-def _json(place: Place) -> dict[str, str | None]:
-    return {"id": place.id, "name": place.name}
+def _json(experiment: ExperimentReference) -> dict[str, str | None]:
+    return {"id": experiment.id, "name": experiment.name}

@@ -44,8 +44,8 @@ from collector.index.duckdb.shard import Gathered, write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import COLLECT_FROM_OBJECTS, Lane, Taker, stand_back
 from collector.index.queries.asked import Asked
+from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter, bad_parameter, error_answer
-from collector.model.place import Place
 from collector.settings import Log
 from collector.spans.mlflow_trace import read_traces
 from collector.spans.summary import summarise
@@ -134,13 +134,13 @@ class Index:
         """As Taker.take; what it took, and which experiments lack a name or an id."""
         self.taker.follow()
         taken = self.taker.take(lanes, limit_spans=limit_spans)
-        unnamed = [asdict(place) for place in self.store.unnamed()]
+        unnamed = [asdict(experiment) for experiment in self.store.unnamed()]
         return asdict(taken) | {"unnamed": unnamed}
 
-    def put(self, body: bytes, place: Place) -> dict[str, int]:
+    def put(self, body: bytes, experiment: ExperimentReference) -> dict[str, int]:
         """Traces in MLflow's JSON. What the journal brings is not overwritten by what MLflow made of it."""
         self.taker.put_off()
-        number = self.store.number_of(place)
+        number = self.store.number_of(experiment)
         found = {
             (number, trace.spans[0].trace_id): Gathered(
                 spans=list(trace.spans),
@@ -167,10 +167,10 @@ class Index:
         self.store.put([batch], {})
         return {"traces": len(found), "spans": sum(len(trace.spans) for trace in found.values())}
 
-    def name(self, place: Place) -> None:
+    def name(self, experiment: ExperimentReference) -> None:
         """Both of an experiment's id and name are known now."""
         self.taker.put_off()
-        self.store.number_of(place)
+        self.store.number_of(experiment)
 
     def forget_cursors(self) -> None:
         """Have everything that the journal still holds come again."""
@@ -203,7 +203,7 @@ def routes(index: Index) -> list[Route]:
     async def take(request: Request) -> Response:
         document = await request.json()
         lanes = [
-            Lane(lane=each["lane"], place=Place(id=each["id"], name=each["name"]))
+            Lane(lane=each["lane"], experiment=ExperimentReference(id=each["id"], name=each["name"]))
             for each in document["lanes"]
         ]
         try:
@@ -216,17 +216,17 @@ def routes(index: Index) -> list[Route]:
             return error_answer(422, refused)
 
     async def put(request: Request) -> Response:
-        place = Place(id=request.query_params["id"], name=request.query_params.get("name"))
+        experiment = ExperimentReference(id=request.query_params["id"], name=request.query_params.get("name"))
         body = await request.body()
         try:
-            return JSONResponse(await index.write(partial(index.put, body, place)))
+            return JSONResponse(await index.write(partial(index.put, body, experiment)))
         except ValueError as error:
             return error_answer(502, {"parameter": "mlflow", "value": None, "message": str(error)})
 
     async def name(request: Request) -> Response:
         document = await request.json()
-        place = Place(id=document["id"], name=document["name"])
-        await index.write(partial(index.name, place))
+        experiment = ExperimentReference(id=document["id"], name=document["name"])
+        await index.write(partial(index.name, experiment))
         return JSONResponse({})
 
     async def forget_cursors(_: Request) -> Response:

@@ -23,7 +23,7 @@ from collector.index.duckdb.store import Store
 from collector.journal.sqlite import reading
 from collector.journal.sqlite import statements as sqlite
 from collector.model.batch import Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -46,7 +46,7 @@ class Lane:
     """A lane that has something, and the experiment that its route leads to, as far as it is known."""
 
     lane: str
-    place: Place
+    experiment: ExperimentReference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ class Taker:
         spans = size = 0
         with closing(sqlite.connect(self._journal, read_only=True)) as db:
             for lane in lanes:
-                number = self._store.number_of(lane.place)
+                number = self._store.number_of(lane.experiment)
                 run_id = Route.from_lane(lane.lane).run_id
                 # taken before a crash, but not said so: the journal may let it go
                 cursors[lane.lane] = known.get(lane.lane, 0)

@@ -21,7 +21,14 @@ from collector.receivers.bounds import Bounds
 from collector.settings import Harmonise
 from collector.telemetry.fault_log import AGAIN_SECONDS, FaultLog
 from collector.telemetry.metrics import Metrics
-from tests.collector.index.test_index_consumer import CONSUMER, FakeIndex, NoMlflow, agent_draft, journal_in, look
+from tests.collector.index.test_index_consumer import (
+    CONSUMER,
+    FakeIndex,
+    NoMlflow,
+    agent_draft,
+    journal_in,
+    look,
+)
 from tests.support.fake_mlflow import mlflow_error
 from tests.support.indexed import made_trace, store_in
 from tests.support.otlp import export

@@ -19,7 +19,7 @@ from collector.journal.sqlite.opening import FILE_NAME
 from collector.journal.sqlite.writer import SqliteJournal, open_journal
 from collector.mlflow.client import MlflowUnreachable
 from collector.model.batch import Draft, Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.settings import Journal as JournalSettings
 from collector.spans.facts import export_facts
 from collector.telemetry.metrics import Metrics
@@ -62,7 +62,7 @@ def taken(taker: Taker, *lanes: Lane, limit_spans: int = 10**6) -> int:
     raise AssertionError("it never ends")
 
 
-LANE = Lane(lane=ROUTE.lane, place=Place(id="1"))
+LANE = Lane(lane=ROUTE.lane, experiment=ExperimentReference(id="1"))
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -119,7 +119,9 @@ async def test_what_comes_in_otherwise_while_a_batch_is_begun_is_kept(
                 taker = Taker(store, tmp_path / FILE_NAME, processes=2, preview_characters=200)
                 assert taker.take([LANE], limit_spans=12).more  # the last entry is begun
                 taker.put_off()
-                put(store, list(export_facts(whole)), place=Place(id="1"))  # as a backfill does
+                put(
+                    store, list(export_facts(whole)), experiment=ExperimentReference(id="1")
+                )  # as a backfill does
                 assert taker.take([LANE], limit_spans=12).spans == 3
                 taker.close()
                 assert store.counts() == (3, 18)
