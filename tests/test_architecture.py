@@ -176,7 +176,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         if "duckdb" in set(_imports(file))
     }
     assert found == {
-        "collector/index/duckdb/process.py",
+        "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/answers.py",
     }

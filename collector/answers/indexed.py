@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.index.duckdb.client import IndexAway, IndexClient
 from collector.index.feed import CONSUMER
+from collector.index.protocol import Index, IndexAway, IndexFailure, QueryTimedOut, TraceQuery
 from collector.journal import Journal
 
 
@@ -12,7 +12,7 @@ from collector.journal import Journal
 class IndexedTraces:
     """The index, as far as single traces are asked of it. Answers are summaries as JSON."""
 
-    index: IndexClient
+    index: Index
     journal: Journal
 
     async def whole(
@@ -39,14 +39,14 @@ class IndexedTraces:
         whole: bool,
         incomplete: str | None,
     ) -> bytes | None:
-        document = {
-            "max_spans": max_spans,
-            "experiments": experiments,
-            "whole": whole,
-            "incomplete": incomplete,
-        }
+        query = TraceQuery(
+            trace_id=trace_id,
+            max_spans=max_spans,
+            experiment_ids=None if experiments is None else frozenset(experiments),
+            whole=whole,
+            incomplete=incomplete,
+        )
         try:
-            answer = await self.index.post(f"/trace/{trace_id}", document)
-        except IndexAway:
+            return await self.index.trace(query)
+        except (IndexAway, IndexFailure, QueryTimedOut):
             return None
-        return answer.body if answer.status == 200 else None

@@ -40,7 +40,7 @@ RoutesOf = Callable[[bytes], Awaitable[Sequence[Route]]]
 
 
 class Indexed(Protocol):
-    """What rights need to know of the index; `IndexClient` is one."""
+    """What rights need to know of the index; an `Index` is one."""
 
     async def owners(self, trace_id: str) -> frozenset[str]:
         """The ids of the experiments in which it has the trace; none if it can't be asked."""

@@ -17,8 +17,8 @@ Errors have one form: {"error": {"parameter", "value", "message"}}; 400 a parame
 knows it, 503 the index or MLflow can't be asked.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -26,44 +26,36 @@ from starlette.routing import Route
 
 from collector.answers.rights import visible
 from collector.index.backfill import Backfill
-from collector.index.duckdb.client import IndexAway, IndexClient
 from collector.index.feed import CONSUMER
+from collector.index.protocol import FileAnswer, Index, IndexAway, IndexQuery, QueryKind, QueryTimedOut
 from collector.journal import Journal
 from collector.model.parameters import error_answer, read_object
 
 QUESTIONS = ("traces", "stats", "compare", "overview", "errors", "facets")
-FORMATS_WITH_FILES = ("csv", "parquet")
 OFF = "the index is switched off (index.enabled = false); single traces and runs can be asked about"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill | None) -> list[Route]:
+def index_routes(index: Index | None, journal: Journal, backfill: Backfill | None) -> list[Route]:
     """The routes above. Without an index each says so (503)."""
 
-    def about(what: str) -> Endpoint:
+    def about(kind: QueryKind) -> Endpoint:
         async def ask(request: Request) -> Response:
-            if index is None:
-                return _off()
-            document = _document(request)
-            if request.query_params.get("format") in FORMATS_WITH_FILES:
-                return await _streamed(index, f"/ask/{what}", document)
-            answer = await index.post(f"/ask/{what}", document)
-            return Response(answer.body, answer.status, media_type="application/json")
+            return _off() if index is None else await _answered(index, _query(request, kind))
 
         return ask
 
     async def session(request: Request) -> Response:
         if index is None:
             return _off()
-        document = _document(request) | {"session": request.path_params["session"]}
-        answer = await index.post("/session", document)
-        return Response(answer.body, answer.status, media_type="application/json")
+        id = request.path_params["session"]
+        return await _answered(index, _query(request, QueryKind.SESSION, session=id))
 
     async def state(request: Request) -> Response:
         if index is None:
             return _off()
-        return JSONResponse((await index.get("/state")).json() | {"trouble": index.trouble})
+        return JSONResponse(asdict(await index.state()) | {"trouble": index.trouble})
 
     async def verify(request: Request) -> Response:
         if backfill is None:
@@ -80,13 +72,13 @@ def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill
     async def rebuild(request: Request) -> Response:
         if index is None:
             return _off()
-        await index.post("/forget-cursors", {})
+        await index.forget()
         return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=0)})
 
     return [
-        Route("/-/traces", about("traces"), methods=["GET"]),
-        *(Route(f"/-/traces/{what}", about(what), methods=["GET"]) for what in QUESTIONS[1:]),
-        Route("/-/sessions", about("sessions"), methods=["GET"]),
+        Route("/-/traces", about(QueryKind.TRACES), methods=["GET"]),
+        *(Route(f"/-/traces/{what}", about(QueryKind(what)), methods=["GET"]) for what in QUESTIONS[1:]),
+        Route("/-/sessions", about(QueryKind.SESSIONS), methods=["GET"]),
         Route("/-/sessions/{session:path}", session, methods=["GET"]),
         Route("/-/index", state, methods=["GET"]),
         Route("/-/index/verify", verify, methods=["GET"]),
@@ -95,32 +87,32 @@ def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill
     ]
 
 
-def _document(request: Request) -> dict[str, Any]:
-    query = request.query_params
-    return {
-        "parameters": {name: query.getlist(name) for name in query},
-        "experiments": visible(request),
-    }
+def _query(request: Request, kind: QueryKind, *, session: str = "") -> IndexQuery:
+    query, allowed = request.query_params, visible(request)
+    return IndexQuery(
+        kind=kind,
+        parameters={name: query.getlist(name) for name in query},
+        experiment_ids=None if allowed is None else frozenset(allowed),
+        session=session,
+    )
 
 
-async def _streamed(index: IndexClient, path: str, document: dict[str, Any]) -> Response:
-    opened = index.stream(path, document)
-    answer = await opened.__aenter__()
-    if answer.status != 200:
-        body = await answer.read()
-        await opened.__aexit__(None, None, None)
-        return Response(body, answer.status, media_type="application/json")
-    names = ("content-type", "content-disposition")
-    headers = {name: answer.headers[name] for name in names if name in answer.headers}
-
-    async def chunks() -> AsyncIterator[bytes]:
-        try:
-            async for chunk in answer.content.iter_any():
-                yield chunk
-        finally:
-            await opened.__aexit__(None, None, None)
-
-    return StreamingResponse(chunks(), headers=headers)
+async def _answered(index: Index, query: IndexQuery) -> Response:
+    try:
+        answer = await index.ask(query)
+    except QueryTimedOut as error:
+        return error_answer(503, error.document)
+    if answer is None:
+        unknown = {
+            "parameter": "session",
+            "value": query.session[:200],
+            "message": "no trace that you may see names it",
+        }
+        return error_answer(404, unknown)
+    if isinstance(answer, FileAnswer):
+        headers = {"content-disposition": f'attachment; filename="{answer.name}"'}
+        return StreamingResponse(answer.chunks, media_type=answer.media_type, headers=headers)
+    return Response(answer.body, media_type="application/json")
 
 
 def _off() -> Response:

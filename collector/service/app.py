@@ -23,9 +23,9 @@ from collector.delivery.mlflow.forward import parts_of
 from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
 from collector.index.backfill import MlflowSays
-from collector.index.duckdb.client import IndexAway
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
+from collector.index.protocol import IndexAway
 from collector.journal import Journal
 from collector.journal.sqlite.writer import open_journal
 from collector.mlflow.client import open_mlflow

@@ -22,8 +22,9 @@ from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
 from collector.files.private import mend
 from collector.index.backfill import Backfill
-from collector.index.duckdb.client import FOLDER, IndexClient, open_index
+from collector.index.duckdb.client import FOLDER, open_index
 from collector.index.feed import Indexer
+from collector.index.protocol import Index
 from collector.journal import Journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
@@ -114,7 +115,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
 
 
 @asynccontextmanager
-async def index_of(settings: Settings) -> AsyncIterator[IndexClient | None]:
+async def index_of(settings: Settings) -> AsyncIterator[Index | None]:
     """The index, if it is switched on; it starts beside us."""
     if not settings.index.enabled:
         yield None
@@ -141,9 +142,7 @@ def consumers_beside(sampler: Sampler | None, indexer: Indexer | None) -> dict[s
     return {name: each.run for name, each in found.items() if each is not None}
 
 
-def index_parts(
-    settings: Settings, index: IndexClient | None, journal: Journal, mlflow: Mlflow
-) -> list[Route]:
+def index_parts(settings: Settings, index: Index | None, journal: Journal, mlflow: Mlflow) -> list[Route]:
     """The routes of questions to the index."""
     folder = settings.data_dir.resolve() / FOLDER
     return index_routes(index, journal, None if index is None else Backfill(mlflow, index, folder))

@@ -18,7 +18,8 @@ from collector.delivery.mlflow.forward import forwarder
 from collector.harmonise import content, spans, traces
 from collector.index.duckdb import answers
 from collector.index.duckdb.store import Store
-from collector.index.duckdb.take import Lane, Taker
+from collector.index.duckdb.take import Taker
+from collector.index.protocol import Lane
 from collector.index.queries.stats import ENTITIES
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Receipt, Route

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +12,7 @@ import duckdb
 
 from collector.index.duckdb.columns import FACT_COLUMNS
 from collector.index.duckdb.rows import facts_of_row
+from collector.index.protocol import ExperimentCounts
 from collector.index.queries.asked import Asked
 from collector.index.queries.filters import Values, of_experiments
 from collector.index.queries.overview import (
@@ -192,6 +193,26 @@ def find_spans(
         "run_id": run_id,
     }
     return [facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows], about
+
+
+def owners(db: Db, trace_id: str) -> frozenset[str]:
+    """The ids of the experiments in which a trace is."""
+    rows = db.execute(
+        "SELECT e.id FROM traces t JOIN experiments e ON e.number = t.experiment"
+        " WHERE t.trace_id = ? AND e.id IS NOT NULL",
+        [trace_id],
+    )
+    return frozenset(row[0] for row in rows.fetchall())
+
+
+def experiment_counts(db: Db) -> list[ExperimentCounts]:
+    """What there is of each experiment, the largest first."""
+    rows = db.execute(
+        "SELECT e.id, e.name, count(*), sum(t.span_count), min(t.start_unix_ns), max(t.start_unix_ns)"
+        " FROM traces t JOIN experiments e ON e.number = t.experiment GROUP BY 1, 2 ORDER BY 3 DESC"
+    )
+    names = [field.name for field in fields(ExperimentCounts)]
+    return [ExperimentCounts(**dict(zip(names, row, strict=True))) for row in rows.fetchall()]
 
 
 def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from collector.index.duckdb.shard import Batch, Gathered, Piece, TraceKey, read_shard, share_out
 from collector.index.duckdb.store import Store
+from collector.index.protocol import IndexedBatch, Lane
 from collector.journal.sqlite import reading
 from collector.journal.sqlite import statements as sqlite
 from collector.model.batch import Route
-from collector.model.experiment import ExperimentReference
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -39,28 +39,6 @@ IDLE_SECONDS = 30.0
 OWN_SHARE = 0.75
 # the rows of a batch are many objects that live and die together: looking for cycles among them is in vain
 COLLECT_FROM_OBJECTS = 200_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """A lane that has something, and the experiment that its route leads to, as far as it is known."""
-
-    lane: str
-    experiment: ExperimentReference
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What a look has brought in. `cursors` are by lane; `more`: there was more than one batch holds.
-
-    `unreadable` are entries, `failed` bugs that cost a span its facts or a trace its rows.
-    """
-
-    spans: int
-    cursors: dict[str, int]
-    unreadable: int
-    failed: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +72,7 @@ class Taker:
         with closing(sqlite.connect(self._journal, read_only=True)) as db:
             self._store.follow(sqlite.identity(db))
 
-    def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> Taken:
+    def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> IndexedBatch:
         """A batch of what these lanes hold. Raises sqlite3.Error, duckdb.Error, OSError: nothing is taken."""
         if self._begun is not None and self._begun.lanes != lanes:
             self.put_off()
@@ -116,7 +94,7 @@ class Taker:
             except BaseException:
                 self.put_off()
                 raise
-        return Taken(
+        return IndexedBatch(
             spans=sum(piece.span_count for piece in begun.pieces),
             cursors=begun.cursors,
             unreadable=sum(len(batch.unreadable) for batch in batches),

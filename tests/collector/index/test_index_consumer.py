@@ -1,9 +1,8 @@
 """From the journal into the index: batches, helping processes, deaths, entries that can't be read."""
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb import take as take_module
-from collector.index.duckdb.client import IndexAnswer, IndexAway
-from collector.index.duckdb.take import Lane, Taker
+from collector.index.duckdb.take import Taker
 from collector.index.feed import ALONE_AFTER, CONSUMER, SKIP_AFTER, Indexer
+from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.journal.sqlite.writer import SqliteJournal, open_journal
 from collector.mlflow.client import MlflowUnreachable
@@ -182,33 +181,26 @@ class FakeIndex:
     async def ready(self) -> None:
         pass
 
-    async def post(
-        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = 1
-    ) -> IndexAnswer:
-        if path == "/name":
-            self.named.append(document)
-            return IndexAnswer(status=200, body=b"{}")
-        self.asked.append(document["limit_spans"])
+    async def name(self, experiment: ExperimentReference) -> None:
+        self.named.append(experiment)
+
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        self.asked.append(limit_spans)
         cursors, spans = {}, 0
-        for each in document["lanes"]:
-            entries = await self.journal.read(CONSUMER, each["lane"], limit_bytes=10**9)
-            for entry in entries[: 1 if document["limit_spans"] == 1 else None]:
+        for each in lanes:
+            entries = await self.journal.read(CONSUMER, each.lane, limit_bytes=10**9)
+            for entry in entries[: 1 if limit_spans == 1 else None]:
                 if self.down or entry.sequence == self.poison:
                     raise IndexAway("its process ended")
-                cursors[each["lane"]] = entry.sequence
+                cursors[each.lane] = entry.sequence
                 spans += entry.span_count
-        return IndexAnswer(
-            status=200,
-            body=json.dumps(
-                {
-                    "spans": spans,
-                    "cursors": cursors,
-                    "unreadable": 0,
-                    "failed": 0,
-                    "more": False,
-                    "unnamed": [{"id": "1", "name": None}],
-                }
-            ).encode(),
+        return IndexedBatch(
+            spans=spans,
+            cursors=cursors,
+            unreadable=0,
+            failed=0,
+            more=False,
+            unnamed=[ExperimentReference(id="1")],
         )
 
 
