@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SEPARATOR
+from collector.index.duckdb.columns import FACT_COLUMNS
+from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import CostSource, Kind
 from collector.spans.error_groups import normal_message
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
