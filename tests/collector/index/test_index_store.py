@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS
-from collector.index.duckdb.rows import facts_of_row, trace_rows
+from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.duckdb.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
 from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
 from collector.index.duckdb.store import FILE_NAME
 from collector.model.experiment import ExperimentReference
@@ -34,6 +34,24 @@ def again(row: Any) -> SpanFacts:
     rest = row[NAMES.index("tags")], row[NAMES.index("error_message")]
     facts = row[first : first + len(FACT_COLUMNS)]
     return facts_of_row(row[1], row[2], row[3], (*facts, *rest))
+
+
+def test_a_record_that_differs_from_its_table_stops_the_start() -> None:
+    columns = [Column("tags", "VARCHAR")]
+    with pytest.raises(TypeError, match="TraceOfSpan differs from its table"):
+        values_of(TraceOfSpan, columns)
+
+
+def test_rows_hold_the_columns_of_their_tables_in_order() -> None:
+    spans = made_trace(3)
+    rows = trace_rows(spans, experiment=7, run_id="run", seen_unix_ns=1, preview_characters=9)
+    trace = dict(zip((column.name for column in TRACE_COLUMNS), rows.trace, strict=True))
+    assert (trace["experiment"], trace["run_id"], trace["span_count"]) == (7, "run", len(spans))
+    for row in rows.spans:
+        span = dict(zip(NAMES, row, strict=True))
+        ids = (span["experiment"], span["trace_id"], span["of_run"], span["of_trace"])
+        assert ids == (7, spans[0].trace_id, "run", trace["name"])
+    assert tuple(NAMES[: len(SPAN_IDS)]) == SPAN_IDS
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
