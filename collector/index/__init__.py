@@ -8,7 +8,7 @@ sql/           the queries as SQL, for a dialect
 duckdb/        the one form: a store in DuckDB, in a process of its own
 
     journal -> feed -> take -> shard (entries -> rows) -> store          duckdb/take.py, shard.py, rows.py
-    API -> IndexQuery -> client -> process -> engine -> answers -> SQL   duckdb/client.py, engine.py, answers.py
+    API -> IndexQuery -> client -> process -> engine -> answers -> SQL   duckdb/client.py, engine.py
 
 A second engine writes the verbs of protocol.py over a store of its own, and a Dialect if it speaks SQL.
 """
