@@ -1,125 +1,192 @@
-"""Questions to the index over HTTP: parameters and rights in, the index's answer out. Thin.
+"""Many traces, sessions and the index over HTTP.
 
-    GET  /-/traces                 rows, filters, sort, pages; ?format=json|csv|parquet
-    GET  /-/traces/stats           metric x breakdown x time bucket
-    GET  /-/traces/compare         two sides: a.since=… b.since=…
-    GET  /-/traces/overview        what the page shows first
-    GET  /-/traces/errors          errors that say the same
-    GET  /-/traces/facets          what there is to filter by
-    GET  /-/sessions               conversations
-    GET  /-/sessions/{session}     one, with its turns
-    GET  /-/index                  what the index holds
-    GET  /-/index/verify           its counts beside MLflow's
-    POST /-/index/backfill         {"experiment_id" or "experiment_name", "since_unix_ms"}: one step
-    POST /-/index/rebuild          read again what the journal holds
-
-Errors have one form: {"error": {"parameter", "value", "message"}}; 400 a parameter can't be right, 404 nobody
-knows it, 503 the index or MLflow can't be asked.
+GET  /-/traces                 rows, filters, sort, pages; ?format=json|csv|parquet
+GET  /-/traces/stats           metric x breakdown x time bucket
+GET  /-/traces/compare         two sides: a.since=… b.since=…
+GET  /-/traces/overview        what the page shows first
+GET  /-/traces/errors          errors grouped by message
+GET  /-/traces/facets          the values to filter by
+GET  /-/sessions               conversations
+GET  /-/sessions/{session}     one, with its turns
+GET  /-/index                  what the index holds
+GET  /-/index/verify           its counts beside MLflow's
+POST /-/index/backfill         {"experiment_id" or "experiment_name", "since_unix_ms"}: one step
+POST /-/index/rebuild          read again what the journal holds
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from functools import partial
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from collector.answers.rights import visible
-from collector.index.backfill import Backfill
-from collector.index.feed import CONSUMER
-from collector.index.protocol import FileAnswer, Index, IndexAway, IndexQuery, QueryKind, QueryTimedOut
-from collector.journal import Journal
-from collector.model.parameters import error_answer, read_object
-
-QUESTIONS = ("traces", "stats", "compare", "overview", "errors", "facets")
-OFF = "the index is switched off (index.enabled = false); single traces and runs can be asked about"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def index_routes(index: Index | None, journal: Journal, backfill: Backfill | None) -> list[Route]:
-    """The routes above. Without an index each says so (503)."""
-
-    def about(kind: QueryKind) -> Endpoint:
-        async def ask(request: Request) -> Response:
-            return _off() if index is None else await _answered(index, _query(request, kind))
-
-        return ask
-
-    async def session(request: Request) -> Response:
-        if index is None:
-            return _off()
-        id = request.path_params["session"]
-        return await _answered(index, _query(request, QueryKind.SESSION, session=id))
-
-    async def state(request: Request) -> Response:
-        if index is None:
-            return _off()
-        return JSONResponse(asdict(await index.state()) | {"trouble": index.trouble})
-
-    async def verify(request: Request) -> Response:
-        if backfill is None:
-            return _off()
-        ids = request.query_params.getlist("experiment_id")
-        return JSONResponse({"experiments": await backfill.verify(ids)})
-
-    async def fill(request: Request) -> Response:
-        if backfill is None:
-            return _off()
-        document = await read_object(request)
-        return JSONResponse(await backfill.step(document))
-
-    async def rebuild(request: Request) -> Response:
-        if index is None:
-            return _off()
-        await index.forget()
-        return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=0)})
-
-    return [
-        Route("/-/traces", about(QueryKind.TRACES), methods=["GET"]),
-        *(Route(f"/-/traces/{what}", about(QueryKind(what)), methods=["GET"]) for what in QUESTIONS[1:]),
-        Route("/-/sessions", about(QueryKind.SESSIONS), methods=["GET"]),
-        Route("/-/sessions/{session:path}", session, methods=["GET"]),
-        Route("/-/index", state, methods=["GET"]),
-        Route("/-/index/verify", verify, methods=["GET"]),
-        Route("/-/index/backfill", fill, methods=["POST"]),
-        Route("/-/index/rebuild", rebuild, methods=["POST"]),
-    ]
+from collector.answers.opening import Answers
+from collector.api.own_route import OwnRoute, Parameter
+from collector.api.query_parameters import BUCKET, STATISTICS, filters, table
+from collector.api.reading import parameters_of, read_object, rights_of
+from collector.index.protocol import FileAnswer, QueryKind
+from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.index.queries.models import (
+    Compared,
+    ErrorPage,
+    Facets,
+    Overview,
+    Session,
+    SessionPage,
+    Stats,
+    TracePage,
+)
+from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
 
 
-def _query(request: Request, kind: QueryKind, *, session: str = "") -> IndexQuery:
-    query, allowed = request.query_params, visible(request)
-    return IndexQuery(
-        kind=kind,
-        parameters={name: query.getlist(name) for name in query},
-        experiment_ids=None if allowed is None else frozenset(allowed),
-        session=session,
+async def _ask(request: Request, answers: Answers, *, question: QueryKind) -> Response:
+    session = request.path_params.get("session", "")
+    answer = await answers.many_traces.ask(
+        question, parameters_of(request), rights=rights_of(request), session=session
     )
-
-
-async def _answered(index: Index, query: IndexQuery) -> Response:
-    try:
-        answer = await index.ask(query)
-    except QueryTimedOut as error:
-        return error_answer(503, error.document)
-    if answer is None:
-        unknown = {
-            "parameter": "session",
-            "value": query.session[:200],
-            "message": "no trace that you may see names it",
-        }
-        return error_answer(404, unknown)
     if isinstance(answer, FileAnswer):
         headers = {"content-disposition": f'attachment; filename="{answer.name}"'}
         return StreamingResponse(answer.chunks, media_type=answer.media_type, headers=headers)
-    return Response(answer.body, media_type="application/json")
+    return Response(answer, media_type="application/json")
 
 
-def _off() -> Response:
-    return error_answer(503, {"parameter": "index.enabled", "value": False, "message": OFF})
+async def _state(_: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.index.state())
 
 
-async def index_trouble(request: Request, error: Exception) -> Response:
-    """The handler for IndexAway and MlflowSays."""
-    parameter = "index" if isinstance(error, IndexAway) else "mlflow"
-    return error_answer(503, {"parameter": parameter, "value": str(request.url.path), "message": str(error)})
+async def _verify(request: Request, answers: Answers) -> Response:
+    ids = request.query_params.getlist("experiment_id")
+    return JSONResponse({"experiments": await answers.index.verify(ids)})
+
+
+async def _backfill(request: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.index.backfill(await read_object(request)))
+
+
+async def _rebuild(_: Request, answers: Answers) -> Response:
+    return JSONResponse({"replayed": await answers.index.rebuild()})
+
+
+def _question(
+    question: QueryKind,
+    summary: str,
+    parameters: tuple[Parameter, ...],
+    answer: type[BaseModel],
+    *,
+    path: str = "",
+) -> OwnRoute:
+    return OwnRoute(
+        method="GET",
+        path=path or f"/-/traces/{question}",
+        permission="traces:read",
+        handler=partial(_ask, question=question),
+        summary=summary,
+        parameters=parameters,
+        answer=answer,
+        from_index=True,
+    )
+
+
+QUESTION_ROUTES = (
+    _question(
+        QueryKind.TRACES,
+        "List traces",
+        (*filters(TRACE_FILTERS), *table(TRACE_SORTS)),
+        TracePage,
+        path="/-/traces",
+    ),
+    _question(
+        QueryKind.STATS,
+        "Compute statistics of traces, spans, model calls, tool calls, errors or sessions: metrics by "
+        "dimension and time bucket",
+        (*STATISTICS, *filters(SPAN_FILTERS)),
+        Stats,
+    ),
+    _question(
+        QueryKind.COMPARE,
+        "Compare two selections, a and b. A filter without a prefix applies to both; a.since or b.version "
+        "applies to one",
+        (*STATISTICS, *filters(SPAN_FILTERS)),
+        Compared,
+    ),
+    _question(
+        QueryKind.OVERVIEW,
+        "Get an overview: totals and their change, a time series, the top agents, models, tools and errors",
+        (*filters(TRACE_FILTERS), BUCKET),
+        Overview,
+    ),
+    _question(
+        QueryKind.ERRORS,
+        "List errors grouped by message, ignoring IDs, numbers and names",
+        (*filters(SPAN_FILTERS), *table(ERROR_SORTS, paged=False)),
+        ErrorPage,
+    ),
+    _question(
+        QueryKind.FACETS,
+        "List the values of each filter, most frequent first",
+        filters(TRACE_FILTERS),
+        Facets,
+    ),
+    _question(
+        QueryKind.SESSIONS,
+        "List sessions",
+        (*filters(TRACE_FILTERS), *table(SESSION_SORTS)),
+        SessionPage,
+        path="/-/sessions",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/sessions/{session:path}",
+        permission="traces:read",
+        handler=partial(_ask, question=QueryKind.SESSION),
+        summary="Get a session with its turns",
+        parameters=(
+            Parameter(name="session", description="Session ID", place="path", required=True),
+            *filters(("experiment_id", "experiment_name")),
+        ),
+        answer=Session,
+        from_index=True,
+    ),
+)
+UPKEEP_ROUTES = (
+    OwnRoute(
+        method="GET",
+        path="/-/index",
+        permission="metrics:read",
+        reach="server",
+        handler=_state,
+        summary="Get the size of the index and the number of traces and spans by experiment",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/index/verify",
+        permission="metrics:read",
+        reach="server",
+        handler=_verify,
+        summary="Compare the number of traces and spans in the index and in MLflow, by experiment",
+        parameters=(
+            Parameter(
+                name="experiment_id", description="Experiment ID; default: all in the index", repeated=True
+            ),
+        ),
+    ),
+    OwnRoute(
+        method="POST",
+        path="/-/index/backfill",
+        permission="journal:write",
+        reach="server",
+        handler=_backfill,
+        summary="Read one page of an experiment's traces from MLflow into the index",
+        body_description='{"experiment_name": "…", "since_unix_ms": 0}; repeat until `done` is true',
+    ),
+    OwnRoute(
+        method="POST",
+        path="/-/index/rebuild",
+        permission="journal:write",
+        reach="server",
+        handler=_rebuild,
+        summary="Index everything in the journal again",
+        body_description="{}",
+    ),
+)
+ROUTES = (*QUESTION_ROUTES, *UPKEEP_ROUTES)

@@ -41,6 +41,10 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on (4318); 0 take
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the journal (./.sidespan).")]
 Config = Annotated[Path | None, typer.Option(help="Settings file (./sidespan.toml).")]
 MlflowUrl = Annotated[str | None, typer.Option(help="The MLflow server behind us.")]
+Takeover = Annotated[
+    bool,
+    typer.Option("--takeover", help="Take the place of the running process; no client is refused meanwhile."),
+]
 Url = Annotated[str, typer.Option(help="Where Sidespan answers.", envvar="SIDESPAN_URL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ids = Annotated[list[int], typer.Argument(help="Ids, as `dead-letters list` shows them.")]
@@ -69,6 +73,8 @@ def up(
 ) -> None:
     """Run everything, with an MLflow of its own: nothing else needs to be there."""
     settings = load(flags=_given(host, port, data_dir), file=config)
+    if settings.server.takeover:
+        raise Misconfigured("server.takeover is for `sidespan serve`: `up` can't hand its MLflow over")
     _run(_up(settings, as_json), settings)
 
 
@@ -88,11 +94,14 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     config: Config = None,
+    takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the service in front of an MLflow server that is already there."""
     flags = _given(host, port, data_dir)
-    settings = load(flags=flags | ({"mlflow.url": mlflow_url} if mlflow_url else {}), file=config)
+    flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
+    flags |= {"server.takeover": True} if takeover else {}
+    settings = load(flags=flags, file=config)
     _run(_serve(settings, as_json), settings)
 
 

@@ -41,6 +41,7 @@ class QueryTimedOut(SidespanError):
 
     def __init__(self, parameter: str, value: object, message: str) -> None:
         super().__init__(message)
+        self.parameter, self.value = parameter, value
         self.document = {"parameter": parameter, "value": value, "message": message}
 
 

@@ -4,54 +4,42 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.answers.explain import explain
-from collector.answers.health import Health
-from collector.answers.indexed import IndexedTraces
-from collector.answers.runs.source import MlflowTrouble, NoSuchRun
-from collector.answers.trace_source import TraceSource
-from collector.api import logs_api, page
-from collector.api.access import Entrance, access_settings
+from collector.answers.health import ServiceHealth
+from collector.answers.opening import answers_of, pending_routes
+from collector.api.access import access_settings
+from collector.api.app import own_app
+from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
-from collector.api.index import index_trouble
-from collector.api.operations import operations_routes
-from collector.api.runs import run_trouble
-from collector.api.traces import trace_routes
-from collector.delivery.mlflow.forward import parts_of
+from collector.api.own_admission import OwnAdmission
+from collector.api.own_routes import is_own
+from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
-from collector.index.backfill import MlflowSays
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
-from collector.index.protocol import IndexAway
 from collector.journal import Journal
 from collector.journal.sqlite.writer import open_journal
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
 from collector.model.errors import Misconfigured
-from collector.model.parameters import BadParameter, bad_parameter
-from collector.processors.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
+from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.ingest import Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
-from collector.service.background import background
+from collector.service.background import Running, background
 from collector.service.parts import (
     close_to_others,
     consumers_beside,
     index_of,
-    index_parts,
     keep_of,
-    nothing,
     observe,
+    prepare_of,
     proxy_settings,
-    route_of,
-    routes_of,
-    run_parts,
     target_of,
     upstream_of,
     with_cors,
@@ -62,12 +50,9 @@ from collector.telemetry.metrics import Metrics
 from proxy import Access, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
 
-# tells the app that the process is about to stop: new exports are refused, windows in flight finish
-Drain = Callable[[], None]
-
 
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
+async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
     """Everything, opened downstream first and closed in the reverse order.
 
     Raises Misconfigured before anything listens.
@@ -99,22 +84,18 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         sampler = None if keep is None else Sampler(journal, keep, metrics)
         index = await stack.enter_async_context(index_of(settings))
         indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
+        decoder = await stack.enter_async_context(open_decoder(settings))
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )
-        # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
-        await stack.enter_async_context(
-            background(
-                worker,
-                journal,
-                stop_seconds=settings.server.shutdown_seconds / 2,
-                others=consumers_beside(sampler, indexer),
-            )
+        # leaves before the journal closes
+        running = await stack.enter_async_context(
+            background(worker, journal, bounds, others=consumers_beside(sampler, indexer))
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
-        entrance = Entrance(access, partial(routes_of, journal), experiments, index)
+        directory = OwnDirectory(access.lookup, partial(pending_routes, journal), experiments, index)
         proxy = await stack.enter_async_context(
             open_proxy(
                 upstream=upstream,
@@ -123,7 +104,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
                 observe=partial(observe, metrics),
             )
         )
-        health = Health(
+        health = ServiceHealth(
             journal=journal,
             worker=worker,
             bounds=bounds,
@@ -131,56 +112,31 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             max_bytes=settings.journal.max_bytes,
             indexer=indexer,
         )
-        own = Starlette(
-            routes=[
-                *operations_routes(journal, metrics, health.read),
-                *index_parts(settings, index, journal, mlflow),
-                *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(route_of, journal)),
-                    TraceSource(pending=nothing, mlflow=mlflow),
-                    partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
-                    None if index is None else IndexedTraces(index=index, journal=journal),
-                ),
-                *run_parts(settings, mlflow),
-                *page.routes(),
-            ],
-            exception_handlers={
-                BadParameter: bad_parameter,
-                NoSuchRun: run_trouble,
-                MlflowTrouble: run_trouble,
-                IndexAway: index_trouble,
-                MlflowSays: index_trouble,
-            },
+        answers = answers_of(
+            settings, journal=journal, mlflow=mlflow, index=index, health=health, metrics=metrics
         )
-        own.router.redirect_slashes = False
+        own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         receiver = otlp_http.otlp_endpoint(
-            _ingest(settings, experiments, journal),
-            admit=entrance.to_receiver,
+            _ingest(settings, decoder, experiments, journal),
+            admit=ReceiverAdmission(access).admit,
             bounds=bounds,
             settings=settings.receiver,
             allowed_hosts=settings.server.allowed_hosts,
             metrics=metrics,
         )
 
-        def drain() -> None:
-            bounds.draining = True
-            worker.stop()
-
-        guarded_own = guarded(own, settings.server, entrance)
-        app = _dispatch(with_cors(receiver, settings), guarded_own, proxy)
-        yield under(settings.server.root_path, app), drain
+        app = _dispatch(with_cors(receiver, settings), own, proxy)
+        yield under(settings.server.root_path, app), running
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
-    """OTLP paths to the receiver, `/-/` to our own routes, everything else to the proxy."""
+    """OTLP paths to the receiver, our own routes to `own`, everything else to the proxy."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if scope["type"] == "http" and path in otlp_http.PATHS:
             await receiver(scope, receive, send)
-        elif scope["type"] == "http" and (
-            path.startswith("/-/") or (path in logs_api.PATHS and scope["method"] == "POST")
-        ):
+        elif scope["type"] == "http" and is_own(scope["method"], path):
             await own(scope, receive, send)
         elif scope["type"] == "http" and otlp_http.is_astray(scope):
             await receiver(scope, receive, send)
@@ -200,18 +156,18 @@ async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[
         raise Misconfigured(str(error)) from error
 
 
-def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
-    redact = redactor(settings.processors)
+def _ingest(
+    settings: Settings, decoder: Decoder, experiments: Experiments, journal: Journal
+) -> otlp_http.Ingest:
+    prepare = prepare_of(settings, decoder)
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
-            limits=settings.receiver,
-            routing=settings.routing,
+            prepare=prepare,
             reserve=reserve,
             exists=experiments.exists,
             append=journal.append,
-            redact=redact,
         )
 
     return take

@@ -9,27 +9,23 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Counter
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from collector.answers.runs.source import RunSource
 from collector.api.access import identity_headers
-from collector.api.index import index_routes
-from collector.api.logs_api import logs_routes
-from collector.api.openapi import openapi_routes
-from collector.api.runs import run_routes
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
 from collector.files.private import mend
-from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER, open_index
 from collector.index.feed import Indexer
 from collector.index.protocol import Index
-from collector.journal import Journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
-from collector.model import batch
+from collector.processors.redact import redactor
+from collector.receivers.decoder.client import Decoder
+from collector.receivers.decoder.place import placing
+from collector.receivers.ingest import Prepare
+from collector.receivers.prepare import Rules
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Run
@@ -64,6 +60,12 @@ def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metr
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
+    """How exports are read: where each belongs, by the settings' rules."""
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    return placing(rules, decoder.prepare)
 
 
 def keep_of(settings: Settings) -> KeepSettings | None:
@@ -142,19 +144,6 @@ def consumers_beside(sampler: Sampler | None, indexer: Indexer | None) -> dict[s
     return {name: each.run for name, each in found.items() if each is not None}
 
 
-def index_parts(settings: Settings, index: Index | None, journal: Journal, mlflow: Mlflow) -> list[Route]:
-    """The routes of questions to the index."""
-    folder = settings.data_dir.resolve() / FOLDER
-    return index_routes(index, journal, None if index is None else Backfill(mlflow, index, folder))
-
-
-def run_parts(settings: Settings, mlflow: Mlflow) -> list[Route]:
-    """The routes on runs, and the document about all routes."""
-    source = RunSource(mlflow)
-    logs = logs_routes(source, settings.mlflow, settings.runs.allowed_tracking_uris)
-    return [*run_routes(source), *logs, *openapi_routes()]
-
-
 def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
     """The receiver for pages of other origins too, where the settings name some."""
     if not settings.receiver.cors_allowed_origins:
@@ -166,18 +155,3 @@ def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
         allow_headers=["*"],
         max_age=7200,
     )
-
-
-async def routes_of(journal: Journal, trace_id: bytes) -> list[batch.Route]:
-    """Where what the journal holds of a trace is bound for."""
-    return [batch.Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
-
-
-async def route_of(journal: Journal, trace_id: bytes) -> batch.Route | None:
-    """The newest of them."""
-    return next(reversed(await routes_of(journal, trace_id)), None)
-
-
-async def nothing(_: bytes) -> list[bytes]:
-    """A journal of which a client may see nothing."""
-    return []
