@@ -140,12 +140,27 @@ def trace_rows(
     """The rows of a trace with at least one span. `preview_characters` bounds what is kept of messages."""
     tree = build_tree(spans)
     using = count(tree)
+    trace = _trace_record(
+        tree, using, preview_characters, experiment=experiment, run_id=run_id, seen_unix_ns=seen_unix_ns
+    )
+    return TraceRows(trace=_trace_row(trace), spans=_span_rows(tree, using, trace, preview_characters))
+
+
+def _trace_record(
+    tree: Tree,
+    using: Counted,
+    preview_characters: int,
+    *,
+    experiment: int,
+    run_id: str | None,
+    seen_unix_ns: int,
+) -> TraceRecord:
+    message, group, type = _first_error(tree, preview_characters)
     whole = total(tree, using)
     listed = tree.spans
     calls = [listed[position] for position in using.calls]
     tools = [listed[position].tool for position in using.tools]
-    message, group, type = _first_error(tree, preview_characters)
-    trace: TraceRecord = {
+    return {
         "experiment": experiment,
         "trace_id": listed[0].trace_id,
         "low_ns": min(span.start_unix_ns for span in listed),
@@ -191,7 +206,6 @@ def trace_rows(
         "error_message": message,
         "error_group": group,
     }
-    return TraceRows(trace=_trace_row(trace), spans=_span_rows(tree, using, trace, preview_characters))
 
 
 def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_characters: int) -> Sequence[Row]:
