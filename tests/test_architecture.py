@@ -29,15 +29,19 @@ PURE = [
     "collector/model/errors.py",
     "collector/model/parameters.py",
     "collector/model/faults.py",
-    "collector/model/place.py",
+    "collector/model/experiment.py",
     "collector/delivery/backoff.py",
     "collector/delivery/bisect.py",
     "collector/delivery/group.py",
     "collector/delivery/mlflow/answers.py",
     "collector/delivery/mlflow/forward.py",
     "collector/index/duckdb/columns.py",
+    "collector/index/duckdb/dialect.py",
+    "collector/index/duckdb/messages.py",
     "collector/index/duckdb/rows.py",
+    "collector/index/protocol.py",
     "collector/index/queries",
+    "collector/index/sql",
     "proxy/catalog.py",
     "proxy/errors.py",
     "proxy/guard.py",
@@ -88,7 +92,12 @@ FORBIDDEN = [
         "consumers don't know each other",
     ),
     ("collector/journal", ["collector.receivers"], "the journal knows nobody"),
-    ("collector/index/queries", ["collector.journal"], "questions know the index only"),
+    (
+        "collector/index/queries",
+        ["collector.journal", "collector.index.sql", "collector.index.duckdb"],
+        "questions know no engine",
+    ),
+    ("collector/index/sql", ["collector.journal", "collector.index.duckdb"], "one SQL for several engines"),
 ]
 
 
@@ -217,6 +226,29 @@ def test_only_its_form_opens_the_journals_file() -> None:
     assert found == set()
 
 
+def test_questions_to_the_index_hold_no_sql() -> None:
+    words = re.compile(r"\b(SELECT|FROM|WHERE|CASE|GROUP BY|ORDER BY|count\(|sum\(|avg\()")
+    found = {
+        (file.name, node.value)
+        for file in _files("collector/index/queries")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and words.search(node.value)
+    }
+    assert found == set()
+
+
+def test_only_who_opens_the_index_knows_its_engine() -> None:
+    """Everybody else uses the protocol."""
+    found = {
+        module
+        for file in _files("collector")
+        if not file.is_relative_to(ROOT / "collector/index/duckdb")
+        for module in _imports(file)
+        if _is_below(module, "collector.index.duckdb")
+    }
+    assert found == {"collector.index.duckdb.client"}
+
+
 def test_only_the_process_of_the_index_loads_duckdb() -> None:
     """The service itself would be 70 MB larger."""
     found = {
@@ -226,7 +258,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         if "duckdb" in set(_imports(file))
     }
     assert found == {
-        "collector/index/duckdb/process.py",
+        "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/answers.py",
     }

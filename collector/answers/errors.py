@@ -8,11 +8,7 @@
 `document` has the form of every error of the API: {"parameter", "value", "message"}.
 """
 
-import json
-from collections.abc import Callable, Mapping
-
 from collector.model.errors import SidespanError
-from collector.model.parameters import BadParameter
 
 
 class AnswerError(SidespanError):
@@ -33,19 +29,3 @@ class AnswerUnavailable(AnswerError):
 
 class IndexFailed(AnswerError):
     """The index failed on the question."""
-
-
-KINDS: Mapping[int, Callable[[str, object, str], AnswerError | BadParameter]] = {
-    400: BadParameter,
-    404: AnswerNotFound,
-    503: AnswerUnavailable,
-}
-
-
-def index_error(status: int, body: bytes) -> AnswerError | BadParameter:
-    """What the index's answer with this status means."""
-    try:
-        error = json.loads(body)["error"]
-        return KINDS[status](error["parameter"], error["value"], error["message"])
-    except (ValueError, KeyError, TypeError):
-        return IndexFailed("index", status, "the index failed to answer; its log says why")

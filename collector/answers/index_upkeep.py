@@ -1,12 +1,12 @@
 """What those who run the service ask of the index itself: what it holds, and to read it in again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from collector.answers.many_traces import index_off
 from collector.index.backfill import Backfill
-from collector.index.duckdb.client import IndexClient
+from collector.index.protocol import Index
 from collector.journal import Consumer
 
 
@@ -14,7 +14,7 @@ from collector.journal import Consumer
 class IndexUpkeep:
     """Without an index (None) each verb raises AnswerUnavailable."""
 
-    index: IndexClient | None
+    index: Index | None
     consumer: Consumer
     backfiller: Backfill | None
 
@@ -22,7 +22,7 @@ class IndexUpkeep:
         """Traces, spans and size, in all and by experiment. Raises IndexAway."""
         if self.index is None:
             raise index_off()
-        return (await self.index.get("/state")).json() | {"trouble": self.index.trouble}
+        return asdict(await self.index.state()) | {"trouble": self.index.trouble}
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
         """As Backfill.verify. Raises BadParameter, MlflowSays, IndexAway."""
@@ -40,5 +40,5 @@ class IndexUpkeep:
         """Have everything that the journal holds come again; how many entries. Raises IndexAway."""
         if self.index is None:
             raise index_off()
-        await self.index.post("/forget-cursors", {})
+        await self.index.forget()
         return await self.consumer.replay(since_unix_ns=0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.index.duckdb.client import IndexAway, IndexClient
+from collector.index.protocol import Index, IndexAway, IndexFailure, QueryTimedOut, TraceQuery
 from collector.journal import CannotTell, Consumer, PendingTraces
 
 
@@ -11,7 +11,7 @@ from collector.journal import CannotTell, Consumer, PendingTraces
 class IndexedTraces:
     """The index, as far as single traces are asked of it. Answers are summaries as JSON."""
 
-    index: IndexClient
+    index: Index
     consumer: Consumer
     pending: PendingTraces
 
@@ -46,14 +46,14 @@ class IndexedTraces:
         whole: bool,
         incomplete: str | None,
     ) -> bytes | None:
-        document = {
-            "max_spans": max_spans,
-            "experiments": experiments,
-            "whole": whole,
-            "incomplete": incomplete,
-        }
+        query = TraceQuery(
+            trace_id=trace_id,
+            max_spans=max_spans,
+            experiment_ids=None if experiments is None else frozenset(experiments),
+            whole=whole,
+            incomplete=incomplete,
+        )
         try:
-            answer = await self.index.post(f"/trace/{trace_id}", document)
-        except IndexAway:
+            return await self.index.trace(query)
+        except (IndexAway, IndexFailure, QueryTimedOut):
             return None
-        return answer.body if answer.status == 200 else None

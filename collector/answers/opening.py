@@ -18,7 +18,8 @@ from collector.answers.trace_source import TraceSource
 from collector.answers.traces import TraceAnswers
 from collector.delivery.mlflow.forward import parts_of
 from collector.index.backfill import Backfill
-from collector.index.duckdb.client import FOLDER, IndexClient
+from collector.index.duckdb.client import FOLDER
+from collector.index.protocol import Index
 from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
@@ -47,7 +48,7 @@ def answers_of(
     delivery: Consumer,
     indexing: Consumer,
     mlflow: Mlflow,
-    index: IndexClient | None,
+    index: Index | None,
     health: ServiceHealth,
     metrics: Metrics,
 ) -> Answers:
@@ -74,7 +75,7 @@ def answers_of(
 
 
 def _traces(
-    settings: Settings, pending: PendingTraces, indexing: Consumer, mlflow: Mlflow, index: IndexClient | None
+    settings: Settings, pending: PendingTraces, indexing: Consumer, mlflow: Mlflow, index: Index | None
 ) -> TraceAnswers:
     return TraceAnswers(
         everything=TraceSource(

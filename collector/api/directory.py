@@ -15,7 +15,7 @@ PendingRoutes = Callable[[bytes], Awaitable[Sequence[Route] | CannotTell]]
 
 
 class IndexedOwners(Protocol):
-    """What rights need to know of the index; `IndexClient` is one."""
+    """What rights need to know of the index; an `Index` is one."""
 
     async def owners(self, trace_id: str) -> frozenset[str]:
         """The ids of the experiments in which it has the trace; none if it can't be asked."""

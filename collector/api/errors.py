@@ -16,7 +16,7 @@ from starlette.types import ExceptionHandler
 from collector.answers.errors import AnswerError, AnswerNotFound, AnswerUnavailable, IndexFailed
 from collector.answers.runs.source import MlflowTrouble, NoSuchRun
 from collector.index.backfill import MlflowSays
-from collector.index.duckdb.client import IndexAway
+from collector.index.protocol import IndexAway
 from collector.model.error_answers import bad_parameter, error_answer
 from collector.model.parameters import BadParameter
 

@@ -20,11 +20,11 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from collector.answers.many_traces import FILE_FORMATS, AnswerFile, IndexQuestion
 from collector.answers.opening import Answers
 from collector.api.own_route import OwnRoute, Parameter
 from collector.api.query_parameters import BUCKET, STATISTICS, filters, table
 from collector.api.reading import parameters_of, read_object, rights_of
+from collector.index.protocol import FileAnswer, QueryKind
 from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
 from collector.index.queries.models import (
     Compared,
@@ -39,17 +39,14 @@ from collector.index.queries.models import (
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
 
 
-async def _ask(request: Request, answers: Answers, *, question: IndexQuestion) -> Response:
-    parameters, rights = parameters_of(request), rights_of(request)
-    if request.query_params.get("format") in FILE_FORMATS:
-        return _streamed(await answers.many_traces.file(question, parameters, rights=rights))
-    answer = await answers.many_traces.ask(question, parameters, rights=rights)
-    return Response(answer, media_type="application/json")
-
-
-async def _session(request: Request, answers: Answers) -> Response:
-    session, parameters = request.path_params["session"], parameters_of(request)
-    answer = await answers.many_traces.session(session, parameters, rights=rights_of(request))
+async def _ask(request: Request, answers: Answers, *, question: QueryKind) -> Response:
+    session = request.path_params.get("session", "")
+    answer = await answers.many_traces.ask(
+        question, parameters_of(request), rights=rights_of(request), session=session
+    )
+    if isinstance(answer, FileAnswer):
+        headers = {"content-disposition": f'attachment; filename="{answer.name}"'}
+        return StreamingResponse(answer.chunks, media_type=answer.media_type, headers=headers)
     return Response(answer, media_type="application/json")
 
 
@@ -70,15 +67,8 @@ async def _rebuild(_: Request, answers: Answers) -> Response:
     return JSONResponse({"replayed": await answers.index.rebuild()})
 
 
-def _streamed(file: AnswerFile) -> Response:
-    headers = {} if file.media_type is None else {"content-type": file.media_type}
-    if file.name is not None:
-        headers["content-disposition"] = f'attachment; filename="{file.name}"'
-    return StreamingResponse(file.chunks, headers=headers)
-
-
 def _question(
-    question: IndexQuestion,
+    question: QueryKind,
     summary: str,
     parameters: tuple[Parameter, ...],
     answer: type[BaseModel],
@@ -99,46 +89,46 @@ def _question(
 
 QUESTION_ROUTES = (
     _question(
-        IndexQuestion.TRACES,
+        QueryKind.TRACES,
         "List traces",
         (*filters(TRACE_FILTERS), *table(TRACE_SORTS)),
         TracePage,
         path="/-/traces",
     ),
     _question(
-        IndexQuestion.STATS,
+        QueryKind.STATS,
         "Compute statistics of traces, spans, model calls, tool calls, errors or sessions: metrics by "
         "dimension and time bucket",
         (*STATISTICS, *filters(SPAN_FILTERS)),
         Stats,
     ),
     _question(
-        IndexQuestion.COMPARE,
+        QueryKind.COMPARE,
         "Compare two selections, a and b. A filter without a prefix applies to both; a.since or b.version "
         "applies to one",
         (*STATISTICS, *filters(SPAN_FILTERS)),
         Compared,
     ),
     _question(
-        IndexQuestion.OVERVIEW,
+        QueryKind.OVERVIEW,
         "Get an overview: totals and their change, a time series, the top agents, models, tools and errors",
         (*filters(TRACE_FILTERS), BUCKET),
         Overview,
     ),
     _question(
-        IndexQuestion.ERRORS,
+        QueryKind.ERRORS,
         "List errors grouped by message, ignoring IDs, numbers and names",
         (*filters(SPAN_FILTERS), *table(ERROR_SORTS, paged=False)),
         ErrorPage,
     ),
     _question(
-        IndexQuestion.FACETS,
+        QueryKind.FACETS,
         "List the values of each filter, most frequent first",
         filters(TRACE_FILTERS),
         Facets,
     ),
     _question(
-        IndexQuestion.SESSIONS,
+        QueryKind.SESSIONS,
         "List sessions",
         (*filters(TRACE_FILTERS), *table(SESSION_SORTS)),
         SessionPage,
@@ -148,7 +138,7 @@ QUESTION_ROUTES = (
         method="GET",
         path="/-/sessions/{session:path}",
         permission="traces:read",
-        handler=_session,
+        handler=partial(_ask, question=QueryKind.SESSION),
         summary="Get a session with its turns",
         parameters=(
             Parameter(name="session", description="Session ID", place="path", required=True),

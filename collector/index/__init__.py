@@ -1,16 +1,14 @@
-"""What spans say, in one vocabulary, and where it is kept to be asked about.
+"""Spans as rows, to be asked about: what is known of them, by trace, over many traces, over time.
 
-conventions.py   the table: each fact and the attributes that it is read from, best first     pure
-values.py        what is known of one span                                                    pure
-facts.py         one OTLP span -> SpanFacts; wire.py: the same bytes read faster              pure
-rows.py          the spans of a trace -> its rows, and back; columns.py: the tables           pure
+protocol.py    the verbs, the questions and the answers that everybody else uses
+feed.py        the journal's consumer: has the index take what was appended
+backfill.py    what MLflow had before
+queries/       questions as data: parameters in, checked queries out
+sql/           the queries as SQL, for a dialect
+duckdb/        the one form: a store in DuckDB, in a process of its own
 
-shard.py         entries of the journal -> rows in files, in one process or several
-store.py         the tables in DuckDB, changed in transactions
-take.py          the sentence: read on -> rows -> put
-process.py       the index's own process; client.py: the service's side of it
-consumer.py      the service's side of following the journal
-backfill.py      what MLflow had before
+    journal -> feed -> take -> shard (entries -> rows) -> store          duckdb/take.py, shard.py, rows.py
+    API -> IndexQuery -> client -> process -> engine -> answers -> SQL   duckdb/client.py, engine.py
 
-collector/index/queries/ asks.
+A second engine writes the verbs of protocol.py over a store of its own, and a Dialect if it speaks SQL.
 """

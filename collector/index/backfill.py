@@ -12,15 +12,17 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from collector.files.private import make_folder, opener
-from collector.index.duckdb.client import IndexClient
+from collector.index.protocol import Index, IndexFailure, UnreadableTraces
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
+from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
 
 PAGE = 200
@@ -37,7 +39,7 @@ class MlflowSays(SidespanError):
 class Backfill:
     """Reads MLflow into the index, step by step."""
 
-    def __init__(self, mlflow: Mlflow, index: IndexClient, folder: Path) -> None:
+    def __init__(self, mlflow: Mlflow, index: Index, folder: Path) -> None:
         self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
         self._index = index
         self._file = folder / "backfill.json"
@@ -87,7 +89,7 @@ class Backfill:
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Traces and spans of experiments, in the index and in MLflow. Raises MlflowSays, IndexAway."""
-        here = {row["id"]: row for row in (await self._index.get("/state")).json()["experiments"]}
+        here = {counts.id: asdict(counts) for counts in (await self._index.state()).experiments}
         ids = list(experiment_ids) or [id for id in here if id is not None]
         rows = []
         for id in ids:
@@ -143,10 +145,11 @@ class Backfill:
             parts = [await self._put(id, name, part) for part in (trace_ids[:half], trace_ids[half:])]
             return {key: sum(part[key] for part in parts) for key in ("traces", "spans")}
         _object(answer)
-        taken = await self._index.post_bytes("/put", answer.body, {"id": id, "name": name})
-        if taken.status != 200:
-            raise MlflowSays(f"the index could not take a page: {taken.body[:200]!r}")
-        return {key: int(value) for key, value in taken.json().items()}
+        try:
+            stored = await self._index.put(answer.body, ExperimentReference(id=id, name=name))
+        except (UnreadableTraces, IndexFailure) as error:
+            raise MlflowSays(f"the index could not take a page: {error}") from error
+        return asdict(stored)
 
     async def _count(self, id: str, since_unix_ms: int, of: str) -> int:
         tomorrow_ms = int(time.time() * 1000) + 86_400_000

@@ -1,8 +1,8 @@
-"""The index as a consumer of the journal: tells its process to read on, and moves the cursors.
+"""The index as a consumer of the journal: tells it to read on, and moves the cursors.
 
-    journal appended -> which lanes -> POST /take (rows and its own cursors, in one transaction) -> commit
+    journal appended -> which lanes -> index.take (rows and its own cursors, in one transaction) -> commit
 
-The process reads the journal's file itself: what goes through here are names and numbers. A death of the
+The index reads the journal's file itself: what goes through here are names and numbers. A death of the
 process costs nothing but time; an entry that kills it again and again is passed over, for traces are
 delivered without the index.
 """
@@ -10,17 +10,16 @@ delivered without the index.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from collector.index.duckdb.client import TAKE_SECONDS, IndexAnswer, IndexAway
+from collector.index.protocol import BatchRefused, Index, IndexAway, IndexedBatch, IndexFailure, Lane
 from collector.journal import Consumer, PendingLane
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Position, Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.telemetry.metrics import Metrics
 
 _log = logging.getLogger("sidespan.index")
@@ -36,31 +35,10 @@ RETRY_SECONDS = 1.0
 ALONE_AFTER = 2
 SKIP_AFTER = 5
 # rows that can't be stored are looked for in smaller and smaller batches
-REFUSED = 422
 SMALLER, LARGER = 16, 4
 NAMES_SECONDS = 60.0
 NAME_TIMEOUT_SECONDS = 3.0
 MAX_NAMES = 1000
-
-
-class TakesBatches(Protocol):
-    """The process of the index, as far as the journal's consumer asks it; `IndexClient` is one."""
-
-    @property
-    def trouble(self) -> str | None:
-        """Why it can't be asked, or None."""
-
-    @property
-    def starting(self) -> bool:
-        """Whether this is its first start: no trouble yet."""
-
-    async def ready(self) -> None:
-        """Wait until it can be asked."""
-
-    async def post(
-        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = TAKE_SECONDS
-    ) -> IndexAnswer:
-        """POST JSON. Raises IndexAway."""
 
 
 @dataclass(slots=True)
@@ -68,7 +46,7 @@ class Indexer:
     """Brings the journal into the index until cancelled; only one may run over a journal."""
 
     consumer: Consumer
-    index: TakesBatches
+    index: Index
     mlflow: Connection
     metrics: Metrics
     _deaths: int = 0
@@ -76,7 +54,7 @@ class Indexer:
     _limit_spans: int = BATCH_SPANS
     _stuck: str | None = None
     _oldest_unix_ns: int | None = None
-    _places: dict[Place, tuple[Place, float]] = field(default_factory=dict)
+    _experiments: dict[ExperimentReference, tuple[ExperimentReference, float]] = field(default_factory=dict)
     _naming: "asyncio.Task[None] | None" = None
 
     @property
@@ -123,43 +101,44 @@ class Indexer:
         if self._deaths >= SKIP_AFTER:
             await self._pass_over(pending[0], "the index died of it")
             return True
-        taken = await self._take(pending[:1] if alone else pending[:MAX_LANES], limit_spans)
-        if taken is None and alone:
+        batch = await self._take(pending[:1] if alone else pending[:MAX_LANES], limit_spans)
+        if batch is None and alone:
             await self._pass_over(pending[0], "its rows can't be stored")
-        if taken is None:
+        if batch is None:
             self._limit_spans = max(1, limit_spans // SMALLER)
             return True
         self._deaths = 0
         self._limit_spans = min(BATCH_SPANS, self._limit_spans * LARGER)
-        for lane, token in taken["cursors"].items():
-            if token:
-                await self.consumer.commit(lane, through=Position(token))
-        self.metrics.indexed_spans.inc(taken["spans"])
-        if taken["unreadable"]:
-            self.metrics.index_skipped.inc(taken["unreadable"])
-        self.metrics.index_failed.inc(taken["failed"])
-        self._name([Place(**each) for each in taken["unnamed"]])
-        return bool(taken["more"]) or alone or len(pending) > MAX_LANES
+        await self._commit(batch)
+        self._name(batch.unnamed)
+        return batch.more or alone or len(pending) > MAX_LANES
 
-    async def _take(self, lanes: list[PendingLane], limit_spans: int) -> dict[str, Any] | None:
-        """What was taken; None: rows of the batch can't be stored, whenever it is tried. Raises IndexAway."""
-        listed = [{"lane": each.lane, **_json(self._place(each.lane))} for each in lanes]
+    async def _take(self, lanes: Sequence[PendingLane], limit_spans: int) -> IndexedBatch | None:
+        """The next batch; None: its rows can't be stored, whenever it is tried. Raises IndexAway."""
+        known = [Lane(lane=each.lane, experiment=self._experiment(each.lane)) for each in lanes]
         try:
-            answer = await self.index.post(
-                "/take", {"lanes": listed, "limit_spans": limit_spans}, timeout_seconds=TAKE_SECONDS
-            )
+            batch = await self.index.take(known, limit_spans=limit_spans)
+        except BatchRefused:
+            return None
         except IndexAway:
             self._deaths += 1
             raise
-        if answer.status == REFUSED:
-            return None
-        if answer.status != 200:
+        except IndexFailure as error:
             if self._stuck is None:
-                _log.error("the index takes nothing", extra={"status": answer.status})
-            self._stuck = f"it takes nothing: it answers {answer.status}, and its log says why"
-            raise IndexAway(self._stuck)
+                _log.error("the index takes nothing", extra={"reason": str(error)})
+            self._stuck = f"it takes nothing: {error}"
+            raise IndexAway(self._stuck) from error
         self._stuck = None
-        return answer.json()
+        return batch
+
+    async def _commit(self, batch: IndexedBatch) -> None:
+        for lane, token in batch.cursors.items():
+            if token:
+                await self.consumer.commit(lane, through=Position(token))
+        self.metrics.indexed_spans.inc(batch.spans)
+        if batch.unreadable:
+            self.metrics.index_skipped.inc(batch.unreadable)
+        self.metrics.index_failed.inc(batch.failed)
 
     async def _pass_over(self, lane: PendingLane, why: str) -> None:
         _log.error(
@@ -170,31 +149,31 @@ class Indexer:
         self.metrics.index_skipped.inc()
         self._deaths = 0
 
-    def _place(self, lane: str) -> Place:
+    def _experiment(self, lane: str) -> ExperimentReference:
         route = Route.from_lane(lane)
-        asked = Place(id=route.experiment_id, name=route.experiment_name)
-        known = self._places.get(asked)
+        asked = ExperimentReference(id=route.experiment_id, name=route.experiment_name)
+        known = self._experiments.get(asked)
         return known[0] if known else asked
 
-    def _name(self, unnamed: list[Place]) -> None:
+    def _name(self, unnamed: Sequence[ExperimentReference]) -> None:
         """Look up what is new or old, aside: MLflow may be away for hours."""
         if self._naming is None or self._naming.done():
             self._naming = asyncio.create_task(self._ask_names(unnamed))
 
-    async def _ask_names(self, unnamed: list[Place]) -> None:
+    async def _ask_names(self, unnamed: Sequence[ExperimentReference]) -> None:
         old = time.monotonic() - NAMES_SECONDS
-        stale = [asked for asked, (_, at) in self._places.items() if at < old]
+        stale = [asked for asked, (_, at) in self._experiments.items() if at < old]
         try:
             for asked in [*dict.fromkeys([*unnamed, *stale])][:MAX_NAMES]:
                 found = await self._ask_name(asked)
                 if found is None:
                     continue
-                self._places[asked] = (found, time.monotonic())
-                await self.index.post("/name", _json(found))
+                self._experiments[asked] = (found, time.monotonic())
+                await self.index.name(found)
         except (MlflowUnreachable, IndexAway) as error:
             _log.debug("experiments can't be named now", extra={"reason": str(error)})
 
-    async def _ask_name(self, asked: Place) -> Place | None:
+    async def _ask_name(self, asked: ExperimentReference) -> ExperimentReference | None:
         """Source: MLflow REST API, experiments/get and experiments/get-by-name. Raises MlflowUnreachable."""
         api = MlflowApi(connection=self.mlflow, timeout_seconds=NAME_TIMEOUT_SECONDS)
         answer = await (
@@ -203,8 +182,4 @@ class Indexer:
         experiment = answer.json().get("experiment") if answer.status == 200 else None
         if not isinstance(experiment, dict):
             return None
-        return Place(id=str(experiment.get("experiment_id")), name=str(experiment.get("name")))
-
-
-def _json(place: Place) -> dict[str, str | None]:
-    return {"id": place.id, "name": place.name}
+        return ExperimentReference(id=str(experiment.get("experiment_id")), name=str(experiment.get("name")))

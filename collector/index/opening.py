@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from collector.index.duckdb.client import FOLDER, IndexClient, open_index
+from collector.index.duckdb.client import FOLDER, open_index
+from collector.index.protocol import Index
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.settings import Settings
 
 
 @asynccontextmanager
-async def open_index_of(settings: Settings) -> AsyncIterator[IndexClient | None]:
+async def open_index_of(settings: Settings) -> AsyncIterator[Index | None]:
     """The index, if it is switched on, until the block ends; it starts beside us."""
     if not settings.index.enabled:
         yield None

@@ -18,11 +18,12 @@ from collector.delivery.mlflow.forward import forwarder
 from collector.harmonise import content, spans, traces
 from collector.index.duckdb import answers
 from collector.index.duckdb.store import Store
-from collector.index.duckdb.take import Lane, Taker
+from collector.index.duckdb.take import Taker
+from collector.index.protocol import Lane
 from collector.index.queries.stats import ENTITIES
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Receipt, Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.otlp.media import Encoding
 from collector.processors import slim
 from collector.processors.keep import KEPT_ATTRIBUTE
@@ -221,7 +222,7 @@ def _index(store: Store, journal: Path) -> tuple[tuple[int, int], int, int]:
     taker = Taker(store, journal, processes=1, preview_characters=200)
     failed = unreadable = 0
     while True:
-        taken = taker.take([Lane(lane=Route(experiment_id="1").lane, place=Place(id="1"))])
+        taken = taker.take([Lane(lane=Route(experiment_id="1").lane, experiment=ExperimentReference(id="1"))])
         failed, unreadable = failed + taken.failed, unreadable + taken.unreadable
         if not taken.more:
             break

@@ -10,7 +10,7 @@ from typing import Any
 from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import CostSource, Kind
 from collector.spans.values import SpanFacts, Tokens
 
@@ -126,10 +126,14 @@ def store_in(folder: Path) -> Iterator[Store]:
 
 
 def put(
-    store: Store, spans: Sequence[SpanFacts], *, place: Place | None = None, run_id: str | None = None
+    store: Store,
+    spans: Sequence[SpanFacts],
+    *,
+    experiment: ExperimentReference | None = None,
+    run_id: str | None = None,
 ) -> None:
     """One batch, as the index's process does it."""
-    number = store.number_of(place or Place(id="1", name="shop"))
+    number = store.number_of(experiment or ExperimentReference(id="1", name="shop"))
     found: dict[TraceKey, Gathered] = {}
     for span in spans:
         key = (number, span.trace_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,9 +11,11 @@ from uuid import uuid4
 import duckdb
 
 from collector.index.duckdb.columns import FACT_COLUMNS
+from collector.index.duckdb.dialect import DUCKDB
 from collector.index.duckdb.rows import facts_of_row
+from collector.index.protocol import ExperimentCounts
 from collector.index.queries.asked import Asked
-from collector.index.queries.filters import Values, of_experiments
+from collector.index.queries.filters import Selection
 from collector.index.queries.overview import (
     TOPS,
     comparison_questions,
@@ -21,16 +23,18 @@ from collector.index.queries.overview import (
     overview_questions,
     with_parameters,
 )
-from collector.index.queries.stats import (
-    Question,
-    bucket_seconds,
-    groups_sql,
-    question,
-    range_sql,
-    series_sql,
-    total_sql,
+from collector.index.queries.stats import NS_A_SECOND, StatsQuery, bucket_seconds, question
+from collector.index.queries.tables import (
+    TableQuery,
+    cursor_text,
+    errors_query,
+    sessions_query,
+    traces_query,
 )
-from collector.index.queries.tables import Page, cursor_text, errors_page, sessions_page, traces_page
+from collector.index.sql.selection import where_experiments
+from collector.index.sql.stats import Groups, groups_sql, range_sql, series_sql, total_sql
+from collector.index.sql.tables import table_sql
+from collector.index.sql.where import Query
 from collector.spans.values import SpanFacts
 
 Db = duckdb.DuckDBPyConnection
@@ -57,27 +61,27 @@ class Export:
 
 def traces(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
     """GET /-/traces."""
-    return _table(db, traces_page(asked), "traces", temporary)
+    return _table(db, traces_query(asked), temporary)
 
 
 def sessions(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
     """GET /-/sessions."""
-    return _table(db, sessions_page(asked), "sessions", temporary)
+    return _table(db, sessions_query(asked), temporary)
 
 
 def errors(db: Db, asked: Asked, temporary: Path) -> dict[str, Any] | Export:
     """GET /-/traces/errors."""
-    return _table(db, errors_page(asked), "errors", temporary)
+    return _table(db, errors_query(asked), temporary)
 
 
 def session(db: Db, asked: Asked, id: str) -> dict[str, Any] | None:
     """GET /-/sessions/{id}: its sums and its turns, oldest first; None: no trace says so."""
     of = {"session": (id,)}
     asked.known(("experiment_id", "experiment_name"))
-    found = _rows(db, sessions_page(with_parameters(asked, **of)))[0]
+    found = _rows(db, sessions_query(with_parameters(asked, **of)))[0]
     if not found:
         return None
-    page = traces_page(with_parameters(asked, **of, sort=("start",), limit=(str(TRACES_OF_A_SESSION),)))
+    page = traces_query(with_parameters(asked, **of, sort=("start",), limit=(str(TRACES_OF_A_SESSION),)))
     turns, _ = _rows(db, page)
     models = stats(db, with_parameters(asked, **of, of=("models",), by=("model",), metric=MODEL_METRICS))
     tools = stats(db, with_parameters(asked, **of, of=("tools",), by=("tool",), metric=TOOL_METRICS))
@@ -103,13 +107,10 @@ def compare(db: Db, asked: Asked) -> dict[str, Any]:
     """GET /-/traces/compare: what is at the top of either side, with the numbers of both."""
     sides = comparison_questions(asked)
     asks, by = sides["a"], len(sides["a"].by)
-    tops = {side: _fetch(db, groups_sql(each))[: each.top] if by else [] for side, each in sides.items()}
-    groups = list(dict.fromkeys(tuple(row[:by]) for rows in tops.values() for row in rows))
-    found = {
-        side: {tuple(row[:by]): row[by:] for row in _fetch(db, groups_sql(each, groups))} if groups else {}
-        for side, each in sides.items()
-    }
-    total = {side: _fetch(db, total_sql(each))[0] for side, each in sides.items()}
+    tops = [row for each in sides.values() for row in _top_groups(db, each)]
+    groups = list(dict.fromkeys(tuple(row[:by]) for row in tops))
+    found = {side: _values_by_group(db, each, groups) for side, each in sides.items()}
+    total = {side: _fetch(db, total_sql(each, DUCKDB))[0] for side, each in sides.items()}
     return {
         "of": asks.of,
         "by": asks.by,
@@ -168,7 +169,7 @@ def find_spans(
     db: Db, trace_id: str, experiments: frozenset[str] | None
 ) -> tuple[list[SpanFacts], Mapping[str, Any]] | None:
     """The facts of one trace's spans, and what its row says; None: there is no such trace to be seen."""
-    where = of_experiments(Asked(parameters={}, now_unix_ns=0, experiments=experiments))
+    where = where_experiments(Selection(visible_experiment_ids=experiments), DUCKDB)
     found = db.execute(
         "SELECT t.experiment, e.id, e.name, t.low_ns, t.start_unix_ns + t.duration_ns, t.complete,"
         " t.missing_parents, t.run_id"
@@ -194,7 +195,27 @@ def find_spans(
     return [facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows], about
 
 
-def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:
+def owners(db: Db, trace_id: str) -> frozenset[str]:
+    """The ids of the experiments in which a trace is."""
+    rows = db.execute(
+        "SELECT e.id FROM traces t JOIN experiments e ON e.number = t.experiment"
+        " WHERE t.trace_id = ? AND e.id IS NOT NULL",
+        [trace_id],
+    )
+    return frozenset(row[0] for row in rows.fetchall())
+
+
+def experiment_counts(db: Db) -> list[ExperimentCounts]:
+    """What there is of each experiment, the largest first."""
+    rows = db.execute(
+        "SELECT e.id, e.name, count(*), sum(t.span_count), min(t.start_unix_ns), max(t.start_unix_ns)"
+        " FROM traces t JOIN experiments e ON e.number = t.experiment GROUP BY 1, 2 ORDER BY 3 DESC"
+    )
+    names = [field.name for field in fields(ExperimentCounts)]
+    return [ExperimentCounts(**dict(zip(names, row, strict=True))) for row in rows.fetchall()]
+
+
+def _answer(db: Db, asks: StatsQuery, *, total: bool = True) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "of": asks.of,
         "by": asks.by,
@@ -203,10 +224,10 @@ def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:
         "more_groups": False,
     }
     if total:
-        answer["total"] = dict(zip(asks.metrics, _fetch(db, total_sql(asks))[0], strict=True))
+        answer["total"] = dict(zip(asks.metrics, _fetch(db, total_sql(asks, DUCKDB))[0], strict=True))
     groups: list[Sequence[Any]] = []
     if asks.by:
-        rows = _fetch(db, groups_sql(asks))
+        rows = _fetch(db, groups_sql(asks, DUCKDB))
         answer["more_groups"] = len(rows) > asks.top
         groups = [row[: len(asks.by)] for row in rows[: asks.top]]
         answer["groups"] = [
@@ -218,25 +239,25 @@ def _answer(db: Db, asks: Question, *, total: bool = True) -> dict[str, Any]:
     return answer
 
 
-def _add_series(db: Db, asks: Question, answer: dict[str, Any], groups: Sequence[Sequence[Any]]) -> None:
-    first, last = (None, None) if asks.since_unix_ns else _fetch(db, range_sql(asks))[0]
+def _add_series(db: Db, asks: StatsQuery, answer: dict[str, Any], groups: Sequence[Sequence[Any]]) -> None:
+    first, last = (None, None) if asks.since_unix_ns else _fetch(db, range_sql(asks, DUCKDB))[0]
     begin = asks.since_unix_ns or first or 0
     # without a beginning the axis is as long as what there is
     end = asks.until_unix_ns if asks.since_unix_ns else last or 0
     step = bucket_seconds(asks, begin, end)
     answer["bucket_seconds"] = step
     series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for number, *row in _fetch(db, series_sql(asks, step, groups)):
+    for number, *row in _fetch(db, series_sql(asks, DUCKDB, step, groups)):
         key = tuple(row[: len(asks.by)])
         values = dict(zip(asks.metrics, row[len(asks.by) :], strict=True))
-        series.setdefault(key, []).append({"start_unix_ns": number * step * 1_000_000_000, "values": values})
+        series.setdefault(key, []).append({"start_unix_ns": number * step * NS_A_SECOND, "values": values})
     if not asks.by:
         answer["series"] = series.get((), [])
     for group, shown in zip(groups, answer["groups"], strict=True):
         shown["series"] = series.get(tuple(group), [])
 
 
-def _key(db: Db, asks: Question, row: Sequence[Any]) -> dict[str, Any]:
+def _key(db: Db, asks: StatsQuery, row: Sequence[Any]) -> dict[str, Any]:
     key = dict(zip(asks.by, row, strict=False))
     if "experiment" in key:
         found = db.execute("SELECT coalesce(name, id) FROM experiments WHERE number = ?", [key["experiment"]])
@@ -244,39 +265,56 @@ def _key(db: Db, asks: Question, row: Sequence[Any]) -> dict[str, Any]:
     return key
 
 
-def _both(asks: Question, a: Sequence[Any], b: Sequence[Any]) -> dict[str, Any]:
+def _top_groups(db: Db, asks: StatsQuery) -> Sequence[Sequence[Any]]:
+    return _fetch(db, groups_sql(asks, DUCKDB))[: asks.top] if asks.by else []
+
+
+def _values_by_group(db: Db, asks: StatsQuery, groups: Groups) -> Mapping[tuple[Any, ...], Sequence[Any]]:
+    rows = _fetch(db, groups_sql(asks, DUCKDB, groups)) if groups else []
+    by = len(asks.by)
+    return {tuple(row[:by]): row[by:] for row in rows}
+
+
+def _both(asks: StatsQuery, a: Sequence[Any], b: Sequence[Any]) -> dict[str, Any]:
     """Metric by metric; a side without rows has nothing."""
     sides = (values or [None] * len(asks.metrics) for values in (a, b))
     return {name: difference(*pair) for name, *pair in zip(asks.metrics, *sides, strict=True)}
 
 
-def _fetch(db: Db, query: tuple[str, Values]) -> list[tuple[Any, ...]]:
+def _fetch(db: Db, query: Query) -> list[tuple[Any, ...]]:
     return db.execute(query[0], query[1]).fetchall()
 
 
-def _rows(db: Db, page: Page) -> tuple[list[dict[str, Any]], str | None]:
+def _rows(db: Db, query: TableQuery) -> tuple[list[dict[str, Any]], str | None]:
+    page = table_sql(query, DUCKDB)
     rows = _fetch(db, (page.sql, page.values))
-    shown = rows[: page.limit]
-    more = len(rows) > page.limit and shown[-1][-1] is not None
+    shown = rows[: query.limit]
+    more = len(rows) > query.limit and shown[-1][-1] is not None
     cursor = cursor_text(shown[-1][-2], shown[-1][-1]) if more else None
     return [dict(zip(page.columns, row, strict=False)) for row in shown], cursor
 
 
-def _table(db: Db, page: Page, name: str, temporary: Path) -> dict[str, Any] | Export:
-    if page.format == "json":
-        rows, cursor = _rows(db, page)
-        return {name: rows, "next_cursor": cursor}
+def _table(db: Db, query: TableQuery, temporary: Path) -> dict[str, Any] | Export:
+    if query.format == "json":
+        rows, cursor = _rows(db, query)
+        return {query.table: rows, "next_cursor": cursor}
+    return _export(db, query, temporary)
+
+
+def _export(db: Db, query: TableQuery, temporary: Path) -> Export:
     temporary.mkdir(exist_ok=True)
     folder = TemporaryDirectory(dir=temporary)
-    path = Path(folder.name) / f"{uuid4().hex}.{page.format}"
+    path = Path(folder.name) / f"{uuid4().hex}.{query.format}"
+    page = table_sql(query, DUCKDB)
     columns = ", ".join(f'"{column}"' for column in page.columns)
-    options = "FORMAT csv, HEADER" if page.format == "csv" else "FORMAT parquet, COMPRESSION zstd"
+    options = "FORMAT csv, HEADER" if query.format == "csv" else "FORMAT parquet, COMPRESSION zstd"
     try:
         db.execute(
-            f"COPY (SELECT {columns} FROM ({page.sql}) LIMIT {page.limit}) TO '{path}' ({options})",
+            f"COPY (SELECT {columns} FROM ({page.sql}) LIMIT {query.limit}) TO '{path}' ({options})",
             page.values,
         )
     except BaseException:
         folder.cleanup()
         raise
-    return Export(folder=folder, path=path, media_type=MEDIA[page.format], name=f"{name}.{page.format}")
+    name = f"{query.table}.{query.format}"
+    return Export(folder=folder, path=path, media_type=MEDIA[query.format], name=name)

@@ -1,4 +1,4 @@
-"""The service's side of the index: its process, kept alive, and requests to it."""
+"""The service's side of the index: its process, kept alive, and its verbs as requests (messages.py)."""
 
 import asyncio
 import json
@@ -7,15 +7,38 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from collector.files.private import make_folder, make_socket
-from collector.model.errors import Misconfigured, SidespanError
+from collector.index.duckdb.messages import (
+    NOT_FOUND,
+    batch_from_json,
+    error_from_json,
+    lanes_to_json,
+    query_to_json,
+    state_from_json,
+    trace_query_to_json,
+)
+from collector.index.protocol import (
+    FileAnswer,
+    IndexAway,
+    IndexedBatch,
+    IndexFailure,
+    IndexQuery,
+    IndexState,
+    JsonAnswer,
+    Lane,
+    StoredTraces,
+    TraceQuery,
+    experiment_ids,
+)
+from collector.model.errors import Misconfigured
+from collector.model.experiment import ExperimentReference
 
 _log = logging.getLogger("sidespan.index")
 
@@ -33,25 +56,8 @@ STARTING = "it is starting"
 MAX_SOCKET_FOLDER_CHARACTERS = 90
 
 
-class IndexAway(SidespanError):
-    """The index doesn't answer at this moment; the message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexAnswer:
-    """What the index has answered; `body` is JSON."""
-
-    status: int
-    body: bytes
-
-    def json(self) -> dict[str, Any]:
-        """The body as an object."""
-        document: dict[str, Any] = json.loads(self.body)
-        return document
-
-
 class IndexClient:
-    """The process of the index, and what is asked of it. Opened by `open_index`."""
+    """The process of the index, kept alive, as an Index. Opened by `open_index`."""
 
     def __init__(self, arguments: Mapping[str, Any], session: aiohttp.ClientSession) -> None:
         self._arguments = arguments
@@ -73,62 +79,92 @@ class IndexClient:
         """Wait until it can be asked."""
         await self._ready.wait()
 
-    async def post(
-        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = QUERY_SECONDS
-    ) -> IndexAnswer:
-        """POST JSON. Raises IndexAway."""
-        return await self._send(path, json.dumps(document).encode(), timeout_seconds)
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        """As in the protocol."""
+        document = {"lanes": lanes_to_json(lanes), "limit_spans": limit_spans}
+        return batch_from_json(json.loads(await self._post("/take", document, seconds=TAKE_SECONDS)))
 
-    async def post_bytes(self, path: str, body: bytes, query: Mapping[str, str]) -> IndexAnswer:
-        """POST `body` as it is. Raises IndexAway."""
-        return await self._send(path, body, TAKE_SECONDS, query)
+    async def ask(self, query: IndexQuery) -> JsonAnswer | FileAnswer | None:
+        """As in the protocol."""
+        if query.is_for_a_file:
+            return await self._ask_for_a_file(query)
+        body = await self._post_or_none("/ask", query_to_json(query))
+        return None if body is None else JsonAnswer(body=body)
 
-    async def get(self, path: str) -> IndexAnswer:
-        """GET. Raises IndexAway."""
-        return await self._send(path, None, QUERY_SECONDS)
+    async def trace(self, query: TraceQuery) -> bytes | None:
+        """As in the protocol."""
+        return await self._post_or_none("/trace", trace_query_to_json(query))
 
     async def owners(self, trace_id: str) -> frozenset[str]:
-        """The ids of the experiments in which the trace is; none if it can't be asked."""
+        """As in the protocol."""
         try:
-            return frozenset((await self.post(f"/owners/{trace_id}", {})).json()["experiments"])
+            return frozenset(json.loads(await self._post("/owners", {"trace_id": trace_id}))["experiments"])
         except IndexAway:
             return frozenset()
 
     async def experiments(self) -> Sequence[str]:
-        """The ids of the experiments of which there are traces; none if it can't be asked."""
+        """As in the protocol."""
         try:
-            rows = (await self.get("/state")).json()["experiments"]
+            return experiment_ids(await self.state())
         except IndexAway:
             return ()
-        return [row["id"] for row in rows if row["id"] is not None]
+
+    async def state(self) -> IndexState:
+        """As in the protocol."""
+        return state_from_json(json.loads(await self._sent("GET", "/state", seconds=QUERY_SECONDS)))
+
+    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+        """As in the protocol."""
+        query = {name: value for name, value in asdict(experiment).items() if value is not None}
+        body = await self._sent("POST", "/put", data=traces, params=query, seconds=TAKE_SECONDS)
+        return StoredTraces(**json.loads(body))
+
+    async def name(self, experiment: ExperimentReference) -> None:
+        """As in the protocol."""
+        await self._post("/name", asdict(experiment))
+
+    async def forget(self) -> None:
+        """As in the protocol."""
+        await self._post("/forget", {})
+
+    async def _post(self, path: str, document: Mapping[str, Any], *, seconds: float = QUERY_SECONDS) -> bytes:
+        return await self._sent("POST", path, data=json.dumps(document).encode(), seconds=seconds)
+
+    async def _post_or_none(self, path: str, document: Mapping[str, Any]) -> bytes | None:
+        try:
+            return await self._post(path, document)
+        except _NotFound:
+            return None
+
+    async def _sent(self, method: str, path: str, *, seconds: float, **request: Any) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._opened(method, path, timeout=timeout, **request) as answer:
+            return await answer.read()
+
+    async def _ask_for_a_file(self, query: IndexQuery) -> FileAnswer:
+        async with AsyncExitStack() as stack:
+            opening = self._opened("POST", "/ask", json=query_to_json(query))
+            answer = await stack.enter_async_context(opening)
+            disposition = answer.content_disposition
+            assert disposition is not None and disposition.filename is not None  # only tables have files
+            return FileAnswer(
+                media_type=answer.headers["content-type"],
+                name=disposition.filename,
+                chunks=_chunks(answer, stack.pop_all()),
+            )
 
     @asynccontextmanager
-    async def stream(self, path: str, document: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """POST JSON, and read the answer piece by piece. Raises IndexAway."""
-        self._check()
+    async def _opened(self, method: str, path: str, **request: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer, if there is one. Raises what the process has raised, IndexFailure, or IndexAway."""
+        if not self._ready.is_set():
+            raise IndexAway(f"the index does not answer: {self._reason}")
         try:
-            async with self._session.post(f"http://index{path}", json=document) as answer:
+            async with self._session.request(method, f"http://index{path}", **request) as answer:
+                if answer.status != 200:
+                    raise _error(answer.status, await answer.read())
                 yield answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise IndexAway(f"the index does not answer: {error or type(error).__name__}") from error
-
-    async def _send(
-        self, path: str, body: bytes | None, timeout_seconds: float, query: Mapping[str, str] | None = None
-    ) -> IndexAnswer:
-        self._check()
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        method = "GET" if body is None else "POST"
-        try:
-            async with self._session.request(
-                method, f"http://index{path}", data=body, params=query, timeout=timeout
-            ) as answer:
-                return IndexAnswer(status=answer.status, body=await answer.read())
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise IndexAway(f"the index does not answer: {error or type(error).__name__}") from error
-
-    def _check(self) -> None:
-        if not self._ready.is_set():
-            raise IndexAway(f"the index does not answer: {self._reason}")
 
     async def supervise(self) -> None:
         """Keep its process alive until cancelled."""
@@ -183,6 +219,23 @@ class IndexClient:
             await asyncio.sleep(0.05)
 
 
+class _NotFound(Exception):
+    """The process knows nothing of what was asked about."""
+
+
+def _error(status: int, body: bytes) -> Exception:
+    """What an answer with this status means."""
+    if status == NOT_FOUND:
+        return _NotFound()
+    return error_from_json(status, body) or IndexFailure(f"it answers {status}, and its log says why")
+
+
+async def _chunks(answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+
+
 async def _stop(child: asyncio.subprocess.Process, *, seconds: float) -> None:
     if child.stdin is not None:
         child.stdin.close()
@@ -213,7 +266,7 @@ def _room_for_a_socket(folder: Path, stack: ExitStack) -> Path:
 async def open_index(given: Mapping[str, Any]) -> AsyncIterator[IndexClient]:
     """The index, until the block ends. It isn't there at once: it can be asked when it is ready.
 
-    `given` is what its process is told (index/process.py, Given), without the socket.
+    `given` is what its process is told (messages.py, ProcessArguments), without the socket.
     """
     with ExitStack() as stack:
         socket = str(_room_for_a_socket(Path(given["folder"]), stack) / "index.sock")

@@ -6,13 +6,13 @@
     cursors       how far each lane of the journal is in here
 
 Times are nanoseconds since 1970 (BIGINT), ids as numbers: a trace id is a UUID, a span id a UBIGINT. Lists
-within a text stand between SEPARATORs, at both ends too, so that a look for one of them is a look for text.
+within a text stand between SEPARATORs (index/sql/columns.py), at both ends too, so that a look for one of
+them is a look for text.
 """
 
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
-SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)

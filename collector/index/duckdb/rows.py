@@ -6,12 +6,13 @@ Whatever the order and however often each span is there, the rows are the same.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, TypedDict
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SEPARATOR
+from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import CostSource, Kind
 from collector.spans.error_groups import normal_message
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
@@ -22,14 +23,107 @@ Row = tuple[Any, ...]
 MAX_LISTED = 20
 TRUNCATED = frozenset({"length", "max_tokens", "max_output_tokens"})
 _facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
-_tokens_in = attrgetter("input", "output", "total", "cache_read", "cache_write", "reasoning")
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
 OWN, RUN = "own", "run"
 
 
+class TraceRecord(TypedDict):
+    """A row of `traces`, by column."""
+
+    experiment: int
+    trace_id: str
+    low_ns: int
+    start_unix_ns: int
+    duration_ns: int
+    root_duration_ns: int | None
+    seen_unix_ns: int
+    name: str
+    status: str
+    complete: bool
+    missing_parents: int
+    service: str | None
+    service_version: str | None
+    environment: str | None
+    agent: str | None
+    agents: str | None
+    workflow: str | None
+    session: str | None
+    user: str | None
+    run_id: str | None
+    models: str | None
+    providers: str | None
+    tools: str | None
+    prompts: str | None
+    tags: str | None
+    span_count: int
+    model_calls: int
+    tool_calls: int
+    error_spans: int
+    recovered_retries: int
+    truncated_calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    cost_source: str
+    unpriced_model_calls: int
+    time_to_first_token_seconds: float | None
+    error_type: str | None
+    error_message: str | None
+    error_group: str | None
+
+
+class SpanWithinTrace(TypedDict):
+    """What a row of `spans` says beside the facts: what the span counts for within its trace."""
+
+    tags: str | None
+    error_message: str | None
+    error_group: str | None
+    recovered_retry: bool
+    model_call: bool
+    tool_call: bool
+    counts_tokens: str | None
+    counts_cost: bool
+    self_ns: int
+    owning_agent: str | None
+
+
+class TraceOfSpan(TypedDict):
+    """What a row of `spans` says of its trace."""
+
+    of_trace: str
+    of_session: str | None
+    of_user: str | None
+    of_run: str | None
+
+
+def values_of(record: type, columns: Sequence[Column]) -> Callable[[Any], Row]:
+    """What gives the values of a record in the order of its table's columns.
+
+    Raises TypeError where the record doesn't hold these columns and no others.
+    """
+    names = [column.name for column in columns]
+    if set(names) != set(record.__annotations__):
+        raise TypeError(f"{record.__name__} differs from its table: {names}")
+    return itemgetter(*names)
+
+
+# a row of `spans`: its ids, the facts, the span within its trace, its trace
+SPAN_IDS = ("experiment", "trace_id", "span_id", "parent_span_id")
+_trace_row = values_of(TraceRecord, TRACE_COLUMNS)
+_within_trace = values_of(
+    SpanWithinTrace,
+    SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) : -len(TraceOfSpan.__annotations__)],
+)
+_trace_of_span = values_of(TraceOfSpan, SPAN_COLUMNS[-len(TraceOfSpan.__annotations__) :])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRows:
-    """The rows of one trace."""
+    """The rows of one trace, values in the order of the tables' columns."""
 
     trace: Row
     spans: Sequence[Row]
@@ -46,83 +140,111 @@ def trace_rows(
     """The rows of a trace with at least one span. `preview_characters` bounds what is kept of messages."""
     tree = build_tree(spans)
     using = count(tree)
+    trace = _trace_record(
+        tree, using, preview_characters, experiment=experiment, run_id=run_id, seen_unix_ns=seen_unix_ns
+    )
+    return TraceRows(trace=_trace_row(trace), spans=_span_rows(tree, using, trace, preview_characters))
+
+
+def _trace_record(
+    tree: Tree,
+    using: Counted,
+    preview_characters: int,
+    *,
+    experiment: int,
+    run_id: str | None,
+    seen_unix_ns: int,
+) -> TraceRecord:
+    message, group, type = _first_error(tree, preview_characters)
     whole = total(tree, using)
     listed = tree.spans
     calls = [listed[position] for position in using.calls]
     tools = [listed[position].tool for position in using.tools]
-    message, group, type = _first_error(tree, preview_characters)
-    trace = (
-        experiment,
-        listed[0].trace_id,
-        min(span.start_unix_ns for span in listed),
-        whole.start_unix_ns,
-        whole.end_unix_ns - whole.start_unix_ns,
-        listed[0].duration_ns if tree.root_count else None,
-        seen_unix_ns,
-        whole.name or listed[0].trace_id,
-        whole.status.value,
-        tree.root_count > 0,
-        tree.missing_parents,
-        whole.service,
-        whole.service_version,
-        whole.environment,
-        whole.agent,
-        _list(span.agent for span in listed),
-        whole.workflow,
-        whole.session,
-        whole.user,
-        run_id,
-        _list(span.model for span in calls),
-        _list(span.provider for span in calls),
-        _list(tools),
-        _list(span.prompt_version for span in listed),
-        _list(f"{name}={value}" if value else name for span in listed for name, value in span.tags),
-        len(listed),
-        whole.model_call_count,
-        len(tools),
-        whole.error_span_count,
-        whole.recovered_retry_count,
-        sum(span.finish_reason in TRUNCATED for span in calls),
-        *_tokens_in(whole.tokens),
-        whole.cost.usd,
-        "mixed" if whole.cost.source is None else whole.cost.source.value,
-        whole.cost.unpriced_model_calls,
-        _time_to_first_token(calls, whole.start_unix_ns),
-        type,
-        message,
-        group,
-    )
-    about = (whole.name or listed[0].trace_id, whole.session, whole.user, run_id)
-    return TraceRows(trace=trace, spans=_span_rows(tree, using, experiment, preview_characters, about))
+    return {
+        "experiment": experiment,
+        "trace_id": listed[0].trace_id,
+        "low_ns": min(span.start_unix_ns for span in listed),
+        "start_unix_ns": whole.start_unix_ns,
+        "duration_ns": whole.end_unix_ns - whole.start_unix_ns,
+        "root_duration_ns": listed[0].duration_ns if tree.root_count else None,
+        "seen_unix_ns": seen_unix_ns,
+        "name": whole.name or listed[0].trace_id,
+        "status": whole.status.value,
+        "complete": tree.root_count > 0,
+        "missing_parents": tree.missing_parents,
+        "service": whole.service,
+        "service_version": whole.service_version,
+        "environment": whole.environment,
+        "agent": whole.agent,
+        "agents": _list(span.agent for span in listed),
+        "workflow": whole.workflow,
+        "session": whole.session,
+        "user": whole.user,
+        "run_id": run_id,
+        "models": _list(span.model for span in calls),
+        "providers": _list(span.provider for span in calls),
+        "tools": _list(tools),
+        "prompts": _list(span.prompt_version for span in listed),
+        "tags": _list(f"{name}={value}" if value else name for span in listed for name, value in span.tags),
+        "span_count": len(listed),
+        "model_calls": whole.model_call_count,
+        "tool_calls": len(tools),
+        "error_spans": whole.error_span_count,
+        "recovered_retries": whole.recovered_retry_count,
+        "truncated_calls": sum(span.finish_reason in TRUNCATED for span in calls),
+        "input_tokens": whole.tokens.input,
+        "output_tokens": whole.tokens.output,
+        "total_tokens": whole.tokens.total,
+        "cache_read_tokens": whole.tokens.cache_read,
+        "cache_write_tokens": whole.tokens.cache_write,
+        "reasoning_tokens": whole.tokens.reasoning,
+        "cost_usd": whole.cost.usd,
+        "cost_source": "mixed" if whole.cost.source is None else whole.cost.source.value,
+        "unpriced_model_calls": whole.cost.unpriced_model_calls,
+        "time_to_first_token_seconds": _time_to_first_token(calls, whole.start_unix_ns),
+        "error_type": type,
+        "error_message": message,
+        "error_group": group,
+    }
 
 
-def _span_rows(
-    tree: Tree, using: Counted, experiment: int, preview_characters: int, about: Row
-) -> Sequence[Row]:
+def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_characters: int) -> Sequence[Row]:
     calls, tokens = frozenset(using.calls), frozenset(using.tokens)
     costs, tools = frozenset(using.costs), frozenset(using.tools)
     agents, self_ns = owning_agents(tree), self_times_ns(tree)
+    experiment, trace_id = trace["experiment"], trace["trace_id"]
+    trace_of_span = _trace_of_span(
+        TraceOfSpan(
+            of_trace=trace["name"],
+            of_session=trace["session"],
+            of_user=trace["user"],
+            of_run=trace["run_id"],
+        )
+    )
     rows = []
     for position, span in enumerate(tree.spans):
         message, group = _error(span, preview_characters) if span.is_error else (None, None)
+        within_trace: SpanWithinTrace = {
+            "tags": json.dumps(span.tags) if span.tags else None,
+            "error_message": message,
+            "error_group": group,
+            "recovered_retry": span.is_recovered_retry if span.is_error else False,
+            "model_call": position in calls,
+            "tool_call": position in tools,
+            "counts_tokens": (OWN if tokens_of(span) is span.tokens else RUN) if position in tokens else None,
+            "counts_cost": position in costs,
+            "self_ns": self_ns[position],
+            "owning_agent": agents[position],
+        }
         rows.append(
             (
                 experiment,
-                span.trace_id,
+                trace_id,
                 int(span.span_id, 16),
                 None if span.parent_span_id is None else int(span.parent_span_id, 16),
                 *_facts_of(span),
-                json.dumps(span.tags) if span.tags else None,
-                message,
-                group,
-                span.is_recovered_retry if span.is_error else False,
-                position in calls,
-                position in tools,
-                (OWN if tokens_of(span) is span.tokens else RUN) if position in tokens else None,
-                position in costs,
-                self_ns[position],
-                agents[position],
-                *about,
+                *_within_trace(within_trace),
+                *trace_of_span,
             )
         )
     return rows

@@ -28,7 +28,7 @@ from collector.index.duckdb.columns import (
 )
 from collector.index.duckdb.rows import facts_of_row
 from collector.index.duckdb.shard import Batch, Gathered, TraceKey, write_rows
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 
 _log = logging.getLogger("sidespan.index")
 
@@ -122,7 +122,7 @@ class Store:
         """Everything to the file, and let go of it."""
         self.db.close()
 
-    # the journal's place
+    # how far the journal is read
 
     def follow(self, journal: str) -> None:
         """Note which journal the cursors are of; those of another one are worth nothing."""
@@ -141,26 +141,26 @@ class Store:
 
     # experiments
 
-    def number_of(self, place: Place) -> int:
+    def number_of(self, experiment: ExperimentReference) -> int:
         """The number that stands for an experiment, made if it is new; what is new of it is noted."""
-        by_id = self._experiment("id = ?", place.id) if place.id is not None else None
+        by_id = self._experiment("id = ?", experiment.id) if experiment.id is not None else None
         # a name alone is the experiment that had it last; one that got its id by now is that experiment
-        by_name = self._experiment("name = ? ORDER BY id IS NULL, number DESC", place.name)
-        if place.id is None:
-            return by_name[0] if by_name else self._new_experiment(place)
+        by_name = self._experiment("name = ? ORDER BY id IS NULL, number DESC", experiment.name)
+        if experiment.id is None:
+            return by_name[0] if by_name else self._new_experiment(experiment)
         if by_id is None and by_name is not None and by_name[1] is None:
-            self.db.execute("UPDATE experiments SET id = ? WHERE number = ?", [place.id, by_name[0]])
+            self.db.execute("UPDATE experiments SET id = ? WHERE number = ?", [experiment.id, by_name[0]])
             return by_name[0]
-        number = by_id[0] if by_id else self._new_experiment(place)
-        if place.name is not None:
-            self.db.execute("UPDATE experiments SET name = ? WHERE number = ?", [place.name, number])
-            self._join(number, place.name)
+        number = by_id[0] if by_id else self._new_experiment(experiment)
+        if experiment.name is not None:
+            self.db.execute("UPDATE experiments SET name = ? WHERE number = ?", [experiment.name, number])
+            self._join(number, experiment.name)
         return number
 
-    def unnamed(self) -> list[Place]:
+    def unnamed(self) -> list[ExperimentReference]:
         """Experiments of which only one of id and name is known."""
         rows = self.db.execute("SELECT id, name FROM experiments WHERE id IS NULL OR name IS NULL").fetchall()
-        return [Place(id=id, name=name) for id, name in rows]
+        return [ExperimentReference(id=id, name=name) for id, name in rows]
 
     def _join(self, number: int, name: str) -> None:
         """What came under the name alone is the same experiment's; a trace in both becomes one."""
@@ -197,9 +197,9 @@ class Store:
         row = self.db.execute(query, [value]).fetchone()
         return row and (row[0], row[1])
 
-    def _new_experiment(self, place: Place) -> int:
+    def _new_experiment(self, experiment: ExperimentReference) -> int:
         number = int(self._value("SELECT coalesce(max(number), 0) + 1 FROM experiments"))
-        self.db.execute("INSERT INTO experiments VALUES (?, ?, ?)", [number, place.id, place.name])
+        self.db.execute("INSERT INTO experiments VALUES (?, ?, ?)", [number, experiment.id, experiment.name])
         return number
 
     # traces

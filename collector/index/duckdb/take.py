@@ -20,9 +20,9 @@ from pathlib import Path
 
 from collector.index.duckdb.shard import CONSUMER, Batch, Gathered, Piece, TraceKey, read_shard, share_out
 from collector.index.duckdb.store import Store
+from collector.index.protocol import IndexedBatch, Lane
 from collector.journal.sqlite.reader import open_reader
 from collector.model.batch import Position, Route
-from collector.model.place import Place
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -37,28 +37,6 @@ IDLE_SECONDS = 30.0
 OWN_SHARE = 0.75
 # the rows of a batch are many objects that live and die together: looking for cycles among them is in vain
 COLLECT_FROM_OBJECTS = 200_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """A lane that has something, and the experiment that its route leads to, as far as it is known."""
-
-    lane: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What a look has brought in. `cursors` are by lane; `more`: there was more than one batch holds.
-
-    `unreadable` are entries, `failed` bugs that cost a span its facts or a trace its rows.
-    """
-
-    spans: int
-    cursors: dict[str, int]
-    unreadable: int
-    failed: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +70,7 @@ class Taker:
         with open_reader(self._journal, CONSUMER) as journal:
             self._store.follow(journal.identity())
 
-    def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> Taken:
+    def take(self, lanes: Sequence[Lane], *, limit_spans: int = BATCH_SPANS) -> IndexedBatch:
         """A batch of what these lanes hold.
 
         Raises JournalUnreadable, duckdb.Error, OSError: nothing is taken.
@@ -117,7 +95,7 @@ class Taker:
             except BaseException:
                 self.put_off()
                 raise
-        return Taken(
+        return IndexedBatch(
             spans=sum(piece.span_count for piece in begun.pieces),
             cursors=begun.cursors,
             unreadable=sum(len(batch.unreadable) for batch in batches),
@@ -187,7 +165,7 @@ class Taker:
         spans = size = 0
         with open_reader(self._journal, CONSUMER) as journal:
             for lane in lanes:
-                number = self._store.number_of(lane.place)
+                number = self._store.number_of(lane.experiment)
                 run_id = Route.from_lane(lane.lane).run_id
                 # taken before a crash, but not said so: the journal may let it go
                 cursors[lane.lane] = known.get(lane.lane, 0)

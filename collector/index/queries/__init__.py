@@ -1,9 +1,9 @@
-"""Questions to the index: parameters in, SQL out, answers in one shape. All but `answers.py` is pure.
+"""Questions to the index as data: parameters in, checked queries out. Pure, and without a word of SQL.
 
-filters.py    which traces, spans or sessions are meant
-stats.py      metric x breakdown x time bucket
-tables.py     rows of traces, with sort and pages
-sessions.py   conversations
-overview.py   what the page shows first: several of these together
-answers.py    runs them: JSON, CSV, Parquet
+asked.py       the parameters of a request, read one by one
+filters.py     which traces or spans are meant
+stats.py       metric x breakdown x time bucket
+tables.py      rows of traces, sessions and errors, with sort and pages
+overview.py    what the page shows first, and comparisons: several of these together
+models.py      the shapes of the answers
 """

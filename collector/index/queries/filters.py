@@ -1,113 +1,50 @@
-"""Which rows a question is about: its filters as SQL with values beside it. Pure.
+"""Which rows a question is about: its filters as data. Pure.
 
 Several values of one filter: any of them. Several filters: all of them. A value that ends in * stands for
 whatever begins so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
-from collector.index.duckdb.columns import SEPARATOR
 from collector.index.queries.asked import Asked
 
-Values = list[Any]
+
+class Held(Enum):
+    """How a row holds what a filter is about."""
+
+    ONE = "one value"
+    SEVERAL = "a list of values"
+    TAGS = "a list of name=value"
 
 
-@dataclass(slots=True)
-class Where:
-    """Conditions that all hold, and the values of their question marks, in order."""
-
-    conditions: list[str] = field(default_factory=list)
-    values: Values = field(default_factory=list)
-
-    def add(self, condition: str, *values: Any) -> None:
-        """One more."""
-        self.conditions.append(condition)
-        self.values += values
-
-    def any_of(self, parts: Sequence[tuple[str, Any]]) -> None:
-        """One more, that holds if any of these does."""
-        if parts:
-            self.add(f"({' OR '.join(sql for sql, _ in parts)})", *(value for _, value in parts))
-
-    @property
-    def sql(self) -> str:
-        """After WHERE; true where there is no condition."""
-        return " AND ".join(self.conditions) or "true"
-
-
-def equals(column: str) -> Callable[[str], tuple[str, Any]]:
-    """The column is this, or begins so."""
-
-    def part(value: str) -> tuple[str, Any]:
-        if value.endswith("*"):
-            return f"starts_with({column}, ?)", value[:-1]
-        return f"{column} = ?", value
-
-    return part
-
-
-def lists(column: str) -> Callable[[str], tuple[str, Any]]:
-    """The column's list has this, or something that begins so."""
-
-    def part(value: str) -> tuple[str, Any]:
-        if value.endswith("*"):
-            return f"contains({column}, ?)", f"{SEPARATOR}{value[:-1]}"
-        return f"contains({column}, ?)", f"{SEPARATOR}{value}{SEPARATOR}"
-
-    return part
-
-
-def tagged(column: str) -> Callable[[str], tuple[str, Any]]:
-    """The trace has this tag: name=value, or a name with any value."""
-
-    def part(value: str) -> tuple[str, Any]:
-        if "=" in value or value.endswith("*"):
-            return lists(column)(value)
-        return f"(contains({column}, ?))", f"{SEPARATOR}{value}="
-
-    return part
-
-
-Part = Callable[[str], tuple[str, Any]]
-TRACES: Mapping[str, Part] = {
-    "status": equals("status"),
-    "name": equals("name"),
-    "service": equals("service"),
-    "version": equals("service_version"),
-    "environment": equals("environment"),
-    "agent": lists("agents"),
-    "model": lists("models"),
-    "provider": lists("providers"),
-    "tool": lists("tools"),
-    "prompt": lists("prompts"),
-    "session": equals("session"),
-    "user": equals('"user"'),
-    "run_id": equals("run_id"),
-    "tag": tagged("tags"),
-    "error": equals("error_group"),
+TRACES: Mapping[str, Held] = {
+    "status": Held.ONE,
+    "name": Held.ONE,
+    "service": Held.ONE,
+    "version": Held.ONE,
+    "environment": Held.ONE,
+    "agent": Held.SEVERAL,
+    "model": Held.SEVERAL,
+    "provider": Held.SEVERAL,
+    "tool": Held.SEVERAL,
+    "prompt": Held.SEVERAL,
+    "session": Held.ONE,
+    "user": Held.ONE,
+    "run_id": Held.ONE,
+    "tag": Held.TAGS,
+    "error": Held.ONE,
 }
-SPANS: Mapping[str, Part] = {
-    "status": equals("CASE WHEN is_error AND NOT recovered_retry THEN 'ERROR' ELSE 'OK' END"),
-    "name": equals("of_trace"),
-    "span": equals("name"),
-    "kind": equals("kind"),
-    "service": equals("service"),
-    "version": equals("service_version"),
-    "environment": equals("environment"),
-    "agent": equals("owning_agent"),
-    "model": equals("model"),
-    "provider": equals("provider"),
-    "tool": equals("tool"),
-    "prompt": equals("prompt_version"),
-    "session": equals("of_session"),
-    "user": equals("of_user"),
-    "run_id": equals("of_run"),
-    "error": equals("error_group"),
-}
-# those that speak of a trace as a whole, asked of spans
-OF_THEIR_TRACE = ("tag", "trace_status")
+SPANS: Mapping[str, Held] = dict.fromkeys(
+    (
+        *("status", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
+        *("provider", "tool", "prompt", "session", "user", "run_id", "error"),
+    ),
+    Held.ONE,
+)
+# those that speak of a trace as a whole, asked of spans, and what they are called there
+OF_THEIR_TRACE: Mapping[str, str] = {"tag": "tag", "trace_status": "status"}
 NAMES = (
     *("experiment_id", "experiment_name", "since", "until"),
     *("min_duration_seconds", "max_duration_seconds", "min_cost_usd"),
@@ -116,58 +53,83 @@ TRACE_FILTERS = (*NAMES, *TRACES)
 SPAN_FILTERS = (*NAMES, *SPANS, *OF_THEIR_TRACE)
 
 
-def of_traces(asked: Asked) -> Where:
+@dataclass(frozen=True, slots=True)
+class TextPattern:
+    """A text, or whatever begins with it."""
+
+    text: str
+    is_prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFilter:
+    """Rows whose value, or one of whose values, is like any of `patterns`; `name` is a key above."""
+
+    name: str
+    held: Held
+    patterns: Sequence[TextPattern]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The rows that are meant: all of it holds. None, or nothing: no such filter.
+
+    `visible_experiment_ids` are those that the client may see (None: all); `of_their_trace` filters spans by
+    what their traces are like.
+    """
+
+    visible_experiment_ids: frozenset[str] | None = None
+    experiment_ids: Sequence[str] = ()
+    experiment_names: Sequence[str] = ()
+    since_unix_ns: int | None = None
+    until_unix_ns: int | None = None
+    min_duration_ns: int | None = None
+    max_duration_ns: int | None = None
+    min_cost_usd: float | None = None
+    filters: Sequence[TextFilter] = ()
+    of_their_trace: Sequence[TextFilter] = ()
+
+
+def select_traces(asked: Asked) -> Selection:
     """The traces that are meant. Raises BadParameter."""
-    where = _common(asked)
-    for name, part in TRACES.items():
-        where.any_of([part(value) for value in asked.all(name)])
-    return where
+    return _selection(asked, TRACES, {})
 
 
-def of_spans(asked: Asked) -> Where:
+def select_spans(asked: Asked) -> Selection:
     """The spans that are meant. Raises BadParameter."""
-    where = _common(asked)
-    for name, part in SPANS.items():
-        where.any_of([part(value) for value in asked.all(name)])
-    their = Where()
-    their.any_of([tagged("tags")(value) for value in asked.all("tag")])
-    their.any_of([equals("status")(value) for value in asked.all("trace_status")])
-    if their.conditions:
-        where.add(
-            f"(experiment, trace_id) IN (SELECT (experiment, trace_id) FROM traces WHERE {their.sql})",
-            *their.values,
-        )
-    return where
+    return _selection(asked, SPANS, OF_THEIR_TRACE)
 
 
-def of_experiments(asked: Asked) -> Where:
-    """The experiments that are meant and may be seen."""
-    where = Where()
-    if asked.experiments is not None:
-        where.add(
-            "experiment IN (SELECT number FROM experiments WHERE list_contains(?::VARCHAR[], id))",
-            sorted(asked.experiments),
-        )
-    for column in ("id", "name"):
-        values = asked.all(f"experiment_{column}")
-        if values:
-            where.add(
-                f"experiment IN (SELECT number FROM experiments WHERE list_contains(?::VARCHAR[], {column}))",
-                list(values),
-            )
-    return where
+def _selection(asked: Asked, own: Mapping[str, Held], of_their_trace: Mapping[str, str]) -> Selection:
+    return Selection(
+        visible_experiment_ids=asked.experiments,
+        experiment_ids=asked.all("experiment_id"),
+        experiment_names=asked.all("experiment_name"),
+        since_unix_ns=asked.time("since"),
+        until_unix_ns=asked.time("until"),
+        min_duration_ns=_nanoseconds(asked.number("min_duration_seconds")),
+        max_duration_ns=_nanoseconds(asked.number("max_duration_seconds")),
+        min_cost_usd=asked.number("min_cost_usd"),
+        filters=_filters(asked, {name: name for name in own}, own),
+        of_their_trace=_filters(asked, of_their_trace, TRACES),
+    )
 
 
-def _common(asked: Asked) -> Where:
-    where = of_experiments(asked)
-    if (since := asked.time("since")) is not None:
-        where.add("start_unix_ns >= ?", since)
-    if (until := asked.time("until")) is not None:
-        where.add("start_unix_ns < ?", until)
-    if (least := asked.number("min_duration_seconds")) is not None:
-        where.add("duration_ns >= ?", int(least * 1e9))
-    if (most := asked.number("max_duration_seconds")) is not None:
-        where.add("duration_ns <= ?", int(most * 1e9))
-    if (cost := asked.number("min_cost_usd")) is not None:
-        where.add("cost_usd >= ?", cost)
-    return where
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1e9)
+
+
+def _filters(asked: Asked, names: Mapping[str, str], held: Mapping[str, Held]) -> Sequence[TextFilter]:
+    patterns = {
+        name: [_pattern(value, held[name]) for value in asked.all(parameter)]
+        for parameter, name in names.items()
+    }
+    return [TextFilter(name=name, held=held[name], patterns=like) for name, like in patterns.items() if like]
+
+
+def _pattern(value: str, held: Held) -> TextPattern:
+    if value.endswith("*"):
+        return TextPattern(value[:-1], is_prefix=True)
+    if held is Held.TAGS and "=" not in value:  # a name, with any value
+        return TextPattern(f"{value}=", is_prefix=True)
+    return TextPattern(value)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from collector.index.queries.asked import Asked
 from collector.index.queries.filters import TRACE_FILTERS
-from collector.index.queries.stats import PARAMETERS, Question, question
+from collector.index.queries.stats import PARAMETERS, StatsQuery, question
 from collector.model.parameters import BadParameter
 
 TOP = "8"
@@ -42,7 +42,7 @@ def with_parameters(asked: Asked, **values: Sequence[str]) -> Asked:
     return replace(asked, parameters=kept | {name: given for name, given in values.items() if given})
 
 
-def overview_questions(asked: Asked) -> dict[str, Question]:
+def overview_questions(asked: Asked) -> dict[str, StatsQuery]:
     """The questions of the overview, by their names in the answer. Raises BadParameter."""
     asked.known((*TRACE_FILTERS, "bucket"))
     until = asked.time("until") or asked.now_unix_ns
@@ -63,7 +63,7 @@ def overview_questions(asked: Asked) -> dict[str, Question]:
     return asks
 
 
-def comparison_questions(asked: Asked) -> dict[str, Question]:
+def comparison_questions(asked: Asked) -> dict[str, StatsQuery]:
     """The question for each side. What begins with a. or b. is said of that side alone.
 
     Raises BadParameter: nothing tells the sides apart, or a parameter isn't known.
@@ -76,7 +76,7 @@ def comparison_questions(asked: Asked) -> dict[str, Question]:
             if name in PARAMETERS:
                 raise BadParameter(f"{side}.{name}", name, "must be the same on both sides")
         sides[side] = question(replace(asked, parameters=shared | own))
-    if sides["a"].where == sides["b"].where:
+    if sides["a"].selection == sides["b"].selection:
         raise BadParameter(
             "a.since", None, "say what sets the sides apart, as a.since=-2h&a.until=-1h&b.since=-1h"
         )

@@ -1,38 +1,48 @@
 """Questions to the index: what its errors mean, and what is said without an index."""
 
-import json
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from collector.answers.errors import AnswerNotFound, AnswerUnavailable, IndexFailed, index_error
+from collector.answers.errors import AnswerUnavailable, IndexFailed
 from collector.answers.index_upkeep import IndexUpkeep
-from collector.answers.many_traces import IndexQuestion, ManyTraces
+from collector.answers.many_traces import ManyTraces
+from collector.answers.rights import ReadRights
 from collector.api.index import ROUTES
 from collector.api.own_route import OwnRoute
+from collector.index.protocol import IndexFailure, IndexQuery, QueryKind, QueryTimedOut
 from collector.model.parameters import BadParameter
 from tests.support.answers import own_app_with
 
-SAID = {"parameter": "limit", "value": "0", "message": "must be a whole number"}
+
+class FailingIndex:
+    """Raises as it is told."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def ask(self, _: IndexQuery) -> None:
+        raise self.error
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, BadParameter), (404, AnswerNotFound), (503, AnswerUnavailable)]
+    ("error", "kind"),
+    [
+        (QueryTimedOut("since", None, "it took too long"), AnswerUnavailable),
+        (IndexFailure("it answers 500"), IndexFailed),
+        (BadParameter("limit", "0", "must be a whole number"), BadParameter),
+    ],
 )
-def test_what_the_index_says_is_said_again(status: int, kind: type[Exception]) -> None:
-    error = index_error(status, json.dumps({"error": SAID}).encode())
-    assert type(error) is kind
-    assert error.document == SAID
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(500, b"Internal Server Error"), (400, b"no JSON"), (404, b"[]"), (503, b'{"error": 1}'), (418, b"{}")],
-)
-def test_an_answer_of_the_index_that_makes_no_sense_is_a_failure_of_the_index(
-    status: int, body: bytes
+async def test_what_the_index_raises_is_said_by_what_the_caller_can_do(
+    error: Exception, kind: type[Exception]
 ) -> None:
-    assert isinstance(index_error(status, body), IndexFailed)
+    index: Any = FailingIndex(error)
+    rights = ReadRights()
+    with pytest.raises(kind) as raised:
+        await ManyTraces(index=index).ask(QueryKind.TRACES, {}, rights=rights)
+    if kind is not IndexFailed:
+        assert raised.value.document == error.document  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.path)
@@ -51,5 +61,9 @@ def test_without_an_index_each_of_its_paths_says_so(row: OwnRoute) -> None:
 
 def test_each_question_has_a_path() -> None:
     paths = {row.path for row in ROUTES if row.from_index}
-    asked = {"traces": "/-/traces", "sessions": "/-/sessions"}
-    assert {asked.get(question, f"/-/traces/{question}") for question in IndexQuestion} <= paths
+    asked = {
+        "traces": "/-/traces",
+        "sessions": "/-/sessions",
+        "session": "/-/sessions/{session:path}",
+    }
+    assert {asked.get(question, f"/-/traces/{question}") for question in QueryKind} <= paths

@@ -10,7 +10,7 @@ from collector.answers.opening import Answers
 from collector.answers.runs.source import MlflowTrouble, NoSuchRun
 from collector.api.own_route import OwnRoute
 from collector.index.backfill import MlflowSays
-from collector.index.duckdb.client import IndexAway
+from collector.index.protocol import IndexAway
 from collector.model.parameters import BadParameter
 from tests.support.answers import own_app_with
 

@@ -13,10 +13,10 @@ from collector.answers.health import ServiceHealth
 from collector.answers.rights import EVERYTHING
 from collector.delivery import worker as worker_module
 from collector.delivery.mlflow.forward import Forwarded, forwarder
-from collector.index.duckdb.client import IndexAnswer
-from collector.index.duckdb.process import is_about_the_data
+from collector.index.duckdb.engine import is_about_the_data
 from collector.index.duckdb.shard import Gathered, write_rows
 from collector.index.feed import Indexer
+from collector.index.protocol import BatchRefused, IndexedBatch
 from collector.model.faults import Faults
 from collector.receivers.bounds import Bounds
 from collector.settings import Harmonise
@@ -165,19 +165,18 @@ def test_a_place_is_logged_once_an_hour_without_the_message(caplog: pytest.LogCa
 class RefusingIndex(FakeIndex):
     """Refuses rows of one entry, as the process does where DuckDB can't store them."""
 
-    async def post(self, path: str, document: Any, *, timeout_seconds: float = 1) -> IndexAnswer:
+    async def take(self, lanes: Any, *, limit_spans: int) -> IndexedBatch:
         poison, self.poison = self.poison, None
         try:
             held = [
                 entry.position
-                for each in document.get("lanes", ())
-                for entry in await self.journal.consumer(CONSUMER).read(each["lane"], limit_bytes=10**9)
+                for each in lanes
+                for entry in await self.journal.consumer(CONSUMER).read(each.lane, limit_bytes=10**9)
             ]
-            first = held[:1] if document.get("limit_spans") == 1 else held
-            if path == "/take" and poison in first:
-                self.asked.append(document["limit_spans"])
-                return IndexAnswer(status=422, body=b"{}")
-            return await super().post(path, document, timeout_seconds=timeout_seconds)
+            if poison in (held[:1] if limit_spans == 1 else held):
+                self.asked.append(limit_spans)
+                raise BatchRefused("ConversionException")
+            return await super().take(lanes, limit_spans=limit_spans)
         finally:
             self.poison = poison
 

@@ -1,9 +1,8 @@
 """From the journal into the index: batches, helping processes, deaths, entries that can't be read."""
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb import take as take_module
-from collector.index.duckdb.client import IndexAnswer, IndexAway
-from collector.index.duckdb.take import Lane, Taker
+from collector.index.duckdb.take import Taker
 from collector.index.feed import ALONE_AFTER, CONSUMER, SKIP_AFTER, Indexer
+from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import MlflowUnreachable
 from collector.model.batch import Draft, Position, Route
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.settings import Journal as JournalSettings
 from collector.spans.facts import export_facts
 from collector.telemetry.metrics import Metrics
@@ -62,7 +61,7 @@ def taken(taker: Taker, *lanes: Lane, limit_spans: int = 10**6) -> int:
     raise AssertionError("it never ends")
 
 
-LANE = Lane(lane=ROUTE.lane, place=Place(id="1"))
+LANE = Lane(lane=ROUTE.lane, experiment=ExperimentReference(id="1"))
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -119,7 +118,9 @@ async def test_what_comes_in_otherwise_while_a_batch_is_begun_is_kept(
                 taker = Taker(store, tmp_path / FILE_NAME, processes=2, preview_characters=200)
                 assert taker.take([LANE], limit_spans=12).more  # the last entry is begun
                 taker.put_off()
-                put(store, list(export_facts(whole)), place=Place(id="1"))  # as a backfill does
+                put(
+                    store, list(export_facts(whole)), experiment=ExperimentReference(id="1")
+                )  # as a backfill does
                 assert taker.take([LANE], limit_spans=12).spans == 3
                 taker.close()
                 assert store.counts() == (3, 18)
@@ -180,33 +181,26 @@ class FakeIndex:
     async def ready(self) -> None:
         pass
 
-    async def post(
-        self, path: str, document: Mapping[str, Any], *, timeout_seconds: float = 1
-    ) -> IndexAnswer:
-        if path == "/name":
-            self.named.append(document)
-            return IndexAnswer(status=200, body=b"{}")
-        self.asked.append(document["limit_spans"])
+    async def name(self, experiment: ExperimentReference) -> None:
+        self.named.append(experiment)
+
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        self.asked.append(limit_spans)
         cursors, spans = {}, 0
-        for each in document["lanes"]:
-            entries = await self.journal.consumer(CONSUMER).read(each["lane"], limit_bytes=10**9)
-            for entry in entries[: 1 if document["limit_spans"] == 1 else None]:
+        for each in lanes:
+            entries = await self.journal.consumer(CONSUMER).read(each.lane, limit_bytes=10**9)
+            for entry in entries[: 1 if limit_spans == 1 else None]:
                 if self.down or entry.position == self.poison:
                     raise IndexAway("its process ended")
-                cursors[each["lane"]] = entry.position.token
+                cursors[each.lane] = entry.position.token
                 spans += entry.span_count
-        return IndexAnswer(
-            status=200,
-            body=json.dumps(
-                {
-                    "spans": spans,
-                    "cursors": cursors,
-                    "unreadable": 0,
-                    "failed": 0,
-                    "more": False,
-                    "unnamed": [{"id": "1", "name": None}],
-                }
-            ).encode(),
+        return IndexedBatch(
+            spans=spans,
+            cursors=cursors,
+            unreadable=0,
+            failed=0,
+            more=False,
+            unnamed=[ExperimentReference(id="1")],
         )
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS
-from collector.index.duckdb.rows import facts_of_row, trace_rows
+from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.duckdb.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
 from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
 from collector.index.duckdb.store import FILE_NAME
-from collector.model.place import Place
+from collector.model.experiment import ExperimentReference
 from collector.spans.error_groups import normal_message
 from collector.spans.facts import export_facts
 from collector.spans.summary import summarise
@@ -34,6 +34,24 @@ def again(row: Any) -> SpanFacts:
     rest = row[NAMES.index("tags")], row[NAMES.index("error_message")]
     facts = row[first : first + len(FACT_COLUMNS)]
     return facts_of_row(row[1], row[2], row[3], (*facts, *rest))
+
+
+def test_a_record_that_differs_from_its_table_stops_the_start() -> None:
+    columns = [Column("tags", "VARCHAR")]
+    with pytest.raises(TypeError, match="TraceOfSpan differs from its table"):
+        values_of(TraceOfSpan, columns)
+
+
+def test_rows_hold_the_columns_of_their_tables_in_order() -> None:
+    spans = made_trace(3)
+    rows = trace_rows(spans, experiment=7, run_id="run", seen_unix_ns=1, preview_characters=9)
+    trace = dict(zip((column.name for column in TRACE_COLUMNS), rows.trace, strict=True))
+    assert (trace["experiment"], trace["run_id"], trace["span_count"]) == (7, "run", len(spans))
+    for row in rows.spans:
+        span = dict(zip(NAMES, row, strict=True))
+        ids = (span["experiment"], span["trace_id"], span["of_run"], span["of_trace"])
+        assert ids == (7, spans[0].trace_id, "run", trace["name"])
+    assert tuple(NAMES[: len(SPAN_IDS)]) == SPAN_IDS
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
@@ -124,23 +142,23 @@ def test_a_lone_surrogate_costs_itself_only(tmp_path: Path) -> None:
 def test_the_same_trace_id_in_two_experiments_is_two_traces(tmp_path: Path) -> None:
     spans = made_trace(3)
     with store_in(tmp_path) as store:
-        put(store, spans, place=Place(id="1"))
-        put(store, spans[:1], place=Place(id="2"))
+        put(store, spans, experiment=ExperimentReference(id="1"))
+        put(store, spans[:1], experiment=ExperimentReference(id="2"))
         assert store.counts() == (2, len(spans) + 1)
 
 
 def test_an_experiment_known_by_name_becomes_the_one_with_its_id(tmp_path: Path) -> None:
     first, second, shared = made_trace(1), made_trace(2), made_trace(5)
     with store_in(tmp_path / "joined") as store:
-        put(store, [*first, *shared[:1]], place=Place(name="shop"))
-        put(store, [*second, *shared[1:]], place=Place(id="7"))
+        put(store, [*first, *shared[:1]], experiment=ExperimentReference(name="shop"))
+        put(store, [*second, *shared[1:]], experiment=ExperimentReference(id="7"))
         assert {(each.id, each.name) for each in store.unnamed()} == {(None, "shop"), ("7", None)}
-        number = store.number_of(Place(id="7", name="shop"))
+        number = store.number_of(ExperimentReference(id="7", name="shop"))
         joined = content(store)
         assert store.unnamed() == []
     with store_in(tmp_path / "plain") as store:
-        assert store.number_of(Place(name="other")) == 1  # so that the numbers are the same
-        put(store, [*first, *second, *shared], place=Place(id="7", name="shop"))
+        assert store.number_of(ExperimentReference(name="other")) == 1  # so that the numbers are the same
+        put(store, [*first, *second, *shared], experiment=ExperimentReference(id="7", name="shop"))
         assert number == 2
         assert joined == content(store)
 
@@ -149,7 +167,7 @@ def test_what_is_too_old_leaves_and_what_is_too_much_too(tmp_path: Path) -> None
     with store_in(tmp_path) as store:
         for seen in (10, 20, 30):
             trace = made_trace(seen)
-            key = (store.number_of(Place(id="1")), trace[0].trace_id)
+            key = (store.number_of(ExperimentReference(id="1")), trace[0].trace_id)
             found = {key: Gathered(spans=trace, seen_unix_ns=seen)}
             store.put([write_rows(found, into=tmp_path, name="x", preview_characters=9)], {})
         assert store.forget(seen_before_unix_ns=15, max_bytes=2**40) == 1

@@ -27,8 +27,8 @@ from collector.index.queries.models import (
     TracePage,
 )
 from collector.index.queries.stats import ENTITIES
+from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
-from collector.model.place import Place
 from collector.spans.conventions import Kind
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
@@ -46,14 +46,14 @@ from tests.support.indexed import (
 )
 
 SEEDS = range(300)
-SHOP, DESK = Place(id="1", name="shop"), Place(id="2", name="desk")
+SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with store_in(tmp_path_factory.mktemp("index")) as store:
-        put(store, made_spans(seed for seed in SEEDS if seed % 3), place=SHOP, run_id="run-1")
-        put(store, made_spans(seed for seed in SEEDS if not seed % 3), place=DESK)
+        put(store, made_spans(seed for seed in SEEDS if seed % 3), experiment=SHOP, run_id="run-1")
+        put(store, made_spans(seed for seed in SEEDS if not seed % 3), experiment=DESK)
         yield store
 
 

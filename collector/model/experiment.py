@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ExperimentReference:
     """An experiment by its id, by its name, or by both."""
 
     id: str | None = None

@@ -1,0 +1,325 @@
+"""The index's verbs over the store: one thread that changes it, a few that read.
+
+take, put, name, forget, keep     in the one thread that changes the store; modest, for it works while
+                                  clients don't need the processor
+ask, trace, owners, state         in a thread of their own, with a connection of their own
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+from starlette.concurrency import iterate_in_threadpool
+
+from collector.index.duckdb import answers
+from collector.index.duckdb.answers import Export
+from collector.index.duckdb.shard import Gathered, write_rows
+from collector.index.duckdb.store import EXPORTS, Store, open_store
+from collector.index.duckdb.take import Taker, stand_back
+from collector.index.protocol import (
+    BatchRefused,
+    FileAnswer,
+    IndexedBatch,
+    IndexQuery,
+    IndexState,
+    JsonAnswer,
+    Lane,
+    QueryKind,
+    QueryTimedOut,
+    StoredTraces,
+    TraceQuery,
+    UnreadableTraces,
+    experiment_ids,
+)
+from collector.index.queries.asked import Asked
+from collector.model.experiment import ExperimentReference
+from collector.spans.mlflow_trace import read_traces
+from collector.spans.summary import summarise
+from collector.spans.values import SpanFacts
+from collector.telemetry.fault_log import FaultLog
+
+_log = logging.getLogger("sidespan.index")
+
+T = TypeVar("T")
+Db = duckdb.DuckDBPyConnection
+READERS = 3
+QUERY_SECONDS = 60.0
+TABLES: Mapping[QueryKind, Callable[[Db, Asked, Path], dict[str, Any] | Export]] = {
+    QueryKind.TRACES: answers.traces,
+    QueryKind.SESSIONS: answers.sessions,
+    QueryKind.ERRORS: answers.errors,
+}
+DOCUMENTS: Mapping[QueryKind, Callable[[Db, Asked], dict[str, Any]]] = {
+    QueryKind.STATS: answers.stats,
+    QueryKind.COMPARE: answers.compare,
+    QueryKind.OVERVIEW: answers.overview,
+    QueryKind.FACETS: answers.facets,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What the engine needs to know. Ages and sizes are where the oldest traces leave."""
+
+    folder: Path
+    journal: Path
+    memory_bytes: int
+    processes: int
+    preview_characters: int
+    max_age_seconds: float
+    max_bytes: int
+
+
+class DuckdbIndex:
+    """The index in this process: an Index, opened by `open_engine`."""
+
+    trouble: str | None = None
+    starting = False
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._fault_log = FaultLog()
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write", initializer=stand_back)
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="index-read")
+
+    async def ready(self) -> None:
+        """It is."""
+
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        """As in the protocol; where the disk, the memory or a file fails, what failed is raised."""
+        try:
+            return await self._write(partial(self._take, lanes, limit_spans))
+        except Exception as error:
+            if not is_about_the_data(error):
+                raise
+            _log.exception("the rows of a batch can't be stored; smaller ones are tried")
+            raise BatchRefused(type(error).__name__) from error
+
+    def _take(self, lanes: Sequence[Lane], limit_spans: int) -> IndexedBatch:
+        self._taker.follow()
+        batch = self._taker.take(lanes, limit_spans=limit_spans)
+        return replace(batch, unnamed=self._store.unnamed())
+
+    async def ask(self, query: IndexQuery) -> JsonAnswer | FileAnswer | None:
+        """As in the protocol."""
+        asked = Asked(
+            parameters=query.parameters, now_unix_ns=time.time_ns(), experiments=query.experiment_ids
+        )
+        answer = await self._read(partial(self._answer, query, asked))
+        if isinstance(answer, Export):
+            chunks = iterate_in_threadpool(answer.chunks())
+            return FileAnswer(media_type=answer.media_type, name=answer.name, chunks=chunks)
+        return None if answer is None else JsonAnswer(body=_encoded(answer))
+
+    def _answer(self, query: IndexQuery, asked: Asked, db: Db) -> dict[str, Any] | Export | None:
+        if query.kind is QueryKind.SESSION:
+            return answers.session(db, asked, query.session)
+        if query.kind in TABLES:
+            return TABLES[query.kind](db, asked, self._settings.folder / EXPORTS)
+        return DOCUMENTS[query.kind](db, asked)
+
+    async def trace(self, query: TraceQuery) -> bytes | None:
+        """As in the protocol."""
+        return await self._read(partial(self._summary, query))
+
+    def _summary(self, query: TraceQuery, db: Db) -> bytes | None:
+        trace = answers.find_spans(db, query.trace_id, query.experiment_ids)
+        if trace is None:
+            return None
+        spans, about = trace
+        if query.whole and not (about["whole"] and self._is_uncut(spans)):
+            return None
+        summary = summarise(
+            spans,
+            trace_id=query.trace_id,
+            experiment_id=about["experiment_id"],
+            experiment_name=about["experiment_name"],
+            max_spans=query.max_spans,
+            incomplete=query.incomplete,
+        )
+        return json.dumps(summary.to_json()).encode()
+
+    def _is_uncut(self, spans: Sequence[SpanFacts]) -> bool:
+        """No error's message was cut."""
+        most = self._settings.preview_characters
+        return all(len(span.error_message or "") < most for span in spans if span.is_error)
+
+    async def owners(self, trace_id: str) -> frozenset[str]:
+        """As in the protocol."""
+        return await self._read(lambda db: answers.owners(db, trace_id))
+
+    async def experiments(self) -> Sequence[str]:
+        """As in the protocol."""
+        return experiment_ids(await self.state())
+
+    async def state(self) -> IndexState:
+        """As in the protocol."""
+        experiments = await self._read(answers.experiment_counts)
+        return IndexState(
+            traces=sum(experiment.traces for experiment in experiments),
+            spans=sum(experiment.spans for experiment in experiments),
+            size_bytes=await self._write(self._store.size_bytes),
+            experiments=experiments,
+        )
+
+    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+        """As in the protocol."""
+        return await self._write(partial(self._put, traces, experiment))
+
+    def _put(self, body: bytes, experiment: ExperimentReference) -> StoredTraces:
+        self._taker.put_off()
+        number = self._store.number_of(experiment)
+        traces = {
+            (number, trace.spans[0].trace_id): Gathered(
+                spans=list(trace.spans),
+                run_id=trace.run_id,
+                seen_unix_ns=min(span.start_unix_ns for span in trace.spans),
+            )
+            for trace in _read_traces(body)
+            if trace.spans
+        }
+        for key, before in self._store.stored(list(traces)).items():
+            traces[key] = _added(before, traces[key])
+        batch = write_rows(
+            traces,
+            into=self._settings.folder,
+            name="put",
+            preview_characters=self._settings.preview_characters,
+        )
+        self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
+        self._store.put([batch], {})
+        return StoredTraces(traces=len(traces), spans=sum(len(trace.spans) for trace in traces.values()))
+
+    async def name(self, experiment: ExperimentReference) -> None:
+        """As in the protocol."""
+        await self._write(partial(self._name, experiment))
+
+    def _name(self, experiment: ExperimentReference) -> None:
+        self._taker.put_off()
+        self._store.number_of(experiment)
+
+    async def forget(self) -> None:
+        """As in the protocol."""
+        await self._write(self._forget)
+
+    def _forget(self) -> None:
+        self._taker.put_off()
+        self._store.forget_cursors()
+
+    async def keep(self) -> None:
+        """Take out what is too old or too much, and let helping processes go that have nothing to do."""
+        try:
+            await self._write(self._keep)
+        except duckdb.Error:
+            _log.exception("the index could not be tidied")
+
+    def _keep(self) -> None:
+        self._taker.put_off()
+        self._taker.idle()
+        before = time.time_ns() - int(self._settings.max_age_seconds * 1e9)
+        gone = self._store.forget(seen_before_unix_ns=before, max_bytes=self._settings.max_bytes)
+        if gone:
+            _log.info("old traces left the index", extra={"traces": gone})
+
+    async def _write(self, run: Callable[[], T]) -> T:
+        """In the one thread that changes the store."""
+        return await asyncio.get_running_loop().run_in_executor(self._writing, run)
+
+    async def _read(self, run: Callable[[Db], T]) -> T:
+        """In a thread of its own, with a connection of its own. Raises QueryTimedOut."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._reading, partial(_read, self._source, run)
+        )
+
+    async def open(self) -> None:
+        """Open the file; in the thread that will change it."""
+        self._store, self._taker = await self._write(self._open)
+        # only ever asked for further connections
+        self._source = self._store.reader()
+
+    def _open(self) -> tuple[Store, Taker]:
+        settings = self._settings
+        store = open_store(
+            settings.folder, memory_bytes=settings.memory_bytes, threads=max(2, os.cpu_count() or 2)
+        )
+        return store, Taker(
+            store,
+            settings.journal,
+            processes=settings.processes,
+            preview_characters=settings.preview_characters,
+        )
+
+    async def close(self) -> None:
+        """Let go of the file; in the thread that changes it."""
+        await self._write(self._close)
+        self._writing.shutdown()
+        self._reading.shutdown()
+
+    def _close(self) -> None:
+        self._taker.close()
+        self._store.close()
+
+
+@asynccontextmanager
+async def open_engine(settings: EngineSettings) -> AsyncIterator[DuckdbIndex]:
+    """The index in `settings.folder`, until the block ends. Raises duckdb.Error, OSError."""
+    engine = DuckdbIndex(settings)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def is_about_the_data(error: Exception) -> bool:
+    """Whether the same rows will never be stored; else it is the disk, the memory or the file."""
+    if isinstance(error, duckdb.Error):
+        return isinstance(error, duckdb.DataError | duckdb.InvalidInputException)
+    return not isinstance(error, sqlite3.Error | OSError | MemoryError)
+
+
+def _read(source: Db, run: Callable[[Db], T]) -> T:
+    """`run` with a connection of its own, interrupted after QUERY_SECONDS."""
+    db = source.cursor()
+    timer = threading.Timer(QUERY_SECONDS, db.interrupt)
+    timer.start()
+    try:
+        return run(db)
+    except duckdb.InterruptException as error:
+        message = f"it took longer than {QUERY_SECONDS:g} s; ask for less time (since), or for fewer groups"
+        raise QueryTimedOut("since", None, message) from error
+    finally:
+        timer.cancel()
+        db.close()
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    """As Starlette's JSONResponse writes it."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _read_traces(body: bytes) -> Sequence[Any]:
+    try:
+        return read_traces(body)
+    except ValueError as error:
+        raise UnreadableTraces(str(error)) from error
+
+
+def _added(before: Gathered, put: Gathered) -> Gathered:
+    """What is stored of a trace, with those spans of `put` that it lacks."""
+    known = {span.span_id for span in before.spans}
+    before.spans += [span for span in put.spans if span.span_id not in known]
+    before.run_id = before.run_id or put.run_id
+    return before

@@ -1,0 +1,223 @@
+"""The index as everybody else knows it: its verbs, the questions that it is asked, and its answers. Pure.
+
+    take          a batch of the journal's lanes    ->  IndexedBatch
+    ask           IndexQuery                        ->  JsonAnswer, FileAnswer, or None (no such session)
+    trace         TraceQuery                        ->  the trace's summary as JSON, or None
+    owners        a trace id                        ->  the experiments that it is in
+    experiments                                     ->  the experiments that there are traces of
+    state                                           ->  IndexState
+    put           traces in MLflow's JSON           ->  StoredTraces      (backfill)
+    name          an experiment's id and name
+    forget        have the journal's entries come again
+
+`index/duckdb/` is the one form for now: `IndexClient` asks a process beside the service, which asks
+`DuckdbIndex`. The contract suite in tests/collector/index/test_index_contract.py runs over both.
+
+Another engine writes a store (these verbs) and, where it speaks SQL, a dialect (index/sql/dialect.py). What
+can be asked, and how it is checked, comes from index/queries/ and stays.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from collector.model.errors import SidespanError
+from collector.model.experiment import ExperimentReference
+
+FILE_FORMATS = ("csv", "parquet")
+
+
+class IndexAway(SidespanError):
+    """The index doesn't answer at this moment; the message says why."""
+
+
+class IndexFailure(SidespanError):
+    """The index failed at what it was asked; its log has the traceback."""
+
+
+class QueryTimedOut(SidespanError):
+    """The query takes too long; a narrower one may not. `document` names the parameter to change."""
+
+    def __init__(self, parameter: str, value: object, message: str) -> None:
+        super().__init__(message)
+        self.parameter, self.value = parameter, value
+        self.document = {"parameter": parameter, "value": value, "message": message}
+
+
+class BatchRefused(SidespanError):
+    """Rows of the batch can't be stored, whenever it is tried; a smaller batch may leave them out."""
+
+
+class UnreadableTraces(SidespanError):
+    """What was put is not traces in MLflow's JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A lane that has something, and the experiment that its route leads to, as far as it is known."""
+
+    lane: str
+    experiment: ExperimentReference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedBatch:
+    """What one batch has brought in. `cursors` are by lane; `more`: there was more than one batch holds.
+
+    `unreadable` are entries, `failed` bugs that cost a span its facts or a trace its rows; `unnamed` are
+    experiments of which only one of id and name is known.
+    """
+
+    spans: int
+    cursors: Mapping[str, int]
+    unreadable: int
+    failed: int
+    more: bool
+    unnamed: Sequence[ExperimentReference] = ()
+
+
+class QueryKind(StrEnum):
+    """What can be asked about many traces."""
+
+    TRACES = "traces"
+    STATS = "stats"
+    COMPARE = "compare"
+    OVERVIEW = "overview"
+    ERRORS = "errors"
+    FACETS = "facets"
+    SESSIONS = "sessions"
+    SESSION = "session"
+    """One session with its turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexQuery:
+    """A question about many traces: its parameters as a request has them, and what the client may see.
+
+    `experiment_ids` are the experiments that it is limited to (None: all); `session` is the one that
+    QueryKind.SESSION asks about.
+    """
+
+    kind: QueryKind
+    parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    experiment_ids: frozenset[str] | None = None
+    session: str = ""
+
+    @property
+    def is_for_a_file(self) -> bool:
+        """Whether the rows are asked for as CSV or Parquet."""
+        return any(value in FILE_FORMATS for value in self.parameters.get("format", ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonAnswer:
+    """An answer as an encoded JSON object; its shape is in index/queries/models.py."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileAnswer:
+    """Rows as a file that may be larger than memory. Read `chunks` to the end, or close it."""
+
+    media_type: str
+    name: str
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceQuery:
+    """A question about one trace. `whole`: only if the index is sure to have all of it.
+
+    `incomplete` is what the summary says about parts that are missing.
+    """
+
+    trace_id: str
+    max_spans: int
+    experiment_ids: frozenset[str] | None = None
+    whole: bool = False
+    incomplete: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentCounts:
+    """What the index holds of one experiment."""
+
+    id: str | None
+    name: str | None
+    traces: int
+    spans: int
+    first_unix_ns: int
+    last_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState:
+    """What the index holds."""
+
+    traces: int
+    spans: int
+    size_bytes: int
+    experiments: Sequence[ExperimentCounts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTraces:
+    """How many traces were put, and how many spans the index has of them now."""
+
+    traces: int
+    spans: int
+
+
+class Index(Protocol):
+    """Spans as rows, to be asked about. Each verb but the two that say so raises IndexAway, IndexFailure."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't be asked, or None."""
+
+    @property
+    def starting(self) -> bool:
+        """Whether this is its first start: no trouble yet."""
+
+    async def ready(self) -> None:
+        """Wait until it can be asked."""
+
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        """Bring in a batch of what these lanes of the journal hold. Raises BatchRefused.
+
+        A batch is in the index with its cursors, or not at all; one that comes again changes nothing.
+        """
+
+    async def ask(self, query: IndexQuery) -> JsonAnswer | FileAnswer | None:
+        """The answer; None: there is no such session. Raises BadParameter, QueryTimedOut."""
+
+    async def trace(self, query: TraceQuery) -> bytes | None:
+        """The summary of a trace as JSON; None: it isn't there, or not as asked. Raises QueryTimedOut."""
+
+    async def owners(self, trace_id: str) -> frozenset[str]:
+        """The ids of the experiments in which the trace is; none if the index can't be asked."""
+
+    async def experiments(self) -> Sequence[str]:
+        """The ids of the experiments of which there are traces; none if the index can't be asked."""
+
+    async def state(self) -> IndexState:
+        """What it holds."""
+
+    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+        """Store traces of an experiment, in MLflow's JSON. Raises UnreadableTraces.
+
+        A span that is there already stays as it is: what the journal brings says more.
+        """
+
+    async def name(self, experiment: ExperimentReference) -> None:
+        """Both of an experiment's id and name are known now."""
+
+    async def forget(self) -> None:
+        """Forget how far each lane was read: everything that the journal still holds comes again."""
+
+
+def experiment_ids(state: IndexState) -> Sequence[str]:
+    """The ids of the experiments in it."""
+    return [each.id for each in state.experiments if each.id is not None]

@@ -1,0 +1,101 @@
+"""Where the values that questions name stand in the tables: SQL by name, for each that is counted. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from collector.index.queries.stats import TOKENS
+
+# between the texts of a list within a text, and at both ends
+SEPARATOR = "\x1f"
+
+_FAILED = "is_error AND NOT recovered_retry"
+_SHARED = {name: name for name in ("experiment", "service", "environment", "session", "run_id", "status")}
+TRACE_COLUMNS: Mapping[str, str] = {
+    **_SHARED,
+    "name": "name",
+    "version": "service_version",
+    "agent": "agents",
+    "model": "models",
+    "provider": "providers",
+    "tool": "tools",
+    "prompt": "prompts",
+    "user": '"user"',
+    "error": "error_group",
+    "tag": "tags",
+}
+SPAN_COLUMNS: Mapping[str, str] = {
+    **_SHARED,
+    "name": "of_trace",
+    "span": "name",
+    "kind": "kind",
+    "version": "service_version",
+    "agent": "owning_agent",
+    "model": "model",
+    "provider": "provider",
+    "tool": "tool",
+    "prompt": "prompt_version",
+    "session": "of_session",
+    "user": "of_user",
+    "run_id": "of_run",
+    "status": f"CASE WHEN {_FAILED} THEN 'ERROR' ELSE 'OK' END",
+    "error": "error_group",
+}
+_TRACE_CONDITIONS = {"error": "status = 'ERROR'", "incomplete": "NOT complete"}
+_SPAN_CONDITIONS = {
+    "error": _FAILED,
+    "recovered_retry": "recovered_retry",
+    "model_call": "model_call",
+    "failed_model_call": f"model_call AND {_FAILED}",
+    "counts_cost": "counts_cost",
+    "truncated": "finish_reason IN ('length', 'max_tokens', 'max_output_tokens')",
+}
+_USER = {"user": '"user"'}
+
+
+def _of_model_calls(name: str) -> str:
+    return f"CASE counts_tokens WHEN 'own' THEN {name}_tokens WHEN 'run' THEN aggregated_{name}_tokens END"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedTable:
+    """Where something that is counted stands. `values` are those that aren't columns of their own name.
+
+    `condition` holds for its rows.
+    """
+
+    table: str
+    columns: Mapping[str, str]
+    conditions: Mapping[str, str]
+    values: Mapping[str, str] = field(default_factory=dict)
+    condition: str = "true"
+
+    def value(self, name: str) -> str:
+        """SQL of a value that a metric names."""
+        return self.values.get(name, name)
+
+
+COUNTED: Mapping[str, CountedTable] = {
+    "traces": CountedTable(table="traces", columns=TRACE_COLUMNS, conditions=_TRACE_CONDITIONS, values=_USER),
+    "spans": CountedTable(table="spans", columns=SPAN_COLUMNS, conditions=_SPAN_CONDITIONS),
+    "models": CountedTable(
+        table="spans",
+        columns=SPAN_COLUMNS,
+        conditions=_SPAN_CONDITIONS,
+        values={
+            "duration_ns": "CASE WHEN model_call THEN duration_ns END",
+            **{f"{name}_tokens": _of_model_calls(name) for name in TOKENS},
+        },
+        # and what stands for model calls that say nothing themselves
+        condition="(model_call OR counts_tokens IS NOT NULL OR counts_cost)",
+    ),
+    "tools": CountedTable(
+        table="spans", columns=SPAN_COLUMNS, conditions=_SPAN_CONDITIONS, condition="tool_call"
+    ),
+    "errors": CountedTable(
+        table="spans", columns=SPAN_COLUMNS, conditions=_SPAN_CONDITIONS, condition=f"({_FAILED})"
+    ),
+    # of the traces that are meant, put together (sql/stats.py)
+    "sessions": CountedTable(
+        table="traces", columns=TRACE_COLUMNS, conditions={"error": "errors > 0"}, values=_USER
+    ),
+}

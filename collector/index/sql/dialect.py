@@ -1,0 +1,57 @@
+"""What engines say differently in SQL. Pure.
+
+Each function takes SQL and gives SQL; a `?` in what it gives is a place for one value. `{list}` stands for a
+list of texts within a text, between SEPARATORs (index/duckdb/columns.py).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Dialect(Protocol):
+    """One engine's SQL; `DuckdbDialect` in index/duckdb/dialect.py is one."""
+
+    def quantile(self, value: str, shares: Sequence[float], number: int) -> str:
+        """Of these exact quantiles of `value`, the one at `number`: between neighbours in proportion."""
+
+    def whole_division(self, dividend: str, divisor: int) -> str:
+        """How often `divisor` goes into a whole number."""
+
+    def text(self, value: str) -> str:
+        """An id as text."""
+
+    def hex_id(self, value: str) -> str:
+        """A trace id as 32 hexadecimal digits."""
+
+    def is_one_of(self, value: str) -> str:
+        """Whether `value` is in a list of texts, given as one value."""
+
+    def starts_with(self, value: str) -> str:
+        """Whether a text begins with another one, given as a value."""
+
+    def contains(self, value: str) -> str:
+        """Whether a text contains another one, given as a value."""
+
+    def list_of(self, value: str) -> str:
+        """A `{list}` as a list; an empty one where there is none."""
+
+    def sorted_list_of(self, value: str) -> str:
+        """A `{list}` as a list in order, each text once."""
+
+    def row_for_each_of(self, value: str) -> str:
+        """A row for each text of a `{list}`; one with NULL where there is none."""
+
+    def joined(self, value: str) -> str:
+        """Aggregate: the different `{list}`s of a group as one."""
+
+    def values(self, value: str, most: int) -> str:
+        """Aggregate: the first `most` of the different values in order, as a list."""
+
+    def any_value(self, value: str) -> str:
+        """Aggregate: one of the values."""
+
+    def at_lowest(self, value: str, by: str) -> str:
+        """Aggregate: the value where `by` is lowest."""
+
+    def at_highest(self, value: str, by: str) -> str:
+        """Aggregate: the value where `by` is highest."""
