@@ -54,12 +54,14 @@ class Settled:
 class Deferred:
     """Something of the request is neither: send it again, at the earliest after the server's wish.
 
-    `is_bug`: MLflow has nothing to do with it.
+    `is_bug`: MLflow has nothing to do with it. `timed_out`: MLflow did not answer in time, and may answer a
+    smaller request.
     """
 
     message: str
     retry_after_seconds: float | None = None
     is_bug: bool = False
+    timed_out: bool = False
 
 
 @dataclass(slots=True)
@@ -114,7 +116,10 @@ async def settle(
         if found.suspects and not await _are_guilty(found, send, health, successes_before):
             return Deferred(message=f"MLflow takes nothing at all: {found.suspects[0].message}")
     except _Passing as passing:
-        return Deferred(message=passing.sent.message, retry_after_seconds=passing.sent.retry_after_seconds)
+        sent = passing.sent
+        return Deferred(
+            message=sent.message, retry_after_seconds=sent.retry_after_seconds, timed_out=sent.timed_out
+        )
     return Settled(delivered_spans=found.delivered_spans, refusals=(*found.refusals, *found.suspects))
 
 

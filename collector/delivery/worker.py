@@ -230,7 +230,7 @@ class DeliveryWorker:
             return
         if self._stopping:  # no trouble: it was cut short
             return
-        if "in time" in outcome.message:  # a smaller request may be done before the time is over
+        if outcome.timed_out:  # a smaller request may be done before the time is over
             self._request_bytes = max(MIN_REQUEST_BYTES, self._request_bytes // 2)
         before = self._waiting.get(lane)
         attempt = before.attempt + 1 if before else 1

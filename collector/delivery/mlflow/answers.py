@@ -57,6 +57,8 @@ def verdict_of(status: int, error_code: str | None = None) -> Verdict:
 class Sent:
     """What came back for one request. `status` 0: no answer came, or nothing was to be sent.
 
+    `timed_out`: no answer came within the time that is set.
+
     `withheld_spans` were not sent, because the settings say so; `rejected_spans` an answer of success has
     counted.
     """
@@ -67,6 +69,7 @@ class Sent:
     retry_after_seconds: float | None = None
     withheld_spans: int = 0
     rejected_spans: int = 0
+    timed_out: bool = False
 
 
 def retry_after(value: str | None, *, now: datetime) -> float | None:

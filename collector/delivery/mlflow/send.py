@@ -21,6 +21,7 @@ from collector.mlflow.client import (
     MAX_ERROR_BYTES,
     Mlflow,
     MlflowAnswer,
+    MlflowTimeout,
     MlflowUnreachable,
 )
 from collector.mlflow.headers import EXPERIMENT_ID, RUN_ID, WORKSPACE
@@ -46,11 +47,17 @@ async def send(
         answer = await MlflowApi(connection=mlflow).export(body, headers)
     except MlflowUnreachable as error:
         metrics.delivery_requests.labels(outcome="unreachable").inc()
-        return Sent(verdict=Verdict.PASSING, message=str(error))
+        return no_answer(error)
     metrics.delivery.observe(time.monotonic() - started)
     sent = read_answer(answer, now=datetime.now(UTC))
     metrics.delivery_requests.labels(outcome=sent.verdict.name.lower()).inc()
     return sent
+
+
+def no_answer(error: MlflowUnreachable) -> Sent:
+    """What it means that none came."""
+    is_slow = isinstance(error, MlflowTimeout)
+    return Sent(verdict=Verdict.PASSING, message=str(error), timed_out=is_slow)
 
 
 def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:

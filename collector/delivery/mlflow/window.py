@@ -15,7 +15,7 @@ from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
-from collector.delivery.mlflow.send import headers_for, read_back, send
+from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
 from collector.journal import Journal
@@ -55,6 +55,13 @@ class Memory:
         self.delivered |= _span_ids(forwarded.body).keys() if forwarded.withheld_spans else request.trace_ids
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoSuchRun:
+    """MLflow answered: the experiment has no such run."""
+
+    message: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Target:
     """MLflow as the windows see it: where to send, what is known of it, how much at a time."""
@@ -92,8 +99,8 @@ async def deliver_window(
     route = Route.from_lane(lane)
     resolution = await target.experiments.resolve(route)
     match resolution:
-        case CannotAsk(message=message, retry_after_seconds=at_least):
-            return Deferred(message=message, retry_after_seconds=at_least)
+        case CannotAsk() as cannot:
+            return _later(cannot)
         case NoSuchExperiment(message=message):
             return _refuse_all(entries, "unknown_experiment", message)
         case Resolved(experiment_id=experiment_id):
@@ -101,8 +108,8 @@ async def deliver_window(
     run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
-    if isinstance(run, str):
-        return _refuse_all(entries, "unknown_run", run)
+    if isinstance(run, NoSuchRun):
+        return _refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
         return await _deliver(window, Turn(), journal, target, request_bytes=request_bytes)
@@ -117,7 +124,7 @@ async def _deliver(
     ask = target.mlflow if target.check_owners and target.settings.foreign_trace != "allow" else None
     foreign = await claim(window, journal, consumer=CONSUMER, ask=ask)
     if isinstance(foreign, CannotAsk):
-        return Deferred(message=foreign.message, retry_after_seconds=foreign.retry_after_seconds)
+        return _later(foreign)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
     memory = await _recall(journal, window.trace_ids, target)
@@ -150,13 +157,21 @@ async def _deliver(
     return replace(outcome, notes=memory.learned, delivered=delivered)
 
 
-async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | str:
-    """The route to send with; a text: the run is unknown, and that is a reason to refuse."""
+def _later(cannot: CannotAsk) -> Deferred:
+    return Deferred(
+        message=cannot.message,
+        retry_after_seconds=cannot.retry_after_seconds,
+        timed_out=cannot.timed_out,
+    )
+
+
+async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | NoSuchRun:
+    """The route to send with, without the run where the settings let spans go without it."""
     if route.run_id is None:
         return route
     found = await target.experiments.run_experiment(route)
     if isinstance(found, CannotAsk):
-        return Deferred(message=found.message, retry_after_seconds=found.retry_after_seconds)
+        return _later(found)
     if found is not None and (found == experiment_id or not target.check_owners):
         return route
     if target.settings.unknown_run == "deliver-without-link":
@@ -166,7 +181,7 @@ async def _check_run(route: Route, experiment_id: str, target: Target) -> Route 
             experiment_name=route.experiment_name,
             workspace=route.workspace,
         )
-    return f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment"
+    return NoSuchRun(message=f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment")
 
 
 def _prepare(
@@ -286,7 +301,7 @@ async def _try(body: bytes, route: Route, experiment_id: str, target: Target) ->
         try:
             found = await read_back(_span_ids(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
-            return Sent(verdict=Verdict.PASSING, message=str(error))
+            return no_answer(error)
         if not (missing := found.missing):
             return sent
         target.metrics.spans_missing.inc(len(missing))
