@@ -173,9 +173,9 @@ def open_wire(url: str, headers: Mapping[str, str] | None, compression: str | No
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    from instrumentation.wire import Session, Wire
+    from instrumentation.wire import RunSession, Wire
 
-    session = Session()
+    session = RunSession()
     by_variable = compression is None and _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION")
     chosen = Compression.NoCompression if compression == "none" else Compression.Gzip
     exporter = OTLPSpanExporter(

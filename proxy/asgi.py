@@ -20,7 +20,7 @@ from proxy.guard import check_host, check_origin
 from proxy.headers import Headers, header_of, list_of, peer_of, upward
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
-from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
+from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
 from proxy.whole import whole
 
@@ -214,7 +214,9 @@ class _Proxy:
         if refusal is not None:
             raise denied(refusal)
 
-    def _outgoing(self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None) -> Outgoing:
+    def _outgoing(
+        self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None
+    ) -> UpstreamRequest:
         peer = peer_of(scope.get("client"))
         body = read if passage.body is None else passage.body
         query = scope["query_string"] if passage.query is None else passage.query
@@ -232,7 +234,7 @@ class _Proxy:
             headers = [(name, value) for name, value in headers if name != b"content-length"]
         if passage.answer is not None:  # what must be read can't be packed
             headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
-        return Outgoing(
+        return UpstreamRequest(
             method=scope["method"],
             target=scope["raw_path"] + (b"?" + query if query else b""),
             headers=headers,

@@ -20,9 +20,9 @@ from proxy import narrow, spending, widening
 from proxy.ask import Answer, Ask, Directory, Passage
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, denied, invalid, not_found
-from proxy.locations import Kind, Location, find
+from proxy.locations import Location, ObjectKind, find
 from proxy.lookup import artifact_path
-from proxy.policy import NO_RULE, Client, Decision, Experiment, Policy, Rights
+from proxy.policy import NO_RULE, Client, Decision, Policy, PolicyExperiment, Rights
 from proxy.presets import PRESETS
 from proxy.reading import Query, check_id, read_json, read_query
 
@@ -118,7 +118,7 @@ class Gate:
         rule, found = "", False
         for at in operation.reach.locations:
             values = self._values(work, at)
-            missing = not values and at.kind is Kind.EXPERIMENT and operation.action is not Action.READ
+            missing = not values and at.kind is ObjectKind.EXPERIMENT and operation.action is not Action.READ
             if missing and at.role == "id":
                 raise _no(work.ask, f"{at.name} is missing, so that nobody knows which experiment is meant")
             if not values:
@@ -142,28 +142,28 @@ class Gate:
             case "path":
                 value = work.ask.operation.parameters(work.ask.path).get(at.keys[0])
                 # a trace file's route names its parts; the whole is the path in the storage
-                if at.kind is Kind.ARTIFACT:
+                if at.kind is ObjectKind.ARTIFACT:
                     value = work.ask.path.split("/mlflow-artifacts/artifacts/", 1)[-1]
                 values = [value] if value else []
             case "query":
                 values = [value for value in work.query.get(at.name, ()) if value]
             case _:
                 values = list(find(work.document or {}, at.keys))
-        if at.kind not in (Kind.ARTIFACT, Kind.TEXT, Kind.ITEM):
+        if at.kind not in (ObjectKind.ARTIFACT, ObjectKind.TEXT, ObjectKind.ITEM):
             for value in values:
                 check_id(at.kind, value, at.name)
         return values
 
     async def _objects(
-        self, work: _Work, operation: Operation, kind: Kind, ids: Sequence[str], *, new: bool = False
+        self, work: _Work, operation: Operation, kind: ObjectKind, ids: Sequence[str], *, new: bool = False
     ) -> str:
         """The rule that allows the operation on each object. Raises Refusal (403)."""
         rule = "nothing that is there yet"
-        if kind is Kind.ITEM:
-            kind, ids = Kind.TRACE, [id for id in ids if id.startswith("tr-")]
-        if kind is Kind.EXPERIMENT:
+        if kind is ObjectKind.ITEM:
+            kind, ids = ObjectKind.TRACE, [id for id in ids if id.startswith("tr-")]
+        if kind is ObjectKind.EXPERIMENT:
             owners = {id: frozenset({id}) for id in ids}
-        elif kind is Kind.ARTIFACT:
+        elif kind is ObjectKind.ARTIFACT:
             owners = {path: await self._artifact_owners(path) for path in ids}
         else:
             owners = await self._directory.owners(kind, ids)
@@ -172,7 +172,7 @@ class Gate:
             if found is None and new:
                 continue
             decisions = [await self._within(work, operation, owner) for owner in sorted(found or ())]
-            enough = any if kind is Kind.DATASET and operation.action is Action.READ else all
+            enough = any if kind is ObjectKind.DATASET and operation.action is Action.READ else all
             if not decisions or not enough(decision.allow for decision in decisions):
                 bad = next((decision.rule for decision in decisions if not decision.allow), "")
                 raise _no(work.ask, bad or NO_RULE, f"{kind.value} {id[:120]!r}", operation)
@@ -182,7 +182,7 @@ class Gate:
     async def _within(self, work: _Work, operation: Operation, experiment_id: str) -> Decision:
         work.touched[experiment_id] = None
         if work.rights.by_id_only(operation):
-            return work.rights.within(operation, Experiment(id=experiment_id))
+            return work.rights.within(operation, PolicyExperiment(id=experiment_id))
         place = await self._directory.experiment(experiment_id)
         if place is None:
             return Decision(allow=False, rule=NO_RULE)
@@ -292,7 +292,7 @@ class Gate:
         settled = work.rights.everywhere(reading)
         if settled is None or not settled.allow:
             document = await self._read(work)
-            for kind, key in ((Kind.RUN, "run_id"), (Kind.MODEL, "model_id")):
+            for kind, key in ((ObjectKind.RUN, "run_id"), (ObjectKind.MODEL, "model_id")):
                 for id in find(document, (key,)):
                     await self._objects(work, reading, kind, [check_id(kind, id, key)])
             sources = self._values(work, at)
@@ -319,11 +319,15 @@ class Gate:
         scheme, _, rest = (source or "").partition(":")
         first = rest.strip("/").split("/")[0]
         if scheme == "runs":
-            return await self._objects(work, operation, Kind.RUN, [check_id(Kind.RUN, first, "source")])
+            return await self._objects(
+                work, operation, ObjectKind.RUN, [check_id(ObjectKind.RUN, first, "source")]
+            )
         if scheme == "models" and first.startswith("m-"):
-            return await self._objects(work, operation, Kind.MODEL, [check_id(Kind.MODEL, first, "source")])
+            return await self._objects(
+                work, operation, ObjectKind.MODEL, [check_id(ObjectKind.MODEL, first, "source")]
+            )
         if scheme == "mlflow-artifacts" and (path := artifact_path(source)):
-            return await self._objects(work, operation, Kind.ARTIFACT, [path])
+            return await self._objects(work, operation, ObjectKind.ARTIFACT, [path])
         raise _no(
             work.ask, "its files can't be told to be in an experiment of the client", operation=operation
         )

@@ -17,8 +17,8 @@ import aiohttp
 from yarl import URL
 
 from proxy.errors import Refusal, timed_out, unreachable
-from proxy.locations import Kind
-from proxy.policy import Experiment
+from proxy.locations import ObjectKind
+from proxy.policy import PolicyExperiment
 
 V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
@@ -36,10 +36,10 @@ TRACES_PER_QUESTION = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LocatedExperiment:
     """An experiment and where its files are, as a path under `mlflow-artifacts:/`; None: elsewhere."""
 
-    experiment: Experiment
+    experiment: PolicyExperiment
     artifacts: str | None
 
 
@@ -51,18 +51,18 @@ class _Question:
 
 
 # (kind -> how to ask for one, and where its experiment is in the answer)
-QUESTIONS: Mapping[Kind, _Question] = {
-    Kind.RUN: _Question(path=f"{V2}/runs/get?run_id={{id}}", answer=("run", "info", "experiment_id")),
-    Kind.MODEL: _Question(path=f"{V2}/logged-models/{{id}}", answer=("model", "info", "experiment_id")),
-    Kind.ISSUE: _Question(path=f"{V3}/issues/{{id}}", answer=("issue", "experiment_id")),
-    Kind.SCHEMA: _Question(
+QUESTIONS: Mapping[ObjectKind, _Question] = {
+    ObjectKind.RUN: _Question(path=f"{V2}/runs/get?run_id={{id}}", answer=("run", "info", "experiment_id")),
+    ObjectKind.MODEL: _Question(path=f"{V2}/logged-models/{{id}}", answer=("model", "info", "experiment_id")),
+    ObjectKind.ISSUE: _Question(path=f"{V3}/issues/{{id}}", answer=("issue", "experiment_id")),
+    ObjectKind.SCHEMA: _Question(
         path=f"{V3}/label-schemas/get?schema_id={{id}}", answer=("label_schema", "experiment_id")
     ),
-    Kind.QUEUE: _Question(
+    ObjectKind.QUEUE: _Question(
         path=f"{V3}/review-queues/get?queue_id={{id}}", answer=("review_queue", "experiment_id")
     ),
-    Kind.JOB: _Question(path=f"{V3}/prompt-optimization/jobs/{{id}}", answer=("job", "experiment_id")),
-    Kind.DATASET: _Question(
+    ObjectKind.JOB: _Question(path=f"{V3}/prompt-optimization/jobs/{{id}}", answer=("job", "experiment_id")),
+    ObjectKind.DATASET: _Question(
         path=f"{V3}/datasets/{{id}}/experiment-ids", answer=("experiment_ids",), seconds=MOVING_SECONDS
     ),
 }
@@ -75,12 +75,12 @@ class Lookup:
         self._session = session
         self._url = url
         self._headers = {} if authorization is None else {"authorization": authorization}
-        self._owners: OrderedDict[tuple[Kind, str], tuple[float, frozenset[str]]] = OrderedDict()
-        self._experiments: OrderedDict[str, tuple[float, Place]] = OrderedDict()
+        self._owners: OrderedDict[tuple[ObjectKind, str], tuple[float, frozenset[str]]] = OrderedDict()
+        self._experiments: OrderedDict[str, tuple[float, LocatedExperiment]] = OrderedDict()
         self._listed_at = -1e9
         self._listing = asyncio.Lock()
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         """The experiment of this id, active or deleted; None: there is none. Raises Refusal (502, 504)."""
         known = self.remembered(id)
         if known is not None:
@@ -88,17 +88,17 @@ class Lookup:
         answer = await self._get(f"{V2}/experiments/get", {"experiment_id": id})
         return self._keep(answer.get("experiment"))
 
-    def remembered(self, id: str) -> Place | None:
+    def remembered(self, id: str) -> LocatedExperiment | None:
         """As `experiment`, from memory only; None: it isn't there, or was too long ago."""
         known = self._experiments.get(id)
         return known[1] if known is not None and known[0] > time.monotonic() else None
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         """The experiment of this name."""
         answer = await self._get(f"{V2}/experiments/get-by-name", {"experiment_name": name})
         return self._keep(answer.get("experiment"))
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         """All experiments, active and deleted; at most seconds old."""
         async with self._listing:
             age = time.monotonic() - self._listed_at
@@ -106,7 +106,7 @@ class Lookup:
                 await self._list()
         return [place for _, place in self._experiments.values()]
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiment ids that each object belongs to; objects that MLflow doesn't have are missing."""
         now = time.monotonic()
         found: dict[str, frozenset[str]] = {}
@@ -117,7 +117,7 @@ class Lookup:
                 found[id] = known[1]
             else:
                 open_.append(id)
-        if kind is Kind.TRACE:
+        if kind is ObjectKind.TRACE:
             for start in range(0, len(open_), TRACES_PER_QUESTION):
                 found |= await self._traces(open_[start : start + TRACES_PER_QUESTION])
         else:
@@ -135,10 +135,10 @@ class Lookup:
         """Something about experiments, traces or datasets was just changed through us."""
         self._experiments.clear()
         self._listed_at = -1e9
-        for key in [key for key in self._owners if key[0] in (Kind.TRACE, Kind.DATASET)]:
+        for key in [key for key in self._owners if key[0] in (ObjectKind.TRACE, ObjectKind.DATASET)]:
             del self._owners[key]
 
-    async def _one(self, kind: Kind, id: str) -> frozenset[str]:
+    async def _one(self, kind: ObjectKind, id: str) -> frozenset[str]:
         question = QUESTIONS[kind]
         answer: Any = await self._ask("GET", question.path.format(id=quote(id, safe="")), None)
         for key in question.answer:
@@ -160,19 +160,21 @@ class Lookup:
                 {str(experiment)} if experiment is not None else {""}
             )
         for id, owners in found.items():
-            self._remember(Kind.TRACE, id, owners, MOVING_SECONDS)
+            self._remember(ObjectKind.TRACE, id, owners, MOVING_SECONDS)
         return found
 
-    def _remember(self, kind: Kind, id: str, owners: frozenset[str], seconds: float) -> None:
+    def _remember(self, kind: ObjectKind, id: str, owners: frozenset[str], seconds: float) -> None:
         self._owners[kind, id] = (time.monotonic() + seconds, owners)
         while len(self._owners) > MAX_REMEMBERED:
             self._owners.popitem(last=False)
 
-    def _keep(self, document: Any) -> Place | None:
+    def _keep(self, document: Any) -> LocatedExperiment | None:
         if not isinstance(document, dict) or "experiment_id" not in document:
             return None
-        experiment = Experiment(id=str(document["experiment_id"]), name=str(document.get("name", "")))
-        place = Place(experiment=experiment, artifacts=artifact_path(document.get("artifact_location")))
+        experiment = PolicyExperiment(id=str(document["experiment_id"]), name=str(document.get("name", "")))
+        place = LocatedExperiment(
+            experiment=experiment, artifacts=artifact_path(document.get("artifact_location"))
+        )
         self._experiments[experiment.id] = (time.monotonic() + EXPERIMENT_SECONDS, place)
         while len(self._experiments) > MAX_REMEMBERED:
             self._experiments.popitem(last=False)

@@ -31,10 +31,10 @@ from proxy.clients import Provider, TrustedHeader
 from proxy.errors import Refusal, not_found
 from proxy.gate import Gate
 from proxy.headers import peer_of
-from proxy.locations import Kind, read_reach
+from proxy.locations import ObjectKind, read_reach
 from proxy.logs import Line
-from proxy.lookup import Lookup, Place
-from proxy.policy import ANONYMOUS, Client, Decision, Experiment, Rights
+from proxy.lookup import LocatedExperiment, Lookup
+from proxy.policy import ANONYMOUS, Client, Decision, PolicyExperiment, Rights
 
 RoutesOf = Callable[[bytes], Awaitable[Sequence[Route]]]
 
@@ -164,15 +164,15 @@ class OwnDirectory:
         self._routes_of = routes_of
         self._experiments = experiments
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         """As MLflow says."""
         return await self._lookup.experiment(id)
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         """As MLflow says."""
         return await self._lookup.named(name)
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         """As MLflow says."""
         return await self._lookup.everything(fresh=fresh)
 
@@ -180,9 +180,9 @@ class OwnDirectory:
         """As MLflow says."""
         return await self._lookup.source_of(name, version)
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiments of traces: where MLflow has them, and where the journal is about to bring them."""
-        if kind is not Kind.TRACE:
+        if kind is not ObjectKind.TRACE:
             return await self._lookup.owners(kind, ids)
         found: dict[str, frozenset[str]] = {}
         for given in ids:
@@ -263,7 +263,7 @@ class Entrance:
             return None
         if rights.by_id_only(asked):  # no need to know names, so MLflow may be away
             ids = () if self._index is None else await self._index.experiments()
-            return frozenset(id for id in ids if rights.within(asked, Experiment(id=id)).allow)
+            return frozenset(id for id in ids if rights.within(asked, PolicyExperiment(id=id)).allow)
         places = await self._lookup.everything()
         return frozenset(
             place.experiment.id for place in places if rights.within(asked, place.experiment).allow
@@ -286,10 +286,10 @@ class Entrance:
                 found.add(resource)
         return frozenset(found)
 
-    def _known(self, id: str) -> Experiment:
+    def _known(self, id: str) -> PolicyExperiment:
         """An experiment that the gate has just looked at."""
         place = self._lookup.remembered(id)
-        return Experiment(id=id) if place is None else place.experiment
+        return PolicyExperiment(id=id) if place is None else place.experiment
 
     async def _hide_waiting(self, scope: Scope, operation: Operation, allowed: set[str]) -> None:
         """A trace in MLflow is its experiment's; what waits in the journal under its id may be another's."""
@@ -343,7 +343,7 @@ class Entrance:
                 allow=False, rule="a client that is limited to experiments can't choose a workspace"
             )
         if route.experiment_id is not None and rights.by_id_only(EXPORT):
-            return rights.within(EXPORT, Experiment(id=route.experiment_id))
+            return rights.within(EXPORT, PolicyExperiment(id=route.experiment_id))
         if route.experiment_name is not None:
             named = rights.named(EXPORT, route.experiment_name)
             if named.allow and rights.by_name_only(EXPORT):

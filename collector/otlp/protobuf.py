@@ -17,7 +17,7 @@ from collector.otlp.scan import (
     END_GROUP,
     LENGTH,
     START_GROUP,
-    Kind,
+    MessageType,
     after_number,
     check_counts,
     kind_of,
@@ -77,7 +77,7 @@ def _without_deep_spans(body: bytes) -> tuple[bytes, list[Rejection]]:
         return body, []
 
 
-def _rest(body: bytes, kind: Kind, level: int, rejections: list[Rejection]) -> bytes:
+def _rest(body: bytes, kind: MessageType, level: int, rejections: list[Rejection]) -> bytes:
     """The message at `level` without its spans that are too deep; all of its spans, if it is by itself."""
     parts: list[bytes] = []
     mine: list[Rejection] = []
@@ -98,11 +98,11 @@ def _rest(body: bytes, kind: Kind, level: int, rejections: list[Rejection]) -> b
     return b"".join(parts)
 
 
-def _is_deep(content: bytes, kind: Kind, level: int) -> bool:
+def _is_deep(content: bytes, kind: MessageType, level: int) -> bool:
     return any(level + below > DECODER_LEVELS for _, below in _walked(content, kind))
 
 
-def _walked(content: bytes, kind: Kind) -> Iterator[tuple[Kind, int]]:
+def _walked(content: bytes, kind: MessageType) -> Iterator[tuple[MessageType, int]]:
     return walk(content, 0, len(content), kind)
 
 

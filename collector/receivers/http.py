@@ -21,7 +21,7 @@ from collector.model.batch import Receipt
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
-from collector.receivers.bounds import Bounds, Reservation, draining
+from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Sender
 from collector.settings import Receiver
 from collector.telemetry.metrics import Metrics
@@ -46,7 +46,7 @@ _ASTRAY = (
 )
 
 
-class ClientGone(SidespanError):
+class ExporterGone(SidespanError):
     """The client closed the connection before its body was complete; there is nobody to answer."""
 
 
@@ -54,7 +54,7 @@ def otlp_endpoint(
     ingest: Ingest,
     *,
     admit: Admit,
-    bounds: Bounds,
+    bounds: InFlightBounds,
     settings: Receiver,
     allowed_hosts: tuple[str, ...],
     metrics: Metrics,
@@ -79,7 +79,7 @@ def otlp_endpoint(
             else:
                 with bounds.request() as reservation:
                     answer = await _traces(headers, encoding, sender, receive, reservation)
-        except ClientGone:
+        except ExporterGone:
             return
         except asyncio.CancelledError:
             if not bounds.draining:
@@ -153,7 +153,7 @@ async def read_body(
     """The whole body as it came in pieces, within size, memory and time.
 
     Raises Rejected (too_large; malformed for another size than Content-Length says), Unavailable
-    (memory_full, slow_body), ClientGone.
+    (memory_full, slow_body), ExporterGone.
     """
     length = headers.get(b"content-length", b"")
     declared = int(length) if length.isdigit() else None
@@ -193,7 +193,7 @@ async def _receive_all(
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ExporterGone
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(chunk)

@@ -34,7 +34,7 @@ from collector.model.batch import Receipt
 from collector.model.errors import Misconfigured
 from collector.model.parameters import BadParameter, bad_parameter
 from collector.receivers import http as otlp_http
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.ingest import Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -98,7 +98,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         index = await stack.enter_async_context(index_of(settings))
         indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
         decoder = await stack.enter_async_context(open_decoder(settings))
-        bounds = Bounds(
+        bounds = InFlightBounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )

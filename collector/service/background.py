@@ -9,7 +9,7 @@ from functools import partial
 
 from collector.delivery.worker import DeliveryWorker
 from collector.journal import Journal
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 
 _log = logging.getLogger("sidespan")
 
@@ -24,7 +24,7 @@ class Running:
     """What runs, and the steps of its end."""
 
     worker: DeliveryWorker
-    bounds: Bounds
+    bounds: InFlightBounds
     delivering: "asyncio.Task[None]"
     beside: "tuple[asyncio.Task[None], ...]"
 
@@ -46,7 +46,7 @@ class Running:
 
 @asynccontextmanager
 async def background(
-    worker: DeliveryWorker, journal: Journal, bounds: Bounds, *, others: Mapping[str, Run]
+    worker: DeliveryWorker, journal: Journal, bounds: InFlightBounds, *, others: Mapping[str, Run]
 ) -> AsyncIterator[Running]:
     """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
 

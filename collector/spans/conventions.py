@@ -33,7 +33,7 @@ MAX_COUNT = 10**12
 MAX_AMOUNT = 1e9
 
 
-class Kind(StrEnum):
+class ObservationKind(StrEnum):
     """What a span does."""
 
     LLM = "LLM"
@@ -69,7 +69,7 @@ class Source:
 
     key: str
     part: str = ""
-    only: Kind | None = None
+    only: ObservationKind | None = None
     divisor: int = 1
     cost: CostSource = CostSource.CLIENT
     excludes_cache: bool = False
@@ -83,70 +83,70 @@ def row(*sources: str | Source) -> Row:
     return tuple(Source(each) if isinstance(each, str) else each for each in sources)
 
 
-SAME_KINDS = {kind.value.lower(): kind for kind in Kind if kind is not Kind.OTHER}
+SAME_KINDS = {kind.value.lower(): kind for kind in ObservationKind if kind is not ObservationKind.OTHER}
 _VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
 
 # attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
-KINDS: Mapping[str, Mapping[str, Kind]] = {
+KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
     "mlflow.spanType": SAME_KINDS
     | {
-        "chat_model": Kind.LLM,
-        "task": Kind.CHAIN,
-        "parser": Kind.CHAIN,
-        "memory": Kind.OTHER,
+        "chat_model": ObservationKind.LLM,
+        "task": ObservationKind.CHAIN,
+        "parser": ObservationKind.CHAIN,
+        "memory": ObservationKind.OTHER,
     },
-    "openinference.span.kind": SAME_KINDS | {"prompt": Kind.CHAIN},
+    "openinference.span.kind": SAME_KINDS | {"prompt": ObservationKind.CHAIN},
     "gen_ai.operation.name": {
-        "chat": Kind.LLM,
-        "generate_content": Kind.LLM,
-        "text_completion": Kind.LLM,
-        "response": Kind.LLM,
-        "embeddings": Kind.EMBEDDING,
-        "execute_tool": Kind.TOOL,
-        "create_agent": Kind.AGENT,
-        "invoke_agent": Kind.AGENT,
-        "invoke_workflow": Kind.WORKFLOW,
-        "retrieval": Kind.RETRIEVER,
-        "plan": Kind.CHAIN,
+        "chat": ObservationKind.LLM,
+        "generate_content": ObservationKind.LLM,
+        "text_completion": ObservationKind.LLM,
+        "response": ObservationKind.LLM,
+        "embeddings": ObservationKind.EMBEDDING,
+        "execute_tool": ObservationKind.TOOL,
+        "create_agent": ObservationKind.AGENT,
+        "invoke_agent": ObservationKind.AGENT,
+        "invoke_workflow": ObservationKind.WORKFLOW,
+        "retrieval": ObservationKind.RETRIEVER,
+        "plan": ObservationKind.CHAIN,
     },
-    "traceloop.span.kind": SAME_KINDS | {"task": Kind.CHAIN},
+    "traceloop.span.kind": SAME_KINDS | {"task": ObservationKind.CHAIN},
     "llm.request.type": {
-        "chat": Kind.LLM,
-        "completion": Kind.LLM,
-        "embedding": Kind.EMBEDDING,
-        "rerank": Kind.RERANKER,
+        "chat": ObservationKind.LLM,
+        "completion": ObservationKind.LLM,
+        "embedding": ObservationKind.EMBEDDING,
+        "rerank": ObservationKind.RERANKER,
     },
-    "ai.operationId": {f"ai.{call}": Kind.LLM for call in _VERCEL_MODEL_CALLS}
-    | {f"ai.{call}.dogenerate": Kind.LLM for call in _VERCEL_MODEL_CALLS}
-    | {f"ai.{call}.dostream": Kind.LLM for call in _VERCEL_MODEL_CALLS}
+    "ai.operationId": {f"ai.{call}": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dogenerate": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dostream": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
     | {
-        "ai.toolcall": Kind.TOOL,
-        "ai.embed": Kind.EMBEDDING,
-        "ai.embed.doembed": Kind.EMBEDDING,
-        "ai.embedmany": Kind.EMBEDDING,
-        "ai.embedmany.doembed": Kind.EMBEDDING,
-        "ai.rerank": Kind.RERANKER,
-        "ai.rerank.dorerank": Kind.RERANKER,
+        "ai.toolcall": ObservationKind.TOOL,
+        "ai.embed": ObservationKind.EMBEDDING,
+        "ai.embed.doembed": ObservationKind.EMBEDDING,
+        "ai.embedmany": ObservationKind.EMBEDDING,
+        "ai.embedmany.doembed": ObservationKind.EMBEDDING,
+        "ai.rerank": ObservationKind.RERANKER,
+        "ai.rerank.dorerank": ObservationKind.RERANKER,
     },
-    "langfuse.observation.type": SAME_KINDS | {"generation": Kind.LLM},
+    "langfuse.observation.type": SAME_KINDS | {"generation": ObservationKind.LLM},
     "lmnr.span.type": {
-        "llm": Kind.LLM,
-        "cached": Kind.LLM,
-        "tool": Kind.TOOL,
-        "default": Kind.CHAIN,
-        "pipeline": Kind.CHAIN,
-        "executor": Kind.AGENT,
-        "evaluator": Kind.EVALUATOR,
-        "human_evaluator": Kind.EVALUATOR,
-        "evaluation": Kind.EVALUATOR,
+        "llm": ObservationKind.LLM,
+        "cached": ObservationKind.LLM,
+        "tool": ObservationKind.TOOL,
+        "default": ObservationKind.CHAIN,
+        "pipeline": ObservationKind.CHAIN,
+        "executor": ObservationKind.AGENT,
+        "evaluator": ObservationKind.EVALUATOR,
+        "human_evaluator": ObservationKind.EVALUATOR,
+        "evaluation": ObservationKind.EVALUATOR,
     },
     "span.type": {
         f"{prefix}{name}": kind
         for prefix in ("", "claude_code.")
         for name, kind in {
-            "interaction": Kind.AGENT,
-            "llm_request": Kind.LLM,
-            "tool": Kind.TOOL,
+            "interaction": ObservationKind.AGENT,
+            "llm_request": ObservationKind.LLM,
+            "tool": ObservationKind.TOOL,
         }.items()
     },
 }
@@ -170,8 +170,8 @@ TABLE: Mapping[str, Row] = {
         "ai.model.id",
         "langfuse.observation.model.name",
         "embedding.model_name",
-        Source("model_name", only=Kind.AGENT),
-        Source("model", only=Kind.LLM),
+        Source("model_name", only=ObservationKind.AGENT),
+        Source("model", only=ObservationKind.LLM),
     ),
     "provider": row(
         "gen_ai.provider.name",
@@ -185,15 +185,15 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.agent.name",
         "agent.name",
         "agent_name",
-        Source("traceloop.entity.name", only=Kind.AGENT),
-        Source("lmnr.span.path", part="-1", only=Kind.AGENT),
+        Source("traceloop.entity.name", only=ObservationKind.AGENT),
+        Source("lmnr.span.path", part="-1", only=ObservationKind.AGENT),
     ),
     "tool": row(
         "gen_ai.tool.name",
         "tool.name",
         "ai.toolCall.name",
-        Source("traceloop.entity.name", only=Kind.TOOL),
-        Source("tool_name", only=Kind.TOOL),
+        Source("traceloop.entity.name", only=ObservationKind.TOOL),
+        Source("tool_name", only=ObservationKind.TOOL),
     ),
     "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
     "conversation": row("gen_ai.conversation.id"),
@@ -225,7 +225,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
         Source("langfuse.observation.usage_details", part="input"),
-        Source("input_tokens", only=Kind.LLM, excludes_cache=True),
+        Source("input_tokens", only=ObservationKind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
         "gen_ai.usage.output_tokens",
@@ -235,7 +235,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
         Source("langfuse.observation.usage_details", part="output"),
-        Source("output_tokens", only=Kind.LLM),
+        Source("output_tokens", only=ObservationKind.LLM),
     ),
     "total_tokens": row(
         "llm.token_count.total",
@@ -255,7 +255,7 @@ TABLE: Mapping[str, Row] = {
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
         Source("langfuse.observation.usage_details", part="input_cached_tokens"),
-        Source("cache_read_tokens", only=Kind.LLM),
+        Source("cache_read_tokens", only=ObservationKind.LLM),
     ),
     "cache_write_tokens": row(
         "gen_ai.usage.cache_write.input_tokens",
@@ -264,7 +264,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.cache_write_tokens",
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
-        Source("cache_creation_tokens", only=Kind.LLM),
+        Source("cache_creation_tokens", only=ObservationKind.LLM),
     ),
     "reasoning_tokens": row(
         "gen_ai.usage.reasoning.output_tokens",
@@ -289,7 +289,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.server.time_to_first_token",
         "gen_ai.server.ttft",
         Source("ai.response.msToFirstChunk", divisor=1000),
-        Source("ttft_ms", only=Kind.LLM, divisor=1000),
+        Source("ttft_ms", only=ObservationKind.LLM, divisor=1000),
     ),
     "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
     "prompt_version": row(

@@ -27,7 +27,7 @@ from collector.spans.conventions import (
     TABLE,
     TAG_PREFIXES,
     CostSource,
-    Kind,
+    ObservationKind,
     Row,
     Source,
     amount,
@@ -45,7 +45,7 @@ Attributes = Mapping[str, Any]
 TOOL_SPAN_PREFIX = "execute_tool "
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
-PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+PRICED_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
 MAX_TIME_NS = 2**63 - 1
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
@@ -191,7 +191,10 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
 
 
 def _resource_facts(attributes: Attributes) -> ResourceFacts:
-    found = {fact: first(sources, attributes, Kind.OTHER, text) for fact, sources in RESOURCE_TABLE.items()}
+    found = {
+        fact: first(sources, attributes, ObservationKind.OTHER, text)
+        for fact, sources in RESOURCE_TABLE.items()
+    }
     return {fact: value and value[0] for fact, value in found.items()}
 
 
@@ -214,7 +217,7 @@ def _is_told(key: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
+def _plan(names: tuple[str, ...], kind: ObservationKind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
     """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
     there = frozenset(names)
     plan = []
@@ -227,7 +230,7 @@ def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[A
 
 
 def _read(
-    names: tuple[str, ...], attributes: Attributes, kind: Kind
+    names: tuple[str, ...], attributes: Attributes, kind: ObservationKind
 ) -> tuple[dict[str, Any], dict[str, Source]]:
     """Each fact that can be read, and which attribute said so; `names` are the attributes with a row."""
     said, by = {}, {}
@@ -242,7 +245,10 @@ def _read(
 
 
 def first(
-    sources: Iterable[Source], attributes: Attributes, kind: Kind, reader: Callable[[Any], T | None]
+    sources: Iterable[Source],
+    attributes: Attributes,
+    kind: ObservationKind,
+    reader: Callable[[Any], T | None],
 ) -> tuple[T, Source] | None:
     """The first of `sources` that is there and readable: its value, and which one it was."""
     for source in sources:
@@ -286,16 +292,16 @@ def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key for key in KINDS if key in names)
 
 
-def _kind(names: tuple[str, ...], attributes: Attributes) -> Kind:
+def _kind(names: tuple[str, ...], attributes: Attributes) -> ObservationKind:
     for key in _kind_names(names):
         value = attributes[key]
         if isinstance(value, str) and (kind := KINDS[key].get(value.lower())):
             return kind
     if text(attributes.get("gen_ai.tool.name")):
-        return Kind.TOOL
-    if first(TABLE["request_model"], attributes, Kind.OTHER, text):
-        return Kind.LLM
-    return Kind.OTHER
+        return ObservationKind.TOOL
+    if first(TABLE["request_model"], attributes, ObservationKind.OTHER, text):
+        return ObservationKind.LLM
+    return ObservationKind.OTHER
 
 
 def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -343,7 +349,7 @@ def _total(taken: int | None, output: int | None, given: int | None) -> int | No
 
 
 def _listed_cost(
-    kind: Kind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
+    kind: ObservationKind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
 ) -> tuple[float | None, CostSource]:
     """US dollars by the price list, for a model call with tokens."""
     if kind not in PRICED_KINDS or model is None or not tokens.known:
@@ -371,7 +377,7 @@ def _session(
     said: str | None,
     by: Mapping[str, Source],
     attributes: Attributes,
-    kind: Kind,
+    kind: ObservationKind,
     conversation: str | None,
 ) -> str | None:
     """The session that the client named.
@@ -385,8 +391,8 @@ def _session(
     return others[0] if others else None
 
 
-def _tool_from_name(span: Span, kind: Kind) -> str | None:
-    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is Kind.TOOL else None
+def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
+    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is ObservationKind.TOOL else None
 
 
 def _error_message(span: Span) -> str | None:

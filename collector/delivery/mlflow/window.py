@@ -17,13 +17,13 @@ from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
-from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
+from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
 from collector.journal import Journal
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.model.batch import FOREIGN_TRACE, Entry, Route
 from collector.model.faults import Faults
-from collector.processors.keep import Decision, decision_of
+from collector.processors.keep import SamplingDecision, decision_of
 from collector.settings import Delivery as DeliverySettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -42,7 +42,7 @@ class Memory:
     """
 
     notes: dict[bytes, bytes]
-    decisions: Mapping[bytes, Decision]
+    decisions: Mapping[bytes, SamplingDecision]
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
     delivered: set[bytes] = field(default_factory=set)
@@ -80,7 +80,7 @@ class Target:
     turns: Turns = field(default_factory=Turns)
     # set by a worker that is to end: requests in flight are the last
     stopping: bool = False
-    health: Health = field(default_factory=Health)
+    health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -186,16 +186,16 @@ async def _check_run(route: Route, experiment_id: str, target: Target) -> Route 
 
 def _prepare(
     entries: Sequence[Entry], foreign: frozenset[bytes], route: Route, request_bytes: int
-) -> tuple[list[Request], tuple[Refusal, ...]]:
+) -> tuple[list[Request], tuple[RefusedRequest, ...]]:
     """The requests of a window, and what belongs to another experiment's traces. Pure but slow: a thread."""
     max_traces = MAX_LINKED_TRACES if route.run_id is not None else None
     requests: list[Request] = []
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRequest] = []
     for request in group(entries, request_bytes=request_bytes, max_traces=max_traces):
         theirs, ours = split(request, foreign.__contains__) if foreign else (None, request)
         if theirs is not None:
             refusals.append(
-                Refusal(
+                RefusedRequest(
                     request=theirs,
                     reason=FOREIGN_TRACE,
                     message="another experiment had this trace id first; MLflow would merge these spans into"
@@ -348,7 +348,7 @@ def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
 
 def _refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
     refusals = tuple(
-        Refusal(
+        RefusedRequest(
             request=Request(
                 payload=entry.payload,
                 span_count=entry.span_count,

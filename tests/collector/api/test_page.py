@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.api import page
 from collector.api.traces import trace_routes
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.facts import export_facts
 from tests.support.serve import serve
 from tests.support.spans import TRACE_ID, payload, spanfacts
@@ -83,8 +83,8 @@ def found_traces() -> dict[str, FoundTrace | Unanswered]:
                     error_message=EVIL,
                     session=EVIL,
                 ),
-                spanfacts("b", "a", Kind.LLM, model=EVIL),
-                spanfacts("c", "a", Kind.TOOL, tool=EVIL),
+                spanfacts("b", "a", ObservationKind.LLM, model=EVIL),
+                spanfacts("c", "a", ObservationKind.TOOL, tool=EVIL),
             ],
             experiment_id=EVIL,
             experiment_name=EVIL,
