@@ -34,6 +34,7 @@ PURE = [
     "collector/index/duckdb/rows.py",
     "collector/index/queries",
     "proxy/catalog.py",
+    "proxy/denials.py",
     "proxy/errors.py",
     "proxy/guard.py",
     "proxy/headers.py",

@@ -7,8 +7,8 @@ from collector.harmonise.caps import is_object_of_numbers
 from collector.harmonise.content import View, content_additions
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import CostSource, ObservationKind
-from collector.spans.facts import PRICED_KINDS
 from collector.spans.prices import price
+from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts, Tokens
 
 SPAN_TYPE = "mlflow.spanType"

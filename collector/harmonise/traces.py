@@ -15,7 +15,7 @@ from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_RE
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
-from collector.spans.facts import PRICED_KINDS
+from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
@@ -29,7 +29,7 @@ from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
 from collector.model import batch
-from collector.processors.redact import redactor
+from collector.processors.redact import REDACTION_FAILED, redactor
 from collector.receivers.decoder.client import Decoder
 from collector.receivers.decoder.place import placing
 from collector.receivers.ingest import Prepare
@@ -39,6 +39,7 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Run
 from collector.settings import Settings, is_loopback
 from collector.settings.keep import KeepSettings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 from proxy import Observation, ProxySettings, Upstream
 
@@ -72,7 +73,8 @@ def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metr
 
 def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
     """How exports are read: where each belongs, by the settings' rules."""
-    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    redact = redactor(settings.processors, partial(FaultLog().tell_of, REDACTION_FAILED))
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redact)
     return placing(rules, decoder.prepare)
 
 

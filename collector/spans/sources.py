@@ -17,11 +17,9 @@ from collector.spans.conventions import (
     TAG_PREFIXES,
     CostSource,
     ObservationKind,
-    amount,
-    count,
-    text,
 )
 from collector.spans.facts import Attributes, clients_own, decode_attributes, facts, first
+from collector.spans.readers import amount, count, text
 from collector.spans.values import SpanFacts, Tokens
 
 # how an attribute's name begins -> whose it is; the longest beginning counts

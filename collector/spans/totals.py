@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from collector.spans.conventions import MAX_AMOUNT, CostSource, ObservationKind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.counting import MODEL_KINDS, counted, model_calls
+from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts, Tokens, add_tokens

@@ -1,4 +1,4 @@
-"""The log of bugs that cost a span its extras: each place once an hour, so that a flood doesn't fill it."""
+"""The log of bugs that were caught: each place once an hour, so that a flood doesn't fill it."""
 
 import logging
 import threading
@@ -29,6 +29,12 @@ class FaultLog:
                     f"{what}; this place is logged once an hour",
                     extra={"place": place, "traceback": traceback, **about},
                 )
+
+    def tell_of(self, what: str, error: Exception, **about: object) -> None:
+        """Log one bug, unless its place was logged lately."""
+        faults = Faults()
+        faults.add(error)
+        self.tell(what, faults, **about)
 
     def _is_due(self, place: str) -> bool:
         now = self._clock()

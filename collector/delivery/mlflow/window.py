@@ -56,7 +56,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoSuchRun:
+class UnknownRun:
     """MLflow answered: the experiment has no such run."""
 
     message: str
@@ -108,7 +108,7 @@ async def deliver_window(
     run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
-    if isinstance(run, NoSuchRun):
+    if isinstance(run, UnknownRun):
         return _refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
@@ -165,7 +165,7 @@ def _later(cannot: CannotAsk) -> Deferred:
     )
 
 
-async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | NoSuchRun:
+async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | UnknownRun:
     """The route to send with, without the run where the settings let spans go without it."""
     if route.run_id is None:
         return route
@@ -181,7 +181,7 @@ async def _check_run(route: Route, experiment_id: str, target: Target) -> Route 
             experiment_name=route.experiment_name,
             workspace=route.workspace,
         )
-    return NoSuchRun(message=f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment")
+    return UnknownRun(message=f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment")
 
 
 def _prepare(

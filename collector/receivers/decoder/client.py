@@ -192,6 +192,7 @@ async def open_decoder(settings: Settings) -> AsyncIterator[Decoder]:
             "receiver": settings.receiver.model_dump(mode="json"),
             "routing": settings.routing.model_dump(mode="json"),
             "processors": [each.model_dump(mode="json") for each in redactions],
+            "log": settings.log.model_dump(mode="json"),
             "memory_bytes": settings.receiver.decoder_memory_bytes,
         }
     )
