@@ -1,8 +1,7 @@
 """What runs beside the requests: delivery, sampling and the journal's housekeeping."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +9,11 @@ from functools import partial
 from collector.delivery.worker import DeliveryWorker
 from collector.journal import Journal
 from collector.receivers.bounds import InFlightBounds
-
-_log = logging.getLogger("sidespan")
+from collector.telemetry.supervision import RestartPause, Run, supervise
 
 SWEEP_SECONDS = 10.0
 
-Run = Callable[[], Awaitable[None]]
-RESTART_PAUSE_SECONDS = 1.0
+RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +49,8 @@ async def background(
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
-    delivering = asyncio.create_task(_supervise("delivery", worker.run))
-    beside = [asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))]
-    beside += [asyncio.create_task(_supervise(name, run)) for name, run in others.items()]
+    delivering = _start("delivery", worker.run)
+    beside = [_start("sweep", partial(_sweep, journal)), *(_start(name, run) for name, run in others.items())]
     running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
     try:
         yield running
@@ -66,15 +62,8 @@ async def background(
                 await task
 
 
-async def _supervise(name: str, run: Run) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            _log.exception("a background task failed and is started again", extra={"task": name})
-        else:
-            return
-        await asyncio.sleep(RESTART_PAUSE_SECONDS)
+def _start(name: str, run: Run) -> "asyncio.Task[None]":
+    return asyncio.create_task(supervise("a background task", run, pause=RESTART_PAUSE, task=name))
 
 
 async def _sweep(journal: Journal) -> None:

@@ -36,11 +36,11 @@ from collector.receivers.ingest import Prepare
 from collector.receivers.prepare import Rules
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
-from collector.service.background import Run
 from collector.settings import Settings, is_loopback
 from collector.settings.keep import KeepSettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
+from collector.telemetry.supervision import Run
 from proxy import Observation, ProxySettings, Upstream
 
 _log = logging.getLogger("sidespan")
