@@ -7,13 +7,13 @@ seconds. "There is none" is not remembered: what isn't there now may be somebody
 import asyncio
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+from cachetools import FIFOCache, TLRUCache, TTLCache
 from yarl import URL
 
 from proxy.errors import Refusal, timed_out, unreachable
@@ -75,8 +75,14 @@ class Lookup:
         self._session = session
         self._url = url
         self._headers = {} if authorization is None else {"authorization": authorization}
-        self._owners: OrderedDict[tuple[ObjectKind, str], tuple[float, frozenset[str]]] = OrderedDict()
-        self._experiments: OrderedDict[str, tuple[float, LocatedExperiment]] = OrderedDict()
+        self._owners: TLRUCache[tuple[ObjectKind, str], frozenset[str]] = TLRUCache(
+            MAX_REMEMBERED, _forget_at, timer=time.monotonic
+        )
+        self._experiments: TTLCache[str, LocatedExperiment] = TTLCache(
+            MAX_REMEMBERED, EXPERIMENT_SECONDS, timer=time.monotonic
+        )
+        # the last listing whole, and what was asked for since
+        self._listed: FIFOCache[str, LocatedExperiment] = FIFOCache(MAX_REMEMBERED)
         self._listed_at = -1e9
         self._listing = asyncio.Lock()
 
@@ -90,8 +96,7 @@ class Lookup:
 
     def remembered(self, id: str) -> LocatedExperiment | None:
         """As `experiment`, from memory only; None: it isn't there, or was too long ago."""
-        known = self._experiments.get(id)
-        return known[1] if known is not None and known[0] > time.monotonic() else None
+        return self._experiments.get(id)
 
     async def named(self, name: str) -> LocatedExperiment | None:
         """The experiment of this name."""
@@ -104,19 +109,18 @@ class Lookup:
             age = time.monotonic() - self._listed_at
             if age > EXPERIMENT_SECONDS or (fresh and age > LISTING_PAUSE_SECONDS):
                 await self._list()
-        return [place for _, place in self._experiments.values()]
+        return list(self._listed.values())
 
     async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiment ids that each object belongs to; objects that MLflow doesn't have are missing."""
-        now = time.monotonic()
         found: dict[str, frozenset[str]] = {}
         open_: list[str] = []
         for id in dict.fromkeys(ids):
             known = self._owners.get((kind, id))
-            if known is not None and known[0] > now:
-                found[id] = known[1]
-            else:
+            if known is None:
                 open_.append(id)
+            else:
+                found[id] = known
         if kind is ObjectKind.TRACE:
             for start in range(0, len(open_), TRACES_PER_QUESTION):
                 found |= await self._traces(open_[start : start + TRACES_PER_QUESTION])
@@ -136,7 +140,7 @@ class Lookup:
         self._experiments.clear()
         self._listed_at = -1e9
         for key in [key for key in self._owners if key[0] in (ObjectKind.TRACE, ObjectKind.DATASET)]:
-            del self._owners[key]
+            self._owners.pop(key, None)
 
     async def _one(self, kind: ObjectKind, id: str) -> frozenset[str]:
         question = QUESTIONS[kind]
@@ -146,7 +150,7 @@ class Lookup:
         owners = frozenset(map(str, answer)) if isinstance(answer, list) else frozenset({str(answer)})
         if answer is None:
             return frozenset()
-        self._remember(kind, id, owners, question.seconds)
+        self._owners[kind, id] = owners
         return owners
 
     async def _traces(self, ids: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -160,13 +164,8 @@ class Lookup:
                 {str(experiment)} if experiment is not None else {""}
             )
         for id, owners in found.items():
-            self._remember(ObjectKind.TRACE, id, owners, MOVING_SECONDS)
+            self._owners[ObjectKind.TRACE, id] = owners
         return found
-
-    def _remember(self, kind: ObjectKind, id: str, owners: frozenset[str], seconds: float) -> None:
-        self._owners[kind, id] = (time.monotonic() + seconds, owners)
-        while len(self._owners) > MAX_REMEMBERED:
-            self._owners.popitem(last=False)
 
     def _keep(self, document: Any) -> LocatedExperiment | None:
         if not isinstance(document, dict) or "experiment_id" not in document:
@@ -175,9 +174,7 @@ class Lookup:
         place = LocatedExperiment(
             experiment=experiment, artifacts=artifact_path(document.get("artifact_location"))
         )
-        self._experiments[experiment.id] = (time.monotonic() + EXPERIMENT_SECONDS, place)
-        while len(self._experiments) > MAX_REMEMBERED:
-            self._experiments.popitem(last=False)
+        self._experiments[experiment.id] = self._listed[experiment.id] = place
         return place
 
     async def _list(self) -> None:
@@ -191,6 +188,7 @@ class Lookup:
             if not token or len(found) >= MAX_REMEMBERED:
                 break
         self._experiments.clear()
+        self._listed.clear()
         for document in found:
             self._keep(document)
         self._listed_at = time.monotonic()
@@ -231,6 +229,11 @@ class Lookup:
         if answer.status in (400, 404) and isinstance(document, dict) and "error_code" in document:
             return {}
         raise _no_verdict(self._url, answer.status)
+
+
+def _forget_at(key: tuple[ObjectKind, str], owners: frozenset[str], now: float) -> float:
+    question = QUESTIONS.get(key[0])
+    return now + (MOVING_SECONDS if question is None else question.seconds)
 
 
 def _no_verdict(url: str, status: int) -> Refusal:
