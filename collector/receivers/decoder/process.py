@@ -96,7 +96,7 @@ def _answer(
         raise
     except Exception as error:
         fault_log.tell_of("an export could not be processed", error)
-        return {"error": "", "message": "internal error in the decoder"}, ()
+        return {"bug": "internal error in the decoder; its log has the traceback"}, ()
     kept = encoding is Encoding.PROTOBUF and not content_encoding and not rules.redact
     return pack(prepared, kept=kept and not prepared.rejections and len(prepared.drafts) == 1)
 
