@@ -33,7 +33,7 @@ HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # the parser also takes a request lin
 FORWARDED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DRAIN_BYTES = 4 * 1024 * 1024
 DRAIN_SECONDS = 5.0
-# answered before anybody says who he is; MLflow's clients and probes ask these first
+# answered before clients are authenticated; MLflow's clients and probes ask these first
 PUBLIC_ROWS = frozenset({"GET /health", "GET /version", "GET /3.0/mlflow/server-info"})
 # a file of a run may be a page of its author: it gets no origin to act in
 SANDBOX: Headers = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]

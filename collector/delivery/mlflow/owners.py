@@ -1,6 +1,6 @@
 """Whose traces and runs a window touches, asked of MLflow right before the write.
 
-MLflow lets any sender write into a trace whose id he knows, in whichever experiment it is, and link traces to
+MLflow lets any sender write into a trace whose id it knows, in whichever experiment it is, and link traces to
 any run. So where clients are told apart, ids are looked up first: what belongs to another experiment goes to
 the dead letters. Source: POST /api/3.0/mlflow/traces/batchGetInfos.
 """
