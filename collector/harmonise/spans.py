@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping
 
-from collector.harmonise.caps import is_object_of_numbers
 from collector.harmonise.content import View, content_additions
+from collector.harmonise.mlflow_limits import is_object_of_numbers
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.prices import price

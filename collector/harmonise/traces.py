@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from collector.harmonise.caps import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, last_text, shown
+from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.caps import capped, tag_name
+from collector.harmonise.mlflow_limits import capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
 from collector.spans.conventions import KEYS, ObservationKind
