@@ -92,21 +92,19 @@ def configure(
         if _current is None or _current._pipeline.is_closed:
             from instrumentation.settings import destination, switches
 
-            to = destination(endpoint=endpoint, experiment=experiment, environment=os.environ)
-            chosen = switches(
-                {
-                    "include_content": include_content,
-                    "hide_inputs": hide_inputs,
-                    "hide_outputs": hide_outputs,
-                    "batch": batch,
-                    "openinference": openinference,
-                    "repeat_content": repeat_content,
-                },
-                os.environ,
-            )
             _current = _set_up(
-                to,
-                chosen,
+                destination(endpoint=endpoint, experiment=experiment, environment=os.environ),
+                switches(
+                    {
+                        "include_content": include_content,
+                        "hide_inputs": hide_inputs,
+                        "hide_outputs": hide_outputs,
+                        "batch": batch,
+                        "openinference": openinference,
+                        "repeat_content": repeat_content,
+                    },
+                    os.environ,
+                ),
                 who={"service.name": service_name, "service.version": service_version},
                 credentials=(headers, token),
                 redact=redact,
@@ -173,9 +171,9 @@ def open_wire(url: str, headers: Mapping[str, str] | None, compression: str | No
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    from instrumentation.wire import Session, Wire
+    from instrumentation.wire import RunSession, Wire
 
-    session = Session()
+    session = RunSession()
     by_variable = compression is None and _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION")
     chosen = Compression.NoCompression if compression == "none" else Compression.Gzip
     exporter = OTLPSpanExporter(

@@ -35,7 +35,7 @@ class Outcome(Enum):
     LATER = auto()  # nobody there, or busy
 
 
-class Session(requests.Session):
+class RunSession(requests.Session):
     """Adds the run's header to each request, and remembers how it was answered."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Session(requests.Session):
 class Wire:
     """Sends batches through `exporter`, whose session is `session`. One thread at a time."""
 
-    def __init__(self, exporter: SpanExporter, session: Session) -> None:
+    def __init__(self, exporter: SpanExporter, session: RunSession) -> None:
         self._exporter = exporter
         self._session = session
         self._quiet = _Quiet()

@@ -21,7 +21,7 @@ LOOKUP_CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
-    """What `open_access` needs; `tokens_file` None: nobody is asked who he is."""
+    """What `open_access` needs; `tokens_file` None: clients are not authenticated."""
 
     policy: Policy
     tokens_file: Path | None = None

@@ -20,7 +20,7 @@ from proxy.guard import check_host, check_origin
 from proxy.headers import Headers, header_of, list_of, peer_of, upward
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
-from proxy.stream import BrokenTransfer, ClientGone, Outgoing, Tally, Upstream, exchange, open_session
+from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
 from proxy.whole import whole
 
@@ -33,7 +33,7 @@ HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # the parser also takes a request lin
 FORWARDED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DRAIN_BYTES = 4 * 1024 * 1024
 DRAIN_SECONDS = 5.0
-# answered before anybody says who he is; MLflow's clients and probes ask these first
+# answered before clients are authenticated; MLflow's clients and probes ask these first
 PUBLIC_ROWS = frozenset({"GET /health", "GET /version", "GET /3.0/mlflow/server-info"})
 # a file of a run may be a page of its author: it gets no origin to act in
 SANDBOX: Headers = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
@@ -214,7 +214,9 @@ class _Proxy:
         if refusal is not None:
             raise denied(refusal)
 
-    def _outgoing(self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None) -> Outgoing:
+    def _outgoing(
+        self, scope: Scope, operation: Operation, passage: Passage, read: bytes | None
+    ) -> UpstreamRequest:
         peer = peer_of(scope.get("client"))
         body = read if passage.body is None else passage.body
         query = scope["query_string"] if passage.query is None else passage.query
@@ -232,7 +234,7 @@ class _Proxy:
             headers = [(name, value) for name, value in headers if name != b"content-length"]
         if passage.answer is not None:  # what must be read can't be packed
             headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
-        return Outgoing(
+        return UpstreamRequest(
             method=scope["method"],
             target=scope["raw_path"] + (b"?" + query if query else b""),
             headers=headers,

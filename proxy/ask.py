@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.catalog import Operation
-from proxy.locations import Kind
-from proxy.lookup import Place
+from proxy.locations import ObjectKind
+from proxy.lookup import LocatedExperiment
 from proxy.policy import Client
 
 ReadBody = Callable[[], Awaitable[bytes]]
@@ -16,16 +16,16 @@ Answer = Callable[[bytes], bytes]
 class Directory(Protocol):
     """What MLflow is asked; `Lookup` is one."""
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         """The experiment of an id."""
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         """The experiment of a name."""
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         """All experiments."""
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiments of objects; those that aren't there are missing."""
 
     async def source_of(self, name: str, version: str) -> str | None:

@@ -58,7 +58,7 @@ class ReadsJwt(Protocol):
 
 
 class Clients:
-    """The ways to say who one is, as the settings have them. `tokens` None: nobody is asked at all."""
+    """The ways to authenticate, as the settings have them. `tokens` None: clients are not authenticated."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Clients:
         try:
             token = self._tokens.find(secret) if self._tokens is not None else None
         except BadTokens as error:
-            _log.error("nobody is let in by token", extra={"why": str(error)})
+            _log.error("no token is accepted at the moment", extra={"why": str(error)})
             raise Refusal(
                 status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the tokens can't be read now"
             ) from None

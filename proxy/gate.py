@@ -10,7 +10,7 @@
 What a limited client may not see and what isn't there get the same answer: a denial must not tell which.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,12 +18,12 @@ from urllib.parse import unquote
 
 from proxy import narrow, spending, widening
 from proxy.ask import Answer, Ask, Directory, Passage
-from proxy.catalog import UNKNOWN, Action, Operation
+from proxy.catalog import Action, Operation
+from proxy.denials import could_be_open, denial, has_location, list_parameters, location_names
 from proxy.errors import Refusal, denied, invalid, not_found
-from proxy.locations import Kind, Location, find
+from proxy.locations import Location, ObjectKind, find
 from proxy.lookup import artifact_path
-from proxy.policy import NO_RULE, Client, Decision, Experiment, Policy, Rights
-from proxy.presets import PRESETS
+from proxy.policy import NO_RULE, Client, Decision, Policy, PolicyExperiment, Rights
 from proxy.reading import Query, check_id, read_json, read_query
 
 
@@ -67,13 +67,13 @@ class Gate:
         work = _Work(
             ask=ask,
             rights=rights,
-            query=read_query(ask.query, lists=_lists(ask.operation)),
+            query=read_query(ask.query, lists=list_parameters(ask.operation)),
         )
         try:
             passage = await self._judge(work)
             return await self._check_spending(work, passage)
         except Refusal as refusal:
-            if self.policy.mode != "observe" or not _could_be_open(refusal, work.ask.operation):
+            if self.policy.mode != "observe" or not could_be_open(refusal, work.ask.operation):
                 raise
             return Passage(
                 rule=refusal.rule, experiments=tuple(work.touched), observed=refusal.message, body=work.body
@@ -83,7 +83,7 @@ class Gate:
         operation = work.ask.operation
         settled = self.settled(work.ask.client, operation)
         if settled is not None and not settled.allow:
-            raise _no(work.ask, settled.rule)
+            raise denial(work.ask, settled.rule)
         if operation.row in widening.ROWS:
             await self._check_widening(work)
         if operation.reach.graphql:
@@ -98,10 +98,10 @@ class Gate:
     async def _limited(self, work: _Work) -> Passage:
         ask, operation = work.ask, work.ask.operation
         if ask.workspace is not None:
-            raise _no(ask, "a client that is limited to experiments can't choose a workspace")
-        if ask.query and ask.method not in ("GET", "HEAD") and not _has(operation, "query"):
+            raise denial(ask, "a client that is limited to experiments can't choose a workspace")
+        if ask.query and ask.method not in ("GET", "HEAD") and not has_location(operation, "query"):
             raise invalid(f"{ask.method} {ask.path[:200]} takes no query")
-        if _has(operation, "body"):
+        if has_location(operation, "body"):
             await self._read(work)
         listing = next((at for at in operation.reach.locations if at.role in ("narrow", "fill", "all")), None)
         if listing is not None:
@@ -118,9 +118,11 @@ class Gate:
         rule, found = "", False
         for at in operation.reach.locations:
             values = self._values(work, at)
-            missing = not values and at.kind is Kind.EXPERIMENT and operation.action is not Action.READ
+            missing = not values and at.kind is ObjectKind.EXPERIMENT and operation.action is not Action.READ
             if missing and at.role == "id":
-                raise _no(work.ask, f"{at.name} is missing, so that nobody knows which experiment is meant")
+                raise denial(
+                    work.ask, f"{at.name} is missing, so that nobody knows which experiment is meant"
+                )
             if not values:
                 continue
             found = True
@@ -132,8 +134,9 @@ class Gate:
                 case _:
                     rule = await self._objects(work, operation, at.kind, values, new=at.role == "new")
         if not found:
-            raise _no(
-                work.ask, f"{_wanted(operation)} is missing, so that nobody knows which experiment is meant"
+            raise denial(
+                work.ask,
+                f"{location_names(operation)} is missing, so that nobody knows which experiment is meant",
             )
         return rule
 
@@ -142,28 +145,28 @@ class Gate:
             case "path":
                 value = work.ask.operation.parameters(work.ask.path).get(at.keys[0])
                 # a trace file's route names its parts; the whole is the path in the storage
-                if at.kind is Kind.ARTIFACT:
+                if at.kind is ObjectKind.ARTIFACT:
                     value = work.ask.path.split("/mlflow-artifacts/artifacts/", 1)[-1]
                 values = [value] if value else []
             case "query":
                 values = [value for value in work.query.get(at.name, ()) if value]
             case _:
                 values = list(find(work.document or {}, at.keys))
-        if at.kind not in (Kind.ARTIFACT, Kind.TEXT, Kind.ITEM):
+        if at.kind not in (ObjectKind.ARTIFACT, ObjectKind.TEXT, ObjectKind.ITEM):
             for value in values:
                 check_id(at.kind, value, at.name)
         return values
 
     async def _objects(
-        self, work: _Work, operation: Operation, kind: Kind, ids: Sequence[str], *, new: bool = False
+        self, work: _Work, operation: Operation, kind: ObjectKind, ids: Sequence[str], *, new: bool = False
     ) -> str:
         """The rule that allows the operation on each object. Raises Refusal (403)."""
         rule = "nothing that is there yet"
-        if kind is Kind.ITEM:
-            kind, ids = Kind.TRACE, [id for id in ids if id.startswith("tr-")]
-        if kind is Kind.EXPERIMENT:
+        if kind is ObjectKind.ITEM:
+            kind, ids = ObjectKind.TRACE, [id for id in ids if id.startswith("tr-")]
+        if kind is ObjectKind.EXPERIMENT:
             owners = {id: frozenset({id}) for id in ids}
-        elif kind is Kind.ARTIFACT:
+        elif kind is ObjectKind.ARTIFACT:
             owners = {path: await self._artifact_owners(path) for path in ids}
         else:
             owners = await self._directory.owners(kind, ids)
@@ -172,17 +175,17 @@ class Gate:
             if found is None and new:
                 continue
             decisions = [await self._within(work, operation, owner) for owner in sorted(found or ())]
-            enough = any if kind is Kind.DATASET and operation.action is Action.READ else all
+            enough = any if kind is ObjectKind.DATASET and operation.action is Action.READ else all
             if not decisions or not enough(decision.allow for decision in decisions):
                 bad = next((decision.rule for decision in decisions if not decision.allow), "")
-                raise _no(work.ask, bad or NO_RULE, f"{kind.value} {id[:120]!r}", operation)
+                raise denial(work.ask, bad or NO_RULE, f"{kind.value} {id[:120]!r}", operation)
             rule = next(decision.rule for decision in decisions if decision.allow)
         return rule
 
     async def _within(self, work: _Work, operation: Operation, experiment_id: str) -> Decision:
         work.touched[experiment_id] = None
         if work.rights.by_id_only(operation):
-            return work.rights.within(operation, Experiment(id=experiment_id))
+            return work.rights.within(operation, PolicyExperiment(id=experiment_id))
         place = await self._directory.experiment(experiment_id)
         if place is None:
             return Decision(allow=False, rule=NO_RULE)
@@ -193,7 +196,7 @@ class Gate:
         decision = work.rights.named(operation, name)
         if at.role == "name":
             if not decision.allow:
-                raise _no(ask, decision.rule, f"an experiment named {name[:120]!r}", operation)
+                raise denial(ask, decision.rule, f"an experiment named {name[:120]!r}", operation)
             return decision.rule
         if decision.allow and work.rights.by_name_only(operation):
             return decision.rule
@@ -235,7 +238,7 @@ class Gate:
         fill = sorted(visible, key=int) if not wanted else []
         if not allowed and not fill:
             rule = next((d.rule for d in decisions.values()), f"{at.name} is missing")
-            raise _no(work.ask, rule, "experiments " + ", ".join(map(repr, wanted[:10])) if wanted else "")
+            raise denial(work.ask, rule, "experiments " + ", ".join(map(repr, wanted[:10])) if wanted else "")
         passage = Passage(
             rule=next((d.rule for d in decisions.values() if d.allow), NARROWED),
             experiments=tuple(work.touched),
@@ -273,11 +276,11 @@ class Gate:
             settled = work.rights.everywhere(asked.operation)
             if settled is not None:
                 if not settled.allow:
-                    raise _no(work.ask, settled.rule, operation=asked.operation)
+                    raise denial(work.ask, settled.rule, operation=asked.operation)
                 rule = settled.rule
                 continue
             if work.ask.workspace is not None or not asked.ids:
-                raise _no(work.ask, "the field names no experiment or run", operation=asked.operation)
+                raise denial(work.ask, "the field names no experiment or run", operation=asked.operation)
             for kind, id in asked.ids:
                 rule = await self._objects(work, asked.operation, kind, [check_id(kind, id, kind.value)])
         return Passage(rule=rule, experiments=tuple(work.touched), body=work.body)
@@ -287,17 +290,17 @@ class Gate:
         operation = work.ask.operation
         decision = work.rights.on_server(operation)
         if not decision.allow:
-            raise _no(work.ask, decision.rule)
+            raise denial(work.ask, decision.rule)
         reading = replace(READ_ARTIFACTS, row=operation.row)
         settled = work.rights.everywhere(reading)
         if settled is None or not settled.allow:
             document = await self._read(work)
-            for kind, key in ((Kind.RUN, "run_id"), (Kind.MODEL, "model_id")):
+            for kind, key in ((ObjectKind.RUN, "run_id"), (ObjectKind.MODEL, "model_id")):
                 for id in find(document, (key,)):
                     await self._objects(work, reading, kind, [check_id(kind, id, key)])
             sources = self._values(work, at)
             if not sources:
-                raise _no(work.ask, f"{at.name} is missing, so that nobody knows whose files are meant")
+                raise denial(work.ask, f"{at.name} is missing, so that nobody knows whose files are meant")
             for source in sources:
                 if source != "dummy-source":
                     await self._source_allowed(work, reading, source)
@@ -312,19 +315,23 @@ class Gate:
         except Refusal as refusal:
             if refusal.status >= 500:
                 raise
-            raise _no(work.ask, NO_RULE, f"version {version[:20]!r} of model {name[:120]!r}") from None
+            raise denial(work.ask, NO_RULE, f"version {version[:20]!r} of model {name[:120]!r}") from None
 
     async def _source_allowed(self, work: _Work, operation: Operation, source: str | None) -> str:
         """The rule that allows the files at an address of a model version."""
         scheme, _, rest = (source or "").partition(":")
         first = rest.strip("/").split("/")[0]
         if scheme == "runs":
-            return await self._objects(work, operation, Kind.RUN, [check_id(Kind.RUN, first, "source")])
+            return await self._objects(
+                work, operation, ObjectKind.RUN, [check_id(ObjectKind.RUN, first, "source")]
+            )
         if scheme == "models" and first.startswith("m-"):
-            return await self._objects(work, operation, Kind.MODEL, [check_id(Kind.MODEL, first, "source")])
+            return await self._objects(
+                work, operation, ObjectKind.MODEL, [check_id(ObjectKind.MODEL, first, "source")]
+            )
         if scheme == "mlflow-artifacts" and (path := artifact_path(source)):
-            return await self._objects(work, operation, Kind.ARTIFACT, [path])
-        raise _no(
+            return await self._objects(work, operation, ObjectKind.ARTIFACT, [path])
+        raise denial(
             work.ask, "its files can't be told to be in an experiment of the client", operation=operation
         )
 
@@ -366,43 +373,3 @@ MAX_SETTLED = 10_000
 NARROWED = "narrowed to its experiments"
 READ_ARTIFACTS = Operation(resource="artifacts", action=Action.READ, route="")
 WIDEN = Operation(resource=widening.ARTIFACT_LOCATIONS, action=Action.ADMIN, route="")
-
-
-def _no(ask: Ask, rule: str, what: str = "", operation: Operation | None = None) -> Refusal:
-    """The denial of an operation, in the words that MLflow's client prints."""
-    operation = operation or ask.operation
-    if ask.operation is UNKNOWN:
-        return denied(
-            f"{ask.method} {ask.path[:200]} is not a route that this version of Sidespan knows, "
-            "and what isn't known is denied",
-            "unknown route",
-        )
-    about = f" on {what}, or it doesn't exist" if what else ""
-    return denied(
-        f"client {ask.client.name!r} may not {_wish(operation)}{about} ({rule})",
-        rule,
-    )
-
-
-def _wish(operation: Operation) -> str:
-    if operation.action is Action.SPEND:
-        return f"make MLflow's host call a model: {operation.resource}:spend"
-    return f"{operation.action.value} {operation.resource}"
-
-
-def _lists(operation: Operation) -> Collection[str]:
-    return {at.name for at in operation.reach.locations if at.place == "query" and at.keys[-1].endswith("[]")}
-
-
-def _has(operation: Operation, place: str) -> bool:
-    return any(at.place == place for at in operation.reach.locations)
-
-
-def _wanted(operation: Operation) -> str:
-    return " or ".join(dict.fromkeys(at.name for at in operation.reach.locations))
-
-
-def _could_be_open(refusal: Refusal, operation: Operation) -> bool:
-    """Whether `observe` lets it pass: a denial, and not of what even the preset `open` denies."""
-    is_denial = refusal.status in (403, 404) and operation is not UNKNOWN
-    return is_denial and operation.action in PRESETS["open"].get(operation.resource, frozenset())

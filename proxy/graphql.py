@@ -23,7 +23,7 @@ from graphql import (
 
 from proxy.catalog import Action, Operation
 from proxy.errors import bad_request
-from proxy.locations import Kind, Reach, find
+from proxy.locations import ObjectKind, Reach, find
 
 MAX_DOCUMENT_CHARACTERS = 64 * 1024
 MAX_TOKENS = 4000
@@ -33,11 +33,11 @@ MAX_FIELDS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RootField:
     """One root field: what it does, and the ids in its input."""
 
     operation: Operation
-    ids: tuple[tuple[Kind, str], ...]
+    ids: tuple[tuple[ObjectKind, str], ...]
 
 
 def _operation(field: str, resource: str, reach: Reach) -> Operation:
@@ -46,14 +46,14 @@ def _operation(field: str, resource: str, reach: Reach) -> Operation:
     )
 
 
-_RUN = ((("run_id",), Kind.RUN), (("run_uuid",), Kind.RUN))
-_EXPERIMENTS = ((("experiment_ids[]",), Kind.EXPERIMENT),)
+_RUN = ((("run_id",), ObjectKind.RUN), (("run_uuid",), ObjectKind.RUN))
+_EXPERIMENTS = ((("experiment_ids[]",), ObjectKind.EXPERIMENT),)
 # field -> resource, where its ids are
-FIELDS: Mapping[str, tuple[str, tuple[tuple[tuple[str, ...], Kind], ...]]] = {
-    "mlflowGetExperiment": ("experiments", ((("experiment_id",), Kind.EXPERIMENT),)),
+FIELDS: Mapping[str, tuple[str, tuple[tuple[tuple[str, ...], ObjectKind], ...]]] = {
+    "mlflowGetExperiment": ("experiments", ((("experiment_id",), ObjectKind.EXPERIMENT),)),
     "mlflowGetRun": ("runs", _RUN),
     "mlflowListArtifacts": ("artifacts", _RUN),
-    "mlflowGetMetricHistoryBulkInterval": ("runs", ((("run_ids[]",), Kind.RUN),)),
+    "mlflowGetMetricHistoryBulkInterval": ("runs", ((("run_ids[]",), ObjectKind.RUN),)),
     "mlflowSearchRuns": ("runs", _EXPERIMENTS),
     "mlflowSearchDatasets": ("runs", _EXPERIMENTS),
     "mlflowSearchModelVersions": ("model-versions", ()),
@@ -61,7 +61,7 @@ FIELDS: Mapping[str, tuple[str, tuple[tuple[tuple[str, ...], Kind], ...]]] = {
 HARMLESS = frozenset({"test", "testMutation", "__typename", "__schema", "__type"})
 
 
-def read_graphql(document: Mapping[str, Any]) -> list[Asked]:
+def read_graphql(document: Mapping[str, Any]) -> list[RootField]:
     """The root fields of {"query", "variables", "operationName"}.
 
     Raises Refusal (400): not GraphQL, too large, more than one operation, a field that isn't known.
@@ -91,7 +91,7 @@ def read_graphql(document: Mapping[str, Any]) -> list[Asked]:
     return [asked for field in roots if (asked := _asked(field, defaults | variables))]
 
 
-def _asked(field: FieldNode, variables: dict[str, Any]) -> Asked | None:
+def _asked(field: FieldNode, variables: dict[str, Any]) -> RootField | None:
     name = field.name.value
     if name in HARMLESS:
         return None
@@ -101,7 +101,7 @@ def _asked(field: FieldNode, variables: dict[str, Any]) -> Asked | None:
     given = {a.name.value: value_from_ast_untyped(a.value, variables) for a in field.arguments or ()}
     source = given.get("input") or {}
     ids = tuple((kind, id) for keys, kind in places for id in find(source, keys))
-    return Asked(operation=_operation(name, resource, Reach(server=not places)), ids=ids)
+    return RootField(operation=_operation(name, resource, Reach(server=not places)), ids=ids)
 
 
 def _fields(

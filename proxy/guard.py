@@ -40,7 +40,8 @@ def check_origin(
 ) -> str | None:
     """Why a request that changes something is refused, or None.
 
-    Source: Fetch standard, "Origin header"; Fetch Metadata, "Sec-Fetch-Site".
+    Sources: https://fetch.spec.whatwg.org/#origin-header,
+    https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header.
     """
     if origin is None:
         if sec_fetch_site in (None, "same-origin", "none"):

@@ -32,7 +32,7 @@ from proxy.errors import invalid, wrong_type
 KEYED = re.compile(r"([a-z_]+)<([^>]+)>")
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """What an id is the id of."""
 
     EXPERIMENT = "experiment"
@@ -49,29 +49,29 @@ class Kind(StrEnum):
     TEXT = "text"
 
 
-KINDS: Mapping[str, Kind] = {
-    "experiment_id": Kind.EXPERIMENT,
-    "experiment_ids": Kind.EXPERIMENT,
-    "run_id": Kind.RUN,
-    "run_ids": Kind.RUN,
-    "run_uuid": Kind.RUN,
-    "source_run_id": Kind.RUN,
-    "mlflow.sourceRun": Kind.RUN,
-    "trace_id": Kind.TRACE,
-    "trace_ids": Kind.TRACE,
-    "request_id": Kind.TRACE,
-    "request_ids": Kind.TRACE,
-    "model_id": Kind.MODEL,
-    "dataset_id": Kind.DATASET,
-    "issue_id": Kind.ISSUE,
-    "schema_id": Kind.SCHEMA,
-    "schema_ids": Kind.SCHEMA,
-    "queue_id": Kind.QUEUE,
-    "job_id": Kind.JOB,
-    "item_id": Kind.ITEM,
-    "item_ids": Kind.ITEM,
-    "artifact_path": Kind.ARTIFACT,
-    "path": Kind.ARTIFACT,
+KINDS: Mapping[str, ObjectKind] = {
+    "experiment_id": ObjectKind.EXPERIMENT,
+    "experiment_ids": ObjectKind.EXPERIMENT,
+    "run_id": ObjectKind.RUN,
+    "run_ids": ObjectKind.RUN,
+    "run_uuid": ObjectKind.RUN,
+    "source_run_id": ObjectKind.RUN,
+    "mlflow.sourceRun": ObjectKind.RUN,
+    "trace_id": ObjectKind.TRACE,
+    "trace_ids": ObjectKind.TRACE,
+    "request_id": ObjectKind.TRACE,
+    "request_ids": ObjectKind.TRACE,
+    "model_id": ObjectKind.MODEL,
+    "dataset_id": ObjectKind.DATASET,
+    "issue_id": ObjectKind.ISSUE,
+    "schema_id": ObjectKind.SCHEMA,
+    "schema_ids": ObjectKind.SCHEMA,
+    "queue_id": ObjectKind.QUEUE,
+    "job_id": ObjectKind.JOB,
+    "item_id": ObjectKind.ITEM,
+    "item_ids": ObjectKind.ITEM,
+    "artifact_path": ObjectKind.ARTIFACT,
+    "path": ObjectKind.ARTIFACT,
 }
 ROLES = ("id", "new", "narrow", "fill", "all", "name", "named", "version", "source")
 
@@ -83,7 +83,7 @@ class Location:
     role: str
     place: str
     keys: tuple[str, ...]
-    kind: Kind
+    kind: ObjectKind
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ def _location(word: str) -> Location:
     keyed = KEYED.fullmatch(keys[-1])
     last = keyed[2] if keyed else keys[-1].removesuffix("[]")
     text = role in ("all", "name", "named", "version", "source")
-    return Location(role=role, place=place, keys=keys, kind=Kind.TEXT if text else KINDS[last])
+    return Location(role=role, place=place, keys=keys, kind=ObjectKind.TEXT if text else KINDS[last])
 
 
 def find(document: Any, keys: tuple[str, ...]) -> Iterator[str]:

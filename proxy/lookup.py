@@ -7,18 +7,18 @@ seconds. "There is none" is not remembered: what isn't there now may be somebody
 import asyncio
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+from cachetools import FIFOCache, TLRUCache, TTLCache
 from yarl import URL
 
 from proxy.errors import Refusal, timed_out, unreachable
-from proxy.locations import Kind
-from proxy.policy import Experiment
+from proxy.locations import ObjectKind
+from proxy.policy import PolicyExperiment
 
 V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
@@ -36,10 +36,10 @@ TRACES_PER_QUESTION = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LocatedExperiment:
     """An experiment and where its files are, as a path under `mlflow-artifacts:/`; None: elsewhere."""
 
-    experiment: Experiment
+    experiment: PolicyExperiment
     artifacts: str | None
 
 
@@ -51,18 +51,18 @@ class _Question:
 
 
 # (kind -> how to ask for one, and where its experiment is in the answer)
-QUESTIONS: Mapping[Kind, _Question] = {
-    Kind.RUN: _Question(path=f"{V2}/runs/get?run_id={{id}}", answer=("run", "info", "experiment_id")),
-    Kind.MODEL: _Question(path=f"{V2}/logged-models/{{id}}", answer=("model", "info", "experiment_id")),
-    Kind.ISSUE: _Question(path=f"{V3}/issues/{{id}}", answer=("issue", "experiment_id")),
-    Kind.SCHEMA: _Question(
+QUESTIONS: Mapping[ObjectKind, _Question] = {
+    ObjectKind.RUN: _Question(path=f"{V2}/runs/get?run_id={{id}}", answer=("run", "info", "experiment_id")),
+    ObjectKind.MODEL: _Question(path=f"{V2}/logged-models/{{id}}", answer=("model", "info", "experiment_id")),
+    ObjectKind.ISSUE: _Question(path=f"{V3}/issues/{{id}}", answer=("issue", "experiment_id")),
+    ObjectKind.SCHEMA: _Question(
         path=f"{V3}/label-schemas/get?schema_id={{id}}", answer=("label_schema", "experiment_id")
     ),
-    Kind.QUEUE: _Question(
+    ObjectKind.QUEUE: _Question(
         path=f"{V3}/review-queues/get?queue_id={{id}}", answer=("review_queue", "experiment_id")
     ),
-    Kind.JOB: _Question(path=f"{V3}/prompt-optimization/jobs/{{id}}", answer=("job", "experiment_id")),
-    Kind.DATASET: _Question(
+    ObjectKind.JOB: _Question(path=f"{V3}/prompt-optimization/jobs/{{id}}", answer=("job", "experiment_id")),
+    ObjectKind.DATASET: _Question(
         path=f"{V3}/datasets/{{id}}/experiment-ids", answer=("experiment_ids",), seconds=MOVING_SECONDS
     ),
 }
@@ -75,12 +75,18 @@ class Lookup:
         self._session = session
         self._url = url
         self._headers = {} if authorization is None else {"authorization": authorization}
-        self._owners: OrderedDict[tuple[Kind, str], tuple[float, frozenset[str]]] = OrderedDict()
-        self._experiments: OrderedDict[str, tuple[float, Place]] = OrderedDict()
+        self._owners: TLRUCache[tuple[ObjectKind, str], frozenset[str]] = TLRUCache(
+            MAX_REMEMBERED, _forget_at, timer=time.monotonic
+        )
+        self._experiments: TTLCache[str, LocatedExperiment] = TTLCache(
+            MAX_REMEMBERED, EXPERIMENT_SECONDS, timer=time.monotonic
+        )
+        # the last listing whole, and what was asked for since
+        self._listed: FIFOCache[str, LocatedExperiment] = FIFOCache(MAX_REMEMBERED)
         self._listed_at = -1e9
         self._listing = asyncio.Lock()
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         """The experiment of this id, active or deleted; None: there is none. Raises Refusal (502, 504)."""
         known = self.remembered(id)
         if known is not None:
@@ -88,36 +94,34 @@ class Lookup:
         answer = await self._get(f"{V2}/experiments/get", {"experiment_id": id})
         return self._keep(answer.get("experiment"))
 
-    def remembered(self, id: str) -> Place | None:
+    def remembered(self, id: str) -> LocatedExperiment | None:
         """As `experiment`, from memory only; None: it isn't there, or was too long ago."""
-        known = self._experiments.get(id)
-        return known[1] if known is not None and known[0] > time.monotonic() else None
+        return self._experiments.get(id)
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         """The experiment of this name."""
         answer = await self._get(f"{V2}/experiments/get-by-name", {"experiment_name": name})
         return self._keep(answer.get("experiment"))
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         """All experiments, active and deleted; at most seconds old."""
         async with self._listing:
             age = time.monotonic() - self._listed_at
             if age > EXPERIMENT_SECONDS or (fresh and age > LISTING_PAUSE_SECONDS):
                 await self._list()
-        return [place for _, place in self._experiments.values()]
+        return list(self._listed.values())
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiment ids that each object belongs to; objects that MLflow doesn't have are missing."""
-        now = time.monotonic()
         found: dict[str, frozenset[str]] = {}
         open_: list[str] = []
         for id in dict.fromkeys(ids):
             known = self._owners.get((kind, id))
-            if known is not None and known[0] > now:
-                found[id] = known[1]
-            else:
+            if known is None:
                 open_.append(id)
-        if kind is Kind.TRACE:
+            else:
+                found[id] = known
+        if kind is ObjectKind.TRACE:
             for start in range(0, len(open_), TRACES_PER_QUESTION):
                 found |= await self._traces(open_[start : start + TRACES_PER_QUESTION])
         else:
@@ -135,10 +139,10 @@ class Lookup:
         """Something about experiments, traces or datasets was just changed through us."""
         self._experiments.clear()
         self._listed_at = -1e9
-        for key in [key for key in self._owners if key[0] in (Kind.TRACE, Kind.DATASET)]:
-            del self._owners[key]
+        for key in [key for key in self._owners if key[0] in (ObjectKind.TRACE, ObjectKind.DATASET)]:
+            self._owners.pop(key, None)
 
-    async def _one(self, kind: Kind, id: str) -> frozenset[str]:
+    async def _one(self, kind: ObjectKind, id: str) -> frozenset[str]:
         question = QUESTIONS[kind]
         answer: Any = await self._ask("GET", question.path.format(id=quote(id, safe="")), None)
         for key in question.answer:
@@ -146,7 +150,7 @@ class Lookup:
         owners = frozenset(map(str, answer)) if isinstance(answer, list) else frozenset({str(answer)})
         if answer is None:
             return frozenset()
-        self._remember(kind, id, owners, question.seconds)
+        self._owners[kind, id] = owners
         return owners
 
     async def _traces(self, ids: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -160,22 +164,17 @@ class Lookup:
                 {str(experiment)} if experiment is not None else {""}
             )
         for id, owners in found.items():
-            self._remember(Kind.TRACE, id, owners, MOVING_SECONDS)
+            self._owners[ObjectKind.TRACE, id] = owners
         return found
 
-    def _remember(self, kind: Kind, id: str, owners: frozenset[str], seconds: float) -> None:
-        self._owners[kind, id] = (time.monotonic() + seconds, owners)
-        while len(self._owners) > MAX_REMEMBERED:
-            self._owners.popitem(last=False)
-
-    def _keep(self, document: Any) -> Place | None:
+    def _keep(self, document: Any) -> LocatedExperiment | None:
         if not isinstance(document, dict) or "experiment_id" not in document:
             return None
-        experiment = Experiment(id=str(document["experiment_id"]), name=str(document.get("name", "")))
-        place = Place(experiment=experiment, artifacts=artifact_path(document.get("artifact_location")))
-        self._experiments[experiment.id] = (time.monotonic() + EXPERIMENT_SECONDS, place)
-        while len(self._experiments) > MAX_REMEMBERED:
-            self._experiments.popitem(last=False)
+        experiment = PolicyExperiment(id=str(document["experiment_id"]), name=str(document.get("name", "")))
+        place = LocatedExperiment(
+            experiment=experiment, artifacts=artifact_path(document.get("artifact_location"))
+        )
+        self._experiments[experiment.id] = self._listed[experiment.id] = place
         return place
 
     async def _list(self) -> None:
@@ -189,6 +188,7 @@ class Lookup:
             if not token or len(found) >= MAX_REMEMBERED:
                 break
         self._experiments.clear()
+        self._listed.clear()
         for document in found:
             self._keep(document)
         self._listed_at = time.monotonic()
@@ -229,6 +229,11 @@ class Lookup:
         if answer.status in (400, 404) and isinstance(document, dict) and "error_code" in document:
             return {}
         raise _no_verdict(self._url, answer.status)
+
+
+def _forget_at(key: tuple[ObjectKind, str], owners: frozenset[str], now: float) -> float:
+    question = QUESTIONS.get(key[0])
+    return now + (MOVING_SECONDS if question is None else question.seconds)
 
 
 def _no_verdict(url: str, status: int) -> Refusal:

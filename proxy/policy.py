@@ -47,7 +47,7 @@ class BadPolicy(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
+class PolicyExperiment:
     """An experiment as rules see it. `name` None: nobody had to ask MLflow for it."""
 
     id: str
@@ -55,7 +55,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiments:
+class ExperimentPatterns:
     """Which experiments a rule is about: ids (digits only), names, `*` for any text in a name."""
 
     patterns: tuple[str, ...]
@@ -68,7 +68,7 @@ class Experiments:
     def names(self) -> tuple[str, ...]:
         return tuple(pattern for pattern in self.patterns if not CANONICAL_ID.match(pattern))
 
-    def match(self, experiment: Experiment) -> bool:
+    def match(self, experiment: PolicyExperiment) -> bool:
         """Whether it is one of these; by id alone if no name is known."""
         return experiment.id in self.ids or (experiment.name is not None and self.match_name(experiment.name))
 
@@ -87,7 +87,7 @@ class Rule:
     allow: bool
     grants: frozenset[tuple[str, Action]]
     rows: frozenset[str] = frozenset()
-    experiments: Experiments | None = None
+    experiments: ExperimentPatterns | None = None
 
     def covers(self, operation: Operation) -> bool:
         """Whether it speaks of this operation at all."""
@@ -143,7 +143,7 @@ class Rights:
                 return Decision(allow=True, rule=rule.name)
         return Decision(allow=False, rule=NO_RULE)
 
-    def within(self, operation: Operation, experiment: Experiment) -> Decision:
+    def within(self, operation: Operation, experiment: PolicyExperiment) -> Decision:
         """The decision on an operation in one experiment."""
         allowed: Rule | None = None
         for rule in self.rules:
@@ -158,7 +158,7 @@ class Rights:
 
     def named(self, operation: Operation, name: str) -> Decision:
         """The decision for an experiment that has this name, or is to get it."""
-        return self.within(operation, Experiment(id="", name=name))
+        return self.within(operation, PolicyExperiment(id="", name=name))
 
     def by_name_only(self, operation: Operation) -> bool:
         """Whether a name that is allowed is allowed whatever id it has: no rule denies an id."""
@@ -282,7 +282,7 @@ def _rule(text: RuleText, place: str) -> Rule:
     return Rule(name=name, allow=False, grants=grants, rows=rows, experiments=experiments)
 
 
-def _preset(preset: str, name: str, experiments: Experiments | None = None) -> Rule:
+def _preset(preset: str, name: str, experiments: ExperimentPatterns | None = None) -> Rule:
     grants = frozenset(
         (resource, action) for resource, actions in PRESETS[preset].items() for action in actions
     )
@@ -290,7 +290,7 @@ def _preset(preset: str, name: str, experiments: Experiments | None = None) -> R
     return Rule(name=name, allow=True, grants=grants, rows=rows, experiments=experiments)
 
 
-def _experiments(patterns: Sequence[str] | None, place: str) -> Experiments | None:
+def _experiments(patterns: Sequence[str] | None, place: str) -> ExperimentPatterns | None:
     if patterns is None:
         return None
     if not patterns or not all(pattern.strip() for pattern in patterns):
@@ -298,7 +298,7 @@ def _experiments(patterns: Sequence[str] | None, place: str) -> Experiments | No
             f"{place}: experiments = {list(patterns)!r} names none, so the rule can never decide anything; "
             "name ids, names or globs, or leave it out for all"
         )
-    return Experiments(tuple(patterns))
+    return ExperimentPatterns(tuple(patterns))
 
 
 def _grants(pattern: str, place: str) -> set[tuple[str, Action]]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from proxy.errors import Refusal, invalid, invalid_value
-from proxy.locations import KINDS, Kind, camel
+from proxy.locations import KINDS, ObjectKind, camel
 
 MAX_PARAMETERS = 1000
 MAX_DEPTH = 64
@@ -50,7 +50,7 @@ def read_query(query: bytes, *, lists: Collection[str] = ()) -> Query:
             raise invalid(f"the parameter {name[:80]!r} is there {len(values)} times; send it once")
         if (other := camel(name)) != name and other in found:
             raise invalid(f"{name[:80]!r} and {other[:80]!r} are the same parameter; send one")
-        if KINDS.get(name) is Kind.EXPERIMENT:
+        if KINDS.get(name) is ObjectKind.EXPERIMENT:
             for value in values:
                 _check_readings(name, value)
     return found
@@ -70,17 +70,17 @@ def _check_readings(name: str, value: str) -> None:
         int(value)
     except ValueError:
         return
-    check_id(Kind.EXPERIMENT, value, name)
+    check_id(ObjectKind.EXPERIMENT, value, name)
 
 
-def check_id(kind: Kind, value: str, name: str) -> str:
+def check_id(kind: ObjectKind, value: str, name: str) -> str:
     """`value` of the parameter `name`, if it is an id in the one form that has one reading.
 
     Raises Refusal (400).
     """
-    form = CANONICAL_ID if kind is Kind.EXPERIMENT else PLAIN_ID
+    form = CANONICAL_ID if kind is ObjectKind.EXPERIMENT else PLAIN_ID
     if not form.match(value):
-        what = "digits without leading zero or sign" if kind is Kind.EXPERIMENT else PLAIN_CHARACTERS
+        what = "digits without leading zero or sign" if kind is ObjectKind.EXPERIMENT else PLAIN_CHARACTERS
         raise invalid_value(name, value, f"{kind.value} ids are {what}")
     return value
 

@@ -79,7 +79,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class UpstreamRequest:
     """One request for MLflow. `target` is the path and query, byte for byte.
 
     `body` replaces the client's, which was read already; `answer` changes a 200 of MLflow, which is read
@@ -99,7 +99,7 @@ class Outgoing:
 async def exchange(
     session: aiohttp.ClientSession,
     upstream: Upstream,
-    outgoing: Outgoing,
+    outgoing: UpstreamRequest,
     *,
     receive: Receive,
     send: Send,
@@ -221,7 +221,7 @@ class _Body:
 async def _answer(
     session: aiohttp.ClientSession,
     upstream: Upstream,
-    outgoing: Outgoing,
+    outgoing: UpstreamRequest,
     body: _Body,
     send: Send,
     tally: Tally,

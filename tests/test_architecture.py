@@ -4,8 +4,10 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -43,6 +45,7 @@ PURE = [
     "collector/index/queries",
     "collector/index/sql",
     "proxy/catalog.py",
+    "proxy/denials.py",
     "proxy/errors.py",
     "proxy/guard.py",
     "proxy/headers.py",
@@ -266,15 +269,56 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
     assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
 
 
+# what is longer than it should be, until it is cut
+LONG_MODULES = {"collector/api/access.py", "collector/index/duckdb/process.py"}
+LONG_FUNCTIONS = {
+    "collector/api/operations.py operations_routes",
+    "collector/index/duckdb/process.py routes",
+    "collector/service/app.py open_app",
+}
+
+
 def test_files_keep_to_one_job() -> None:
-    long = {
-        file.relative_to(ROOT).as_posix(): lines
-        for package in ("collector", "proxy", "instrumentation")
-        for file in _files(package)
-        if (lines := len(file.read_text().splitlines())) > 420
-    }
-    assert long == {}
+    long = {name for name, text in _sources() if len(text.splitlines()) > 400}
+    assert long <= LONG_MODULES
     assert len((ROOT / "collector/service/app.py").read_text().splitlines()) <= 220
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{name} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for name, text in _sources()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name for name, lines in lengths.items() if lines > 60} <= LONG_FUNCTIONS
+    ordered = sorted(lengths.values())
+    assert median(ordered) <= 7
+    assert ordered[len(ordered) * 9 // 10] <= 25
+
+
+# what stands for two things, until one of them is renamed: settings classes, and by folder
+SHARED_NAMES = {
+    *("Index", "Journal", "Mlflow", "Oidc", "Policy", "Rule", "TrustedHeader"),  # settings
+    *("Check", "Question"),  # cli
+    "Shape",  # answers/runs and index/queries
+}
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    homes = defaultdict(set)
+    for name, text in _sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].add(f"{name}:{node.lineno}")
+    shared = {name: found for name, found in homes.items() if len(found) > 1 and name not in SHARED_NAMES}
+    assert shared == {}
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    for package in ("collector", "proxy", "instrumentation"):
+        for file in _files(package):
+            yield file.relative_to(ROOT).as_posix(), file.read_text()
 
 
 def test_the_pages_scripts_are_checked_and_their_lines_are_short() -> None:

@@ -10,7 +10,7 @@ import typer
 
 from collector.api.own_routes import OWN_OPERATIONS
 from collector.cli import commands as cli
-from collector.processors.keep import Reason
+from collector.processors.keep import KeepReason
 from collector.receivers.http import PATHS
 from collector.settings.keep import KeepSettings
 from proxy.catalog import Action
@@ -73,7 +73,7 @@ def test_what_the_proxy_denies_is_in_its_guide() -> None:
 
 def test_sampling_is_described_whole() -> None:
     text = (DOCS / "sampling.md").read_text()
-    names = {*KeepSettings.model_fields, *(reason.value for reason in Reason)}
+    names = {*KeepSettings.model_fields, *(reason.value for reason in KeepReason)}
     assert {name for name in names if f"`{name}`" not in text and f'{name} = "keep"' not in text} == set()
 
 

@@ -16,7 +16,7 @@ from collector.index.feed import Indexer
 from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 
 PROBE_SECONDS = 1.0
 PROBE_AGAIN_SECONDS = 2.0
@@ -43,7 +43,7 @@ class ServiceHealth:
     log: Log
     consumer: Consumer
     worker: DeliveryWorker
-    bounds: Bounds
+    bounds: InFlightBounds
     mlflow: Mlflow
     max_bytes: int
     indexer: Indexer | None = None

@@ -7,8 +7,8 @@ from collector.answers.traces import parse_trace_id
 from collector.journal import CannotTell
 from collector.mlflow.experiments import Experiments, Resolved
 from collector.model.batch import Route
-from proxy.locations import Kind
-from proxy.lookup import Lookup, Place
+from proxy.locations import ObjectKind
+from proxy.lookup import LocatedExperiment, Lookup
 
 PendingRoutes = Callable[[bytes], Awaitable[Sequence[Route] | CannotTell]]
 """Where the journal's spans of a trace (its 16 bytes) are bound for."""
@@ -39,15 +39,15 @@ class OwnDirectory:
         self._pending_routes = pending_routes
         self._experiments = experiments
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         """As MLflow says."""
         return await self.lookup.experiment(id)
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         """As MLflow says."""
         return await self.lookup.named(name)
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         """As MLflow says."""
         return await self.lookup.everything(fresh=fresh)
 
@@ -55,9 +55,9 @@ class OwnDirectory:
         """As MLflow says."""
         return await self.lookup.source_of(name, version)
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         """The experiments of objects, as MLflow says; of traces that it doesn't have, as we know."""
-        if kind is not Kind.TRACE:
+        if kind is not ObjectKind.TRACE:
             return await self.lookup.owners(kind, ids)
         by_id = {id: await self._owners_of_trace(id) for id in ids}
         return {id: owners for id, owners in by_id.items() if owners}
@@ -67,7 +67,7 @@ class OwnDirectory:
         if trace_id is None:
             return frozenset()
         mlflow_id = f"tr-{trace_id}"
-        stored = await self.lookup.owners(Kind.TRACE, [mlflow_id])
+        stored = await self.lookup.owners(ObjectKind.TRACE, [mlflow_id])
         owners = stored.get(mlflow_id) or await self.pending_owners(trace_id)
         if not owners and self.index is not None:  # sampled away, or gone from MLflow
             owners = await self.index.owners(trace_id)

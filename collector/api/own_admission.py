@@ -19,7 +19,7 @@ from proxy.errors import Refusal, not_found
 from proxy.gate import Gate
 from proxy.headers import peer_of
 from proxy.locations import Reach
-from proxy.policy import ANONYMOUS, Client, Experiment
+from proxy.policy import ANONYMOUS, Client, PolicyExperiment
 
 # an operation in some experiment or other: the policy says for each whether it is allowed
 BY_EXPERIMENT = Reach()
@@ -95,7 +95,7 @@ class OwnAdmission:
         if rights.by_id_only(reading):  # no need to know names, so MLflow may be away
             index = self._directory.index
             ids = () if index is None else await index.experiments()
-            return frozenset(id for id in ids if rights.within(reading, Experiment(id=id)).allow)
+            return frozenset(id for id in ids if rights.within(reading, PolicyExperiment(id=id)).allow)
         places = await self._directory.everything()
         return frozenset(
             place.experiment.id for place in places if rights.within(reading, place.experiment).allow
@@ -115,10 +115,10 @@ class OwnAdmission:
             return everywhere.allow
         return bool(experiments) and all(rights.within(reading, self._known(id)).allow for id in experiments)
 
-    def _known(self, id: str) -> Experiment:
+    def _known(self, id: str) -> PolicyExperiment:
         """An experiment that the gate has just looked at."""
         place = self._directory.lookup.remembered(id)
-        return Experiment(id=id) if place is None else place.experiment
+        return PolicyExperiment(id=id) if place is None else place.experiment
 
     async def _may_see_pending(self, operation: Operation, path: str, allowed: frozenset[str]) -> bool:
         """A trace in MLflow is its experiment's; what waits in the journal under its id may be another's."""

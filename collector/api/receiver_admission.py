@@ -16,8 +16,8 @@ from proxy.catalog import Action, Operation
 from proxy.errors import Refusal
 from proxy.headers import peer_of
 from proxy.locations import read_reach
-from proxy.lookup import Place
-from proxy.policy import ANONYMOUS, NO_RULE, Client, Decision, Experiment, Rights
+from proxy.lookup import LocatedExperiment
+from proxy.policy import ANONYMOUS, NO_RULE, Client, Decision, PolicyExperiment, Rights
 
 EXPORT = Operation(
     resource="otlp",
@@ -101,7 +101,7 @@ class ReceiverAdmission:
             return rights.named(EXPORT, route.experiment_name)
         return Decision(allow=False, rule=NO_RULE)
 
-    async def _look_up(self, route: Route) -> Place | None:
+    async def _look_up(self, route: Route) -> LocatedExperiment | None:
         try:
             if route.experiment_id is not None:
                 return await self._access.lookup.experiment(route.experiment_id)
@@ -119,7 +119,7 @@ class ReceiverAdmission:
 def _without_mlflow(rights: Rights, route: Route) -> Decision | None:
     """The decision where the policy names the experiment as the route does; None: MLflow must be asked."""
     if route.experiment_id is not None and rights.by_id_only(EXPORT):
-        return rights.within(EXPORT, Experiment(id=route.experiment_id))
+        return rights.within(EXPORT, PolicyExperiment(id=route.experiment_id))
     if route.experiment_name is not None and rights.by_name_only(EXPORT):
         named = rights.named(EXPORT, route.experiment_name)
         return named if named.allow else None

@@ -29,7 +29,7 @@ MAX_CONTROL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class RefusedRequest:
     """Spans that MLflow will not take, and why."""
 
     request: Request
@@ -45,7 +45,7 @@ class Settled:
     """
 
     delivered_spans: int
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[RefusedRequest, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
     delivered: Mapping[bytes, str] = field(default_factory=dict)
 
@@ -54,16 +54,18 @@ class Settled:
 class Deferred:
     """Something of the request is neither: send it again, at the earliest after the server's wish.
 
-    `is_bug`: MLflow has nothing to do with it.
+    `is_bug`: MLflow has nothing to do with it. `timed_out`: MLflow did not answer in time, and may answer a
+    smaller request.
     """
 
     message: str
     retry_after_seconds: float | None = None
     is_bug: bool = False
+    timed_out: bool = False
 
 
 @dataclass(slots=True)
-class Health:
+class TargetHealth:
     """What MLflow took lately, over all requests of a worker: the evidence against a suspect."""
 
     successes: int = 0
@@ -91,8 +93,8 @@ class Health:
 @dataclass(slots=True)
 class _Findings:
     delivered_spans: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
-    suspects: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedRequest] = field(default_factory=list)
+    suspects: list[RefusedRequest] = field(default_factory=list)
 
 
 class _Passing(Exception):
@@ -104,7 +106,7 @@ class _Passing(Exception):
 
 
 async def settle(
-    request: Request, send: Send, *, health: Health, resends: int, pause: Pause = asyncio.sleep
+    request: Request, send: Send, *, health: TargetHealth, resends: int, pause: Pause = asyncio.sleep
 ) -> Settled | Deferred:
     """Bring `request` to an end. `send` says what became of one try; it doesn't raise."""
     found = _Findings()
@@ -114,7 +116,10 @@ async def settle(
         if found.suspects and not await _are_guilty(found, send, health, successes_before):
             return Deferred(message=f"MLflow takes nothing at all: {found.suspects[0].message}")
     except _Passing as passing:
-        return Deferred(message=passing.sent.message, retry_after_seconds=passing.sent.retry_after_seconds)
+        sent = passing.sent
+        return Deferred(
+            message=sent.message, retry_after_seconds=sent.retry_after_seconds, timed_out=sent.timed_out
+        )
     return Settled(delivered_spans=found.delivered_spans, refusals=(*found.refusals, *found.suspects))
 
 
@@ -123,7 +128,7 @@ async def _settle(
     send: Send,
     found: _Findings,
     *,
-    health: Health,
+    health: TargetHealth,
     resends: int,
     pause: Pause,
     is_whole: bool,
@@ -142,21 +147,21 @@ async def _settle(
         for half in halve(request):
             await _settle(half, send, found, health=health, resends=resends, pause=pause, is_whole=False)
         return
-    refusal = Refusal(request=request, reason=_reason(sent.verdict), message=sent.message)
+    refusal = RefusedRequest(request=request, reason=_reason(sent.verdict), message=sent.message)
     (found.suspects if sent.verdict is Verdict.SUSPECT else found.refusals).append(refusal)
 
 
-def _took(sent: Sent, request: Request, send: Send, found: _Findings, health: Health) -> None:
+def _took(sent: Sent, request: Request, send: Send, found: _Findings, health: TargetHealth) -> None:
     if sent.withheld_spans < request.span_count:  # a request of which nothing was sent proves nothing
         health.took(send, request)
     found.delivered_spans += request.span_count - sent.withheld_spans
 
 
-async def _are_guilty(found: _Findings, send: Send, health: Health, successes_before: int) -> bool:
+async def _are_guilty(found: _Findings, send: Send, health: TargetHealth, successes_before: int) -> bool:
     """Whether MLflow fails at the suspects and at nothing else. What it takes after all is no suspect."""
     if not await health.is_proven(successes_before):
         return False
-    still: list[Refusal] = []
+    still: list[RefusedRequest] = []
     for suspect in found.suspects:
         sent = await send(suspect.request)
         match sent.verdict:
@@ -194,7 +199,7 @@ def _reason(verdict: Verdict) -> str:
 def combine(outcomes: Iterable[Settled | Deferred]) -> Settled | Deferred:
     """The outcome of a window from those of its requests: deferred if any is."""
     delivered = 0
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRequest] = []
     deferred: Deferred | None = None
     for outcome in outcomes:
         match outcome:

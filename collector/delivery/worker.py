@@ -17,7 +17,6 @@ from collector.delivery.mlflow.window import Target, deliver_window
 from collector.delivery.settle import Deferred, Settled
 from collector.journal import Consumer, PendingLane, TraceMemory
 from collector.model.batch import Entry, Parked, Route
-from collector.model.faults import Faults
 from collector.settings import Delivery as DeliverySettings
 
 _log = logging.getLogger("sidespan.delivery")
@@ -167,9 +166,9 @@ class DeliveryWorker:
         try:
             outcome = await self._window(lane)
         except Exception as error:
-            faults = Faults()
-            faults.add(error)
-            self._target.fault_log.tell("a window could not be processed; it comes again", faults, lane=lane)
+            self._target.fault_log.tell_of(
+                "a window could not be processed; it comes again", error, lane=lane
+            )
             # the error's own text may hold what a span holds
             message = f"internal error: {type(error).__name__}; the log has its traceback"
             outcome = Deferred(message=message, is_bug=True)
@@ -236,7 +235,7 @@ class DeliveryWorker:
             return
         if self._stopping:  # no trouble: it was cut short
             return
-        if "in time" in outcome.message:  # a smaller request may be done before the time is over
+        if outcome.timed_out:  # a smaller request may be done before the time is over
             self._request_bytes = max(MIN_REQUEST_BYTES, self._request_bytes // 2)
         before = self._waiting.get(lane)
         attempt = before.attempt + 1 if before else 1

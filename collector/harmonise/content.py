@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.harmonise.parts import Addition, Part
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
@@ -73,7 +73,7 @@ EMPTY: tuple[Any, ...] = ({}, [], "", 0)
 FLATTENED = ("gen_ai.prompt.", "llm.input_messages.", "gen_ai.completion.", "llm.output_messages.")
 
 
-def content_additions(kind: Kind, view: View) -> list[Addition]:
+def content_additions(kind: ObservationKind, view: View) -> list[Addition]:
     """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole."""
     found = ((INPUTS, _inputs(kind, view)), (OUTPUTS, _outputs(kind, view)))
     return [
@@ -89,8 +89,8 @@ def shown(view: View, keys: Sequence[str]) -> str | None:
     return next((text for text in texts if text and not _is_empty(text)), None)
 
 
-def _inputs(kind: Kind, view: View) -> str | None:
-    if kind is Kind.LLM and "input.value" in view:
+def _inputs(kind: ObservationKind, view: View) -> str | None:
+    if kind is ObservationKind.LLM and "input.value" in view:
         if messages := _text(view, "gen_ai.input.messages"):
             return messages
     if shown(view, INPUTS_READ) is not None:
@@ -103,8 +103,8 @@ def _inputs(kind: Kind, view: View) -> str | None:
     )
 
 
-def _outputs(kind: Kind, view: View) -> str | None:
-    if kind is Kind.LLM and "output.value" in view:
+def _outputs(kind: ObservationKind, view: View) -> str | None:
+    if kind is ObservationKind.LLM and "output.value" in view:
         if messages := _text(view, "gen_ai.output.messages"):
             return messages
     if shown(view, OUTPUTS_READ) is not None:

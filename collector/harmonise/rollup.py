@@ -11,7 +11,7 @@ from collector.harmonise.note import Note
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.spans import USAGE, usage_text
 from collector.harmonise.traces import Member
-from collector.spans.facts import PRICED_KINDS
+from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import NO_TOKENS, SpanFacts, Tokens, add_tokens
 
 # to MLflow, a usage that says nothing: it neither reads another attribute nor prices the span

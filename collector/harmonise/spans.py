@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 
-from collector.harmonise.caps import is_object_of_numbers
 from collector.harmonise.content import View, content_additions
+from collector.harmonise.mlflow_limits import is_object_of_numbers
 from collector.harmonise.parts import Addition, Part
-from collector.spans.conventions import CostSource, Kind
-from collector.spans.facts import PRICED_KINDS
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.prices import price
+from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts, Tokens
 
 SPAN_TYPE = "mlflow.spanType"
@@ -19,9 +19,9 @@ REASONING = "gen_ai.usage.reasoning.output_tokens"
 CHAT = ("gen_ai.operation.name", "llm.request.type")
 
 # kind -> MLflow's SpanType; a chat is its own (MLflow's chart of model calls counts both)
-TYPES: Mapping[Kind, str] = {kind: kind.value for kind in Kind if kind is not Kind.OTHER} | {
-    Kind.OTHER: "UNKNOWN"
-}
+TYPES: Mapping[ObservationKind, str] = {
+    kind: kind.value for kind in ObservationKind if kind is not ObservationKind.OTHER
+} | {ObservationKind.OTHER: "UNKNOWN"}
 
 
 def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list[Addition]:
@@ -70,13 +70,15 @@ def cost_text(facts: SpanFacts, usd: float) -> str:
     return json.dumps({"input_cost": taken, "output_cost": round(usd - taken, 12), "total_cost": usd})
 
 
-def _type(kind: Kind, view: View) -> Addition:
+def _type(kind: ObservationKind, view: View) -> Addition:
     name = TYPES[kind]
-    if kind is Kind.LLM and any(key in view and view[key].string_value.lower() == "chat" for key in CHAT):
+    if kind is ObservationKind.LLM and any(
+        key in view and view[key].string_value.lower() == "chat" for key in CHAT
+    ):
         name = "CHAT_MODEL"
     own = view[SPAN_TYPE].string_value if SPAN_TYPE in view else ""
     # UNKNOWN is what MLflow's SDK writes when nobody said anything
-    replaces = own.strip('"') == "UNKNOWN" and kind is not Kind.OTHER
+    replaces = own.strip('"') == "UNKNOWN" and kind is not ObservationKind.OTHER
     return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=replaces)
 
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from collector.harmonise.caps import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, last_text, shown
+from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
-from collector.spans.conventions import Kind
-from collector.spans.facts import PRICED_KINDS
+from collector.spans.conventions import ObservationKind
+from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"
 SESSION, CONVERSATION, USER = "session.id", "gen_ai.conversation.id", "user.id"
-TELLING = (Kind.AGENT, Kind.WORKFLOW, Kind.LLM)
+TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
 
 # Span.flags: whether the sender says if the parent is in another process, and that it is
 # (opentelemetry-proto 1.3, SpanFlags)

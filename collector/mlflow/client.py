@@ -18,7 +18,8 @@ import aiohttp
 from collector.model.errors import Misconfigured, SidespanError
 from collector.settings import Mlflow as MlflowSettings
 
-# what OTLP recommends for a client (OTLP 1.11, "OTLP/HTTP Response"); our look-ups need far less
+# what OTLP recommends for a client; our look-ups need far less
+# (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 # of answers that hold traces or histories
 MAX_CONTENT_BYTES = 64 * 1024 * 1024

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cachetools import TLRUCache
 
-from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import Mlflow, MlflowAnswer, MlflowTimeout, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 
@@ -50,10 +50,11 @@ class NoSuchExperiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CannotAsk:
-    """No usable answer; ask again later."""
+    """No usable answer; ask again later. `timed_out`: there was none within the time that is set."""
 
     message: str
     retry_after_seconds: float | None = None
+    timed_out: bool = False
 
 
 Resolution = Resolved | NoSuchExperiment | CannotAsk
@@ -130,7 +131,7 @@ class Experiments:
         try:
             answer = await self._api(route).run(route.run_id)
         except MlflowUnreachable as error:
-            return CannotAsk(message=str(error))
+            return cannot_ask(error)
         run = answer.json().get("run") if answer.status == 200 else None
         if run is None and not _is_no(answer):
             return _cannot(answer)
@@ -144,7 +145,7 @@ class Experiments:
                 return await self._ask_by_id(key, key.experiment_id)
             return await self._ask_by_name(key)
         except MlflowUnreachable as error:
-            return CannotAsk(message=str(error))
+            return cannot_ask(error)
 
     async def _ask_by_id(self, key: Route, id: str) -> Resolution:
         if int(id) > MAX_ID:
@@ -168,6 +169,11 @@ class Experiments:
 
     def _api(self, route: Route) -> MlflowApi:
         return MlflowApi(connection=self._mlflow, workspace=route.workspace)
+
+
+def cannot_ask(error: MlflowUnreachable) -> CannotAsk:
+    """What it means that no answer came."""
+    return CannotAsk(message=str(error), timed_out=isinstance(error, MlflowTimeout))
 
 
 def _key(route: Route) -> Route:

@@ -7,7 +7,8 @@
     └── JournalClosed   used after close: a bug in the caller
 
 Anything else that is raised is a bug. While bytes are not stored the receivers answer a bug with 503,
-because OTLP clients drop their data on a 500 (OTLP 1.11, "Failures": only 429, 502, 503, 504 are retried).
+because OTLP clients drop their data on a 500: only 429, 502, 503 and 504 are retried
+(https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes).
 """
 
 from enum import StrEnum

@@ -23,9 +23,9 @@ class Faults:
     def add(self, error: Exception) -> None:
         """Note one exception."""
         self.count += 1
-        place = _place(error)
+        place = place_of(error)
         if place not in self.tracebacks and len(self.tracebacks) < MAX_PLACES:
-            self.tracebacks[place] = _traceback(error)
+            self.tracebacks[place] = traceback_of(error)
 
     def join(self, other: "Faults") -> None:
         """Note what another one holds."""
@@ -33,14 +33,16 @@ class Faults:
         self.tracebacks = {**other.tracebacks, **self.tracebacks}
 
 
-def _place(error: Exception) -> str:
-    """The exception's type and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
-    return f"{type(error).__name__} at {last}"
+def place_of(error: Exception) -> str:
+    """The exception's type and the line that raised it. Cheap: a flood of them asks for it each time."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    line = "nowhere" if last is None else f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
+    return f"{type(error).__name__} at {line}"
 
 
-def _traceback(error: Exception) -> str:
+def traceback_of(error: Exception) -> str:
     """The frames and the type; not the message, which may quote what a span holds."""
     lines = traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES)
     return "".join(lines) + type(error).__name__

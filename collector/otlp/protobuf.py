@@ -17,7 +17,7 @@ from collector.otlp.scan import (
     END_GROUP,
     LENGTH,
     START_GROUP,
-    Kind,
+    MessageType,
     after_number,
     check_counts,
     kind_of,
@@ -36,7 +36,7 @@ Read = tuple[bytes | memoryview, ExportTraceServiceRequest, bool, list[Rejection
 def read_protobuf(chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int) -> Read:
     """What the chunks of a body hold; `chunks` is empty afterwards, which saves one copy in memory.
 
-    An empty body is an empty export (H9). Counts are bounded before messages are built.
+    An empty body is an empty export. Counts are bounded before messages are built.
     Raises Rejected (malformed, too_many_spans, too_large).
     """
     wrapped = wrap(chunks, max_depth)
@@ -77,7 +77,7 @@ def _without_deep_spans(body: bytes) -> tuple[bytes, list[Rejection]]:
         return body, []
 
 
-def _rest(body: bytes, kind: Kind, level: int, rejections: list[Rejection]) -> bytes:
+def _rest(body: bytes, kind: MessageType, level: int, rejections: list[Rejection]) -> bytes:
     """The message at `level` without its spans that are too deep; all of its spans, if it is by itself."""
     parts: list[bytes] = []
     mine: list[Rejection] = []
@@ -98,11 +98,11 @@ def _rest(body: bytes, kind: Kind, level: int, rejections: list[Rejection]) -> b
     return b"".join(parts)
 
 
-def _is_deep(content: bytes, kind: Kind, level: int) -> bool:
+def _is_deep(content: bytes, kind: MessageType, level: int) -> bool:
     return any(level + below > DECODER_LEVELS for _, below in _walked(content, kind))
 
 
-def _walked(content: bytes, kind: Kind) -> Iterator[tuple[Kind, int]]:
+def _walked(content: bytes, kind: MessageType) -> Iterator[tuple[MessageType, int]]:
     return walk(content, 0, len(content), kind)
 
 

@@ -27,22 +27,22 @@ WINDOWS, WINDOW_BYTES = 8, 256
 DENSE = 0.25
 
 
-class Kind:
+class MessageType:
     """A type of message: by tag, the types of the messages in it."""
 
     __slots__ = ("by_tag", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.by_tag: dict[int, Kind] = {}
+        self.by_tag: dict[int, MessageType] = {}
 
 
-UNKNOWN = Kind("")
+UNKNOWN = MessageType("")
 
 
-def _kind(descriptor: Any, known: dict[str, Kind]) -> Kind:
+def _kind(descriptor: Any, known: dict[str, MessageType]) -> MessageType:
     if descriptor.full_name not in known:
-        kind = known[descriptor.full_name] = Kind(descriptor.full_name)
+        kind = known[descriptor.full_name] = MessageType(descriptor.full_name)
         for field in descriptor.fields:
             if field.type == FieldDescriptor.TYPE_MESSAGE:
                 kind.by_tag[field.number << 3 | LENGTH] = _kind(field.message_type, known)
@@ -50,23 +50,23 @@ def _kind(descriptor: Any, known: dict[str, Kind]) -> Kind:
 
 
 @cache
-def _kinds() -> dict[str, Kind]:
-    known: dict[str, Kind] = {}
+def _kinds() -> dict[str, MessageType]:
+    known: dict[str, MessageType] = {}
     _kind(ExportTraceServiceRequest.DESCRIPTOR, known)
     return known
 
 
-def kind_of(descriptor: Descriptor) -> Kind:
+def kind_of(descriptor: Descriptor) -> MessageType:
     """The type that `descriptor` describes: one that stands somewhere in an export."""
     return _kinds()[descriptor.full_name]
 
 
 @cache
-def _envelope() -> Kind:
+def _envelope() -> MessageType:
     """An export down to its spans, which are not looked into."""
-    inner = Kind(Span.DESCRIPTOR.full_name)
+    inner = MessageType(Span.DESCRIPTOR.full_name)
     for outer in (ScopeSpans, ResourceSpans, ExportTraceServiceRequest):
-        kind = Kind(outer.DESCRIPTOR.full_name)
+        kind = MessageType(outer.DESCRIPTOR.full_name)
         kind.by_tag = {
             tag: inner for tag, found in kind_of(outer.DESCRIPTOR).by_tag.items() if found.name == inner.name
         }
@@ -128,12 +128,12 @@ def too_many_spans(max_spans: int) -> Rejected:
     )
 
 
-def walk(data: bytes, start: int, end: int, kind: Kind) -> Iterator[tuple[Kind, int]]:
+def walk(data: bytes, start: int, end: int, kind: MessageType) -> Iterator[tuple[MessageType, int]]:
     """Each message in the message of `kind` at `data[start:end]`, outer ones first, and its level from 1 on.
 
     Ends without an error at the first byte that is no protobuf.
     """
-    outer: list[tuple[int, Kind]] = []
+    outer: list[tuple[int, MessageType]] = []
     at = start
     try:
         while True:

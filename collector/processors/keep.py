@@ -1,6 +1,6 @@
 """Whole-trace sampling: what is known of a trace, and whether it is forwarded. Pure.
 
-    spans -> TraceState (folded, in any order) -> Decision -> note -> Decision -> spans go or stay
+    spans -> TraceState (folded, in any order) -> decision -> note -> decision -> spans go or stay
 
     1. error         an error that is no recovered retry
     2. slow          longer than slower_than_seconds
@@ -24,13 +24,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.model.faults import Faults
 from collector.settings.keep import KeepSettings
-from collector.spans.conventions import TABLE, Kind
+from collector.spans.conventions import TABLE, ObservationKind
 from collector.spans.facts import facts
 from collector.spans.values import SpanFacts
 
 # the tag of a kept trace in MLflow that says why: `sidespan.kept`
 KEPT_ATTRIBUTE = "mlflow.traceTag.sidespan.kept"
-MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+MODEL_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
 PICO = 1_000_000_000_000
 # with its tokens a call can be priced where the client has not done it
 COST_KEYS = frozenset(
@@ -41,7 +41,7 @@ COST_KEYS = frozenset(
 SESSION_KEYS = frozenset(source.key for source in TABLE["session"])
 
 
-class Reason(StrEnum):
+class KeepReason(StrEnum):
     """Why a trace is kept or dropped."""
 
     ERROR = "error"
@@ -55,15 +55,15 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class SamplingDecision:
     """What becomes of a whole trace."""
 
-    reason: Reason
+    reason: KeepReason
 
     @property
     def kept(self) -> bool:
         """Whether the trace is forwarded."""
-        return self.reason is not Reason.NOT_SAMPLED
+        return self.reason is not KeepReason.NOT_SAMPLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,17 +186,19 @@ def _plain(span: Span, *, received_unix_ns: int) -> TraceState:
     )
 
 
-def decide(trace_id: bytes, state: TraceState, settings: KeepSettings) -> Decision:
+def decide(trace_id: bytes, state: TraceState, settings: KeepSettings) -> SamplingDecision:
     """Whether a trace is forwarded; the first condition that holds is the reason."""
     slow, costly = settings.slower_than_seconds, settings.costlier_than_usd
     conditions = (
-        (Reason.ERROR, settings.errors and state.has_error),
-        (Reason.SLOW, slow is not None and state.seconds > slow),
-        (Reason.COSTLY, costly is not None and state.cost_usd > costly),
-        (Reason.SESSION, state.has_chosen_session),
-        (Reason.SAMPLED, is_one_in(trace_id, settings.one_in)),
+        (KeepReason.ERROR, settings.errors and state.has_error),
+        (KeepReason.SLOW, slow is not None and state.seconds > slow),
+        (KeepReason.COSTLY, costly is not None and state.cost_usd > costly),
+        (KeepReason.SESSION, state.has_chosen_session),
+        (KeepReason.SAMPLED, is_one_in(trace_id, settings.one_in)),
     )
-    return Decision(reason=next((reason for reason, holds in conditions if holds), Reason.NOT_SAMPLED))
+    return SamplingDecision(
+        reason=next((reason for reason, holds in conditions if holds), KeepReason.NOT_SAMPLED)
+    )
 
 
 def is_one_in(trace_id: bytes, n: int) -> bool:
@@ -214,20 +216,20 @@ def due_in_seconds(state: TraceState, *, now_unix_ns: int, wait_seconds: float) 
     return min(max(0.0, wait_seconds - age_seconds), wait_seconds)
 
 
-def note_of(decision: Decision) -> bytes:
+def note_of(decision: SamplingDecision) -> bytes:
     """The decision as the journal remembers it."""
     return decision.reason.value.encode()
 
 
-def decision_of(note: bytes) -> Decision:
+def decision_of(note: bytes) -> SamplingDecision:
     """Undo `note_of`. What can't be read, as a reason of a later version, keeps the trace."""
     try:
-        return Decision(reason=Reason(note.decode()))
+        return SamplingDecision(reason=KeepReason(note.decode()))
     except ValueError:
-        return Decision(reason=Reason.UNREADABLE)
+        return SamplingDecision(reason=KeepReason.UNREADABLE)
 
 
-def apply(export: ExportTraceServiceRequest, decisions: Mapping[bytes, Decision]) -> int:
+def apply(export: ExportTraceServiceRequest, decisions: Mapping[bytes, SamplingDecision]) -> int:
     """Remove the spans of dropped traces from `export`; how many. Roots of kept ones get the reason.
 
     A trace without a decision stays as it is.
@@ -243,7 +245,7 @@ def apply(export: ExportTraceServiceRequest, decisions: Mapping[bytes, Decision]
     return removed
 
 
-def _apply(spans: MutableSequence[Span], decisions: Mapping[bytes, Decision]) -> int:
+def _apply(spans: MutableSequence[Span], decisions: Mapping[bytes, SamplingDecision]) -> int:
     found = [decisions.get(span.trace_id) for span in spans]
     for span, decision in zip(spans, found, strict=True):
         if decision is not None and decision.kept and not span.parent_span_id:
@@ -251,7 +253,7 @@ def _apply(spans: MutableSequence[Span], decisions: Mapping[bytes, Decision]) ->
     return _remove(spans, [decision is not None and not decision.kept for decision in found])
 
 
-def _tag(root: Span, reason: Reason) -> None:
+def _tag(root: Span, reason: KeepReason) -> None:
     for attribute in root.attributes:
         if attribute.key == KEPT_ATTRIBUTE:
             attribute.value.string_value = reason

@@ -18,7 +18,7 @@ Change = Callable[[Span, ScopeSpans, ResourceSpans], bool | None]
 Counts = Counter[tuple[str, str]]
 
 
-class Outgoing(Protocol):
+class OutgoingProcessors(Protocol):
     """Processors on an export, in place; the counts are by (processor, outcome)."""
 
     def __call__(self, export: ExportTraceServiceRequest, faults: Faults | None = None) -> Counts:
@@ -30,7 +30,7 @@ def works_outgoing(processor: Processor) -> bool:
     return processor.type != "redact"
 
 
-def outgoing(processors: Sequence[Processor]) -> Outgoing:
+def outgoing(processors: Sequence[Processor]) -> OutgoingProcessors:
     """All of them as one function on an export; the counts are by (processor, outcome)."""
     changes = [
         (each.type, _change(each)) for each in processors if isinstance(each, Limit | Slim | Tag | Drop)

@@ -31,14 +31,19 @@ SMALLEST_NUMBER = 10**9
 # a text that repeats (histories do) is read once an export; longer ones are kept by their own bytes
 MAX_REMEMBERED = 10_000
 
+REDACTION_FAILED = "redaction failed, and what it failed on is not stored"
+
 # redacts an export in place; what could not be redacted is out of it, and why
 Redact = Callable[[ExportTraceServiceRequest], list[Rejection]]
 Write = Callable[[str, str], str]
 
 
-def redactor(processors: Sequence[Processor]) -> Redact | None:
-    """All the settings' redactions as one function; None if there is none."""
-    steps = [_Redaction(each) for each in processors if isinstance(each, RedactSettings)]
+def redactor(processors: Sequence[Processor], on_bug: Callable[[Exception], None]) -> Redact | None:
+    """All the settings' redactions as one function; None if there is none.
+
+    `on_bug` hears of each exception that kept something from being redacted.
+    """
+    steps = [_Redaction(each, on_bug) for each in processors if isinstance(each, RedactSettings)]
     if not steps:
         return None
 
@@ -52,7 +57,8 @@ def redactor(processors: Sequence[Processor]) -> Redact | None:
 class _Redaction:
     """One `redact` processor, compiled."""
 
-    def __init__(self, settings: RedactSettings) -> None:
+    def __init__(self, settings: RedactSettings, on_bug: Callable[[Exception], None]) -> None:
+        self._on_bug = on_bug
         own = [Pattern(name=name, regex=re.compile(pattern)) for name, pattern in settings.patterns.items()]
         known = [pattern for preset in TABLE if preset in settings.presets for pattern in TABLE[preset]]
         self._patterns = own + known
@@ -74,7 +80,7 @@ class _Redaction:
                 _strings(resource_spans, ("schema_url",), text)
             except Exception as error:
                 count = sum(len(scope_spans.spans) for scope_spans in resource_spans.scope_spans)
-                rejections += [_rejected(error)] * count
+                rejections += [self._rejected(error)] * count
                 del export.resource_spans[position]
                 continue
             for scope_spans in resource_spans.scope_spans:
@@ -90,15 +96,19 @@ class _Redaction:
             count = len(scope_spans.spans)
             del scope_spans.spans[:]
             scope_spans.ClearField("scope")
-            return [_rejected(error)] * count
+            return [self._rejected(error)] * count
         rejections = []
         for position in reversed(range(len(scope_spans.spans))):
             try:
                 self._span(scope_spans.spans[position], text)
             except Exception as error:
                 del scope_spans.spans[position]
-                rejections.append(_rejected(error))
+                rejections.append(self._rejected(error))
         return rejections
+
+    def _rejected(self, error: Exception) -> Rejection:
+        self._on_bug(error)
+        return _rejection(error)
 
     def _span(self, span: Span, text: Callable[[str], str]) -> None:
         _strings(span, ("name", "trace_state"), text)
@@ -211,7 +221,7 @@ def _strings(message: Any, fields: Iterable[str], text: Callable[[str], str]) ->
             setattr(message, field, new)
 
 
-def _rejected(error: Exception) -> Rejection:
+def _rejection(error: Exception) -> Rejection:
     # the error's own text may hold what was to be redacted
     return Rejection(
         reason=Reason.REDACTION_FAILED,

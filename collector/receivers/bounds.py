@@ -5,7 +5,7 @@ from typing import Self
 from collector.model.errors import Reason, Unavailable
 
 
-class Bounds:
+class InFlightBounds:
     """Counts what is in flight on one event loop and refuses what goes over.
 
     `stopping`: the service will end soon and still takes what comes. `draining` refuses everything new: its
@@ -41,7 +41,7 @@ class Reservation:
 
     __slots__ = ("_bounds", "_bytes")
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: InFlightBounds) -> None:
         self._bounds = bounds
         self._bytes = 0
         bounds.requests += 1

@@ -6,12 +6,12 @@
     anything else under these paths  405
     an export anywhere else          404, with the path that takes it
 
-Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
+Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,9 +21,10 @@ from collector.model.batch import Receipt
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
-from collector.receivers.bounds import Bounds, Reservation, draining
+from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Sender
 from collector.settings import Receiver
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
 
@@ -37,7 +38,6 @@ Admit = Callable[[Scope], Awaitable[Sender]]
 Ingest = Callable[[Encoded, Callable[[int], None]], Awaitable[Receipt]]
 
 _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
-_log = logging.getLogger("sidespan.receiver")
 
 
 _ASTRAY = (
@@ -46,7 +46,7 @@ _ASTRAY = (
 )
 
 
-class ClientGone(SidespanError):
+class ExporterGone(SidespanError):
     """The client closed the connection before its body was complete; there is nobody to answer."""
 
 
@@ -54,52 +54,75 @@ def otlp_endpoint(
     ingest: Ingest,
     *,
     admit: Admit,
-    bounds: Bounds,
+    bounds: InFlightBounds,
     settings: Receiver,
     allowed_hosts: tuple[str, ...],
     metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI app for PATHS, and for what `is_astray`."""
+    return _OtlpEndpoint(
+        ingest=ingest,
+        admit=admit,
+        bounds=bounds,
+        settings=settings,
+        allowed_hosts=allowed_hosts,
+        metrics=metrics,
+        fault_log=FaultLog(),
+    )
 
-    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OtlpEndpoint:
+    ingest: Ingest
+    admit: Admit
+    bounds: InFlightBounds
+    settings: Receiver
+    allowed_hosts: tuple[str, ...]
+    metrics: Metrics
+    fault_log: FaultLog
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _by_name(scope["headers"])
         encoding = encoding_of(_text(headers, b"content-type"))
-        signal = OTHER_SIGNALS.get(scope["path"].rstrip("/"))
         try:
-            _check_sender(scope, headers, allowed_hosts, settings.cors_allowed_origins)
-            if scope["method"] != "POST":
-                raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
-            if scope["path"] not in PATHS:
-                raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
-            if len(headers) != len(scope["headers"]):
-                _check_repeated(scope)
-            sender = await admit(scope)
-            if signal:
-                answer = _other_signal(signal, settings, encoding, metrics)
-            else:
-                with bounds.request() as reservation:
-                    answer = await _traces(headers, encoding, sender, receive, reservation)
-        except ClientGone:
+            answer = await self._answer(scope, headers, encoding, receive)
+        except ExporterGone:
             return
         except asyncio.CancelledError:
-            if not bounds.draining:
+            if not self.bounds.draining:
                 raise
             # not a 500, on which the client would drop its data
-            late = draining()
-            metrics.requests_refused.labels(reason=late.reason.value).inc()
-            answer = failure(late, encoding or Encoding.JSON)
+            answer = self._failure(draining(), encoding)
         except (Rejected, Unavailable) as error:
-            metrics.requests_refused.labels(reason=error.reason.value).inc()
-            answer = failure(error, encoding or Encoding.JSON)
-        except Exception:
+            answer = self._failure(error, encoding)
+        except Exception as error:
             # nothing is stored yet, and a client drops its data on a 500
-            _log.exception("an export could not be processed; the client is asked to send it again")
-            metrics.requests_refused.labels(reason=Reason.BUG.value).inc()
+            self.fault_log.tell_of(
+                "an export could not be processed; the client is asked to send it again", error
+            )
             bug = Unavailable(Reason.BUG, "internal error, nothing is stored; send it again")
-            answer = failure(bug, encoding or Encoding.JSON)
+            answer = self._failure(bug, encoding)
         await _send(answer, send)
 
+    async def _answer(
+        self, scope: Scope, headers: dict[bytes, bytes], encoding: Encoding | None, receive: Receive
+    ) -> Answer:
+        settings = self.settings
+        _check_sender(scope, headers, self.allowed_hosts, settings.cors_allowed_origins)
+        if scope["method"] != "POST":
+            raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
+        if scope["path"] not in PATHS:
+            raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
+        if len(headers) != len(scope["headers"]):
+            _check_repeated(scope)
+        sender = await self.admit(scope)
+        if signal := OTHER_SIGNALS.get(scope["path"].rstrip("/")):
+            return _other_signal(signal, settings, encoding, self.metrics)
+        with self.bounds.request() as reservation:
+            return await self._traces(headers, encoding, sender, receive, reservation)
+
     async def _traces(
+        self,
         headers: dict[bytes, bytes],
         encoding: Encoding | None,
         sender: Sender,
@@ -112,7 +135,7 @@ def otlp_endpoint(
                 f"Content-Type {_text(headers, b'content-type')!r} is not supported; "
                 "send application/x-protobuf or application/json",
             )
-        chunks = await read_body(headers, receive, reservation, settings)
+        chunks = await read_body(headers, receive, reservation, self.settings)
         request = Encoded(
             chunks=chunks,
             encoding=encoding,
@@ -124,11 +147,13 @@ def otlp_endpoint(
                 if raw in headers
             },
         )
-        receipt = await ingest(request, reservation.reserve)
-        metrics.count_receipt(receipt)
+        receipt = await self.ingest(request, reservation.reserve)
+        self.metrics.count_receipt(receipt)
         return success(receipt, encoding)
 
-    return endpoint
+    def _failure(self, error: Rejected | Unavailable, encoding: Encoding | None) -> Answer:
+        self.metrics.requests_refused.labels(reason=error.reason.value).inc()
+        return failure(error, encoding or Encoding.JSON)
 
 
 def is_astray(scope: Scope) -> bool:
@@ -153,7 +178,7 @@ async def read_body(
     """The whole body as it came in pieces, within size, memory and time.
 
     Raises Rejected (too_large; malformed for another size than Content-Length says), Unavailable
-    (memory_full, slow_body), ClientGone.
+    (memory_full, slow_body), ExporterGone.
     """
     length = headers.get(b"content-length", b"")
     declared = int(length) if length.isdigit() else None
@@ -193,7 +218,7 @@ async def _receive_all(
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ExporterGone
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(chunk)

@@ -2,25 +2,27 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from collector.model.batch import Receipt
-from collector.processors.redact import redactor
-from collector.receivers.bounds import Bounds
+from collector.processors.redact import REDACTION_FAILED, redactor
+from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.decoder.place import placing
 from collector.receivers.http import Admit, otlp_endpoint
 from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
 from collector.receivers.prepare import Rules
 from collector.settings import Settings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
 
-def bounds_of(settings: Settings) -> Bounds:
+def bounds_of(settings: Settings) -> InFlightBounds:
     """How much all receivers together may hold."""
-    return Bounds(
+    return InFlightBounds(
         max_requests=settings.receiver.max_concurrent_requests,
         max_bytes=settings.receiver.max_in_flight_bytes,
     )
@@ -28,7 +30,13 @@ def bounds_of(settings: Settings) -> Bounds:
 
 @asynccontextmanager
 async def open_http_receiver(
-    settings: Settings, *, bounds: Bounds, admit: Admit, exists: Exists, append: Append, metrics: Metrics
+    settings: Settings,
+    *,
+    bounds: InFlightBounds,
+    admit: Admit,
+    exists: Exists,
+    append: Append,
+    metrics: Metrics,
 ) -> AsyncIterator[ASGIApp]:
     """OTLP over HTTP into `append`, and the process that reads large bodies, until the block ends."""
     async with open_decoder(settings) as decoder:
@@ -50,7 +58,8 @@ async def open_http_receiver(
 
 def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
     """How exports are read: each where it belongs, by the settings' rules."""
-    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    redact = redactor(settings.processors, partial(FaultLog().tell_of, REDACTION_FAILED))
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redact)
     return placing(rules, decoder.prepare)
 
 

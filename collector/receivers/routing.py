@@ -1,6 +1,6 @@
 """Where a trace goes. Pure: headers, resource, settings in; a route out.
 
-First match (DESIGN, "Where a trace goes"):
+The first match decides:
 
     1  header x-mlflow-experiment-id
     2  header x-mlflow-experiment-name

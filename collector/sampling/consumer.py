@@ -23,8 +23,8 @@ from collector.journal import Consumer, TraceMemory
 from collector.model.batch import Entry, Position
 from collector.model.faults import Faults
 from collector.processors.keep import (
-    Decision,
-    Reason,
+    KeepReason,
+    SamplingDecision,
     TraceState,
     decide,
     decision_of,
@@ -77,7 +77,7 @@ class Sampler:
         self._open: dict[bytes, TraceState] = {}
         self._due: list[tuple[float, bytes]] = []  # a heap; may name traces that are decided by now
         self._rooted: dict[bytes, None] = {}  # open, with a root; the first seen first
-        self._decided: dict[bytes, Decision] = {}  # those in the entries that wait
+        self._decided: dict[bytes, SamplingDecision] = {}  # those in the entries that wait
         self._fresh: set[bytes] = set()  # those of them that are not in the journal yet
         self._uses: Counter[bytes] = Counter()  # how many waiting entries hold a trace
         self._held = 0  # the sum of those
@@ -184,7 +184,7 @@ class Sampler:
             return
         before = self._open.get(trace_id)
         if states is None or trace_id not in states:
-            self._settle(trace_id, Decision(reason=Reason.UNREADABLE))
+            self._settle(trace_id, SamplingDecision(reason=KeepReason.UNREADABLE))
             return
         state = states[trace_id] if before is None else merged(before, states[trace_id])
         self._open[trace_id] = state
@@ -225,7 +225,7 @@ class Sampler:
         if state is not None:
             self._settle(trace_id, decide(trace_id, state, self._settings))
 
-    def _settle(self, trace_id: bytes, decision: Decision) -> None:
+    def _settle(self, trace_id: bytes, decision: SamplingDecision) -> None:
         self._open.pop(trace_id, None)
         self._rooted.pop(trace_id, None)
         self._decided[trace_id] = decision

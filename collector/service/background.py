@@ -1,8 +1,7 @@
 """What runs beside the requests: delivery, sampling and the journal's housekeeping."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,15 +9,13 @@ from functools import partial
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.journal import Journal
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 from collector.sampling.consumer import Sampler
-
-_log = logging.getLogger("sidespan")
+from collector.telemetry.supervision import RestartPause, Run, supervise
 
 SWEEP_SECONDS = 10.0
 
-Run = Callable[[], Awaitable[None]]
-RESTART_PAUSE_SECONDS = 1.0
+RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +23,7 @@ class Running:
     """What runs, and the steps of its end."""
 
     worker: DeliveryWorker
-    bounds: Bounds
+    bounds: InFlightBounds
     delivering: "asyncio.Task[None]"
     beside: "tuple[asyncio.Task[None], ...]"
 
@@ -50,7 +47,7 @@ class Running:
 async def background(
     worker: DeliveryWorker,
     journal: Journal,
-    bounds: Bounds,
+    bounds: InFlightBounds,
     *,
     sampler: Sampler | None,
     indexer: Indexer | None,
@@ -59,14 +56,10 @@ async def background(
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
-    delivering = asyncio.create_task(_supervise("delivery", worker.run))
-    beside = [asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))]
+    delivering = _start("delivery", worker.run)
     others = {"sampling": sampler, "index": indexer}
-    beside += [
-        asyncio.create_task(_supervise(name, consumer.run))
-        for name, consumer in others.items()
-        if consumer is not None
-    ]
+    beside = [_start("sweep", partial(_sweep, journal))]
+    beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
     try:
         yield running
@@ -78,15 +71,8 @@ async def background(
                 await task
 
 
-async def _supervise(name: str, run: Run) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            _log.exception("a background task failed and is started again", extra={"task": name})
-        else:
-            return
-        await asyncio.sleep(RESTART_PAUSE_SECONDS)
+def _start(name: str, run: Run) -> "asyncio.Task[None]":
+    return asyncio.create_task(supervise("a background task", run, pause=RESTART_PAUSE, task=name))
 
 
 async def _sweep(journal: Journal) -> None:

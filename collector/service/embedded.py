@@ -9,15 +9,17 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from collector.files.private import make_folder, opener
 from collector.model.errors import Misconfigured
+from collector.telemetry.supervision import ChildEnded, RestartPause, run_child, supervised
 
 _log = logging.getLogger("sidespan.embedded")
 
 STOP_SECONDS = 8.0
-RESTART_SECONDS = 2.0
+RESTART_PAUSE = RestartPause(first_seconds=2.0, max_seconds=2.0)
 
 
 @asynccontextmanager
@@ -35,13 +37,10 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
     home = _make_home(data_dir)
     _end_orphan(home)
     port = _free_port()
-    supervising = asyncio.create_task(_supervise(home, port))
-    try:
+    run = partial(_run, home, port)
+    log = str(home / "mlflow.log")
+    async with supervised("the embedded MLflow", run, pause=RESTART_PAUSE, log=log):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        supervising.cancel()
-        with suppress(asyncio.CancelledError):
-            await supervising
 
 
 def _make_home(data_dir: Path) -> Path:
@@ -55,21 +54,12 @@ def _make_home(data_dir: Path) -> Path:
     return home
 
 
-async def _supervise(home: Path, port: int) -> None:
-    while True:
-        child = await _start(home, port)
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            await _stop(child)
-            (home / "pid").unlink(missing_ok=True)
-            raise
-        _log.error(
-            "the embedded MLflow ended and is started again",
-            extra={"exit_code": code, "log": str(home / "mlflow.log")},
-        )
-        _kill_group(child.pid, signal.SIGKILL)
-        await asyncio.sleep(RESTART_SECONDS)
+async def _run(home: Path, port: int) -> None:
+    try:
+        await run_child(partial(_start, home, port), partial(_stop, home))
+    except ChildEnded as end:
+        _kill_group(end.child.pid, signal.SIGKILL)  # what it has started
+        raise
 
 
 async def _start(home: Path, port: int) -> asyncio.subprocess.Process:
@@ -95,7 +85,7 @@ def _environment() -> dict[str, str]:
     return kept | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-async def _stop(child: asyncio.subprocess.Process) -> None:
+async def _stop(home: Path, child: asyncio.subprocess.Process) -> None:
     _kill_group(child.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(child.wait(), STOP_SECONDS)
@@ -103,6 +93,7 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         pass
     _kill_group(child.pid, signal.SIGKILL)
     await child.wait()
+    (home / "pid").unlink(missing_ok=True)
 
 
 def _kill_group(group: int, number: signal.Signals) -> None:

@@ -11,29 +11,15 @@ the rows it has something to say about; nothing else changes.
     mlflow.*               MLflow's own SDK, and what MLflow adds when a trace is read back
     span.type, bare names  Claude Code
 
-Readers never raise: a value of the wrong type is read as what was meant ("12" is 12) or is left out, and
-so is a number over MAX_AMOUNT or MAX_COUNT.
+How a value is read is in readers.py.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
-from typing import Any
-
-from collector.spans.json_text import read_json
-
-MAX_TEXT_CHARACTERS = 1000
-# of a list that is read as one text
-MAX_WORDS = 500
-# what no span can mean: sums of what is under it stay exact in JSON, in SQL's BIGINT and in MLflow's numbers
-MAX_COUNT = 10**12
-# US dollars, seconds, milliseconds
-MAX_AMOUNT = 1e9
 
 
-class Kind(StrEnum):
+class ObservationKind(StrEnum):
     """What a span does."""
 
     LLM = "LLM"
@@ -69,7 +55,7 @@ class Source:
 
     key: str
     part: str = ""
-    only: Kind | None = None
+    only: ObservationKind | None = None
     divisor: int = 1
     cost: CostSource = CostSource.CLIENT
     excludes_cache: bool = False
@@ -83,70 +69,70 @@ def row(*sources: str | Source) -> Row:
     return tuple(Source(each) if isinstance(each, str) else each for each in sources)
 
 
-SAME_KINDS = {kind.value.lower(): kind for kind in Kind if kind is not Kind.OTHER}
+SAME_KINDS = {kind.value.lower(): kind for kind in ObservationKind if kind is not ObservationKind.OTHER}
 _VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
 
 # attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
-KINDS: Mapping[str, Mapping[str, Kind]] = {
+KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
     "mlflow.spanType": SAME_KINDS
     | {
-        "chat_model": Kind.LLM,
-        "task": Kind.CHAIN,
-        "parser": Kind.CHAIN,
-        "memory": Kind.OTHER,
+        "chat_model": ObservationKind.LLM,
+        "task": ObservationKind.CHAIN,
+        "parser": ObservationKind.CHAIN,
+        "memory": ObservationKind.OTHER,
     },
-    "openinference.span.kind": SAME_KINDS | {"prompt": Kind.CHAIN},
+    "openinference.span.kind": SAME_KINDS | {"prompt": ObservationKind.CHAIN},
     "gen_ai.operation.name": {
-        "chat": Kind.LLM,
-        "generate_content": Kind.LLM,
-        "text_completion": Kind.LLM,
-        "response": Kind.LLM,
-        "embeddings": Kind.EMBEDDING,
-        "execute_tool": Kind.TOOL,
-        "create_agent": Kind.AGENT,
-        "invoke_agent": Kind.AGENT,
-        "invoke_workflow": Kind.WORKFLOW,
-        "retrieval": Kind.RETRIEVER,
-        "plan": Kind.CHAIN,
+        "chat": ObservationKind.LLM,
+        "generate_content": ObservationKind.LLM,
+        "text_completion": ObservationKind.LLM,
+        "response": ObservationKind.LLM,
+        "embeddings": ObservationKind.EMBEDDING,
+        "execute_tool": ObservationKind.TOOL,
+        "create_agent": ObservationKind.AGENT,
+        "invoke_agent": ObservationKind.AGENT,
+        "invoke_workflow": ObservationKind.WORKFLOW,
+        "retrieval": ObservationKind.RETRIEVER,
+        "plan": ObservationKind.CHAIN,
     },
-    "traceloop.span.kind": SAME_KINDS | {"task": Kind.CHAIN},
+    "traceloop.span.kind": SAME_KINDS | {"task": ObservationKind.CHAIN},
     "llm.request.type": {
-        "chat": Kind.LLM,
-        "completion": Kind.LLM,
-        "embedding": Kind.EMBEDDING,
-        "rerank": Kind.RERANKER,
+        "chat": ObservationKind.LLM,
+        "completion": ObservationKind.LLM,
+        "embedding": ObservationKind.EMBEDDING,
+        "rerank": ObservationKind.RERANKER,
     },
-    "ai.operationId": {f"ai.{call}": Kind.LLM for call in _VERCEL_MODEL_CALLS}
-    | {f"ai.{call}.dogenerate": Kind.LLM for call in _VERCEL_MODEL_CALLS}
-    | {f"ai.{call}.dostream": Kind.LLM for call in _VERCEL_MODEL_CALLS}
+    "ai.operationId": {f"ai.{call}": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dogenerate": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
+    | {f"ai.{call}.dostream": ObservationKind.LLM for call in _VERCEL_MODEL_CALLS}
     | {
-        "ai.toolcall": Kind.TOOL,
-        "ai.embed": Kind.EMBEDDING,
-        "ai.embed.doembed": Kind.EMBEDDING,
-        "ai.embedmany": Kind.EMBEDDING,
-        "ai.embedmany.doembed": Kind.EMBEDDING,
-        "ai.rerank": Kind.RERANKER,
-        "ai.rerank.dorerank": Kind.RERANKER,
+        "ai.toolcall": ObservationKind.TOOL,
+        "ai.embed": ObservationKind.EMBEDDING,
+        "ai.embed.doembed": ObservationKind.EMBEDDING,
+        "ai.embedmany": ObservationKind.EMBEDDING,
+        "ai.embedmany.doembed": ObservationKind.EMBEDDING,
+        "ai.rerank": ObservationKind.RERANKER,
+        "ai.rerank.dorerank": ObservationKind.RERANKER,
     },
-    "langfuse.observation.type": SAME_KINDS | {"generation": Kind.LLM},
+    "langfuse.observation.type": SAME_KINDS | {"generation": ObservationKind.LLM},
     "lmnr.span.type": {
-        "llm": Kind.LLM,
-        "cached": Kind.LLM,
-        "tool": Kind.TOOL,
-        "default": Kind.CHAIN,
-        "pipeline": Kind.CHAIN,
-        "executor": Kind.AGENT,
-        "evaluator": Kind.EVALUATOR,
-        "human_evaluator": Kind.EVALUATOR,
-        "evaluation": Kind.EVALUATOR,
+        "llm": ObservationKind.LLM,
+        "cached": ObservationKind.LLM,
+        "tool": ObservationKind.TOOL,
+        "default": ObservationKind.CHAIN,
+        "pipeline": ObservationKind.CHAIN,
+        "executor": ObservationKind.AGENT,
+        "evaluator": ObservationKind.EVALUATOR,
+        "human_evaluator": ObservationKind.EVALUATOR,
+        "evaluation": ObservationKind.EVALUATOR,
     },
     "span.type": {
         f"{prefix}{name}": kind
         for prefix in ("", "claude_code.")
         for name, kind in {
-            "interaction": Kind.AGENT,
-            "llm_request": Kind.LLM,
-            "tool": Kind.TOOL,
+            "interaction": ObservationKind.AGENT,
+            "llm_request": ObservationKind.LLM,
+            "tool": ObservationKind.TOOL,
         }.items()
     },
 }
@@ -170,8 +156,8 @@ TABLE: Mapping[str, Row] = {
         "ai.model.id",
         "langfuse.observation.model.name",
         "embedding.model_name",
-        Source("model_name", only=Kind.AGENT),
-        Source("model", only=Kind.LLM),
+        Source("model_name", only=ObservationKind.AGENT),
+        Source("model", only=ObservationKind.LLM),
     ),
     "provider": row(
         "gen_ai.provider.name",
@@ -185,15 +171,15 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.agent.name",
         "agent.name",
         "agent_name",
-        Source("traceloop.entity.name", only=Kind.AGENT),
-        Source("lmnr.span.path", part="-1", only=Kind.AGENT),
+        Source("traceloop.entity.name", only=ObservationKind.AGENT),
+        Source("lmnr.span.path", part="-1", only=ObservationKind.AGENT),
     ),
     "tool": row(
         "gen_ai.tool.name",
         "tool.name",
         "ai.toolCall.name",
-        Source("traceloop.entity.name", only=Kind.TOOL),
-        Source("tool_name", only=Kind.TOOL),
+        Source("traceloop.entity.name", only=ObservationKind.TOOL),
+        Source("tool_name", only=ObservationKind.TOOL),
     ),
     "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
     "conversation": row("gen_ai.conversation.id"),
@@ -225,7 +211,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
         Source("langfuse.observation.usage_details", part="input"),
-        Source("input_tokens", only=Kind.LLM, excludes_cache=True),
+        Source("input_tokens", only=ObservationKind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
         "gen_ai.usage.output_tokens",
@@ -235,7 +221,7 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
         Source("langfuse.observation.usage_details", part="output"),
-        Source("output_tokens", only=Kind.LLM),
+        Source("output_tokens", only=ObservationKind.LLM),
     ),
     "total_tokens": row(
         "llm.token_count.total",
@@ -255,7 +241,7 @@ TABLE: Mapping[str, Row] = {
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
         Source("langfuse.observation.usage_details", part="input_cached_tokens"),
-        Source("cache_read_tokens", only=Kind.LLM),
+        Source("cache_read_tokens", only=ObservationKind.LLM),
     ),
     "cache_write_tokens": row(
         "gen_ai.usage.cache_write.input_tokens",
@@ -264,7 +250,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.cache_write_tokens",
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
-        Source("cache_creation_tokens", only=Kind.LLM),
+        Source("cache_creation_tokens", only=ObservationKind.LLM),
     ),
     "reasoning_tokens": row(
         "gen_ai.usage.reasoning.output_tokens",
@@ -289,7 +275,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.server.time_to_first_token",
         "gen_ai.server.ttft",
         Source("ai.response.msToFirstChunk", divisor=1000),
-        Source("ttft_ms", only=Kind.LLM, divisor=1000),
+        Source("ttft_ms", only=ObservationKind.LLM, divisor=1000),
     ),
     "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
     "prompt_version": row(
@@ -352,69 +338,3 @@ KEYS: frozenset[str] = (
     | HTTP_MARKS
     | {*TAG_LISTS, *TAG_OBJECTS, ADDED}
 )
-
-
-def text(value: Any) -> str | None:
-    """Text as it stands, numbers as text (MLflow gives the id "7" back as a number), lists joined."""
-    if isinstance(value, str):
-        if len(value) > MAX_TEXT_CHARACTERS:
-            value = shortened(value)
-        if "\0" in value:  # PostgreSQL's text has no room for it, and MLflow may stand on that
-            value = value.replace("\0", "\ufffd")
-        return None if not value or value.isspace() else value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return shortened(str(value))
-    if isinstance(value, list):
-        return shortened(", ".join(islice(filter(None, map(text, value)), MAX_WORDS))) or None
-    return None
-
-
-def count(value: Any) -> int | None:
-    """A whole number of things, from 0 to MAX_COUNT."""
-    if type(value) is int and 0 <= value <= MAX_COUNT:
-        return value
-    number = _number(value)
-    if number is None or not 0 <= number <= MAX_COUNT or number != int(number):
-        return None
-    return int(number)
-
-
-def amount(value: Any) -> float | None:
-    """A number from 0 to MAX_AMOUNT."""
-    number = _number(value)
-    # -0.0 is 0.0
-    return number + 0.0 if number is not None and 0 <= number <= MAX_AMOUNT else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def member(value: Any, part: str) -> Any:
-    """The member `part` of an object, or of JSON text of one; -1 is the last of a list, a dot goes deeper."""
-    part, _, rest = part.partition(".")
-    found = _member(value, part)
-    return member(found, rest) if rest else found
-
-
-def _member(value: Any, part: str) -> Any:
-    if isinstance(value, str):
-        value = read_json(value)
-    if isinstance(value, list):
-        return value[-1] if part == "-1" and value else None
-    return value.get(part) if isinstance(value, dict) else None
-
-
-def shortened(value: str) -> str:
-    """At most MAX_TEXT_CHARACTERS of `value`, with a sign where something is left out."""
-    if len(value) <= MAX_TEXT_CHARACTERS:
-        return value
-    return value[: MAX_TEXT_CHARACTERS - 1] + "…"

@@ -11,11 +11,11 @@ sum on the agent. The rules (each is a bug that somebody shipped):
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts
 
-MODEL_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+MODEL_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
 
 
 def model_calls(tree: Tree) -> list[int]:

@@ -27,25 +27,20 @@ from collector.spans.conventions import (
     TABLE,
     TAG_PREFIXES,
     CostSource,
-    Kind,
+    ObservationKind,
     Row,
     Source,
-    amount,
-    count,
-    member,
-    shortened,
-    text,
 )
-from collector.spans.prices import price
+from collector.spans.readers import amount, count, member, shortened, text
 from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
-from collector.spans.values import NO_TOKENS, SpanFacts, Tokens
+from collector.spans.usage import listed_cost, read_tokens
+from collector.spans.values import SpanFacts, Tokens
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
 TOOL_SPAN_PREFIX = "execute_tool "
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
-PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
 MAX_TIME_NS = 2**63 - 1
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
@@ -129,21 +124,15 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
     names = tuple(filter(KEYS.__contains__, attributes))
     kind = _kind(names, attributes)
     said, by = _read(names, attributes, kind)
-    tokens, excluded = _tokens(
+    tokens, excluded = read_tokens(
         {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
         excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
     )
-    aggregated, _ = _tokens(
+    aggregated, _ = read_tokens(
         {name: said.get(f"{SUMMED}{name}") for name in AGGREGATED} if _SUMS & said.keys() else {}
     )
-    model, provider = said.get("model"), said.get("provider")
-    first_token = said.get("time_to_first_token_seconds")
     start, end = _times(span)
-    cost_usd, cost_source = said.get("cost_usd"), CostSource.CLIENT
-    if cost_usd is not None:
-        cost_source = by["cost_usd"].cost
-    else:
-        cost_usd, cost_source = _listed_cost(kind, tokens, model, provider, start)
+    cost_usd, cost_source = _cost(said, by, kind, tokens, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
     error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
     conversation = said.get("conversation")
@@ -158,9 +147,9 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         is_http=not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
         trace_name=said.get("trace_name"),
-        model=model,
+        model=said.get("model"),
         request_model=said.get("request_model"),
-        provider=provider,
+        provider=said.get("provider"),
         agent=said.get("agent"),
         tool=said.get("tool") or _tool_from_name(span, kind),
         workflow=said.get("workflow"),
@@ -172,9 +161,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         input_excluded_cache=excluded,
         cost_usd=cost_usd,
         cost_source=cost_source,
-        time_to_first_token_seconds=None
-        if first_token is None
-        else first_token / by["time_to_first_token_seconds"].divisor,
+        time_to_first_token_seconds=_first_token_seconds(said, by),
         finish_reason=said.get("finish_reason"),
         prompt_version=said.get("prompt_version"),
         tags=tags_of(attributes),
@@ -190,8 +177,29 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
     )
 
 
+def _cost(
+    said: Mapping[str, Any],
+    by: Mapping[str, Source],
+    kind: ObservationKind,
+    tokens: Tokens,
+    start_unix_ns: int,
+) -> tuple[float | None, CostSource]:
+    """What somebody said, else what the price list says."""
+    if "cost_usd" in said:
+        return said["cost_usd"], by["cost_usd"].cost
+    return listed_cost(kind, tokens, said.get("model"), said.get("provider"), start_unix_ns)
+
+
+def _first_token_seconds(said: Mapping[str, Any], by: Mapping[str, Source]) -> float | None:
+    name = "time_to_first_token_seconds"
+    return said[name] / by[name].divisor if name in said else None
+
+
 def _resource_facts(attributes: Attributes) -> ResourceFacts:
-    found = {fact: first(sources, attributes, Kind.OTHER, text) for fact, sources in RESOURCE_TABLE.items()}
+    found = {
+        fact: first(sources, attributes, ObservationKind.OTHER, text)
+        for fact, sources in RESOURCE_TABLE.items()
+    }
     return {fact: value and value[0] for fact, value in found.items()}
 
 
@@ -214,7 +222,7 @@ def _is_told(key: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
+def _plan(names: tuple[str, ...], kind: ObservationKind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
     """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
     there = frozenset(names)
     plan = []
@@ -227,7 +235,7 @@ def _plan(names: tuple[str, ...], kind: Kind) -> Sequence[tuple[str, Callable[[A
 
 
 def _read(
-    names: tuple[str, ...], attributes: Attributes, kind: Kind
+    names: tuple[str, ...], attributes: Attributes, kind: ObservationKind
 ) -> tuple[dict[str, Any], dict[str, Source]]:
     """Each fact that can be read, and which attribute said so; `names` are the attributes with a row."""
     said, by = {}, {}
@@ -242,7 +250,10 @@ def _read(
 
 
 def first(
-    sources: Iterable[Source], attributes: Attributes, kind: Kind, reader: Callable[[Any], T | None]
+    sources: Iterable[Source],
+    attributes: Attributes,
+    kind: ObservationKind,
+    reader: Callable[[Any], T | None],
 ) -> tuple[T, Source] | None:
     """The first of `sources` that is there and readable: its value, and which one it was."""
     for source in sources:
@@ -286,16 +297,16 @@ def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key for key in KINDS if key in names)
 
 
-def _kind(names: tuple[str, ...], attributes: Attributes) -> Kind:
+def _kind(names: tuple[str, ...], attributes: Attributes) -> ObservationKind:
     for key in _kind_names(names):
         value = attributes[key]
         if isinstance(value, str) and (kind := KINDS[key].get(value.lower())):
             return kind
     if text(attributes.get("gen_ai.tool.name")):
-        return Kind.TOOL
-    if first(TABLE["request_model"], attributes, Kind.OTHER, text):
-        return Kind.LLM
-    return Kind.OTHER
+        return ObservationKind.TOOL
+    if first(TABLE["request_model"], attributes, ObservationKind.OTHER, text):
+        return ObservationKind.LLM
+    return ObservationKind.OTHER
 
 
 def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -314,52 +325,6 @@ def _is_roll_up(attributes: Attributes) -> bool:
     return False
 
 
-def _tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
-    """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
-    if not found:
-        return NO_TOKENS, False
-    given, output = found["input_tokens"], found["output_tokens"]
-    cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
-    cached = (cache_read or 0) + (cache_write or 0)
-    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
-    taken = given + cached if given is not None and excluded else given
-    tokens = Tokens(
-        input=taken,
-        output=output,
-        total=_total(taken, output, found["total_tokens"]),
-        cache_read=cache_read,
-        cache_write=cache_write,
-        reasoning=found["reasoning_tokens"],
-    )
-    return tokens, excluded
-
-
-def _total(taken: int | None, output: int | None, given: int | None) -> int | None:
-    if taken is not None and output is not None:
-        return taken + output
-    if given is not None:
-        return given
-    return taken if output is None else output
-
-
-def _listed_cost(
-    kind: Kind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
-) -> tuple[float | None, CostSource]:
-    """US dollars by the price list, for a model call with tokens."""
-    if kind not in PRICED_KINDS or model is None or not tokens.known:
-        return None, CostSource.NONE
-    found = price(
-        model=model,
-        provider=provider,
-        input_tokens=tokens.input or 0,
-        output_tokens=tokens.output or 0,
-        cache_read_tokens=tokens.cache_read or 0,
-        cache_write_tokens=tokens.cache_write or 0,
-        at_unix_ns=start_unix_ns,
-    )
-    return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)
-
-
 def _times(span: Span) -> tuple[int, int]:
     # after the year 2262 is nowhere: the index and MLflow hold 63 bits
     start, end = min(span.start_time_unix_nano, MAX_TIME_NS), min(span.end_time_unix_nano, MAX_TIME_NS)
@@ -371,7 +336,7 @@ def _session(
     said: str | None,
     by: Mapping[str, Source],
     attributes: Attributes,
-    kind: Kind,
+    kind: ObservationKind,
     conversation: str | None,
 ) -> str | None:
     """The session that the client named.
@@ -385,8 +350,8 @@ def _session(
     return others[0] if others else None
 
 
-def _tool_from_name(span: Span, kind: Kind) -> str | None:
-    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is Kind.TOOL else None
+def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
+    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is ObservationKind.TOOL else None
 
 
 def _error_message(span: Span) -> str | None:

@@ -16,12 +16,10 @@ from collector.spans.conventions import (
     TAG_OBJECTS,
     TAG_PREFIXES,
     CostSource,
-    Kind,
-    amount,
-    count,
-    text,
+    ObservationKind,
 )
 from collector.spans.facts import Attributes, clients_own, decode_attributes, facts, first
+from collector.spans.readers import amount, count, text
 from collector.spans.values import SpanFacts, Tokens
 
 # how an attribute's name begins -> whose it is; the longest beginning counts
@@ -105,7 +103,7 @@ SUMMED = ("input_tokens", "output_tokens")
 FACTS = frozenset(TABLE) | frozenset(RESOURCE_TABLE) | {"error_message"}
 
 
-def _source(name: str, kind: Kind, attributes: Attributes, resource: Attributes) -> str:
+def _source(name: str, kind: ObservationKind, attributes: Attributes, resource: Attributes) -> str:
     if name == "kind":
         return next((key for key, kinds in KINDS.items() if _names(attributes.get(key), kinds)), "")
     if name.startswith("tag "):
@@ -121,7 +119,7 @@ def _source(name: str, kind: Kind, attributes: Attributes, resource: Attributes)
     return ""
 
 
-def _names(value: Any, kinds: Mapping[str, Kind]) -> bool:
+def _names(value: Any, kinds: Mapping[str, ObservationKind]) -> bool:
     return isinstance(value, str) and value.lower() in kinds
 
 

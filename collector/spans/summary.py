@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.critical_path import critical_path_ns
 from collector.spans.summary_models import (
     Experiment,
@@ -161,8 +161,8 @@ def _error(span: SpanFacts) -> SpanError:
 
 def _own_time(tree: Tree, self_ns: Sequence[int], critical_ns: Sequence[int]) -> tuple[OwnTime, ...]:
     """By kind, the most first."""
-    own: Counter[Kind] = Counter()
-    critical: Counter[Kind] = Counter()
+    own: Counter[ObservationKind] = Counter()
+    critical: Counter[ObservationKind] = Counter()
     for span, spent, on_path in zip(tree.spans, self_ns, critical_ns, strict=True):
         own[span.kind] += spent
         critical[span.kind] += on_path

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.values import Tokens
 
 
@@ -67,7 +67,7 @@ class ToolUse:
 class OwnTime:
     """The time that spans of one kind took themselves, and how much of it the end of the trace waited for."""
 
-    kind: Kind
+    kind: ObservationKind
     self_seconds: float
     critical_seconds: float
 
@@ -78,7 +78,7 @@ class SpanError:
 
     span_id: str
     name: str
-    kind: Kind
+    kind: ObservationKind
     type: str | None
     message: str | None
     recovered: bool
@@ -96,7 +96,7 @@ class SpanRow:
     parent_span_id: str | None
     depth: int
     name: str
-    kind: Kind
+    kind: ObservationKind
     is_error: bool
     recovered_retry: bool
     start_offset_seconds: float

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.spans.conventions import KEYS, MAX_TAGS, NO_TAGS, TAG_LISTS, TAG_OBJECTS, TAG_PREFIXES, text
+from collector.spans.conventions import KEYS, MAX_TAGS, NO_TAGS, TAG_LISTS, TAG_OBJECTS, TAG_PREFIXES
 from collector.spans.json_text import read_json
+from collector.spans.readers import text
 
 # a longer name of an attribute or of a member is no tag's
 MAX_NAME_CHARACTERS = 500

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from collector.spans.conventions import MAX_AMOUNT, CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.counting import MODEL_KINDS, counted, model_calls
+from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts, Tokens, add_tokens
@@ -73,7 +74,7 @@ def total(tree: Tree, using: Counted) -> Totals:
         workflow=first_of("workflow", spans),
         session=_session(tree),
         user=first_of("user", spans),
-        model_call_count=sum(spans[call].kind is Kind.LLM for call in using.calls),
+        model_call_count=sum(spans[call].kind is ObservationKind.LLM for call in using.calls),
         error_span_count=len(failed) - recovered,
         recovered_retry_count=recovered,
         tokens=add_tokens(tokens_of(spans[position]) for position in using.tokens),
@@ -122,7 +123,7 @@ def _name(tree: Tree) -> str | None:
         return given
     if not tree.spans or not tree.spans[0].is_http:
         return first_of("name", tree.spans)
-    telling = (span for span in tree.spans if span.kind in (Kind.AGENT, Kind.LLM))
+    telling = (span for span in tree.spans if span.kind in (ObservationKind.AGENT, ObservationKind.LLM))
     return first_of("name", telling) or tree.spans[0].name
 
 
@@ -150,10 +151,10 @@ def tool_calls(tree: Tree) -> list[int]:
     """Positions, one a call: a tool's span right under its own (an MCP client's) is the same call again."""
     calls = []
     for position, (span, parent) in enumerate(zip(tree.spans, tree.parents, strict=True)):
-        if span.kind is not Kind.TOOL:
+        if span.kind is not ObservationKind.TOOL:
             continue
         above = None if parent is None else tree.spans[parent]
-        if above is None or above.kind is not Kind.TOOL or above.tool != span.tool:
+        if above is None or above.kind is not ObservationKind.TOOL or above.tool != span.tool:
             calls.append(position)
     return calls
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class SpanFacts:
     name: str
     start_unix_ns: int
     end_unix_ns: int
-    kind: Kind = Kind.OTHER
+    kind: ObservationKind = ObservationKind.OTHER
     is_http: bool = False
     is_roll_up: bool = False
     trace_name: str | None = None

@@ -1,11 +1,11 @@
-"""The log of bugs that cost a span its extras: each place once an hour, so that a flood doesn't fill it."""
+"""The log of bugs that were caught: each place once an hour, so that a flood doesn't fill it."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from collector.model.faults import Faults
+from collector.model.faults import Faults, place_of, traceback_of
 
 _log = logging.getLogger("sidespan")
 
@@ -25,10 +25,13 @@ class FaultLog:
         """Log what is new of `faults`: `what` it costs; `about` are ids and counts, never content."""
         for place, traceback in faults.tracebacks.items():
             if self._is_due(f"{what}: {place}"):
-                _log.error(
-                    f"{what}; this place is logged once an hour",
-                    extra={"place": place, "traceback": traceback, **about},
-                )
+                _write(what, place, traceback, about)
+
+    def tell_of(self, what: str, error: Exception, **about: object) -> None:
+        """Log one bug, unless its place was logged lately."""
+        place = place_of(error)
+        if self._is_due(f"{what}: {place}"):
+            _write(what, place, traceback_of(error), about)
 
     def _is_due(self, place: str) -> bool:
         now = self._clock()
@@ -40,3 +43,10 @@ class FaultLog:
                 self._told.clear()
             self._told[place] = now
             return True
+
+
+def _write(what: str, place: str, traceback: str, about: Mapping[str, object]) -> None:
+    _log.error(
+        f"{what}; this place is logged once an hour",
+        extra={"place": place, "traceback": traceback, **about},
+    )

@@ -71,7 +71,7 @@ def _forwarded(*, slim: bool = False) -> Change:
 
 
 def _redact(payload: bytes) -> bytes:
-    redact = redactor([Redact(type="redact")])
+    redact = redactor([Redact(type="redact")], print)
     assert redact is not None
     export = ExportTraceServiceRequest.FromString(payload)
     redact(export)

@@ -10,7 +10,7 @@ import pytest
 
 from collector.model.batch import Receipt
 from collector.otlp.media import Encoding
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Encoded, Sender, ingest
@@ -37,7 +37,7 @@ class Service:
 
     url: str
     sink: Sink
-    bounds: Bounds
+    bounds: InFlightBounds
     client: aiohttp.ClientSession
 
     async def post(
@@ -71,7 +71,7 @@ async def anybody(_: Any) -> Sender:
     return Sender()
 
 
-def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
+def receiver_app(sink: Sink, bounds: InFlightBounds, limits: Receiver) -> Any:
     prepare = placing(Rules(limits=limits, routing=Routing()))
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
@@ -102,7 +102,7 @@ def limits() -> Receiver:
 @pytest.fixture
 async def service(limits: Receiver) -> AsyncIterator[Service]:
     sink = Sink()
-    bounds = Bounds(max_requests=limits.max_concurrent_requests, max_bytes=limits.max_in_flight_bytes)
+    bounds = InFlightBounds(max_requests=limits.max_concurrent_requests, max_bytes=limits.max_in_flight_bytes)
     async with (
         serve(receiver_app(sink, bounds, limits)) as url,
         aiohttp.ClientSession() as client,

@@ -406,6 +406,17 @@ async def test_h16_h17_every_trouble_that_passes_is_503_with_retry_after(
     assert (await service.post(body())).status == 200
 
 
+async def test_a_bug_is_logged_once_with_its_traceback(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.sink.error = RuntimeError("what a span holds")
+    for _ in range(3):
+        assert (await service.post(body())).status == 503
+    (record,) = [record for record in caplog.records if "could not be processed" in record.message]
+    assert record.__dict__["traceback"].endswith("RuntimeError")
+    assert "what a span holds" not in str(record.__dict__)
+
+
 async def test_h16_draining_is_503(service: Service) -> None:
     service.bounds.draining = True
     answer = await service.post(body())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.model.batch import Route
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 from collector.service.app import open_app
 from collector.service.protocol import bounded_protocol
 from collector.settings import Index, Mlflow, Receiver, Server, Settings
@@ -55,7 +55,7 @@ class Port:
 @pytest.fixture
 async def port() -> AsyncIterator[Port]:
     sink = Sink()
-    bounds = Bounds(max_requests=10, max_bytes=2**24)
+    bounds = InFlightBounds(max_requests=10, max_bytes=2**24)
     async with serve(receiver_app(sink, bounds, Receiver()), http=bounded_protocol(Server())) as url:
         yield Port(url, sink)
 
@@ -187,7 +187,7 @@ class TestAnotherLengthThanContentLength:
     @pytest.mark.parametrize("body", [b"", SPANS[:10]], ids=["in_another_piece", "together"])
     async def test_is_never_answered_with_200(self, body: bytes) -> None:
         sink = Sink()
-        app = receiver_app(sink, Bounds(max_requests=10, max_bytes=2**24), Receiver())
+        app = receiver_app(sink, InFlightBounds(max_requests=10, max_bytes=2**24), Receiver())
         async with serve(app, http="httptools", ws="none") as url:
             head, _ = sized(SPANS, H2C)
             answer = await Port(url, sink).talk(head + body)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from instrumentation.context import RUN, run
 from instrumentation.export import Bounds, Pipeline, bounds_of
 from instrumentation.mend import Mending
-from instrumentation.wire import MAX_REQUEST_BYTES, Session, Wire
+from instrumentation.wire import MAX_REQUEST_BYTES, RunSession, Wire
 from tests.instrumentation.recorder import recording
 from tests.instrumentation.test_situations import clean
 from tests.support.ports import free_port
@@ -245,7 +245,7 @@ def test_a_forked_child_sends_its_own_spans_and_not_its_parents() -> None:
 class Recording:
     """An exporter that notes what the session would send along."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RunSession) -> None:
         self.session = session
         self.sent: list[tuple[str | None, list[str]]] = []
 
@@ -266,7 +266,7 @@ def spans_of(*runs: str | None, size: int = 10) -> list[ReadableSpan]:
 
 
 def test_each_run_has_requests_of_its_own() -> None:
-    session = Session()
+    session = RunSession()
     exporter = Recording(session)
     wire = Wire(exporter, session)  # type: ignore[arg-type]
     assert wire.send(spans_of("r1", None, "r1", "r2")) == (0, [])
@@ -275,7 +275,7 @@ def test_each_run_has_requests_of_its_own() -> None:
 
 
 def test_a_body_that_would_be_too_large_goes_in_parts() -> None:
-    session = Session()
+    session = RunSession()
     exporter = Recording(session)
     wire = Wire(exporter, session)  # type: ignore[arg-type]
     wire.send(spans_of(*[None] * 4, size=MAX_REQUEST_BYTES // 3))

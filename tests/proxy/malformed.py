@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from proxy.catalog import PARAMETER, UNKNOWN, Catalog, Operation, load_catalog
-from proxy.locations import KEYED, Kind, Location
+from proxy.locations import KEYED, Location, ObjectKind
 from tests.proxy.worlds import rows
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -51,7 +51,7 @@ def malformed_ids() -> Iterator[Malformed]:
             for what, value in (VALUES if at.place == "body" else TEXTS).items():
                 if at.place == "path" and not (value and plain_segment(value)):
                     continue
-                if at.kind is Kind.ARTIFACT and what == "too_long":
+                if at.kind is ObjectKind.ARTIFACT and what == "too_long":
                     continue  # no file can have such a name: MLflow fails, and breaks the connection off
                 yield _with(method, operation, at, what, value)
 

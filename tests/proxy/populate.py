@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from proxy.locations import Kind
+from proxy.locations import ObjectKind
 from tests.proxy.worlds import World
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export, trace_ids_of
@@ -98,16 +98,16 @@ def populate(server: MlflowServer, letter: str, marker: str) -> World:
         name=name,
         model_name=f"model-{marker}",
         ids={
-            Kind.RUN: run,
-            Kind.TRACE: f"tr-{trace.hex()}",
-            Kind.ITEM: f"tr-{trace.hex()}",
-            Kind.MODEL: model,
-            Kind.DATASET: dataset,
-            Kind.ISSUE: issue,
-            Kind.SCHEMA: schema,
-            Kind.QUEUE: queue,
-            Kind.JOB: f"job-{letter}",
-            Kind.ARTIFACT: artifact,
+            ObjectKind.RUN: run,
+            ObjectKind.TRACE: f"tr-{trace.hex()}",
+            ObjectKind.ITEM: f"tr-{trace.hex()}",
+            ObjectKind.MODEL: model,
+            ObjectKind.DATASET: dataset,
+            ObjectKind.ISSUE: issue,
+            ObjectKind.SCHEMA: schema,
+            ObjectKind.QUEUE: queue,
+            ObjectKind.JOB: f"job-{letter}",
+            ObjectKind.ARTIFACT: artifact,
         },
     )
 

@@ -12,20 +12,28 @@ from proxy.ask import Ask, Passage
 from proxy.catalog import Action, load_catalog
 from proxy.errors import Refusal
 from proxy.gate import Gate
-from proxy.locations import Kind
-from proxy.lookup import Place
-from proxy.policy import Client, Experiment, Policy, RuleText, build_policy
+from proxy.locations import ObjectKind
+from proxy.lookup import LocatedExperiment
+from proxy.policy import Client, Policy, PolicyExperiment, RuleText, build_policy
 from tests.proxy.worlds import Built, World, build, requests_of, rows
 
-KINDS = (Kind.RUN, Kind.MODEL, Kind.ISSUE, Kind.SCHEMA, Kind.QUEUE, Kind.JOB, Kind.DATASET)
+KINDS = (
+    ObjectKind.RUN,
+    ObjectKind.MODEL,
+    ObjectKind.ISSUE,
+    ObjectKind.SCHEMA,
+    ObjectKind.QUEUE,
+    ObjectKind.JOB,
+    ObjectKind.DATASET,
+)
 
 
 def world(letter: str, experiment: str) -> World:
     ids = {kind: f"{letter}-{kind.name.lower()}" for kind in KINDS} | {
-        Kind.TRACE: f"tr-{letter * 32}",
-        Kind.ITEM: f"tr-{letter * 32}",
-        Kind.ARTIFACT: f"{experiment}/{letter}-run/artifacts/file.txt",
-        Kind.MODEL: f"m-{letter}",
+        ObjectKind.TRACE: f"tr-{letter * 32}",
+        ObjectKind.ITEM: f"tr-{letter * 32}",
+        ObjectKind.ARTIFACT: f"{experiment}/{letter}-run/artifacts/file.txt",
+        ObjectKind.MODEL: f"m-{letter}",
     }
     return World(
         marker=letter * 8,
@@ -44,27 +52,27 @@ class Directory:
     """Two worlds, and nothing else."""
 
     worlds: Sequence[World] = (A, B)
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, LocatedExperiment] = field(default_factory=dict)
     asked: int = 0
 
     def __post_init__(self) -> None:
         for each in self.worlds:
-            experiment = Experiment(id=each.experiment, name=each.name)
-            self.places[each.experiment] = Place(experiment=experiment, artifacts=each.experiment)
+            experiment = PolicyExperiment(id=each.experiment, name=each.name)
+            self.places[each.experiment] = LocatedExperiment(experiment=experiment, artifacts=each.experiment)
 
-    async def experiment(self, id: str) -> Place | None:
+    async def experiment(self, id: str) -> LocatedExperiment | None:
         self.asked += 1
         return self.places.get(id)
 
-    async def named(self, name: str) -> Place | None:
+    async def named(self, name: str) -> LocatedExperiment | None:
         self.asked += 1
         return next((place for place in self.places.values() if place.experiment.name == name), None)
 
-    async def everything(self, *, fresh: bool = False) -> Sequence[Place]:
+    async def everything(self, *, fresh: bool = False) -> Sequence[LocatedExperiment]:
         self.asked += 1
         return list(self.places.values())
 
-    async def owners(self, kind: Kind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    async def owners(self, kind: ObjectKind, ids: Sequence[str]) -> dict[str, frozenset[str]]:
         self.asked += 1
         return {
             id: frozenset({each.experiment}) for id in ids for each in self.worlds if each.ids.get(kind) == id
@@ -73,7 +81,7 @@ class Directory:
     async def source_of(self, name: str, version: str) -> str | None:
         self.asked += 1
         found = next((each for each in self.worlds if each.model_name == name), None)
-        return None if found is None else f"runs:/{found.ids[Kind.RUN]}/model"
+        return None if found is None else f"runs:/{found.ids[ObjectKind.RUN]}/model"
 
 
 OPEN = [RuleText(allow=("*:*",), experiments=("team-a/*",)), RuleText(allow=("models:*", "model-versions:*"))]
@@ -268,7 +276,7 @@ class TestLists:
         assert json.loads(passage.body or b"") == {"experiment_ids": ["11"]}
 
     async def test_a_dataset_does_not_tell_of_other_experiments(self) -> None:
-        passage = await send("GET", f"/api/3.0/mlflow/datasets/{A.ids[Kind.DATASET]}")
+        passage = await send("GET", f"/api/3.0/mlflow/datasets/{A.ids[ObjectKind.DATASET]}")
         assert passage.answer is not None
         said = json.dumps({"dataset": {"experiment_ids": ["11", "12"]}}).encode()
         assert json.loads(passage.answer(said)) == {"dataset": {"experiment_ids": ["11"]}}
@@ -291,16 +299,16 @@ class TestTraces:
 
     async def test_anothers_trace_is_not_moved_here(self) -> None:
         with pytest.raises(Refusal, match="trace") as caught:
-            await send("POST", self.START, self.body(B.ids[Kind.TRACE]))
+            await send("POST", self.START, self.body(B.ids[ObjectKind.TRACE]))
         assert caught.value.status == 403
 
     async def test_a_trace_is_not_linked_to_anothers_run(self) -> None:
-        metadata = {"mlflow.sourceRun": B.ids[Kind.RUN]}
+        metadata = {"mlflow.sourceRun": B.ids[ObjectKind.RUN]}
         with pytest.raises(Refusal):
             await send("POST", self.START, self.body("tr-" + "9" * 32, trace_metadata=metadata))
 
     async def test_one_foreign_id_among_own_ones_is_enough(self) -> None:
-        ids = [A.ids[Kind.TRACE], B.ids[Kind.TRACE]]
+        ids = [A.ids[ObjectKind.TRACE], B.ids[ObjectKind.TRACE]]
         with pytest.raises(Refusal):
             await send("POST", "/api/3.0/mlflow/traces/batchGetInfos", {"trace_ids": ids})
         with pytest.raises(Refusal):
@@ -313,7 +321,7 @@ class TestTraces:
         for policy in (limited(), build_policy(roles={}, clients={"alice": ["standard"]})):
             client = replace(ALICE, roles=policy.roles_of("alice"))
             with pytest.raises(Refusal, match="where files lie"):
-                path = f"{prefix}/3.0/mlflow/traces/{A.ids[Kind.TRACE]}/tags"
+                path = f"{prefix}/3.0/mlflow/traces/{A.ids[ObjectKind.TRACE]}/tags"
                 await send("PATCH", path, body, policy=policy, client=client)
 
 
@@ -387,8 +395,8 @@ class TestValues:
     async def test_a_model_version_does_not_open_anothers_files(self) -> None:
         path = "/api/2.0/mlflow/model-versions/create"
         for source in (
-            f"runs:/{B.ids[Kind.RUN]}/model",
-            f"models:/{B.ids[Kind.MODEL]}",
+            f"runs:/{B.ids[ObjectKind.RUN]}/model",
+            f"models:/{B.ids[ObjectKind.MODEL]}",
             "mlflow-artifacts:/12/b-run/artifacts/m",
             "mlflow-artifacts:/12",
             "s3://somewhere",
@@ -531,8 +539,8 @@ class TestArtifacts:
 
     async def test_the_longest_location_owns_a_path(self) -> None:
         directory = Directory()
-        inside = Experiment(id="14", name="team-b/inside")
-        directory.places["14"] = Place(experiment=inside, artifacts="11/nested")
+        inside = PolicyExperiment(id="14", name="team-b/inside")
+        directory.places["14"] = LocatedExperiment(experiment=inside, artifacts="11/nested")
         await send("GET", f"{self.BASE}/11/x/y.txt", directory=directory)
         with pytest.raises(Refusal):
             await send("GET", f"{self.BASE}/11/nested/y.txt", directory=directory)
@@ -541,8 +549,8 @@ class TestArtifacts:
 
     async def test_a_custom_location_is_known_by_its_path(self) -> None:
         directory = Directory()
-        custom = Experiment(id="15", name="team-a/custom")
-        directory.places["15"] = Place(experiment=custom, artifacts="somewhere/else")
+        custom = PolicyExperiment(id="15", name="team-a/custom")
+        directory.places["15"] = LocatedExperiment(experiment=custom, artifacts="somewhere/else")
         await send("PUT", f"{self.BASE}/somewhere/else/f", b"x", directory=directory)
         with pytest.raises(Refusal):
             await send("PUT", f"{self.BASE}/somewhere/other/f", b"x", directory=directory)

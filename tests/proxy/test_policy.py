@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.catalog import Action, Operation, load_catalog
-from proxy.policy import BadPolicy, Client, Decision, Experiment, Rights, RuleText, build_policy
+from proxy.policy import BadPolicy, Client, Decision, PolicyExperiment, Rights, RuleText, build_policy
 from proxy.presets import INGEST_ROWS, PRESETS, STANDARD
 
 CATALOG = load_catalog()
@@ -18,7 +18,7 @@ def rights(*rules: RuleText) -> Rights:
 
 
 def within(rules: list[RuleText], operation: Operation, name: str, id: str = "1") -> bool:
-    return rights(*rules).within(operation, Experiment(id=id, name=name)).allow
+    return rights(*rules).within(operation, PolicyExperiment(id=id, name=name)).allow
 
 
 def test_nothing_matches_means_no() -> None:
@@ -309,7 +309,7 @@ SPENDING = [
 )
 def test_who_may_spend(operation: Operation, rules: list[RuleText], spends: bool) -> None:
     assert operation.action is Action.SPEND
-    experiment = Experiment(id="1", name="a")
+    experiment = PolicyExperiment(id="1", name="a")
     assert rights(*rules).within(operation, experiment).allow is spends
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.locations import Kind
+from proxy.locations import ObjectKind
 from proxy.policy import ANONYMOUS, build_policy
 from tests.proxy.populate import V2, V3, call, make_endpoint, populate
 from tests.proxy.worlds import World
@@ -52,17 +52,19 @@ def house(mlflow_server: MlflowServer) -> House:
     url, marker = mlflow_server.url, f"moonwort{os.urandom(4).hex()}"
     world = populate(mlflow_server, "d", marker)
     ids, model, tag = world.ids, world.model_name, {"key": "k", "value": "v"}
-    trace, dataset = ids[Kind.TRACE], ids[Kind.DATASET]
+    trace, dataset = ids[ObjectKind.TRACE], ids[ObjectKind.DATASET]
     call(url, "POST", f"{V2}/experiments/set-experiment-tag", {"experiment_id": world.experiment} | tag)
-    call(url, "POST", f"{V2}/runs/set-tag", {"run_id": ids[Kind.RUN]} | tag)
+    call(url, "POST", f"{V2}/runs/set-tag", {"run_id": ids[ObjectKind.RUN]} | tag)
     for key in ("k", "l"):
         call(url, "PATCH", f"{V3}/traces/{trace}/tags", {"key": key, "value": "v"})
-    call(url, "PATCH", f"{V2}/logged-models/{ids[Kind.MODEL]}/tags", {"tags": [tag]})
+    call(url, "PATCH", f"{V2}/logged-models/{ids[ObjectKind.MODEL]}/tags", {"tags": [tag]})
     call(url, "POST", f"{V2}/registered-models/set-tag", {"name": model} | tag)
     call(url, "POST", f"{V2}/registered-models/alias", {"name": model, "alias": "champion", "version": "1"})
     call(url, "POST", f"{V2}/model-versions/set-tag", {"name": model, "version": "1"} | tag)
     call(url, "PATCH", f"{V3}/datasets/{dataset}/tags", {"tags": json.dumps({"k": "v"})})
-    call(url, "POST", f"{V3}/review-queues/items/add", {"queue_id": ids[Kind.QUEUE], "item_ids": [trace]})
+    call(
+        url, "POST", f"{V3}/review-queues/items/add", {"queue_id": ids[ObjectKind.QUEUE], "item_ids": [trace]}
+    )
     mcp = f"com.example/{marker}"
     call(
         url,
@@ -105,11 +107,11 @@ async def test_what_takes_something_away_needs_delete(
     words = {
         "experiment": house.world.experiment,
         "model": house.world.model_name,
-        "run": ids[Kind.RUN],
-        "trace": ids[Kind.TRACE],
-        "logged": ids[Kind.MODEL],
-        "dataset": ids[Kind.DATASET],
-        "queue": ids[Kind.QUEUE],
+        "run": ids[ObjectKind.RUN],
+        "trace": ids[ObjectKind.TRACE],
+        "logged": ids[ObjectKind.MODEL],
+        "dataset": ids[ObjectKind.DATASET],
+        "queue": ids[ObjectKind.QUEUE],
         "mcp": house.mcp,
     }
     path = path.format(**words)

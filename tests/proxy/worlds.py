@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from proxy.catalog import Operation, load_catalog
-from proxy.locations import Kind, Location
+from proxy.locations import Location, ObjectKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class World:
     marker: str
     experiment: str
     name: str
-    ids: Mapping[Kind, str] = field(default_factory=dict)
+    ids: Mapping[ObjectKind, str] = field(default_factory=dict)
     model_name: str = ""
 
     def value(self, at: Location) -> str:
@@ -28,11 +28,11 @@ class World:
             case "version":
                 return self.model_name
             case "source":
-                return f"runs:/{self.ids[Kind.RUN]}/model"
+                return f"runs:/{self.ids[ObjectKind.RUN]}/model"
             case "all":
                 return f"name = '{self.name}'"
             case _:
-                return self.experiment if at.kind is Kind.EXPERIMENT else self.ids[at.kind]
+                return self.experiment if at.kind is ObjectKind.EXPERIMENT else self.ids[at.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

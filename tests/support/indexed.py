@@ -11,7 +11,7 @@ from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
 from collector.model.experiment import ExperimentReference
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.values import SpanFacts, Tokens
 
 BEGIN_NS = 1_790_000_000_000_000_000
@@ -55,7 +55,7 @@ def made_trace(seed: int) -> list[SpanFacts]:
                 SpanFacts(
                     **common,
                     name=f"chat {model}",
-                    kind=Kind.LLM,
+                    kind=ObservationKind.LLM,
                     model=model,
                     provider=provider,
                     tokens=Tokens(input=taken, output=given, total=taken + given) if known else Tokens(),
@@ -73,7 +73,7 @@ def made_trace(seed: int) -> list[SpanFacts]:
                 SpanFacts(
                     **common,
                     name="running tool",
-                    kind=Kind.TOOL,
+                    kind=ObservationKind.TOOL,
                     tool=choose.choice(TOOLS),
                     is_error=failed,
                     error_type="ToolError" if failed else None,
@@ -92,7 +92,7 @@ def made_trace(seed: int) -> list[SpanFacts]:
                 **about,
                 span_id=root_id,
                 name=f"invoke_agent {agent}",
-                kind=Kind.AGENT,
+                kind=ObservationKind.AGENT,
                 agent=agent,
                 start_unix_ns=start,
                 end_unix_ns=end,

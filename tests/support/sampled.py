@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Draft, Route
-from collector.processors.keep import Decision, apply, decision_of
+from collector.processors.keep import SamplingDecision, apply, decision_of
 from collector.sampling.consumer import CONSUMER, Sampler
 from collector.settings import Journal
 from collector.settings.keep import KeepSettings
@@ -111,7 +111,7 @@ class Sampled:
             await self.delivery.commit(lane, through=entries[-1].position)
         return found
 
-    async def decisions(self, trace_ids: frozenset[bytes]) -> dict[bytes, Decision]:
+    async def decisions(self, trace_ids: frozenset[bytes]) -> dict[bytes, SamplingDecision]:
         notes = await self.journal.traces.recall(CONSUMER, trace_ids)
         return {trace_id: decision_of(note) for trace_id, note in notes.items()}
 

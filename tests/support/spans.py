@@ -6,7 +6,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import decode_attributes, facts
 from collector.spans.values import SpanFacts, Tokens
 from tests.support.otlp import DATA
@@ -76,7 +76,7 @@ def read_back(request: ExportTraceServiceRequest) -> list[SpanFacts]:
 def spanfacts(
     span_id: str,
     parent: str | None = None,
-    kind: Kind = Kind.OTHER,
+    kind: ObservationKind = ObservationKind.OTHER,
     *,
     start: float = 0,
     seconds: float = 1,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from proxy.locations import Kind
+from proxy.locations import ObjectKind
 from tests.proxy.populate import V2, V3, call, populate
 from tests.proxy.worlds import World, requests_of, rows
 from tests.support.mlflow_server import MlflowServer
@@ -216,7 +216,7 @@ class TestTracesByOtlp:
         for headers in (
             {"x-mlflow-experiment-id": own.experiment},
             {"x-mlflow-experiment-name": own.name.replace("/", "%2F")},
-            {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": own.ids[Kind.RUN]},
+            {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": own.ids[ObjectKind.RUN]},
         ):
             status, answer = self.post(house, "anna", otlp.SerializeToString(), **headers)
             assert status == 200, answer
@@ -245,7 +245,7 @@ class TestTracesByOtlp:
     @pytest.mark.parametrize("prefix", ["known", "moved"])
     def test_a_known_trace_id_of_the_other_opens_nothing(self, house: House, prefix: str) -> None:
         own, other = house.worlds["anna"], house.worlds["bert"]
-        trace_id = other.ids[Kind.TRACE]
+        trace_id = other.ids[ObjectKind.TRACE]
         before = self.spans(house, trace_id)
         otlp = export(spans=2)
         victim = before["trace"]["spans"][0]
@@ -267,7 +267,7 @@ class TestTracesByOtlp:
     def test_the_others_run_gets_no_link(self, house: House) -> None:
         own, other = house.worlds["anna"], house.worlds["bert"]
         otlp = export(spans=1)
-        headers = {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": other.ids[Kind.RUN]}
+        headers = {"x-mlflow-experiment-id": own.experiment, "x-mlflow-run-id": other.ids[ObjectKind.RUN]}
         self.post(house, "anna", otlp.SerializeToString(), **headers)
         self.delivered(house)
         trace = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
@@ -282,7 +282,7 @@ class TestTracesByOtlp:
                     {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}
                     for id in (own.experiment, other.experiment)
                 ],
-                "filter": f"attributes.run_id = '{other.ids[Kind.RUN]}'",
+                "filter": f"attributes.run_id = '{other.ids[ObjectKind.RUN]}'",
             },
         )
         assert found.get("traces", []) == []
@@ -306,7 +306,10 @@ class TestTracesByOtlp:
 class TestOwnPaths:
     def test_a_trace_is_summarised_for_its_owner_only(self, house: House) -> None:
         for client in ("anna", "bert"):
-            own, other = house.worlds[client].ids[Kind.TRACE], house.worlds[OTHER[client]].ids[Kind.TRACE]
+            own, other = (
+                house.worlds[client].ids[ObjectKind.TRACE],
+                house.worlds[OTHER[client]].ids[ObjectKind.TRACE],
+            )
             for end in ("", "/explanation"):
                 assert house.send(client, "GET", f"/-/traces/{own}{end}")[0] == 200
                 for spelled in (other, other.removeprefix("tr-"), other.removeprefix("tr-").upper()):
@@ -341,8 +344,8 @@ class TestOwnPaths:
 
 def test_denials_and_writes_are_in_the_audit_log(house: House) -> None:
     own, other = house.worlds["anna"], house.worlds["bert"]
-    house.send("anna", "GET", f"{V2}/runs/get?run_id={other.ids[Kind.RUN]}")
-    body = json.dumps({"run_id": own.ids[Kind.RUN], "key": "t", "value": "secret value"}).encode()
+    house.send("anna", "GET", f"{V2}/runs/get?run_id={other.ids[ObjectKind.RUN]}")
+    body = json.dumps({"run_id": own.ids[ObjectKind.RUN], "key": "t", "value": "secret value"}).encode()
     house.send("anna", "POST", f"{V2}/runs/set-tag", body)
     file = house.sidespan.data_dir / "logs" / "audit.jsonl"
     deadline = time.monotonic() + 5

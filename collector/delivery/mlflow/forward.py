@@ -11,7 +11,7 @@ from collector.harmonise.apply import Harmonised, harmonise
 from collector.harmonise.parts import Part
 from collector.model.faults import Faults
 from collector.processors import keep
-from collector.processors.keep import Decision
+from collector.processors.keep import SamplingDecision
 from collector.processors.pipeline import outgoing, works_outgoing
 from collector.settings import Harmonise as HarmoniseSettings
 from collector.settings.processors import Processor
@@ -36,7 +36,7 @@ class Forwarded:
 
 
 # payload, the notes and the sampling decisions of its traces -> what to send
-Forward = Callable[[bytes, Mapping[bytes, bytes], Mapping[bytes, Decision]], Forwarded]
+Forward = Callable[[bytes, Mapping[bytes, bytes], Mapping[bytes, SamplingDecision]], Forwarded]
 
 
 def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ()) -> Forward | None:
@@ -47,7 +47,7 @@ def forwarder(settings: HarmoniseSettings, processors: Sequence[Processor] = ())
     process = outgoing(processors)
 
     def forward(
-        payload: bytes, notes: Mapping[bytes, bytes], decisions: Mapping[bytes, Decision]
+        payload: bytes, notes: Mapping[bytes, bytes], decisions: Mapping[bytes, SamplingDecision]
     ) -> Forwarded:
         counts: Counter[tuple[str, str]] = Counter()
         faults = Faults()

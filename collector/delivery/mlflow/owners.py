@@ -1,6 +1,6 @@
 """Whose traces and runs a window touches, asked of MLflow right before the write.
 
-MLflow lets any sender write into a trace whose id he knows, in whichever experiment it is, and link traces to
+MLflow lets any sender write into a trace whose id it knows, in whichever experiment it is, and link traces to
 any run. So where clients are told apart, ids are looked up first: what belongs to another experiment goes to
 the dead letters. Source: POST /api/3.0/mlflow/traces/batchGetInfos.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowUnreachable
-from collector.mlflow.experiments import CannotAsk
+from collector.mlflow.experiments import CannotAsk, cannot_ask
 from collector.mlflow.rest import MlflowApi
 
 TRACES_PER_QUESTION = 500
@@ -38,7 +38,7 @@ async def _ask(
     try:
         answer = await api.trace_infos([f"tr-{id}" for id in ids])
     except MlflowUnreachable as error:
-        return CannotAsk(message=str(error))
+        return cannot_ask(error)
     if answer.is_cut and len(ids) > 1:
         halves = [
             await _ask(mlflow, half, experiment_id, workspace)

@@ -21,6 +21,7 @@ from collector.mlflow.client import (
     MAX_ERROR_BYTES,
     Mlflow,
     MlflowAnswer,
+    MlflowTimeout,
     MlflowUnreachable,
 )
 from collector.mlflow.headers import EXPERIMENT_ID, RUN_ID, WORKSPACE
@@ -46,11 +47,17 @@ async def send(
         answer = await MlflowApi(connection=mlflow).export(body, headers)
     except MlflowUnreachable as error:
         metrics.delivery_requests.labels(outcome="unreachable").inc()
-        return Sent(verdict=Verdict.PASSING, message=str(error))
+        return no_answer(error)
     metrics.delivery.observe(time.monotonic() - started)
     sent = read_answer(answer, now=datetime.now(UTC))
     metrics.delivery_requests.labels(outcome=sent.verdict.name.lower()).inc()
     return sent
+
+
+def no_answer(error: MlflowUnreachable) -> Sent:
+    """What it means that none came."""
+    is_slow = isinstance(error, MlflowTimeout)
+    return Sent(verdict=Verdict.PASSING, message=str(error), timed_out=is_slow)
 
 
 def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:
@@ -74,7 +81,8 @@ def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:
 def partial_success(answer: MlflowAnswer) -> ExportTracePartialSuccess:
     """What a 2xx says of spans that it has not taken; empty if it can't be read: then all were accepted.
 
-    Source: OTLP 1.11, "Partial Success"; an answer that can't be parsed is a success all the same.
+    An answer that can't be parsed is a success all the same.
+    Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1.
     """
     none = ExportTracePartialSuccess()
     if not answer.body or answer.is_cut:

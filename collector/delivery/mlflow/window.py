@@ -15,15 +15,15 @@ from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
-from collector.delivery.mlflow.send import headers_for, read_back, send
+from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
-from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
+from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.model.batch import FOREIGN_TRACE, Entry, Route
 from collector.model.faults import Faults
-from collector.processors.keep import Decision, decision_of
+from collector.processors.keep import SamplingDecision, decision_of
 from collector.settings import Delivery as DeliverySettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -42,7 +42,7 @@ class Memory:
     """
 
     notes: dict[bytes, bytes]
-    decisions: Mapping[bytes, Decision]
+    decisions: Mapping[bytes, SamplingDecision]
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
     delivered: set[bytes] = field(default_factory=set)
@@ -53,6 +53,13 @@ class Memory:
         self.notes.update(forwarded.notes)
         self.learned.update(forwarded.notes)
         self.delivered |= _span_ids(forwarded.body).keys() if forwarded.withheld_spans else request.trace_ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownRun:
+    """MLflow answered: the experiment has no such run."""
+
+    message: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,7 +80,7 @@ class Target:
     turns: Turns = field(default_factory=Turns)
     # set by a worker that is to end: requests in flight are the last
     stopping: bool = False
-    health: Health = field(default_factory=Health)
+    health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
@@ -98,8 +105,8 @@ async def deliver_window(
     route = Route.from_lane(lane)
     resolution = await target.experiments.resolve(route)
     match resolution:
-        case CannotAsk(message=message, retry_after_seconds=at_least):
-            return Deferred(message=message, retry_after_seconds=at_least)
+        case CannotAsk() as cannot:
+            return _later(cannot)
         case NoSuchExperiment(message=message):
             return _refuse_all(entries, "unknown_experiment", message)
         case Resolved(experiment_id=experiment_id):
@@ -107,8 +114,8 @@ async def deliver_window(
     run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
-    if isinstance(run, str):
-        return _refuse_all(entries, "unknown_run", run)
+    if isinstance(run, UnknownRun):
+        return _refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
         return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
@@ -129,7 +136,7 @@ async def _deliver(
     ask = target.mlflow if target.check_owners and target.settings.foreign_trace != "allow" else None
     foreign = await claim(window, consumer, traces, ask=ask)
     if isinstance(foreign, CannotAsk):
-        return Deferred(message=foreign.message, retry_after_seconds=foreign.retry_after_seconds)
+        return _later(foreign)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
     memory = await _recall(traces, window.trace_ids, target)
@@ -162,13 +169,21 @@ async def _deliver(
     return replace(outcome, notes=memory.learned, delivered=delivered)
 
 
-async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | str:
-    """The route to send with; a text: the run is unknown, and that is a reason to refuse."""
+def _later(cannot: CannotAsk) -> Deferred:
+    return Deferred(
+        message=cannot.message,
+        retry_after_seconds=cannot.retry_after_seconds,
+        timed_out=cannot.timed_out,
+    )
+
+
+async def _check_run(route: Route, experiment_id: str, target: Target) -> Route | Deferred | UnknownRun:
+    """The route to send with, without the run where the settings let spans go without it."""
     if route.run_id is None:
         return route
     found = await target.experiments.run_experiment(route)
     if isinstance(found, CannotAsk):
-        return Deferred(message=found.message, retry_after_seconds=found.retry_after_seconds)
+        return _later(found)
     if found is not None and (found == experiment_id or not target.check_owners):
         return route
     if target.settings.unknown_run == "deliver-without-link":
@@ -178,21 +193,21 @@ async def _check_run(route: Route, experiment_id: str, target: Target) -> Route 
             experiment_name=route.experiment_name,
             workspace=route.workspace,
         )
-    return f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment"
+    return UnknownRun(message=f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment")
 
 
 def _prepare(
     entries: Sequence[Entry], foreign: frozenset[bytes], route: Route, request_bytes: int
-) -> tuple[list[Request], tuple[Refusal, ...]]:
+) -> tuple[list[Request], tuple[RefusedRequest, ...]]:
     """The requests of a window, and what belongs to another experiment's traces. Pure but slow: a thread."""
     max_traces = MAX_LINKED_TRACES if route.run_id is not None else None
     requests: list[Request] = []
-    refusals: list[Refusal] = []
+    refusals: list[RefusedRequest] = []
     for request in group(entries, request_bytes=request_bytes, max_traces=max_traces):
         theirs, ours = split(request, foreign.__contains__) if foreign else (None, request)
         if theirs is not None:
             refusals.append(
-                Refusal(
+                RefusedRequest(
                     request=theirs,
                     reason=FOREIGN_TRACE,
                     message="another experiment had this trace id first; MLflow would merge these spans into"
@@ -298,7 +313,7 @@ async def _try(body: bytes, route: Route, experiment_id: str, target: Target) ->
         try:
             found = await read_back(_span_ids(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
-            return Sent(verdict=Verdict.PASSING, message=str(error))
+            return no_answer(error)
         if not (missing := found.missing):
             return sent
         target.metrics.spans_missing.inc(len(missing))
@@ -345,7 +360,7 @@ def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
 
 def _refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
     refusals = tuple(
-        Refusal(
+        RefusedRequest(
             request=Request(
                 payload=entry.payload,
                 span_count=entry.span_count,

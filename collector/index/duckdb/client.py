@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -39,14 +38,12 @@ from collector.index.protocol import (
 )
 from collector.model.errors import Misconfigured
 from collector.model.experiment import ExperimentReference
-
-_log = logging.getLogger("sidespan.index")
+from collector.telemetry.supervision import CannotStart, ChildEnded, RestartPause, run_child, supervised
 
 START_SECONDS = 60.0
 # its writes are transactions: ended earlier it loses nothing, and the next start is a little longer
 STOP_SECONDS = 0.6
-RESTART_SECONDS = 1.0
-MAX_RESTART_SECONDS = 30.0
+RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=30.0)
 QUERY_SECONDS = 90.0
 # a long backlog in one batch, on a machine with more to do
 TAKE_SECONDS = 300.0
@@ -63,17 +60,17 @@ class IndexClient:
         self._arguments = arguments
         self._session = session
         self._ready = asyncio.Event()
-        self._reason = STARTING
+        self._reason: str | None = None
 
     @property
     def trouble(self) -> str | None:
         """Why it can't be asked, or None."""
-        return None if self._ready.is_set() else self._reason
+        return None if self._ready.is_set() else self._reason or STARTING
 
     @property
     def starting(self) -> bool:
         """Whether this is its first start: no trouble yet."""
-        return not self._ready.is_set() and self._reason == STARTING
+        return not self._ready.is_set() and self._reason is None
 
     async def ready(self) -> None:
         """Wait until it can be asked."""
@@ -166,33 +163,26 @@ class IndexClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise IndexAway(f"the index does not answer: {error or type(error).__name__}") from error
 
-    async def supervise(self) -> None:
-        """Keep its process alive until cancelled."""
-        pause = RESTART_SECONDS
-        while True:
-            started = time.monotonic()
-            try:
-                child = await self._start()
-            except OSError as error:
-                self._reason = f"its process can't be started: {error}"
-                _log.error("the process of the index can't be started", extra={"error": str(error)})
-                await asyncio.sleep(MAX_RESTART_SECONDS)
-                continue
-            try:
-                await self._wait_until_it_answers(child)
-                code = await child.wait()
-            except asyncio.CancelledError:
-                # what is only starting has nothing to finish
-                await _stop(child, seconds=STOP_SECONDS if self._ready.is_set() else 0.0)
-                self._ready.clear()
-                raise
+    def _check(self) -> None:
+        if trouble := self.trouble:
+            raise IndexAway(f"the index does not answer: {trouble}")
+
+    async def run(self) -> None:
+        """One life of its process. Raises ChildEnded, CannotStart."""
+        try:
+            await run_child(self._start, self._stop, until_ready=self._wait_until_it_answers)
+        except ChildEnded as end:
+            self._reason = f"its process ended with {end.exit_code} and is started again"
+            raise
+        except CannotStart as error:
+            self._reason = f"its process can't be started: {error}"
+            raise
+        finally:
             self._ready.clear()
-            self._reason = f"its process ended with {code} and is started again"
-            _log.error("the process of the index ended and is started again", extra={"exit_code": code})
-            pause = (
-                RESTART_SECONDS if time.monotonic() - started > 60 else min(2 * pause, MAX_RESTART_SECONDS)
-            )
-            await asyncio.sleep(pause)
+
+    async def _stop(self, child: asyncio.subprocess.Process) -> None:
+        # what is only starting has nothing to finish
+        await _stop(child, seconds=STOP_SECONDS if self._ready.is_set() else 0.0)
 
     async def _start(self) -> asyncio.subprocess.Process:
         # uvicorn makes a socket that is open to everybody, but of one that is there it keeps the mode
@@ -272,10 +262,5 @@ async def open_index(given: Mapping[str, Any]) -> AsyncIterator[IndexClient]:
         socket = str(_room_for_a_socket(Path(given["folder"]), stack) / "index.sock")
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=socket, limit=0)) as session:
             client = IndexClient({**given, "socket": socket}, session)
-            supervising = asyncio.create_task(client.supervise())
-            try:
+            async with supervised("the process of the index", client.run, pause=RESTART_PAUSE):
                 yield client
-            finally:
-                supervising.cancel()
-                with suppress(asyncio.CancelledError):
-                    await supervising

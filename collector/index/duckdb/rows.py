@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.sql.columns import SEPARATOR
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
@@ -261,7 +261,7 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
     }
     tags, message = row[len(FACT_COLUMNS) :]
     known["end_unix_ns"] = known["start_unix_ns"] + known.pop("duration_ns")
-    enums = {"kind": Kind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
+    enums = {"kind": ObservationKind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
     return SpanFacts(
         **{"name": ""} | known | tokens | enums,
         trace_id=trace_id,

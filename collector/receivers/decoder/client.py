@@ -156,9 +156,9 @@ def _explained(gone: _Gone) -> Rejected | Unavailable:
 def _receive(connection: socket.socket, request: Encoded) -> Prepared:
     """The answer. Raises OSError, EOFError, Rejected; RuntimeError for a bug in the process."""
     head = receive_head(connection)
+    if "bug" in head:
+        raise RuntimeError(head["bug"])
     if "error" in head:
-        if not head["error"]:
-            raise RuntimeError(head["message"])
         raise Rejected(Reason(head["error"]), head["message"])
     drafts = [_received(connection, part, request) for part in head["parts"]]
     rejections = [
@@ -192,6 +192,7 @@ async def open_decoder(settings: Settings) -> AsyncIterator[Decoder]:
             "receiver": settings.receiver.model_dump(mode="json"),
             "routing": settings.routing.model_dump(mode="json"),
             "processors": [each.model_dump(mode="json") for each in redactions],
+            "log": settings.log.model_dump(mode="json"),
             "memory_bytes": settings.receiver.decoder_memory_bytes,
         }
     )

@@ -6,7 +6,6 @@ nothing came for a while, and when an export left it larger than it was: so memo
 """
 
 import json
-import logging
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -22,13 +22,13 @@ from pydantic import TypeAdapter
 from collector.model.batch import Rejection
 from collector.model.errors import Reason, Rejected
 from collector.otlp.media import Encoding
-from collector.processors.redact import redactor
+from collector.processors.redact import REDACTION_FAILED, redactor
 from collector.receivers.decoder.frames import TRACE_ID_BYTES, Bytes, receive_head, receive_pieces, send
 from collector.receivers.prepare import Prepared, Rules, prepare_whole
-from collector.settings import Receiver, Routing
+from collector.settings import Log, Receiver, Routing
 from collector.settings.processors import Redact
-
-_log = logging.getLogger("sidespan.decoder")
+from collector.telemetry.fault_log import FaultLog
+from collector.telemetry.logs import configure_logs
 
 IDLE_SECONDS = 30.0
 CPU_SECONDS = 30
@@ -51,7 +51,9 @@ def main() -> None:
 
 def _serve(connection: socket.socket) -> None:
     given = receive_head(connection)
-    rules = rules_of(given)
+    configure_logs(Log.model_validate(given["log"]))
+    fault_log = FaultLog()
+    rules = rules_of(given, fault_log)
     _bound_memory(given["memory_bytes"])
     small = _statm(RESIDENT) + KEEP_BYTES
     connection.settimeout(IDLE_SECONDS)
@@ -60,7 +62,7 @@ def _serve(connection: socket.socket) -> None:
         _bound_time()
         connection.settimeout(None)
         try:
-            answer, chunks = _answer(head, receive_pieces(connection, head["bytes"]), rules)
+            answer, chunks = _answer(head, receive_pieces(connection, head["bytes"]), rules, fault_log)
         except MemoryError:
             send(connection, too_much_memory(given["memory_bytes"]), ())
             return
@@ -69,17 +71,20 @@ def _serve(connection: socket.socket) -> None:
         connection.settimeout(IDLE_SECONDS)
 
 
-def rules_of(given: Mapping[str, Any]) -> Rules:
+def rules_of(given: Mapping[str, Any], fault_log: FaultLog) -> Rules:
     """The settings as they came over the socket."""
     return Rules(
         limits=Receiver.model_validate(given["receiver"]),
         routing=Routing.model_validate(given["routing"]),
-        redact=redactor(TypeAdapter(tuple[Redact, ...]).validate_json(json.dumps(given["processors"]))),
+        redact=redactor(
+            TypeAdapter(tuple[Redact, ...]).validate_json(json.dumps(given["processors"])),
+            partial(fault_log.tell_of, REDACTION_FAILED),
+        ),
     )
 
 
 def _answer(
-    head: Mapping[str, Any], chunks: list[bytes], rules: Rules
+    head: Mapping[str, Any], chunks: list[bytes], rules: Rules, fault_log: FaultLog
 ) -> tuple[dict[str, Any], Sequence[Bytes]]:
     encoding = Encoding(head["encoding"])
     content_encoding = head["content_encoding"]
@@ -89,9 +94,9 @@ def _answer(
         return {"error": error.reason.value, "message": str(error)}, ()
     except MemoryError:
         raise
-    except Exception:
-        _log.exception("an export could not be processed")
-        return {"error": "", "message": "internal error in the decoder"}, ()
+    except Exception as error:
+        fault_log.tell_of("an export could not be processed", error)
+        return {"bug": "internal error in the decoder; its log has the traceback"}, ()
     kept = encoding is Encoding.PROTOBUF and not content_encoding and not rules.redact
     return pack(prepared, kept=kept and not prepared.rejections and len(prepared.drafts) == 1)
 

@@ -1,12 +1,12 @@
 """When a single trace may be answered from the index alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from collector.answers.indexed import IndexedTraces
-from collector.index.duckdb.client import IndexAnswer
+from collector.index.protocol import TraceQuery
 from collector.journal import CannotTell
 from collector.journal.memory import MemoryJournal
 from collector.model.batch import Draft, Route
@@ -16,8 +16,8 @@ TRACE = b"t" * 16
 
 
 class Index:
-    async def post(self, path: str, document: Mapping[str, Any]) -> IndexAnswer:
-        return IndexAnswer(status=200, body=b"{}")
+    async def trace(self, query: TraceQuery) -> bytes:
+        return b"{}"
 
 
 class NoLookup:

@@ -21,7 +21,7 @@ from collector.journal import CannotTell
 from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import export_facts
 from collector.spans.mlflow_trace import read_trace
 from collector.spans.summary import summarise
@@ -353,7 +353,7 @@ async def asked(path: str, found: FoundTrace | Unanswered | None = None) -> tupl
 
 
 async def test_the_api_answers_with_the_summary() -> None:
-    found = FoundTrace(trace_id=TRACE_ID, spans=[spanfacts("a", kind=Kind.LLM, usage=(5, 2))])
+    found = FoundTrace(trace_id=TRACE_ID, spans=[spanfacts("a", kind=ObservationKind.LLM, usage=(5, 2))])
     for given in (TRACE_ID, TRACE_ID.upper(), f"tr-{TRACE_ID}", f"TR-{TRACE_ID}"):
         status, body, _ = await asked(f"/-/traces/{given}", found)
         assert (status, body["trace_id"], body["tokens"]["input"]) == (200, TRACE_ID, 5)

@@ -20,7 +20,7 @@ from collector.api import page
 from collector.api.app import starlette_routes
 from collector.api.errors import HANDLERS
 from collector.api.traces import ROUTES as TRACE_ROUTES
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.facts import export_facts
 from tests.support.answers import answers_with, own_app_with, traces_from
 from tests.support.serve import serve
@@ -86,8 +86,8 @@ def found_traces() -> dict[str, FoundTrace | Unanswered]:
                     error_message=EVIL,
                     session=EVIL,
                 ),
-                spanfacts("b", "a", Kind.LLM, model=EVIL),
-                spanfacts("c", "a", Kind.TOOL, tool=EVIL),
+                spanfacts("b", "a", ObservationKind.LLM, model=EVIL),
+                spanfacts("c", "a", ObservationKind.TOOL, tool=EVIL),
             ],
             experiment_id=EVIL,
             experiment_name=EVIL,

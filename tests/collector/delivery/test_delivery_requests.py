@@ -101,6 +101,16 @@ async def test_one_large_export_is_cut_by_trace_when_mlflow_is_too_slow_for_it(s
     assert sum(map(len, seen)) == len(set().union(*seen)) == 40, "no trace went in two of them"
 
 
+async def test_a_busy_mlflow_that_speaks_of_time_gets_no_smaller_requests(stage: Stage) -> None:
+    answers = [error(503, "the database did not answer in time") for _ in range(2)]
+    stage.mlflow.fault = lambda request, spans: answers.pop() if answers else None
+    for number in range(400):
+        await stage.append(named("x" * 1000 + str(number)))
+    await stage.start(request_bytes=2**20, linger_seconds=0.0)
+    await stage.drained()
+    assert {len(spans) for _, spans, _ in stage.mlflow.requests} == {400}
+
+
 async def test_a_request_keeps_to_its_bound_though_the_export_was_larger(stage: Stage) -> None:
     await stage.append(export(traces=100, spans=3))
     await stage.start(request_bytes=4000)

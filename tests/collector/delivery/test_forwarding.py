@@ -11,7 +11,7 @@ from collector.delivery.mlflow.forward import Forwarded, forwarder
 from collector.delivery.mlflow.window import CONSUMER
 from collector.harmonise.note import Note
 from collector.model.batch import Route
-from collector.processors.keep import Decision, Reason, note_of
+from collector.processors.keep import KeepReason, SamplingDecision, note_of
 from collector.settings import Harmonise
 from collector.settings.processors import Condition, Drop
 from collector.spans.facts import decode_attributes
@@ -148,8 +148,8 @@ async def test_a_trace_that_sampling_dropped_is_not_sent_and_a_kept_one_says_why
     for request in (kept, dropped):
         await stage.append(request)
     decisions = {
-        **{id: note_of(Decision(reason=Reason.SLOW)) for id in trace_ids_of(kept)},
-        **{id: note_of(Decision(reason=Reason.NOT_SAMPLED)) for id in trace_ids_of(dropped)},
+        **{id: note_of(SamplingDecision(reason=KeepReason.SLOW)) for id in trace_ids_of(kept)},
+        **{id: note_of(SamplingDecision(reason=KeepReason.NOT_SAMPLED)) for id in trace_ids_of(dropped)},
     }
     sampling = stage.journal.consumer(SAMPLING)
     last = (await sampling.read(ONE.lane, limit_bytes=2**20))[-1].position

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.delivery.group import Request
 from collector.delivery.mlflow.answers import Sent, Verdict
-from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
+from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
 from tests.support.otlp import all_spans, export, trace_ids_of
 
 RESENDS = 2
@@ -37,8 +37,10 @@ class Script:
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    async def settle(self, request: Request, health: Health | None = None) -> Settled | Deferred:
-        return await settle(request, self.send, health=health or Health(), resends=RESENDS, pause=self.pause)
+    async def settle(self, request: Request, health: TargetHealth | None = None) -> Settled | Deferred:
+        return await settle(
+            request, self.send, health=health or TargetHealth(), resends=RESENDS, pause=self.pause
+        )
 
 
 def names_in(request: Request) -> set[str]:
@@ -72,9 +74,9 @@ def refused_names(outcome: Settled | Deferred) -> dict[str, str]:
     return {name: refusal.reason for refusal in outcome.refusals for name in names_in(refusal.request)}
 
 
-async def healthy() -> Health:
+async def healthy() -> TargetHealth:
     """MLflow has taken something before, and would take it again."""
-    health, script = Health(), Script(answers(Verdict.TAKEN))
+    health, script = TargetHealth(), Script(answers(Verdict.TAKEN))
     health.took(script.send, request_of("control"))
     return health
 
@@ -145,14 +147,14 @@ async def test_what_is_too_large_is_sent_in_smaller_parts() -> None:
 
 async def test_a_server_that_takes_nothing_is_sick_and_nothing_is_refused() -> None:
     script = Script(answers(Verdict.SUSPECT))
-    outcome = await script.settle(request_of("a", "b", traces=2), Health())
+    outcome = await script.settle(request_of("a", "b", traces=2), TargetHealth())
     assert isinstance(outcome, Deferred)
     assert "takes nothing at all" in outcome.message
 
 
 async def test_a_sick_server_that_took_something_yesterday_is_still_sick() -> None:
     sick = Script(answers(Verdict.SUSPECT))
-    health = Health()
+    health = TargetHealth()
     health.took(sick.send, request_of("control"))
     assert isinstance(await sick.settle(request_of("a"), health), Deferred)
 
@@ -165,7 +167,7 @@ async def test_a_lone_bad_span_is_refused_when_the_control_proves_mlflow_well() 
 
 async def test_a_server_that_falls_ill_meanwhile_is_no_proof_against_the_spans() -> None:
     """Another request succeeds just after the first try here; from then on MLflow fails at everything."""
-    health = Health()
+    health = TargetHealth()
     sick = Script(answers(Verdict.SUSPECT))
 
     def one_last_success(names: set[str]) -> Verdict:
@@ -186,7 +188,7 @@ async def test_spans_that_failed_while_mlflow_was_ill_get_another_chance_when_it
         ill = False
         return Sent(verdict=Verdict.TAKEN, message="well again")
 
-    health = Health()
+    health = TargetHealth()
     health.took(recovering, request_of("control"))
     script = Script(lambda names: Verdict.SUSPECT if ill else Verdict.TAKEN)
     outcome = await script.settle(request_of("a", "b", traces=2), health)
@@ -197,7 +199,7 @@ async def test_spans_that_failed_while_mlflow_was_ill_get_another_chance_when_it
 @pytest.mark.parametrize("verdict", [Verdict.NO_EXPERIMENT, Verdict.REFUSED, Verdict.TOO_LARGE])
 async def test_a_control_that_has_had_its_day_is_no_proof_of_illness_for_ever(verdict: Verdict) -> None:
     """Its experiment was deleted, say: then what MLflow takes next is the proof."""
-    health = Health()
+    health = TargetHealth()
     health.took(Script(answers(verdict)).send, request_of("control"))
     poisonous = Script(chokes_on("poison"))
     assert isinstance(await poisonous.settle(request_of("poison"), health), Deferred)
@@ -207,7 +209,7 @@ async def test_a_control_that_has_had_its_day_is_no_proof_of_illness_for_ever(ve
 
 async def test_neighbours_in_the_same_request_prove_it_too() -> None:
     script = Script(chokes_on("poison"))
-    outcome = await script.settle(request_of("good", "poison", traces=2), Health())
+    outcome = await script.settle(request_of("good", "poison", traces=2), TargetHealth())
     assert refused_names(outcome) == {"poison": "poison"}
 
 
@@ -216,8 +218,8 @@ async def test_trouble_in_the_middle_of_halving_defers_all_of_it() -> None:
     assert isinstance(await script.settle(request_of("a", "b", traces=2), await healthy()), Deferred)
 
 
-def refusal(name: str) -> Refusal:
-    return Refusal(request=request_of(name), reason="poison", message="m")
+def refusal(name: str) -> RefusedRequest:
+    return RefusedRequest(request=request_of(name), reason="poison", message="m")
 
 
 def test_a_window_is_settled_if_each_request_is() -> None:

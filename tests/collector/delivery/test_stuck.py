@@ -18,7 +18,7 @@ from collector.index.duckdb.shard import Gathered, write_rows
 from collector.index.feed import Indexer
 from collector.index.protocol import BatchRefused, IndexedBatch
 from collector.model.faults import Faults
-from collector.receivers.bounds import Bounds
+from collector.receivers.bounds import InFlightBounds
 from collector.settings import Harmonise
 from collector.telemetry.fault_log import AGAIN_SECONDS, FaultLog
 from collector.telemetry.metrics import Metrics
@@ -65,7 +65,7 @@ async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
             log=stage.journal.log,
             consumer=stage.consumer,
             worker=worker,
-            bounds=Bounds(max_requests=1, max_bytes=1),
+            bounds=InFlightBounds(max_requests=1, max_bytes=1),
             mlflow=stage.target.mlflow,
             max_bytes=1,
         )

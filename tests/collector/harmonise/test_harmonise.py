@@ -13,10 +13,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.caps import capped, tag_name
+from collector.harmonise.mlflow_limits import capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
-from collector.spans.conventions import KEYS, Kind
+from collector.spans.conventions import KEYS, ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
@@ -593,7 +593,7 @@ def test_a_span_that_fails_passes_as_it_was_sent_and_its_trace_is_harmonised(
     from collector.harmonise import apply
 
     def fail_at_one(facts: Any, *others: Any) -> Any:
-        if facts.name == "span 2" and facts.kind is not Kind.OTHER:
+        if facts.name == "span 2" and facts.kind is not ObservationKind.OTHER:
             raise RuntimeError(f"a bug with {facts.model}")
         return span_additions(facts, *others)
 

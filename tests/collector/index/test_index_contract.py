@@ -32,8 +32,8 @@ from collector.index.protocol import (
     UnreadableTraces,
 )
 from collector.index.queries import models
+from collector.journal.sqlite.journal import SqliteJournal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.journal.sqlite.writer import SqliteJournal
 from collector.model.batch import Route
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
@@ -60,7 +60,7 @@ class Stage:
 
     async def append(self, request: ExportTraceServiceRequest, experiment_id: str = "1") -> None:
         count, route = len(all_spans(request)), Route(experiment_id=experiment_id)
-        await self.journal.append(
+        await self.journal.log.append(
             [draft(request.SerializeToString(), trace_ids_of(request), count, route=route)]
         )
 
@@ -167,7 +167,7 @@ async def test_repeats_change_nothing(stage: Stage) -> None:
 
 
 async def test_an_entry_that_cannot_be_read_costs_itself_only(stage: Stage) -> None:
-    await stage.journal.append([draft(b"\xff\xff no protobuf", {b"x" * 16}, 1)])
+    await stage.journal.log.append([draft(b"\xff\xff no protobuf", {b"x" * 16}, 1)])
     await stage.append(agent_export())
     assert (await stage.take()).unreadable == 1
     assert await stage.counts() == (1, 6)

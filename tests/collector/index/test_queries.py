@@ -29,7 +29,7 @@ from collector.index.queries.models import (
 from collector.index.queries.stats import ENTITIES
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
-from collector.spans.conventions import Kind
+from collector.spans.conventions import ObservationKind
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
 from collector.spans.values import SpanFacts
@@ -134,19 +134,19 @@ def test_numbers_of_traces_are_those_of_their_summaries(
         assert close(found["total"][name], value), name
 
 
-def calls(summaries: list[TraceSummary], *kinds: Kind) -> dict[str, list[Any]]:
+def calls(summaries: list[TraceSummary], *kinds: ObservationKind) -> dict[str, list[Any]]:
     found = defaultdict(list)
     for each in summaries:
         for row in each.spans:
             if row.kind in kinds:
-                found[row.model if row.kind is Kind.LLM else row.tool].append(row)
+                found[row.model if row.kind is ObservationKind.LLM else row.tool].append(row)
     return found
 
 
 def test_numbers_of_model_calls_and_tool_calls_are_those_of_their_spans(
     store: Store, summaries: list[TraceSummary]
 ) -> None:
-    for of, by, kind in (("models", "model", Kind.LLM), ("tools", "tool", Kind.TOOL)):
+    for of, by, kind in (("models", "model", ObservationKind.LLM), ("tools", "tool", ObservationKind.TOOL)):
         expected = calls(summaries, kind)
         metrics = ["count", "errors", "duration_seconds_p50", "duration_seconds_p95", "duration_seconds_max"]
         found = ask(store, of=of, by=by, metric=metrics, top=100)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from collector.processors.keep import (
     KEPT_ATTRIBUTE,
-    Decision,
-    Reason,
+    KeepReason,
+    SamplingDecision,
     TraceState,
     apply,
     decide,
@@ -71,7 +71,7 @@ def settings(**values: Any) -> KeepSettings:
     return KeepSettings(**{"one_in": FEW} | values)
 
 
-def judged(spans: list[Span], keep: KeepSettings, trace_id: bytes = TRACE) -> Decision:
+def judged(spans: list[Span], keep: KeepSettings, trace_id: bytes = TRACE) -> SamplingDecision:
     folded = fold(export(*spans).SerializeToString(), received_unix_ns=RECEIVED, settings=keep)
     return decide(trace_id, folded[trace_id], keep)
 
@@ -82,82 +82,82 @@ CAPTURED = sorted(path.stem for path in DATA.glob("*.binpb"))
 # without a condition on it the cost is read or not, as it comes
 NO_COST: dict[str, Any] = {"model_cost_pico_usd": 0, "largest_cost_pico_usd": 0}
 
-TABLE: dict[str, tuple[list[Span], dict[str, Any], Reason]] = {
-    "drops what no condition keeps": ([span()], {}, Reason.NOT_SAMPLED),
-    "keeps everything at one in one": ([span()], {"one_in": 1}, Reason.SAMPLED),
-    "keeps an error": ([span(), span(parent=CHILD, status=ERROR)], {}, Reason.ERROR),
+TABLE: dict[str, tuple[list[Span], dict[str, Any], KeepReason]] = {
+    "drops what no condition keeps": ([span()], {}, KeepReason.NOT_SAMPLED),
+    "keeps everything at one in one": ([span()], {"one_in": 1}, KeepReason.SAMPLED),
+    "keeps an error": ([span(), span(parent=CHILD, status=ERROR)], {}, KeepReason.ERROR),
     "drops an error if it is told to": (
         [span(status=ERROR)],
         {"errors": False},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
-    "keeps a slow trace": ([span(seconds=5)], {"slower_than_seconds": 4.9}, Reason.SLOW),
+    "keeps a slow trace": ([span(seconds=5)], {"slower_than_seconds": 4.9}, KeepReason.SLOW),
     "drops one that takes just the bound": (
         [span(seconds=5)],
         {"slower_than_seconds": 5},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
     "keeps a trace whose spans together are slow": (
         [span(seconds=1), span(parent=CHILD, start=3, seconds=1)],
         {"slower_than_seconds": 3},
-        Reason.SLOW,
+        KeepReason.SLOW,
     ),
     "ignores a span without times": (
         [span(), Span(trace_id=TRACE, span_id=b"t" * 8, parent_span_id=CHILD)],
         {"slower_than_seconds": 10},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
     "keeps a trace whose calls together are costly": (
         [span(LLM | {COST: 0.06}), span(LLM | {COST: 0.05}, parent=CHILD)],
         {"costlier_than_usd": 0.1},
-        Reason.COSTLY,
+        KeepReason.COSTLY,
     ),
     "drops one that costs just the bound": (
         [span(LLM | {COST: 0.1}), span(LLM | {COST: 0.2}, parent=CHILD)],
         {"costlier_than_usd": 0.3},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
     "does not add the sum of an agent to its calls": (
         [span({"gen_ai.operation.name": "invoke_agent", COST: 0.06}), span(LLM | {COST: 0.06}, parent=CHILD)],
         {"costlier_than_usd": 0.1},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
     "keeps a trace of which only the agent says the cost": (
         [span({"gen_ai.operation.name": "invoke_agent", COST: 0.2})],
         {"costlier_than_usd": 0.1},
-        Reason.COSTLY,
+        KeepReason.COSTLY,
     ),
     "keeps a chosen session": (
         [span({"session.id": "vip-7"}, parent=CHILD)],
         {"sessions": ("vip-*",)},
-        Reason.SESSION,
+        KeepReason.SESSION,
     ),
     "drops a session that is not chosen": (
         [span({"session.id": "other"})],
         {"sessions": ("vip-*",)},
-        Reason.NOT_SAMPLED,
+        KeepReason.NOT_SAMPLED,
     ),
     "names the error before the rest": (
         [span({"session.id": "vip"}, seconds=9, status=ERROR)],
         {"slower_than_seconds": 1, "sessions": ("vip",), "one_in": 1},
-        Reason.ERROR,
+        KeepReason.ERROR,
     ),
 }
 
 
 @pytest.mark.parametrize(("spans", "values", "reason"), TABLE.values(), ids=TABLE)
 def test_the_first_condition_that_holds_decides(
-    spans: list[Span], values: dict[str, Any], reason: Reason
+    spans: list[Span], values: dict[str, Any], reason: KeepReason
 ) -> None:
-    assert judged(spans, settings(**values)) == Decision(reason=reason)
+    assert judged(spans, settings(**values)) == SamplingDecision(reason=reason)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("pydantic_ai_v5_tool_retry", Reason.NOT_SAMPLED), ("pydantic_ai_v5_tool_error", Reason.ERROR)],
+    [("pydantic_ai_v5_tool_retry", KeepReason.NOT_SAMPLED), ("pydantic_ai_v5_tool_error", KeepReason.ERROR)],
     ids=["a recovered retry is no error", "an error that ended the run is one"],
 )
-def test_real_agent_runs_are_judged_by_how_they_ended(name: str, reason: Reason) -> None:
+def test_real_agent_runs_are_judged_by_how_they_ended(name: str, reason: KeepReason) -> None:
     keep = settings()
     folded = fold(payload(name).SerializeToString(), received_unix_ns=RECEIVED, settings=keep)
     assert {decide(trace_id, state, keep).reason for trace_id, state in folded.items()} == {reason}
@@ -186,8 +186,8 @@ def test_spans_that_are_read_in_part_say_the_same(name: str, values: dict[str, A
 def test_one_trace_says_nothing_of_another() -> None:
     keep = settings()
     both = [span(), span(trace_id=OTHER, status=ERROR)]
-    assert judged(both, keep) == Decision(reason=Reason.NOT_SAMPLED)
-    assert judged(both, keep, OTHER) == Decision(reason=Reason.ERROR)
+    assert judged(both, keep) == SamplingDecision(reason=KeepReason.NOT_SAMPLED)
+    assert judged(both, keep, OTHER) == SamplingDecision(reason=KeepReason.ERROR)
 
 
 spans = st.builds(
@@ -268,9 +268,9 @@ def test_a_trace_is_waited_for_no_longer_than_its_time(age_seconds: int, due_in:
     assert due_in_seconds(state, now_unix_ns=now, wait_seconds=keep.wait_seconds) == due_in
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_a_note_brings_the_decision_back(reason: Reason) -> None:
-    assert decision_of(note_of(Decision(reason=reason))) == Decision(reason=reason)
+@pytest.mark.parametrize("reason", KeepReason)
+def test_a_note_brings_the_decision_back(reason: KeepReason) -> None:
+    assert decision_of(note_of(SamplingDecision(reason=reason))) == SamplingDecision(reason=reason)
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff", b"a later version's reason"])
@@ -278,8 +278,8 @@ def test_a_note_that_cant_be_read_keeps_the_trace(note: bytes) -> None:
     assert decision_of(note).kept
 
 
-DROPPED = Decision(reason=Reason.NOT_SAMPLED)
-KEPT = Decision(reason=Reason.SLOW)
+DROPPED = SamplingDecision(reason=KeepReason.NOT_SAMPLED)
+KEPT = SamplingDecision(reason=KeepReason.SLOW)
 
 
 def tags(request: ExportTraceServiceRequest) -> dict[bytes, str]:
@@ -314,7 +314,7 @@ def test_the_root_of_a_kept_trace_says_why() -> None:
     request = export(root, child)
     assert apply(request, {TRACE: KEPT}) == 0
     assert tags(request) == {root.span_id: "slow"}
-    assert apply(request, {TRACE: Decision(reason=Reason.ERROR)}) == 0
+    assert apply(request, {TRACE: SamplingDecision(reason=KeepReason.ERROR)}) == 0
     assert tags(request) == {root.span_id: "error"}, "one attribute, not two"
     assert len(all_spans(request)[0].attributes) == 1
 

@@ -50,7 +50,8 @@ AFTER = {
     "aws_secret": ("aws_secret_access_key = ", KEY),
     "client_secret": ("client_secret: ", "abc123def456"),
 }
-ALL = redactor([Redact(type="redact")])
+BUGS: list[Exception] = []
+ALL = redactor([Redact(type="redact")], BUGS.append)
 assert ALL is not None
 
 
@@ -190,7 +191,7 @@ def test_fields_that_nobody_can_read_are_dropped() -> None:
 
 
 def with_settings(**settings: Any) -> Any:
-    return redactor([Redact(type="redact", **settings)])
+    return redactor([Redact(type="redact", **settings)], BUGS.append)
 
 
 def test_own_patterns_and_keys() -> None:
@@ -228,6 +229,7 @@ def test_a_span_that_cannot_be_redacted_is_rejected_and_its_text_is_not_told(
     def fail(text: str, *arguments: Any) -> str:
         raise ValueError(f"can't read {text}")
 
+    BUGS.clear()
     redact = with_settings()
     monkeypatch.setattr(redact_module._Redaction, "_span", lambda self, span, text: fail("a secret"))
     export = agent_export()
@@ -235,6 +237,7 @@ def test_a_span_that_cannot_be_redacted_is_rejected_and_its_text_is_not_told(
     rejections = redact(export)
     assert [rejection.reason for rejection in rejections] == [Reason.REDACTION_FAILED] * count
     assert "a secret" not in rejections[0].message
+    assert len(BUGS) == count, "each is told, for the log"
     assert len(export.resource_spans[0].scope_spans[0].spans) == 0
 
 

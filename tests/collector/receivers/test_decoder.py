@@ -157,7 +157,7 @@ async def test_redaction_of_much_text_is_done_elsewhere() -> None:
         asked.append("elsewhere")
         return Prepared(drafts=[], rejections=[])
 
-    redact = redactor(settings_of(**REDACT).processors)
+    redact = redactor(settings_of(**REDACT).processors, pytest.fail)
     prepare = placing(Rules(limits=Receiver(), routing=Routing(), redact=redact), elsewhere)
     await prepare(encoded(mostly_text(100_000)), no_reserve)
     assert asked == []

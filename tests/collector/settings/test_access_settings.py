@@ -42,7 +42,7 @@ def test_the_examples_can_be_used(name: str, tmp_path: Path) -> None:
 
 def test_the_example_of_two_teams_says_what_its_comments_say() -> None:
     from proxy.catalog import load_catalog
-    from proxy.policy import Experiment
+    from proxy.policy import PolicyExperiment
 
     policy = access_settings(load(environment={}, file=EXAMPLES / "team.toml")).policy
     catalog = load_catalog()
@@ -54,7 +54,7 @@ def test_the_example_of_two_teams_says_what_its_comments_say() -> None:
         name: policy.rights(Client(name=name, roles=policy.roles_of(name)))
         for name in ("anna", "bert", "oscar")
     }
-    shared, other = Experiment(id="7", name="shared"), Experiment(id="8", name="team-b/x")
+    shared, other = PolicyExperiment(id="7", name="shared"), PolicyExperiment(id="8", name="team-b/x")
     assert rights["anna"].within(read, shared).allow
     assert not rights["anna"].within(read, other).allow
     assert rights["bert"].within(delete, other).allow

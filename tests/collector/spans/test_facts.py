@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import collector.spans
-from collector.spans.conventions import AGGREGATED, KEYS, KINDS, TABLE, CostSource, Kind
+from collector.spans.conventions import AGGREGATED, KEYS, KINDS, TABLE, CostSource, ObservationKind
 from collector.spans.facts import export_facts, facts
 from collector.spans.values import Tokens
 from tests.support.otlp import all_spans
@@ -23,45 +23,47 @@ def read(attributes: dict[str, Any], **fields: Any) -> Any:
 
 
 KIND_TABLE = {
-    "mlflow_chat_model_is_llm": ({"mlflow.spanType": "CHAT_MODEL"}, Kind.LLM),
-    "mlflow_tool": ({"mlflow.spanType": "TOOL"}, Kind.TOOL),
+    "mlflow_chat_model_is_llm": ({"mlflow.spanType": "CHAT_MODEL"}, ObservationKind.LLM),
+    "mlflow_tool": ({"mlflow.spanType": "TOOL"}, ObservationKind.TOOL),
     "mlflow_before_openinference": (
         {"mlflow.spanType": "AGENT", "openinference.span.kind": "LLM"},
-        Kind.AGENT,
+        ObservationKind.AGENT,
     ),
     "mlflow_unknown_is_passed_over": (
         {"mlflow.spanType": "UNKNOWN", "openinference.span.kind": "RETRIEVER"},
-        Kind.RETRIEVER,
+        ObservationKind.RETRIEVER,
     ),
     "openinference_unknown_is_passed_over": (
         {"openinference.span.kind": "UNKNOWN", "gen_ai.operation.name": "invoke_workflow"},
-        Kind.WORKFLOW,
+        ObservationKind.WORKFLOW,
     ),
-    "openinference_reranker": ({"openinference.span.kind": "RERANKER"}, Kind.RERANKER),
-    "openinference_guardrail": ({"openinference.span.kind": "GUARDRAIL"}, Kind.GUARDRAIL),
-    "genai_chat": ({"gen_ai.operation.name": "chat"}, Kind.LLM),
-    "genai_embeddings": ({"gen_ai.operation.name": "embeddings"}, Kind.EMBEDDING),
-    "genai_execute_tool": ({"gen_ai.operation.name": "execute_tool"}, Kind.TOOL),
-    "genai_invoke_agent": ({"gen_ai.operation.name": "invoke_agent"}, Kind.AGENT),
-    "genai_retrieval": ({"gen_ai.operation.name": "retrieval"}, Kind.RETRIEVER),
-    "traceloop_workflow": ({"traceloop.span.kind": "workflow"}, Kind.WORKFLOW),
-    "traceloop_request_type": ({"llm.request.type": "completion"}, Kind.LLM),
-    "vercel_parent": ({"ai.operationId": "ai.generateText"}, Kind.LLM),
-    "vercel_child": ({"ai.operationId": "ai.streamText.doStream"}, Kind.LLM),
-    "vercel_tool": ({"ai.operationId": "ai.toolCall"}, Kind.TOOL),
-    "langfuse_generation": ({"langfuse.observation.type": "generation"}, Kind.LLM),
-    "langfuse_evaluator": ({"langfuse.observation.type": "evaluator"}, Kind.EVALUATOR),
-    "langfuse_span_says_nothing": ({"langfuse.observation.type": "span"}, Kind.OTHER),
-    "laminar_executor": ({"lmnr.span.type": "EXECUTOR"}, Kind.AGENT),
-    "a_tool_name_makes_a_tool": ({"gen_ai.tool.name": "search"}, Kind.TOOL),
-    "a_request_model_makes_an_llm": ({"gen_ai.request.model": "gpt-4o"}, Kind.LLM),
-    "a_number_is_no_kind": ({"openinference.span.kind": 7}, Kind.OTHER),
-    "nothing_is_other": ({}, Kind.OTHER),
+    "openinference_reranker": ({"openinference.span.kind": "RERANKER"}, ObservationKind.RERANKER),
+    "openinference_guardrail": ({"openinference.span.kind": "GUARDRAIL"}, ObservationKind.GUARDRAIL),
+    "genai_chat": ({"gen_ai.operation.name": "chat"}, ObservationKind.LLM),
+    "genai_embeddings": ({"gen_ai.operation.name": "embeddings"}, ObservationKind.EMBEDDING),
+    "genai_execute_tool": ({"gen_ai.operation.name": "execute_tool"}, ObservationKind.TOOL),
+    "genai_invoke_agent": ({"gen_ai.operation.name": "invoke_agent"}, ObservationKind.AGENT),
+    "genai_retrieval": ({"gen_ai.operation.name": "retrieval"}, ObservationKind.RETRIEVER),
+    "traceloop_workflow": ({"traceloop.span.kind": "workflow"}, ObservationKind.WORKFLOW),
+    "traceloop_request_type": ({"llm.request.type": "completion"}, ObservationKind.LLM),
+    "vercel_parent": ({"ai.operationId": "ai.generateText"}, ObservationKind.LLM),
+    "vercel_child": ({"ai.operationId": "ai.streamText.doStream"}, ObservationKind.LLM),
+    "vercel_tool": ({"ai.operationId": "ai.toolCall"}, ObservationKind.TOOL),
+    "langfuse_generation": ({"langfuse.observation.type": "generation"}, ObservationKind.LLM),
+    "langfuse_evaluator": ({"langfuse.observation.type": "evaluator"}, ObservationKind.EVALUATOR),
+    "langfuse_span_says_nothing": ({"langfuse.observation.type": "span"}, ObservationKind.OTHER),
+    "laminar_executor": ({"lmnr.span.type": "EXECUTOR"}, ObservationKind.AGENT),
+    "a_tool_name_makes_a_tool": ({"gen_ai.tool.name": "search"}, ObservationKind.TOOL),
+    "a_request_model_makes_an_llm": ({"gen_ai.request.model": "gpt-4o"}, ObservationKind.LLM),
+    "a_number_is_no_kind": ({"openinference.span.kind": 7}, ObservationKind.OTHER),
+    "nothing_is_other": ({}, ObservationKind.OTHER),
 }
 
 
 @pytest.mark.parametrize(("attributes", "kind"), KIND_TABLE.values(), ids=KIND_TABLE.keys())
-def test_kind_comes_from_the_first_attribute_that_tells(attributes: dict[str, Any], kind: Kind) -> None:
+def test_kind_comes_from_the_first_attribute_that_tells(
+    attributes: dict[str, Any], kind: ObservationKind
+) -> None:
     assert read(attributes).kind is kind
 
 
@@ -293,12 +295,12 @@ def test_times_never_run_backwards() -> None:
 
 # written down from the payloads by eye: (name, kind, input, output, cost, tool)
 WEATHER_RUN = [
-    ("chat gpt-4o", Kind.LLM, 183, 5, 0.0005075, None),
-    ("execute_tool get_weather", Kind.TOOL, None, None, None, "get_weather"),
-    ("chat gpt-4o", Kind.LLM, 223, 29, 0.0008475, None),
-    ("execute_tool search_docs", Kind.TOOL, None, None, None, "search_docs"),
-    ("chat gpt-4o", Kind.LLM, 423, 100, 0.0020575, None),
-    ("invoke_agent weather", Kind.AGENT, None, None, None, None),
+    ("chat gpt-4o", ObservationKind.LLM, 183, 5, 0.0005075, None),
+    ("execute_tool get_weather", ObservationKind.TOOL, None, None, None, "get_weather"),
+    ("chat gpt-4o", ObservationKind.LLM, 223, 29, 0.0008475, None),
+    ("execute_tool search_docs", ObservationKind.TOOL, None, None, None, "search_docs"),
+    ("chat gpt-4o", ObservationKind.LLM, 423, 100, 0.0020575, None),
+    ("invoke_agent weather", ObservationKind.AGENT, None, None, None, None),
 ]
 
 
@@ -394,7 +396,7 @@ CLAUDE_CODE = {
 
 def test_claude_code_counts_input_without_its_cached_part() -> None:
     found = read(CLAUDE_CODE)
-    assert found.kind is Kind.LLM
+    assert found.kind is ObservationKind.LLM
     assert found.tokens == Tokens(input=1500, output=50, total=1550, cache_read=400, cache_write=100)
     assert found.input_excluded_cache
     assert found.model == "claude-sonnet-4-5"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from collector.cli.render_trace import one_line, render_trace
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import export_facts
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceStatus, TraceSummary
@@ -19,7 +19,13 @@ from collector.spans.values import SpanFacts, Tokens
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, payload, spanfacts
 
-AGENT, LLM, TOOL, CHAIN, EMBEDDING = Kind.AGENT, Kind.LLM, Kind.TOOL, Kind.CHAIN, Kind.EMBEDDING
+AGENT, LLM, TOOL, CHAIN, EMBEDDING = (
+    ObservationKind.AGENT,
+    ObservationKind.LLM,
+    ObservationKind.TOOL,
+    ObservationKind.CHAIN,
+    ObservationKind.EMBEDDING,
+)
 
 
 def summary_of(*spans: SpanFacts, **options: Any) -> TraceSummary:
@@ -406,7 +412,7 @@ spans_of_a_trace = st.lists(
         spanfacts,
         st.sampled_from(IDS),
         st.none() | st.sampled_from([*IDS, "gone"]),
-        st.sampled_from(list(Kind)),
+        st.sampled_from(list(ObservationKind)),
         start=st.sampled_from([0, 0.5, 1, 2.25]),
         seconds=st.sampled_from([0, 0.5, 1, 3]),
         usage=st.none() | st.tuples(st.integers(0, 50), st.integers(0, 50)),
@@ -492,11 +498,11 @@ def test_the_terminal_says_what_may_be_missing() -> None:
 def test_a_tools_span_right_under_its_own_is_the_same_call() -> None:
     found = summarise(
         [
-            spanfacts("agent", kind=Kind.AGENT),
-            spanfacts("a", "agent", Kind.TOOL, tool="weather", start=1),
-            spanfacts("b", "a", Kind.TOOL, tool="weather", start=2),
-            spanfacts("c", "a", Kind.TOOL, tool="station", start=3),
-            spanfacts("d", "agent", Kind.TOOL, tool="weather", start=4),
+            spanfacts("agent", kind=ObservationKind.AGENT),
+            spanfacts("a", "agent", ObservationKind.TOOL, tool="weather", start=1),
+            spanfacts("b", "a", ObservationKind.TOOL, tool="weather", start=2),
+            spanfacts("c", "a", ObservationKind.TOOL, tool="station", start=3),
+            spanfacts("d", "agent", ObservationKind.TOOL, tool="weather", start=4),
         ],
         trace_id=TRACE_ID,
     )

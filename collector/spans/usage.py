@@ -1,0 +1,55 @@
+"""Token counts in order, and what they cost by the price list. Pure."""
+
+from collections.abc import Mapping
+
+from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.prices import price
+from collector.spans.values import NO_TOKENS, Tokens
+
+PRICED_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
+
+
+def read_tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
+    """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
+    if not found:
+        return NO_TOKENS, False
+    given, output = found["input_tokens"], found["output_tokens"]
+    cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
+    cached = (cache_read or 0) + (cache_write or 0)
+    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
+    taken = given + cached if given is not None and excluded else given
+    tokens = Tokens(
+        input=taken,
+        output=output,
+        total=_total(taken, output, found["total_tokens"]),
+        cache_read=cache_read,
+        cache_write=cache_write,
+        reasoning=found["reasoning_tokens"],
+    )
+    return tokens, excluded
+
+
+def _total(taken: int | None, output: int | None, given: int | None) -> int | None:
+    if taken is not None and output is not None:
+        return taken + output
+    if given is not None:
+        return given
+    return taken if output is None else output
+
+
+def listed_cost(
+    kind: ObservationKind, tokens: Tokens, model: str | None, provider: str | None, start_unix_ns: int
+) -> tuple[float | None, CostSource]:
+    """US dollars by the price list, for a model call with tokens."""
+    if kind not in PRICED_KINDS or model is None or not tokens.known:
+        return None, CostSource.NONE
+    found = price(
+        model=model,
+        provider=provider,
+        input_tokens=tokens.input or 0,
+        output_tokens=tokens.output or 0,
+        cache_read_tokens=tokens.cache_read or 0,
+        cache_write_tokens=tokens.cache_write or 0,
+        at_unix_ns=start_unix_ns,
+    )
+    return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)
