@@ -137,7 +137,7 @@ def test_doctor_explains_a_file(form: str, tmp_path: Path) -> None:
         file.write_text(as_otlp_json(payload("openai_openllmetry")))
     found = explain_trace(str(file), Settings(harmonise=Harmonise(types=False)), url="http://127.0.0.1:9")
     text = render_explanation(found)
-    assert "speaks OpenTelemetry GenAI" in text
+    assert "conventions: OpenTelemetry GenAI" in text
     assert "user = web-user   from enduser.id" in text
     assert "harmonise added mlflow.traceTag.mlflow.traceName = openai.chat" in text
     assert "mlflow.spanType" not in text
@@ -161,7 +161,7 @@ def all_spans_of(export: ExportTraceServiceRequest, document: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("trace", "told"),
-    [("nothing", "no such file"), (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest")],
+    [("nothing", "must be a file or a trace id"), (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest")],
     ids=["neither_file_nor_id", "a_file_of_another_kind"],
 )
 def test_doctor_says_what_it_cannot_explain(trace: str, told: str) -> None:

@@ -144,7 +144,7 @@ def test_a_folder_that_isnt_there_is_no_trouble(tmp_path: Path) -> None:
     [
         (0o755, False, "chmod -R go= "),
         (0o700, True, ""),
-        (0o1777, True, "choose a folder of your own"),
+        (0o1777, True, "choose your own folder"),
     ],
     ids=["open", "closed", "shared"],
 )
