@@ -1,7 +1,7 @@
 """Sidespan's service: a durable OTLP collector in front of MLflow, with a proxy and summaries.
 
     OTLP/HTTP :4318 /v1/traces
-          |   receivers/    read the body within bounds; decode -> validate -> route -> append -> receipt
+          |   receivers/    read the body in bounds; prepare (decode, validate, route) -> append -> receipt
           v
        journal/             the durable log; the client is answered after the commit
           |   sampling/     which traces are forwarded, if that is asked for

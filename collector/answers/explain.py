@@ -1,6 +1,5 @@
 """Why a trace looks as it does in MLflow: conventions, facts and sources, what each step changes. Pure."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +13,7 @@ from collector.processors.pipeline import outgoing, works_outgoing
 from collector.settings.processors import Processor
 from collector.spans.conventions import ADDED, REPLACED
 from collector.spans.facts import clients_own, decode_attributes
+from collector.spans.json_text import read_json
 from collector.spans.sources import conventions, sourced_facts
 
 MAX_SPANS = 500
@@ -126,10 +126,7 @@ def _marked(attributes: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _object(value: Any) -> dict[str, Any]:
     # MLflow gives JSON text back as an object
-    try:
-        value = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return {}
+    value = read_json(value) if isinstance(value, str) else value
     return value if isinstance(value, dict) else {}
 
 

@@ -7,11 +7,12 @@ own part, in the metrics and in `sidespan doctor`.
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from collector.delivery.mlflow.window import CONSUMER
-from collector.delivery.worker import DeliveryWorker
+from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
 from collector.journal import Journal, JournalState
 from collector.mlflow.client import Mlflow, MlflowUnreachable
@@ -22,6 +23,8 @@ PROBE_SECONDS = 1.0
 PROBE_AGAIN_SECONDS = 2.0
 # the index means to be fresher than that
 LATE_SECONDS = 10.0
+# of the lanes that make no progress so many are named
+MAX_STUCK = 20
 
 Part = dict[str, Any]
 
@@ -51,12 +54,13 @@ class Health:
         state = await self.journal.state(CONSUMER)
         receiver = self._receiver()
         journal = self._journal(state)
+        mlflow = await self._mlflow()
         parts = {
             "receiver": receiver,
             "journal": journal,
-            "delivery": self._delivery(state),
+            "delivery": self._delivery(state, mlflow_answers=mlflow["ok"]),
             "index": self._index(),
-            "mlflow": await self._mlflow(),
+            "mlflow": mlflow,
         }
         return {
             "ready": receiver["ok"] and journal["ok"],
@@ -82,19 +86,23 @@ class Health:
             "dead_letter_spans": state.dead_letter_spans,
         }
 
-    def _delivery(self, state: JournalState) -> Part:
+    def _delivery(self, state: JournalState, *, mlflow_answers: bool) -> Part:
         trouble = self.worker.trouble
+        stuck = self.worker.stuck(mlflow_answers=mlflow_answers)
+        if stuck:
+            trouble = f"{len(stuck)} routes make no progress although MLflow is well: {stuck[0].reason}"
         return {
             "ok": trouble is None,
             "reason": trouble or ("delivering" if state.pending_spans else "everything is in MLflow"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
+            "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
         }
 
     def _index(self) -> Part:
         if self.indexer is None:
             return {"ok": True, "reason": "switched off"}
-        trouble, lag = self.indexer.index.trouble, self.indexer.lag_seconds
+        trouble, lag = self.indexer.index.trouble or self.indexer.stuck, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
             "ok": (trouble is None or self.indexer.index.starting) and behind is None,
@@ -120,6 +128,19 @@ async def probe(mlflow: Mlflow) -> Part:
         return {"ok": False, "reason": reason, "url": mlflow.url}
     found = answer.body.decode("utf-8", "replace").strip()[:40]
     return {"ok": True, "reason": "answers", "url": mlflow.url, "version": found}
+
+
+def _stuck(lane: StuckLane) -> Part:
+    """Which lane, why, and since when (ISO 8601)."""
+    return {
+        "experiment_id": lane.route.experiment_id,
+        "experiment_name": lane.route.experiment_name,
+        "run_id": lane.route.run_id,
+        "workspace": lane.route.workspace,
+        "reason": lane.reason,
+        "since": datetime.fromtimestamp(lane.since_unix, UTC).isoformat(timespec="seconds"),
+        "attempts": lane.attempts,
+    }
 
 
 def age_seconds(state: JournalState) -> float:

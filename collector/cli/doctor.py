@@ -247,7 +247,7 @@ def _read_export(path: Path) -> ExportTraceServiceRequest:
     content = path.read_bytes()
     encoding = Encoding.JSON if content.lstrip().startswith(b"{") else Encoding.PROTOBUF
     try:
-        decoded = decode([content], encoding, max_depth=32, max_spans=100_000)
+        decoded = decode([content], encoding, max_depth=32, max_spans=100_000, max_messages=len(content))
     except Rejected as error:
         raise Misconfigured(f"--trace {path}: {error}") from error
     if decoded.rejections:

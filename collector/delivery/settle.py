@@ -52,10 +52,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Something of the request is neither: send it again, at the earliest after the server's wish."""
+    """Something of the request is neither: send it again, at the earliest after the server's wish.
+
+    `is_bug`: MLflow has nothing to do with it.
+    """
 
     message: str
     retry_after_seconds: float | None = None
+    is_bug: bool = False
 
 
 @dataclass(slots=True)

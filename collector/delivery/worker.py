@@ -16,7 +16,8 @@ from collector.delivery.backoff import delay_seconds
 from collector.delivery.mlflow.window import CONSUMER, Target, deliver_window
 from collector.delivery.settle import Deferred, Settled
 from collector.journal import Journal, PendingLane
-from collector.model.batch import Entry, Parked
+from collector.model.batch import Entry, Parked, Route
+from collector.model.faults import Faults
 from collector.settings import Delivery as DeliverySettings
 
 _log = logging.getLogger("sidespan.delivery")
@@ -25,6 +26,8 @@ _log = logging.getLogger("sidespan.delivery")
 ROUNDS_A_WINDOW = 3
 MIN_REQUEST_BYTES = 64 * 1024
 IDLE_SECONDS = 5.0
+# a lane that waits so long while MLflow takes what others send is stuck
+STUCK_SECONDS = 60.0
 # under load each append would wake the loop; nothing is lost by looking a little later
 LOOK_EVERY_SECONDS = 0.02
 
@@ -36,6 +39,20 @@ class _Waiting:
     attempt: int
     not_before: float
     message: str
+    since_unix: float
+    successes_before: int
+    is_bug: bool
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckLane:
+    """A lane that makes no progress while MLflow takes what others send."""
+
+    route: Route
+    reason: str
+    since_unix: float
+    attempts: int
 
 
 class DeliveryWorker:
@@ -64,6 +81,28 @@ class DeliveryWorker:
             return None
         worst = max(self._waiting.values(), key=lambda waiting: waiting.attempt)
         return f"{len(self._waiting)} routes wait: {worst.message}"
+
+    def stuck(self, *, mlflow_answers: bool = False) -> list[StuckLane]:
+        """The lanes that make no progress though MLflow is well, the longest first.
+
+        A bug is never MLflow's fault. Else a lane must have waited for STUCK_SECONDS, while MLflow took other
+        spans or, as the caller knows, answers.
+        """
+        found = [
+            StuckLane(
+                route=Route.from_lane(lane),
+                reason=waiting.message,
+                since_unix=waiting.since_unix,
+                attempts=waiting.attempt,
+            )
+            for lane, waiting in self._waiting.items()
+            if self._is_stuck(waiting, mlflow_answers)
+        ]
+        return sorted(found, key=lambda each: each.since_unix)
+
+    def _is_stuck(self, waiting: _Waiting, mlflow_answers: bool) -> bool:
+        is_well = mlflow_answers or self._target.health.successes > waiting.successes_before
+        return waiting.is_bug or (is_well and time.time() - waiting.since_unix >= STUCK_SECONDS)
 
     async def run(self) -> None:
         """Deliver until stopped. Any exception is a bug; what was not committed comes again."""
@@ -121,8 +160,12 @@ class DeliveryWorker:
         try:
             outcome = await self._window(lane)
         except Exception as error:
-            _log.exception("a window could not be processed; it comes again", extra={"lane": lane})
-            outcome = Deferred(message=f"internal error: {error!r}")
+            faults = Faults()
+            faults.add(error)
+            self._target.fault_log.tell("a window could not be processed; it comes again", faults, lane=lane)
+            # the error's own text may hold what a span holds
+            message = f"internal error: {type(error).__name__}; the log has its traceback"
+            outcome = Deferred(message=message, is_bug=True)
         finally:
             self._served[lane] = time.monotonic()
             self._active.discard(lane)
@@ -187,7 +230,8 @@ class DeliveryWorker:
             return
         if "in time" in outcome.message:  # a smaller request may be done before the time is over
             self._request_bytes = max(MIN_REQUEST_BYTES, self._request_bytes // 2)
-        attempt = self._waiting[lane].attempt + 1 if lane in self._waiting else 1
+        before = self._waiting.get(lane)
+        attempt = before.attempt + 1 if before else 1
         pause = delay_seconds(
             attempt,
             initial_seconds=self._settings.backoff_initial_seconds,
@@ -197,7 +241,22 @@ class DeliveryWorker:
         )
         if attempt == 1:
             _log.warning("delivery waits", extra={"lane": lane, "why": outcome.message})
-        self._waiting[lane] = _Waiting(attempt, time.monotonic() + pause, outcome.message)
+        waiting = _Waiting(
+            attempt=attempt,
+            not_before=time.monotonic() + pause,
+            message=outcome.message,
+            since_unix=before.since_unix if before else time.time(),
+            successes_before=before.successes_before if before else self._target.health.successes,
+            is_bug=outcome.is_bug,
+            is_told=before is not None and before.is_told,
+        )
+        if self._is_stuck(waiting, mlflow_answers=False) and not waiting.is_told:
+            waiting.is_told = True
+            _log.error(
+                "a lane makes no progress although MLflow is well; its spans are kept",
+                extra={"lane": lane, "why": waiting.message, "attempts": attempt},
+            )
+        self._waiting[lane] = waiting
 
     def _forget_served(self, pending: Sequence[PendingLane]) -> None:
         alive = {lane.lane for lane in pending} | self._active

@@ -1,13 +1,17 @@
 """Texts in the length and the characters that MLflow takes. Pure."""
 
 import hashlib
-import json
+import math
 import re
+
+from collector.spans.json_text import read_json
 
 # mlflow/tracing/constant.py: a longer session id makes it refuse the whole request
 MAX_ID_CHARACTERS = 250
 MAX_TAG_NAME_CHARACTERS = 250
 DIGEST_CHARACTERS = 16
+# whole numbers up to it are exact as floats, and sums of many fit into 63 bits
+MAX_NUMBER = 2**53
 # mlflow/utils/validation.py, _validate_tag_name
 NOT_IN_TAG_NAMES = re.compile(r"[^\w\-. :/]")
 
@@ -22,13 +26,15 @@ def capped(text: str, limit: int = MAX_ID_CHARACTERS) -> str:
 
 def is_object_of_numbers(text: str) -> bool:
     """Whether MLflow can add up what stands in the text; at anything else it fails the whole request."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+    value = read_json(text)
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_number(value: object) -> bool:
+    """Whether MLflow stores and shows it: it answers 500 to a trace with a larger one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isinstance(value, dict) and all(
-        isinstance(number, int | float) and not isinstance(number, bool) for number in value.values()
-    )
+    return abs(value) <= MAX_NUMBER and math.isfinite(value)
 
 
 def tag_name(name: str) -> str:

@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import Kind
+from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 View = Mapping[str, AnyValue]
@@ -63,8 +64,12 @@ OUTPUTS_READ = (
 # what it doesn't read, beside pydantic-ai's messages of a whole run
 INPUTS_UNREAD = ("tool_arguments",)
 OUTPUTS_UNREAD = ("tool_response", "final_result")
-PROMPT = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
-COMPLETION = re.compile(r"(?:gen_ai\.completion|llm\.output_messages)\.(\d+)\.(?:message\.)?(role|content)")
+# nobody sends a million messages; a number of thousands of digits is none to Python
+PROMPT = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.([0-9]{1,6})\.(?:message\.)?(role|content)")
+COMPLETION = re.compile(
+    r"(?:gen_ai\.completion|llm\.output_messages)\.([0-9]{1,6})\.(?:message\.)?(role|content)"
+)
+EMPTY: tuple[Any, ...] = ({}, [], "", 0)
 FLATTENED = ("gen_ai.prompt.", "llm.input_messages.", "gen_ai.completion.", "llm.output_messages.")
 
 
@@ -121,10 +126,8 @@ def _is_empty(text: str) -> bool:
     # only short texts can be `{}`, `[]`, `0`, `false`, `null`, `""`
     if len(text) > 8:
         return False
-    try:
-        return not json.loads(text)
-    except ValueError:
-        return False
+    # what is no JSON reads as None too, and is not empty
+    return text.strip() == "null" or read_json(text) in EMPTY
 
 
 def last_text(value: str | None, *, role: str) -> str | None:
@@ -134,7 +137,9 @@ def last_text(value: str | None, *, role: str) -> str | None:
 
 def _last_of(messages: str | None, *, role: str) -> str | None:
     """The text of the last message of `role`, in OpenTelemetry's form (parts) or OpenAI's (content)."""
-    parsed = _json(messages) if messages and messages.startswith("[") else None
+    if not messages or not messages.startswith("["):
+        return None
+    parsed = read_json(messages, max_characters=MAX_CONTENT_CHARACTERS)
     for message in reversed(parsed) if isinstance(parsed, list) else ():
         if isinstance(message, dict) and message.get("role") == role:
             parts = message.get("parts")
@@ -153,10 +158,3 @@ def _flattened(view: View, names: re.Pattern[str]) -> str | None:
             messages.setdefault(int(match[1]), {})[match[2]] = content
     whole = [messages[number] for number in sorted(messages) if messages[number].get("content")]
     return json.dumps(whole, ensure_ascii=False) if whole else None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

@@ -51,7 +51,8 @@ class Note:
         if self.root is not None:
             values["root"] = _packed(self.root)
         known = {name: value for name, value in values.items() if value}
-        return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode()
+        # what can't be encoded would keep the whole trace from being delivered
+        return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
     @staticmethod
     def from_bytes(content: bytes) -> "Note":
@@ -70,7 +71,7 @@ class Note:
                 root_seen=bool(values.get("root_seen")),
                 root=_unpacked(root) if root else None,
             )
-        except (ValueError, TypeError, AttributeError, IndexError, KeyError, zlib.error):
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, RecursionError, zlib.error):
             return Note()
 
 

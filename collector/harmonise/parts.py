@@ -8,6 +8,7 @@ from enum import StrEnum
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import ADDED, REPLACED
+from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 
 class Part(StrEnum):
@@ -67,6 +68,7 @@ def _mark(span: Span, added: list[str], replaced: Mapping[str, str]) -> None:
             marks.value.array_value.values.add().string_value = key
     if replaced:
         own = next((a for a in span.attributes if a.key == REPLACED), None)
-        before = json.loads(own.value.string_value) if own is not None else {}
-        text = json.dumps({**replaced, **before}, ensure_ascii=False)
+        # one that is no object is not ours: the client wrote it
+        before = read_json(own.value.string_value, max_characters=MAX_CONTENT_CHARACTERS) if own else None
+        text = json.dumps({**replaced, **(before if isinstance(before, dict) else {})}, ensure_ascii=False)
         (own or span.attributes.add(key=REPLACED)).value.string_value = text

@@ -30,7 +30,7 @@ HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
 
 @dataclass(slots=True)
 class Member:
-    """One span of a trace, with what is known of it and what it is to be given."""
+    """One span of a trace, with what is known of it and what it is to be given; one that is raw, nothing."""
 
     span: Span
     facts: SpanFacts
@@ -38,6 +38,7 @@ class Member:
     of: ResourceSpans
     scope: ScopeSpans
     additions: list[Addition]
+    is_raw: bool = False
 
     @property
     def is_root(self) -> bool:

@@ -35,6 +35,9 @@ RETRY_SECONDS = 1.0
 # after so many deaths one entry is taken at a time, and after so many more it is passed over
 ALONE_AFTER = 2
 SKIP_AFTER = 5
+# rows that can't be stored are looked for in smaller and smaller batches
+REFUSED = 422
+SMALLER, LARGER = 16, 4
 NAMES_SECONDS = 60.0
 NAME_TIMEOUT_SECONDS = 3.0
 MAX_NAMES = 1000
@@ -69,6 +72,9 @@ class Indexer:
     mlflow: Connection
     metrics: Metrics
     _deaths: int = 0
+    # of one batch; smaller while it looks for rows that can't be stored
+    _limit_spans: int = BATCH_SPANS
+    _stuck: str | None = None
     _oldest_unix_ns: int | None = None
     _places: dict[Place, tuple[Place, float]] = field(default_factory=dict)
     _naming: "asyncio.Task[None] | None" = None
@@ -79,6 +85,11 @@ class Indexer:
         if self._oldest_unix_ns is None:
             return 0.0
         return max(0.0, (time.time_ns() - self._oldest_unix_ns) / 1e9)
+
+    @property
+    def stuck(self) -> str | None:
+        """Why it makes no progress although the index answers, or None."""
+        return self._stuck
 
     async def run(self) -> None:
         """Read on whenever there is something."""
@@ -107,23 +118,31 @@ class Indexer:
         if not pending:
             return False
         await self.index.ready()
-        alone = self._deaths >= ALONE_AFTER
+        limit_spans = 1 if self._deaths >= ALONE_AFTER else self._limit_spans
+        alone = limit_spans == 1
         if self._deaths >= SKIP_AFTER:
-            await self._pass_over(pending[0])
+            await self._pass_over(pending[0], "the index died of it")
             return True
-        lanes = pending[:1] if alone else pending[:MAX_LANES]
-        taken = await self._take(lanes, 1 if alone else BATCH_SPANS)
+        taken = await self._take(pending[:1] if alone else pending[:MAX_LANES], limit_spans)
+        if taken is None and alone:
+            await self._pass_over(pending[0], "its rows can't be stored")
+        if taken is None:
+            self._limit_spans = max(1, limit_spans // SMALLER)
+            return True
         self._deaths = 0
+        self._limit_spans = min(BATCH_SPANS, self._limit_spans * LARGER)
         for lane, sequence in taken["cursors"].items():
             if sequence:
                 await self.journal.commit(CONSUMER, lane, through=sequence)
         self.metrics.indexed_spans.inc(taken["spans"])
         if taken["unreadable"]:
             self.metrics.index_skipped.inc(taken["unreadable"])
+        self.metrics.index_failed.inc(taken["failed"])
         self._name([Place(**each) for each in taken["unnamed"]])
         return bool(taken["more"]) or alone or len(pending) > MAX_LANES
 
-    async def _take(self, lanes: list[PendingLane], limit_spans: int) -> dict[str, Any]:
+    async def _take(self, lanes: list[PendingLane], limit_spans: int) -> dict[str, Any] | None:
+        """What was taken; None: rows of the batch can't be stored, whenever it is tried. Raises IndexAway."""
         listed = [{"lane": each.lane, **_json(self._place(each.lane))} for each in lanes]
         try:
             answer = await self.index.post(
@@ -132,14 +151,20 @@ class Indexer:
         except IndexAway:
             self._deaths += 1
             raise
+        if answer.status == REFUSED:
+            return None
         if answer.status != 200:
-            raise IndexAway(f"the index could not take a batch: {answer.body[:200]!r}")
+            if self._stuck is None:
+                _log.error("the index takes nothing", extra={"status": answer.status})
+            self._stuck = f"it takes nothing: it answers {answer.status}, and its log says why"
+            raise IndexAway(self._stuck)
+        self._stuck = None
         return answer.json()
 
-    async def _pass_over(self, lane: PendingLane) -> None:
+    async def _pass_over(self, lane: PendingLane, why: str) -> None:
         _log.error(
-            "an entry that the index died of is passed over; its spans are delivered, not indexed",
-            extra={"sequence": lane.first_sequence},
+            "an entry is passed over by the index; its spans are delivered, not indexed",
+            extra={"sequence": lane.first_sequence, "why": why},
         )
         await self.journal.commit(CONSUMER, lane.lane, through=lane.first_sequence)
         self.metrics.index_skipped.inc()

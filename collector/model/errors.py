@@ -39,6 +39,7 @@ class Reason(StrEnum):
     MEMORY_FULL = "memory_full"
     TOO_MANY_REQUESTS = "too_many_requests"
     SLOW_BODY = "slow_body"
+    DECODER_FAILED = "decoder_failed"
     UNDECIDED = "undecided"
     DRAINING = "draining"
     BUG = "bug"

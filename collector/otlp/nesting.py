@@ -15,7 +15,7 @@ and is then looked at span by span.
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -28,29 +28,55 @@ LEVELS_OF_A_LIST = 2
 START_INNER, END_INNER, REQUEST = b"\x0b", b"\x0c", b"\x12"
 
 
-def parse_within(chunks: Sequence[bytes], depth: int) -> tuple[memoryview, ExportTraceServiceRequest | None]:
-    """The body that `chunks` make, and the export in it if no attribute nests deeper than `depth`.
+class Wrapped(NamedTuple):
+    """A body inside its groups: `data[start:end]`."""
 
-    `depth` is at most 46. None: the body may nest deeper, or it is no export at all. The chunks are copied
-    once, into their wrapping; the body is a view of that.
-    """
+    data: bytes
+    start: int
+    end: int
+    groups: int
+
+    @property
+    def body(self) -> memoryview:
+        """The body, without a copy."""
+        return memoryview(self.data)[self.start : self.end]
+
+
+def wrap(chunks: Sequence[bytes], depth: int) -> Wrapped:
+    """The body that `chunks` make, copied once, where only attributes up to `depth` (at most 46) parse."""
     # the least that a value nested one deeper than allowed takes
     too_many = LEVELS_OF_A_VALUE + LEVELS_OF_A_LIST * (depth + 1)
     groups = DECODER_LEVELS - too_many + 2
     size = sum(map(len, chunks))
-    head = START_INNER * groups + REQUEST + _varint(size)
-    wrapped = b"".join((head, *chunks, END_INNER * groups))
-    body = memoryview(wrapped)[len(head) : len(head) + size]
+    head = START_INNER * groups + REQUEST + varint_of(size)
+    data = b"".join((head, *chunks, END_INNER * groups))
+    return Wrapped(data, len(head), len(head) + size, groups)
+
+
+def parse(wrapped: Wrapped) -> ExportTraceServiceRequest | None:
+    """The export in the body. None: an attribute may nest deeper than allowed, or it is no export at all.
+
+    Raises MemoryError.
+    """
     try:
-        message = _wrapper().FromString(wrapped)
-    except DecodeError:
-        return body, None
-    for _ in range(groups):
+        message = _wrapper().FromString(wrapped.data)
+    except DecodeError as error:
+        check_memory(error)
+        return None
+    for _ in range(wrapped.groups):
         message = message.inner
-    return body, message.request
+    request: ExportTraceServiceRequest = message.request
+    return request
 
 
-def _varint(number: int) -> bytes:
+def check_memory(error: DecodeError) -> None:
+    """Raises MemoryError if that is what the decoder came to the end of; it says so in its text only."""
+    if "alloc" in str(error):
+        raise MemoryError from error
+
+
+def varint_of(number: int) -> bytes:
+    """`number` as protobuf writes it."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -48,6 +48,7 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.JOURNAL_FULL: 503,
     Reason.JOURNAL_FAILED: 503,
     Reason.SLOW_BODY: 503,
+    Reason.DECODER_FAILED: 503,
     Reason.UNDECIDED: 503,
     Reason.DRAINING: 503,
     Reason.BUG: 503,

@@ -29,25 +29,33 @@ class Valid:
     trace_ids: frozenset[bytes]
 
 
+class TooManyRefused(Exception):
+    """More spans are refused than were asked for; what is left of the export is of no use."""
+
+
 def validate(
-    export: ExportTraceServiceRequest, *, max_depth: int | None
+    export: ExportTraceServiceRequest, *, max_depth: int | None, max_refused: int | None = None
 ) -> tuple[list[Valid], list[Rejection]]:
     """The storable spans by resource, and a rejection for each other span.
 
     Spans that are refused are removed from `export`. `max_depth` None: nothing in it nests too deep.
     Resources without a storable span are left out (empty envelopes, H20).
+    Raises TooManyRefused: over `max_refused`. A refusal takes several times as long as a span that is fine.
     """
     valid: list[Valid] = []
     rejections: list[Rejection] = []
     for resource_spans in export.resource_spans:
-        found = _validate_resource(resource_spans, max_depth, rejections)
+        found = _validate_resource(resource_spans, max_depth, rejections, max_refused)
         if found.span_count:
             valid.append(found)
     return valid, rejections
 
 
 def _validate_resource(
-    resource_spans: ResourceSpans, max_depth: int | None, rejections: list[Rejection]
+    resource_spans: ResourceSpans,
+    max_depth: int | None,
+    rejections: list[Rejection],
+    max_refused: int | None,
 ) -> Valid:
     span_count = 0
     trace_ids: set[bytes] = set()
@@ -59,6 +67,8 @@ def _validate_resource(
             ):
                 rejections.append(rejection)
                 refused.append(index)
+                if max_refused is not None and len(rejections) > max_refused:
+                    raise TooManyRefused
                 continue
             span_count += 1
             trace_ids.add(span.trace_id)

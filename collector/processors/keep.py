@@ -22,6 +22,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from collector.model.faults import Faults
 from collector.settings.keep import KeepSettings
 from collector.spans.conventions import TABLE, Kind
 from collector.spans.facts import facts
@@ -132,21 +133,36 @@ def _is_chosen(session: str | None, settings: KeepSettings) -> bool:
     return session is not None and any(fnmatchcase(session, glob) for glob in settings.sessions)
 
 
-def fold(payload: bytes, *, received_unix_ns: int, settings: KeepSettings) -> dict[bytes, TraceState]:
-    """What the spans of one entry say, by trace id. `payload`: an ExportTraceServiceRequest."""
+def fold(
+    payload: bytes, *, received_unix_ns: int, settings: KeepSettings, faults: Faults | None = None
+) -> dict[bytes, TraceState]:
+    """What the spans of one entry say, by trace id. `payload`: an ExportTraceServiceRequest.
+
+    A trace with a span that a bug keeps from being judged is left out: nothing is known that could drop it.
+    """
     keys = _keys(settings)
     states: dict[bytes, TraceState] = {}
+    unknown: set[bytes] = set()
     for resource_spans in ExportTraceServiceRequest.FromString(payload).resource_spans:
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                if span.status.code == Status.STATUS_CODE_ERROR or _has_any(span, keys):
-                    known = facts(span, {})
-                    state = of_span(known, received_unix_ns=received_unix_ns, settings=settings)
-                else:
-                    state = _plain(span, received_unix_ns=received_unix_ns)
+                try:
+                    state = _judged(span, keys, received_unix_ns, settings)
+                except Exception as error:
+                    if faults is None:
+                        raise
+                    faults.add(error)
+                    unknown.add(span.trace_id)
+                    continue
                 before = states.get(span.trace_id)
                 states[span.trace_id] = merged(before, state) if before is not None else state
-    return states
+    return {trace_id: state for trace_id, state in states.items() if trace_id not in unknown}
+
+
+def _judged(span: Span, keys: frozenset[str], received_unix_ns: int, settings: KeepSettings) -> TraceState:
+    if span.status.code == Status.STATUS_CODE_ERROR or _has_any(span, keys):
+        return of_span(facts(span, {}), received_unix_ns=received_unix_ns, settings=settings)
+    return _plain(span, received_unix_ns=received_unix_ns)
 
 
 def _keys(settings: KeepSettings) -> frozenset[str]:

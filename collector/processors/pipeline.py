@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from collector.model.faults import Faults
 from collector.processors.conditions import matcher
 from collector.processors.limit import limit
 from collector.processors.slim import slim
@@ -14,7 +16,13 @@ from collector.settings.processors import Drop, Limit, Processor, Slim, Tag
 # what one processor does to a span in place: whether it changed anything; None: the span is to go
 Change = Callable[[Span, ScopeSpans, ResourceSpans], bool | None]
 Counts = Counter[tuple[str, str]]
-Outgoing = Callable[[ExportTraceServiceRequest], Counts]
+
+
+class Outgoing(Protocol):
+    """Processors on an export, in place; the counts are by (processor, outcome)."""
+
+    def __call__(self, export: ExportTraceServiceRequest, faults: Faults | None = None) -> Counts:
+        """Bugs are noted in `faults`; each costs the change of one span, never the span."""
 
 
 def works_outgoing(processor: Processor) -> bool:
@@ -28,26 +36,33 @@ def outgoing(processors: Sequence[Processor]) -> Outgoing:
         (each.type, _change(each)) for each in processors if isinstance(each, Limit | Slim | Tag | Drop)
     ]
 
-    def process(export: ExportTraceServiceRequest) -> Counts:
+    def process(export: ExportTraceServiceRequest, faults: Faults | None = None) -> Counts:
         counts: Counts = Counter()
+        met = Faults() if faults is None else faults
         for name, change in changes:
             for resource_spans in export.resource_spans:
                 for scope_spans in resource_spans.scope_spans:
-                    _each(scope_spans, resource_spans, name, change, counts)
+                    _each(scope_spans, resource_spans, name, change, counts, met)
         return counts
 
     return process
 
 
 def _each(
-    scope_spans: ScopeSpans, resource_spans: ResourceSpans, name: str, change: Change, counts: Counts
+    scope_spans: ScopeSpans,
+    resource_spans: ResourceSpans,
+    name: str,
+    change: Change,
+    counts: Counts,
+    faults: Faults,
 ) -> None:
     going = []
     for position, span in enumerate(scope_spans.spans):
         before = span.SerializeToString()
         try:
             changed = change(span, scope_spans, resource_spans)
-        except Exception:  # a bug costs the change, never the span
+        except Exception as error:  # a bug costs the change, never the span
+            faults.add(error)
             span.ParseFromString(before)
             counts[name, "failed"] += 1
             continue

@@ -13,6 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.settings.processors import Slim
+from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 SCHEMA = "logfire.json_schema"
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
@@ -70,10 +71,8 @@ class _Holders:
 
 def _plain_json(text: str) -> str:
     """JSON without \\u escapes; text that is none as it stands."""
-    try:
-        return json.dumps(json.loads(text), ensure_ascii=False) if "\\u" in text else text
-    except (ValueError, RecursionError):
-        return text
+    value = read_json(text, max_characters=MAX_CONTENT_CHARACTERS) if "\\u" in text else None
+    return text if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _comparable(text: str) -> str:

@@ -1,19 +1,12 @@
-"""The sentence of the service: decode -> redact -> validate -> route -> append -> receipt."""
+"""The sentence of the service: prepare (decode -> redact -> validate -> route) -> append -> receipt."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from collector.model.batch import Draft, Receipt, Rejection, Route
 from collector.model.errors import Reason, Rejected
-from collector.otlp.codec import Decoded, decode
-from collector.otlp.media import Encoding, inflate
-from collector.otlp.validate import Valid, validate
-from collector.processors.redact import Redact
-from collector.receivers.routing import route
-from collector.settings import Receiver, Routing
+from collector.otlp.media import Encoding
+from collector.receivers.prepare import Prepared
 
 # takes drafts into the journal; returns after the commit to disk
 Append = Callable[[Sequence[Draft]], Awaitable[int]]
@@ -23,11 +16,6 @@ Reserve = Callable[[int], None]
 Permit = Callable[[Route], Awaitable[str | None]]
 # whether MLflow has the route's experiment: True also while that can't be known
 Exists = Callable[[Route], Awaitable[bool]]
-
-# from this size on decoding leaves the event loop, so that others are still answered
-LARGE_BODY_BYTES = 4 * 1024 * 1024
-LARGE_TEXT_BYTES = 16 * 1024
-LARGE_COMPRESSED_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +40,12 @@ class Encoded:
     sender: Sender = NOBODY
 
 
+# what an export holds, ready for the journal; reserves what it takes beyond the body as it came
+Prepare = Callable[[Encoded, Reserve], Awaitable[Prepared]]
+
+
 async def ingest(
-    request: Encoded,
-    *,
-    limits: Receiver,
-    routing: Routing,
-    reserve: Reserve,
-    exists: Exists,
-    append: Append,
-    redact: Redact | None = None,
+    request: Encoded, *, prepare: Prepare, reserve: Reserve, exists: Exists, append: Append
 ) -> Receipt:
     """Take one OTLP export into the journal and say what became of it.
 
@@ -69,78 +54,31 @@ async def ingest(
     Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
     Source: OTLP 1.11, "Full Success", "Partial Success", "Failures".
     """
-    decoded = await _decode(request, limits)
-    body, export = decoded.body, decoded.export
-    if request.content_encoding:
-        reserve(len(body))
-    unreadable = await _redact(export, redact, len(body)) if redact else []
-    valid, invalid = validate(export, max_depth=None if decoded.surely_flat else limits.max_attribute_depth)
-    rejections = [*decoded.rejections, *invalid, *unreadable]
-    _check_count(valid, rejections, limits.max_spans)
-    lanes = await _route(valid, request, routing, exists, rejections)
-    if rejections and not lanes:  # nothing is left to store
+    prepared = await prepare(request, reserve)
+    rejections = prepared.rejections
+    drafts = await _allowed(prepared, request.sender, exists, rejections)
+    if rejections and not drafts:  # nothing is left to store
         raise Rejected(rejections[0].reason, _all_refused(rejections))
-    drafts = _drafts(lanes, None if rejections or redact else body, request.sender)
-    # the parsed messages are several times the body; they must not wait for the commit
-    del decoded, export, valid, lanes
     if drafts:
         await append(drafts)
-    return Receipt(accepted_spans=sum(d.span_count for d in drafts), rejections=rejections)
+    return Receipt(accepted_spans=sum([draft.span_count for draft in drafts]), rejections=rejections)
 
 
-async def _decode(request: Encoded, limits: Receiver) -> Decoded:
-    bound = LARGE_TEXT_BYTES if request.encoding is Encoding.JSON else LARGE_BODY_BYTES
-    if request.content_encoding:
-        bound = LARGE_COMPRESSED_BYTES
-    if sum(map(len, request.chunks)) > bound:
-        return await asyncio.to_thread(_decode_now, request, limits)
-    return _decode_now(request, limits)
-
-
-def _decode_now(request: Encoded, limits: Receiver) -> Decoded:
-    chunks = request.chunks
-    if request.content_encoding:
-        packed = b"".join(chunks)
-        chunks = [inflate(packed, request.content_encoding, limit_bytes=limits.max_body_bytes)]
-    depth, spans = limits.max_attribute_depth, limits.max_spans
-    return decode(chunks, request.encoding, max_depth=depth, max_spans=spans)
-
-
-async def _redact(export: ExportTraceServiceRequest, redact: Redact, size_bytes: int) -> list[Rejection]:
-    if size_bytes > LARGE_TEXT_BYTES:
-        return await asyncio.to_thread(redact, export)
-    return redact(export)
-
-
-def _check_count(valid: Sequence[Valid], rejections: Sequence[Rejection], max_spans: int) -> None:
-    count = sum(part.span_count for part in valid) + len(rejections)
-    if count > max_spans:
-        raise Rejected(
-            Reason.TOO_MANY_SPANS,
-            f"{count} spans in one request, {max_spans} are allowed; send smaller batches",
-        )
-
-
-async def _route(
-    valid: Sequence[Valid],
-    request: Encoded,
-    routing: Routing,
-    exists: Exists,
-    rejections: list[Rejection],
-) -> dict[str, list[Valid]]:
-    """The parts by lane; spans whose experiment MLflow doesn't have, or that isn't the sender's, are added to
-    `rejections`.
+async def _allowed(
+    prepared: Prepared, sender: Sender, exists: Exists, rejections: list[Rejection]
+) -> list[Draft]:
+    """What may be stored; to `rejections` are added spans whose experiment MLflow doesn't have, or that isn't
+    the sender's.
     """
-    lanes: dict[str, list[Valid]] = {}
-    for part in valid:
-        destination = route(request.headers, part.resource_spans.resource, routing)
-        if request.sender.permit and (why_not := await request.sender.permit(destination)):
-            rejections += [Rejection(reason=Reason.FORBIDDEN, message=why_not)] * part.span_count
+    drafts: list[Draft] = []
+    for destination, draft in prepared.drafts:
+        if sender.permit and (why_not := await sender.permit(destination)):
+            rejections += [Rejection(reason=Reason.FORBIDDEN, message=why_not)] * draft.span_count
         elif await exists(destination):
-            lanes.setdefault(destination.lane, []).append(part)
+            drafts.append(draft)
         else:
-            rejections += [_unknown_experiment(destination)] * part.span_count
-    return lanes
+            rejections += [_unknown_experiment(destination)] * draft.span_count
+    return drafts
 
 
 def _unknown_experiment(destination: Route) -> Rejection:
@@ -159,25 +97,3 @@ def _unknown_experiment(destination: Route) -> Rejection:
 def _all_refused(rejections: Sequence[Rejection]) -> str:
     more = f" (and {len(rejections) - 1} more spans)" if len(rejections) > 1 else ""
     return f"no span of this request can be stored: {rejections[0].message}{more}"
-
-
-def _drafts(
-    lanes: Mapping[str, Sequence[Valid]], body: bytes | memoryview | None, sender: Sender
-) -> list[Draft]:
-    """One draft a lane. `body` None: it holds spans that were refused and can't be kept as it is."""
-    as_sent = body is not None and len(lanes) == 1
-    return [
-        Draft(
-            lane=lane,
-            payload=body if body is not None and as_sent else _serialize(parts),
-            span_count=sum(part.span_count for part in parts),
-            trace_ids=frozenset().union(*[part.trace_ids for part in parts]),
-            client=sender.name,
-        )
-        for lane, parts in lanes.items()
-    ]
-
-
-def _serialize(parts: Sequence[Valid]) -> bytes:
-    export = ExportTraceServiceRequest(resource_spans=[part.resource_spans for part in parts])
-    return export.SerializeToString()

@@ -12,7 +12,6 @@ what the cursor has passed. A start reads again from the cursor on.
 
 import asyncio
 import heapq
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from itertools import islice
 
 from collector.journal import Journal
 from collector.model.batch import Entry
+from collector.model.faults import Faults
 from collector.processors.keep import (
     Decision,
     Reason,
@@ -34,9 +34,8 @@ from collector.processors.keep import (
     note_of,
 )
 from collector.settings.keep import KeepSettings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
-
-_log = logging.getLogger("sidespan.sampling")
 
 CONSUMER = "sampling"
 READ_BYTES = 4 * 1024 * 1024
@@ -67,6 +66,7 @@ class Sampler:
         self._journal = journal
         self._settings = settings
         self._metrics = metrics
+        self._fault_log = FaultLog()
         self._forget()
 
     def _forget(self) -> None:
@@ -165,14 +165,15 @@ class Sampler:
             if entry.trace_ids <= self._decided.keys():
                 folded.append({})
                 continue
-            received = entry.received_unix_ns
+            received, faults = entry.received_unix_ns, Faults()
             try:
-                folded.append(fold(entry.payload, received_unix_ns=received, settings=self._settings))
-            except Exception:
-                _log.exception(
-                    "an entry can't be judged; its traces are kept", extra={"sequence": entry.sequence}
+                folded.append(
+                    fold(entry.payload, received_unix_ns=received, settings=self._settings, faults=faults)
                 )
+            except Exception as error:  # its traces are kept
+                faults.add(error)
                 folded.append(None)
+            self._fault_log.tell("a trace can't be judged and is kept", faults, sequence=entry.sequence)
         return folded
 
     def _see(self, trace_id: bytes, states: dict[bytes, TraceState] | None) -> None:

@@ -33,9 +33,9 @@ from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
 from collector.model.errors import Misconfigured
 from collector.model.parameters import BadParameter, bad_parameter
-from collector.processors.redact import redactor
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
+from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.ingest import Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
@@ -48,6 +48,7 @@ from collector.service.parts import (
     keep_of,
     nothing,
     observe,
+    prepare_of,
     proxy_settings,
     route_of,
     routes_of,
@@ -99,6 +100,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         sampler = None if keep is None else Sampler(journal, keep, metrics)
         index = await stack.enter_async_context(index_of(settings))
         indexer = None if index is None else Indexer(journal, index, mlflow, metrics)
+        decoder = await stack.enter_async_context(open_decoder(settings))
         bounds = Bounds(
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
@@ -154,7 +156,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
         )
         own.router.redirect_slashes = False
         receiver = otlp_http.otlp_endpoint(
-            _ingest(settings, experiments, journal),
+            _ingest(settings, decoder, experiments, journal),
             admit=entrance.to_receiver,
             bounds=bounds,
             settings=settings.receiver,
@@ -200,18 +202,18 @@ async def _open_access(settings: Settings, upstream: Upstream) -> AsyncIterator[
         raise Misconfigured(str(error)) from error
 
 
-def _ingest(settings: Settings, experiments: Experiments, journal: Journal) -> otlp_http.Ingest:
-    redact = redactor(settings.processors)
+def _ingest(
+    settings: Settings, decoder: Decoder, experiments: Experiments, journal: Journal
+) -> otlp_http.Ingest:
+    prepare = prepare_of(settings, decoder)
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
-            limits=settings.receiver,
-            routing=settings.routing,
+            prepare=prepare,
             reserve=reserve,
             exists=experiments.exists,
             append=journal.append,
-            redact=redact,
         )
 
     return take

@@ -29,6 +29,11 @@ from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
 from collector.model import batch
+from collector.processors.redact import redactor
+from collector.receivers.decoder.client import Decoder
+from collector.receivers.decoder.place import placing
+from collector.receivers.ingest import Prepare
+from collector.receivers.prepare import Rules
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Run
@@ -63,6 +68,12 @@ def target_of(settings: Settings, mlflow: Mlflow, experiments: Experiments, metr
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
+    """How exports are read: where each belongs, by the settings' rules."""
+    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redactor(settings.processors))
+    return placing(rules, decoder.prepare)
 
 
 def keep_of(settings: Settings) -> KeepSettings | None:

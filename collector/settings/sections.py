@@ -116,11 +116,15 @@ class Receiver(Section):
     max_body_bytes: int = Field(64 * MIB, gt=0)
     """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); over it 413."""
     max_spans: int = Field(100_000, gt=0)
-    """Spans in one request; over it 413."""
+    """Spans in one request, counted before they are read; over it 413."""
+    max_messages: int = Field(3_000_000, gt=0)
+    """Attributes, values, events, links and all else in one protobuf request; over it 413."""
     max_attribute_depth: int = Field(32, ge=1, le=46)
     """Lists and maps inside each other in an attribute; a deeper span is rejected."""
     max_in_flight_bytes: int = Field(256 * MIB, gt=0)
     """Memory for bodies being read or waiting for their commit; over it 503."""
+    decoder_memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
+    """Memory of the process that reads large bodies, one at a time; a body that takes more gets 413."""
     max_concurrent_requests: int = Field(1000, gt=0)
     """Requests being read or waiting for their commit; over it 503."""
     body_timeout_seconds: float = Field(30.0, gt=0)
@@ -134,6 +138,8 @@ class Receiver(Section):
     def _one_request_fits(self) -> "Receiver":
         if self.max_in_flight_bytes < 2 * self.max_body_bytes:
             raise ValueError("max_in_flight_bytes must hold one request twice (as sent and inflated)")
+        if self.decoder_memory_bytes < 3 * self.max_body_bytes:
+            raise ValueError("decoder_memory_bytes must be three times max_body_bytes, or more")
         return self
 
 

@@ -11,18 +11,26 @@ the rows it has something to say about; nothing else changes.
     mlflow.*               MLflow's own SDK, and what MLflow adds when a trace is read back
     span.type, bare names  Claude Code
 
-Readers never raise: a value of the wrong type is read as what was meant ("12" is 12) or is left out.
+Readers never raise: a value of the wrong type is read as what was meant ("12" is 12) or is left out, and
+so is a number over MAX_AMOUNT or MAX_COUNT.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
+from collector.spans.json_text import read_json
+
 MAX_TEXT_CHARACTERS = 1000
-MAX_COUNT = 2**53
+# of a list that is read as one text
+MAX_WORDS = 500
+# what no span can mean: sums of what is under it stay exact in JSON, in SQL's BIGINT and in MLflow's numbers
+MAX_COUNT = 10**12
+# US dollars, seconds, milliseconds
+MAX_AMOUNT = 1e9
 
 
 class Kind(StrEnum):
@@ -351,35 +359,43 @@ def text(value: Any) -> str | None:
     if isinstance(value, str):
         if len(value) > MAX_TEXT_CHARACTERS:
             value = shortened(value)
+        if "\0" in value:  # PostgreSQL's text has no room for it, and MLflow may stand on that
+            value = value.replace("\0", "\ufffd")
         return None if not value or value.isspace() else value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return str(value)
+        return shortened(str(value))
     if isinstance(value, list):
-        return shortened(", ".join(filter(None, map(text, value)))) or None
+        return shortened(", ".join(islice(filter(None, map(text, value)), MAX_WORDS))) or None
     return None
 
 
 def count(value: Any) -> int | None:
-    """A whole number of things, from 0 to 2^53."""
+    """A whole number of things, from 0 to MAX_COUNT."""
     if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
-    number = amount(value)
-    if number is None or number != int(number) or number > MAX_COUNT:
+    number = _number(value)
+    if number is None or not 0 <= number <= MAX_COUNT or number != int(number):
         return None
     return int(number)
 
 
 def amount(value: Any) -> float | None:
-    """A finite number, not negative."""
+    """A number from 0 to MAX_AMOUNT."""
+    number = _number(value)
+    # -0.0 is 0.0
+    return number + 0.0 if number is not None and 0 <= number <= MAX_AMOUNT else None
+
+
+def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if math.isfinite(number) else None
 
 
 def member(value: Any, part: str) -> Any:
@@ -391,10 +407,7 @@ def member(value: Any, part: str) -> Any:
 
 def _member(value: Any, part: str) -> Any:
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = read_json(value)
     if isinstance(value, list):
         return value[-1] if part == "-1" and value else None
     return value.get(part) if isinstance(value, dict) else None

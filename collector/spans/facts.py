@@ -3,10 +3,10 @@
     Span + resource attributes -> decode what the table names -> kind -> each fact's row -> SpanFacts
 
 The same facts come out whether the span is the client's own or was read back from MLflow, where JSON text
-has become objects and numbers in text have become numbers. Nothing a client sends raises here.
+has become objects and numbers in text have become numbers. Nothing a client sends raises here; what raises
+all the same costs the span its attributes, if the caller gives `faults` to note it in.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -15,19 +15,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from collector.model.faults import Faults
 from collector.spans.conventions import (
     ADDED,
     AGGREGATED,
     HTTP_MARKS,
     KEYS,
     KINDS,
-    MAX_TAGS,
-    NO_TAGS,
     RESOURCE_TABLE,
     ROLL_UPS,
     TABLE,
-    TAG_LISTS,
-    TAG_OBJECTS,
     TAG_PREFIXES,
     CostSource,
     Kind,
@@ -40,6 +37,7 @@ from collector.spans.conventions import (
     text,
 )
 from collector.spans.prices import price
+from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
 from collector.spans.values import NO_TOKENS, SpanFacts, Tokens
 
 T = TypeVar("T")
@@ -48,6 +46,7 @@ TOOL_SPAN_PREFIX = "execute_tool "
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 PRICED_KINDS = frozenset({Kind.LLM, Kind.EMBEDDING})
+MAX_TIME_NS = 2**63 - 1
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
@@ -57,33 +56,76 @@ READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
     **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
     **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
 }
-# names with a row in the table are never tags, whatever they begin with
-NOT_TAGS = KEYS - {*TAG_LISTS, *TAG_OBJECTS}
 
 
-def export_facts(request: ExportTraceServiceRequest, *, trace_id: bytes | None = None) -> Iterator[SpanFacts]:
+def export_facts(
+    request: ExportTraceServiceRequest, *, trace_id: bytes | None = None, faults: Faults | None = None
+) -> Iterator[SpanFacts]:
     """The facts of the spans in an export, in its order; of one trace only, if its 16 bytes are given.
 
     The export may be `collector.spans.wire.Export`, which is the same and faster.
     """
     for resource_spans in request.resource_spans:
-        said = _resource_facts(decode_attributes(resource_spans.resource.attributes))
+        said = resource_facts(resource_spans.resource.attributes, faults)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 if trace_id is None or span.trace_id == trace_id:
-                    yield _facts(span, said)
+                    yield span_facts(span, said, faults)
 
 
-def facts(span: Span, resource_attributes: Attributes) -> SpanFacts:
+def facts(span: Span, resource_attributes: Attributes, *, is_marked: bool = False) -> SpanFacts:
     """The facts of one span; `resource_attributes` are its resource's, decoded.
 
-    A span without an end has lasted no time; one without a start began at its end.
+    A span without an end has lasted no time; one without a start began at its end. `is_marked`: it was read
+    back from MLflow, where `sidespan.added` names what is not the client's word; on its way in a client may
+    have written that name itself.
     """
-    return _facts(span, _resource_facts(resource_attributes))
+    return _facts(span, _resource_facts(resource_attributes), is_marked=is_marked)
 
 
-def _facts(span: Span, resource: Mapping[str, str | None]) -> SpanFacts:
-    attributes = clients_own(_told(span.attributes))
+ResourceFacts = Mapping[str, str | None]
+
+
+def resource_facts(attributes: Iterable[KeyValue], faults: Faults | None = None) -> ResourceFacts:
+    """What a resource says of all its spans."""
+    try:
+        return _resource_facts(decode_attributes(attributes))
+    except Exception as error:
+        if faults is None:
+            raise
+        faults.add(error)
+        return dict.fromkeys(RESOURCE_TABLE)
+
+
+def span_facts(span: Span, resource: ResourceFacts, faults: Faults | None = None) -> SpanFacts:
+    """The facts of one span; where a bug keeps them from being read, those that need no attribute."""
+    try:
+        return _facts(span, resource)
+    except Exception as error:
+        if faults is None:
+            raise
+        faults.add(error)
+        return bare_facts(span)
+
+
+def bare_facts(span: Span) -> SpanFacts:
+    """Ids, name, times and whether it failed: what can be told of any span."""
+    start, end = _times(span)
+    return SpanFacts(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_span_id=span.parent_span_id.hex() or None,
+        name=shortened(span.name),
+        start_unix_ns=start,
+        end_unix_ns=end,
+        is_error=span.status.code == Status.STATUS_CODE_ERROR,
+    )
+
+
+def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> SpanFacts:
+    attributes = _told(span.attributes)
+    if is_marked:
+        clients_own(attributes)
     names = tuple(filter(KEYS.__contains__, attributes))
     kind = _kind(names, attributes)
     said, by = _read(names, attributes, kind)
@@ -135,7 +177,7 @@ def _facts(span: Span, resource: Mapping[str, str | None]) -> SpanFacts:
         else first_token / by["time_to_first_token_seconds"].divisor,
         finish_reason=said.get("finish_reason"),
         prompt_version=said.get("prompt_version"),
-        tags=_tags(attributes),
+        tags=tags_of(attributes),
         is_error=is_error,
         error_type=error_type,
         error_message=_error_message(span) if is_error else None,
@@ -148,7 +190,7 @@ def _facts(span: Span, resource: Mapping[str, str | None]) -> SpanFacts:
     )
 
 
-def _resource_facts(attributes: Attributes) -> Mapping[str, str | None]:
+def _resource_facts(attributes: Attributes) -> ResourceFacts:
     found = {fact: first(sources, attributes, Kind.OTHER, text) for fact, sources in RESOURCE_TABLE.items()}
     return {fact: value and value[0] for fact, value in found.items()}
 
@@ -156,8 +198,13 @@ def _resource_facts(attributes: Attributes) -> Mapping[str, str | None]:
 def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
     """The attributes that any fact may stand in, decoded; most of a span's are others."""
     if isinstance(attributes, Mapping):
-        return {key: _decode(attributes[key]) for key in attributes if _is_told(key)}
-    return {key: _decode(each.value) for each in attributes if _is_told(key := each.key)}
+        return {key: _decode(attributes[key]) for key in attributes if _may_tell(key)}
+    return {key: _decode(each.value) for each in attributes if _may_tell(key := each.key)}
+
+
+def _may_tell(key: str) -> bool:
+    # the names of millions of characters that somebody may send are not to be remembered
+    return len(key) <= MAX_NAME_CHARACTERS and _is_told(key)
 
 
 # names repeat from span to span, so whatever follows from names alone is worked out once
@@ -313,39 +360,9 @@ def _listed_cost(
     return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)
 
 
-def _tags(attributes: Attributes) -> tuple[tuple[str, str], ...]:
-    """What the client calls tags or metadata, by name; words without a value stand for themselves."""
-    if NOT_TAGS.issuperset(attributes):
-        return ()
-    found: dict[str, str] = {}
-    for key in TAG_LISTS:
-        words = attributes.get(key)
-        for word in words if isinstance(words, list) else [words]:
-            if name := text(word):
-                found.setdefault(name, "")
-    for key in TAG_OBJECTS:
-        found = {**_members(attributes.get(key)), **found}
-    for key, value in attributes.items():
-        for prefix in TAG_PREFIXES:
-            if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
-                found.setdefault(name, said)
-    return tuple(sorted((name, value) for name, value in found.items() if name not in NO_TAGS))[:MAX_TAGS]
-
-
-def _members(value: Any) -> dict[str, str]:
-    """The plain members of an object, or of JSON text of one."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return {}
-    if not isinstance(value, dict):
-        return {}
-    return {str(name): said for name, member in value.items() if (said := text(member)) is not None}
-
-
 def _times(span: Span) -> tuple[int, int]:
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    # after the year 2262 is nowhere: the index and MLflow hold 63 bits
+    start, end = min(span.start_time_unix_nano, MAX_TIME_NS), min(span.end_time_unix_nano, MAX_TIME_NS)
     start = start or end
     return start, max(start, end)
 

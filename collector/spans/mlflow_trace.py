@@ -75,7 +75,7 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
     tags = information.get("tags", {})
     run_id = information.get("trace_metadata", {}).get(RUN)
     return MlflowTrace(
-        spans=tuple(facts(to_span(document), tags) for document in trace.get("spans", ())),
+        spans=tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ())),
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
     )

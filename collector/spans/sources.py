@@ -70,7 +70,7 @@ def conventions(attributes: Attributes) -> list[str]:
 
 def sourced_facts(span: Span, resource_attributes: Attributes) -> list[Fact]:
     """Every fact that is known of the span, with its source."""
-    known = facts(span, resource_attributes)
+    known = facts(span, resource_attributes, is_marked=True)
     attributes = clients_own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
     found = [
         Fact(name=name, value=value, source=_source(name, known.kind, attributes, resource_attributes))

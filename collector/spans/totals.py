@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from collector.spans.conventions import CostSource, Kind
+from collector.spans.conventions import MAX_AMOUNT, CostSource, Kind
 from collector.spans.counting import MODEL_KINDS, counted, model_calls
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
@@ -89,7 +89,8 @@ def tokens_of(span: SpanFacts) -> Tokens:
 
 
 def add_costs(spans: Iterable[SpanFacts]) -> float | None:
-    costs = [span.cost_usd for span in spans if span.cost_usd is not None]
+    # larger ones are read from spans no more, but may be stored
+    costs = [span.cost_usd for span in spans if span.cost_usd is not None and span.cost_usd <= MAX_AMOUNT]
     # fsum doesn't depend on the order; below a millionth of a millionth is only how floats are written
     return round(math.fsum(costs), 12) if costs else None
 

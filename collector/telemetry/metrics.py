@@ -40,6 +40,9 @@ class Metrics:
         self.spans_missing = counter("spans_missing", "Spans MLflow answered 200 for and does not return.")
         self.indexed_spans = counter("indexed_spans", "Spans that the index has taken, repeats included.")
         self.index_skipped = counter("index_skipped_entries", "Entries that the index could not read.")
+        self.index_failed = counter(
+            "index_failed_spans", "Bugs that cost a span in the index all but its name and times."
+        )
         self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that the index lacks.")
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")

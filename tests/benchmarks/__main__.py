@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ALL = ("footprint", "acknowledge", "formats", "index", "deliver", "process", "proxy", "overhead")
+ALL = ("footprint", "acknowledge", "guard", "formats", "index", "deliver", "process", "proxy", "overhead")
 
 
 def main() -> None:

@@ -11,8 +11,10 @@ import pytest
 from collector.model.batch import Receipt
 from collector.otlp.media import Encoding
 from collector.receivers.bounds import Bounds
+from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Encoded, Sender, ingest
+from collector.receivers.prepare import Rules
 from collector.settings import Receiver, Routing
 from collector.telemetry.metrics import Metrics
 from tests.support.serve import serve
@@ -70,11 +72,12 @@ async def anybody(_: Any) -> Sender:
 
 
 def receiver_app(sink: Sink, bounds: Bounds, limits: Receiver) -> Any:
+    prepare = placing(Rules(limits=limits, routing=Routing()))
+
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
             request,
-            limits=limits,
-            routing=Routing(),
+            prepare=prepare,
             reserve=reserve,
             exists=sink.exists,
             append=sink.append,

@@ -58,6 +58,8 @@ VALIDITY = [
     ("p5_takes_any_flags", _set(flags=0xFFFFFFFF), None),
     ("takes_32_levels", _nest(32), None),
     ("rejects_33_levels", _nest(33), "attributes_too_deep"),
+    ("rejects_64_levels", _nest(64), "attributes_too_deep"),
+    ("rejects_400_levels", _nest(400), "attributes_too_deep"),
 ]
 
 

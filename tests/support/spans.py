@@ -7,6 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import CostSource, Kind
+from collector.spans.facts import decode_attributes, facts
 from collector.spans.values import SpanFacts, Tokens
 from tests.support.otlp import DATA
 
@@ -60,6 +61,16 @@ def otlp_span(attributes: dict[str, Any], **fields: Any) -> Span:
     for key, value in attributes.items():
         span.attributes.add(key=key, value=any_value(value))
     return span
+
+
+def read_back(request: ExportTraceServiceRequest) -> list[SpanFacts]:
+    """The facts of spans that were harmonised, as of those that MLflow gives back."""
+    return [
+        facts(span, decode_attributes(resource_spans.resource.attributes), is_marked=True)
+        for resource_spans in request.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
 
 
 def spanfacts(

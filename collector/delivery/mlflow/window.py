@@ -14,8 +14,7 @@ from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.mlflow.claims import Window, claim
-from collector.delivery.mlflow.file_tags import without_file_tags
-from collector.delivery.mlflow.forward import Forward, Forwarded
+from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import Deferred, Health, Refusal, Settled, combine, settle
@@ -23,12 +22,15 @@ from collector.journal import Journal
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.model.batch import FOREIGN_TRACE, Entry, Route
+from collector.model.faults import Faults
 from collector.processors.keep import Decision, decision_of
 from collector.settings import Delivery as DeliverySettings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
+ABOUT_THE_DATA = frozenset({Verdict.SUSPECT, Verdict.TOO_LARGE, Verdict.REFUSED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class Target:
     check_owners: bool = False
     turns: Turns = field(default_factory=Turns)
     health: Health = field(default_factory=Health)
+    fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
 
@@ -194,17 +197,29 @@ async def _recall(journal: Journal, trace_ids: Collection[bytes], target: Target
 
 
 def _forward_all(requests: Sequence[Request], forward: Forward, memory: Memory) -> dict[Request, Forwarded]:
-    return {request: forward(request.payload, memory.notes, memory.decisions) for request in requests}
+    return {request: _forward(request, forward, memory) for request in requests}
+
+
+def _forward(request: Request, forward: Forward, memory: Memory) -> Forwarded:
+    """The copy to send; where a bug keeps it from being made, what the client sent."""
+    try:
+        return forward(request.payload, memory.notes, memory.decisions)
+    except Exception as error:
+        faults = Faults()
+        faults.add(error)
+        counts = {("forward", "failed"): request.span_count}
+        return replace(unchanged(request.payload), faults=faults, counts=counts)
 
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
     """The copy to send: made ready before, or made now for a part that halving left."""
-    if request in memory.ready:
-        return memory.ready[request]
     if target.forward is None:
-        body, spans = await asyncio.to_thread(without_file_tags, request.payload)
-        return Forwarded(body=body, counts={("file_tags", "removed"): spans} if spans else {})
-    return await asyncio.to_thread(target.forward, request.payload, memory.notes, memory.decisions)
+        return await asyncio.to_thread(unchanged, request.payload)
+    found = memory.ready.get(request)
+    if found is None:
+        found = await asyncio.to_thread(_forward, request, target.forward, memory)
+    target.fault_log.tell("a span is sent to MLflow as it came, for a step before has failed", found.faults)
+    return found
 
 
 @asynccontextmanager
@@ -227,13 +242,20 @@ async def _send_and_verify(
     memory: Memory,
     turn: asyncio.Lock,
 ) -> Sent:
-    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans."""
+    """One try; with `delivery.verify` a 200 counts only when MLflow returns the spans.
+
+    A single span that MLflow refuses is tried once more as the client sent it: it may be what was added.
+    """
     forwarded = await _forwarded(request, target, memory)
     if not forwarded.body:
         sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
     else:
         async with _in_flight(target, turn):
             sent = await _try(forwarded.body, route, experiment_id, target)
+            if sent.verdict in ABOUT_THE_DATA and target.forward is not None and request.span_count == 1:
+                bare = replace(unchanged(request.payload), counts={("harmonise", "withdrawn"): 1})
+                again = await _try(bare.body, route, experiment_id, target)
+                sent, forwarded = (again, bare) if again.verdict is Verdict.TAKEN else (sent, forwarded)
     if sent.verdict is not Verdict.TAKEN:
         return sent
     memory.taken(request, forwarded)

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ from collector.settings import Log
 from collector.spans.mlflow_trace import read_traces
 from collector.spans.summary import summarise
 from collector.spans.values import SpanFacts
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.logs import configure_logs
 
 _log = logging.getLogger("sidespan.index")
@@ -87,6 +89,7 @@ class Index:
 
     def __init__(self, given: Given) -> None:
         self.given = given
+        self._fault_log = FaultLog()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write", initializer=stand_back)
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="index-read")
 
@@ -160,6 +163,7 @@ class Index:
             name="put",
             preview_characters=self.given.preview_characters,
         )
+        self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
         self.store.put([batch], {})
         return {"traces": len(found), "spans": sum(len(trace.spans) for trace in found.values())}
 
@@ -202,7 +206,14 @@ def routes(index: Index) -> list[Route]:
             Lane(lane=each["lane"], place=Place(id=each["id"], name=each["name"]))
             for each in document["lanes"]
         ]
-        return JSONResponse(await index.write(partial(index.take, lanes, document["limit_spans"])))
+        try:
+            return JSONResponse(await index.write(partial(index.take, lanes, document["limit_spans"])))
+        except Exception as error:
+            if not is_about_the_data(error):
+                raise
+            _log.exception("the rows of a batch can't be stored; smaller ones are tried")
+            refused = {"parameter": "lanes", "value": None, "message": type(error).__name__}
+            return error_answer(422, refused)
 
     async def put(request: Request) -> Response:
         place = Place(id=request.query_params["id"], name=request.query_params.get("name"))
@@ -316,6 +327,13 @@ def routes(index: Index) -> list[Route]:
         Route("/owners/{id}", owners, methods=["POST"]),
         Route("/state", state, methods=["GET"]),
     ]
+
+
+def is_about_the_data(error: Exception) -> bool:
+    """Whether the same rows will never be stored; else it is the disk, the memory or the file."""
+    if isinstance(error, duckdb.Error):
+        return isinstance(error, duckdb.DataError | duckdb.InvalidInputException)
+    return not isinstance(error, sqlite3.Error | OSError | MemoryError)
 
 
 def _asked(document: Mapping[str, Any]) -> Asked:

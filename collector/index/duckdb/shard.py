@@ -4,24 +4,26 @@
 
 A shard takes whole traces: entries that share one are never in two shards (`share_out`), so that several
 processes can make rows and none has to know what the others do. An entry that can't be read costs itself
-only.
+only; a span whose facts can't be read is there with its name and times.
 """
 
 import csv
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from collector.index.duckdb.rows import trace_rows
+from collector.index.duckdb.rows import TraceRows, trace_rows
 from collector.journal.sqlite import reading
 from collector.journal.sqlite import statements as sqlite
 from collector.model.connected import connected
+from collector.model.faults import Faults
 from collector.spans.facts import export_facts
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
@@ -60,12 +62,16 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a shard has written. `unreadable` are the sequences that it could not read."""
+    """What a shard has written. `unreadable` are the sequences that it could not read.
+
+    `faults` are bugs that cost single spans their facts, or single traces their rows.
+    """
 
     traces_file: Path
     spans_file: Path
     keys: Sequence[TraceKey]
     unreadable: Sequence[int] = ()
+    faults: Faults = field(default_factory=Faults)
 
 
 def read_shard(
@@ -85,7 +91,7 @@ def read_shard(
     with closing(sqlite.connect(journal, read_only=True)) as db, Rows(into, name, preview_characters) as rows:
         for piece in pieces:
             try:
-                _read(db, piece, found)
+                _read(db, piece, found, rows.faults)
             except sqlite3.Error:
                 raise
             except Exception:
@@ -98,11 +104,11 @@ def read_shard(
     return replace(rows.batch(), unreadable=tuple(unreadable))
 
 
-def _read(db: sqlite3.Connection, piece: Piece, found: dict[TraceKey, Gathered]) -> None:
+def _read(db: sqlite3.Connection, piece: Piece, found: dict[TraceKey, Gathered], faults: Faults) -> None:
     payload = reading.payload(db, piece.sequence)
     if payload is None:
         raise DecodeError("gone, or damaged on disk")
-    for span in list(export_facts(Export.FromString(payload))):
+    for span in list(export_facts(Export.FromString(payload), faults=faults)):
         trace = found.get((piece.experiment, span.trace_id))
         if trace is None:
             trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
@@ -139,6 +145,7 @@ class Rows:
         self._paths = into / f"{name}-traces.csv", into / f"{name}-spans.csv"
         self._preview_characters = preview_characters
         self._keys: list[TraceKey] = []
+        self.faults = Faults()
 
     def __enter__(self) -> "Rows":
         # what JSON text of an attribute held may be no text at all (a lone surrogate)
@@ -153,20 +160,58 @@ class Rows:
 
     def write(self, key: TraceKey, trace: Gathered) -> None:
         """All rows of one trace."""
-        rows = trace_rows(
-            trace.spans,
+        rows = self._rows(key, trace)
+        if rows is None:
+            return
+        self._write_trace(rows.trace)
+        self._write_spans(rows.spans)
+        self._keys.append(key)
+
+    def _rows(self, key: TraceKey, trace: Gathered) -> TraceRows | None:
+        """Its rows; where a bug keeps them from being made, those of its bare spans. None: not even those."""
+        make = partial(
+            trace_rows,
             experiment=key[0],
             run_id=trace.run_id,
             seen_unix_ns=trace.seen_unix_ns or 0,
             preview_characters=self._preview_characters,
         )
-        self._write_trace(rows.trace)
-        self._write_spans(rows.spans)
-        self._keys.append(key)
+        try:
+            return make(trace.spans)
+        except Exception as error:
+            self.faults.add(error)
+        sound = [span if _makes_rows(make, span) else bare(span) for span in trace.spans]
+        for spans in (sound, list(map(bare, trace.spans))):
+            with suppress(Exception):
+                return make(spans)
+        return None
 
     def batch(self) -> Batch:
         """What was written, once the context has ended or is about to."""
-        return Batch(traces_file=self._paths[0], spans_file=self._paths[1], keys=self._keys)
+        return Batch(
+            traces_file=self._paths[0], spans_file=self._paths[1], keys=self._keys, faults=self.faults
+        )
+
+
+def bare(span: SpanFacts) -> SpanFacts:
+    """What can be told of any span."""
+    return SpanFacts(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent_span_id,
+        name=span.name,
+        start_unix_ns=span.start_unix_ns,
+        end_unix_ns=span.end_unix_ns,
+        is_error=span.is_error,
+    )
+
+
+def _makes_rows(make: Callable[[Sequence[SpanFacts]], TraceRows], span: SpanFacts) -> bool:
+    try:
+        make([span])
+    except Exception:
+        return False
+    return True
 
 
 def write_rows(

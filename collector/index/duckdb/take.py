@@ -24,6 +24,7 @@ from collector.journal.sqlite import reading
 from collector.journal.sqlite import statements as sqlite
 from collector.model.batch import Route
 from collector.model.place import Place
+from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
 
@@ -50,11 +51,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What a look has brought in. `cursors` are by lane; `more`: there was more than one batch holds."""
+    """What a look has brought in. `cursors` are by lane; `more`: there was more than one batch holds.
+
+    `unreadable` are entries, `failed` bugs that cost a span its facts or a trace its rows.
+    """
 
     spans: int
     cursors: dict[str, int]
     unreadable: int
+    failed: int
     more: bool
 
 
@@ -82,6 +87,7 @@ class Taker:
         self._crew = Crew(processes - 1)
         self._begun: _Begun | None = None
         self._round = 0
+        self._fault_log = FaultLog()
 
     def follow(self) -> None:
         """Look which journal this is. Raises sqlite3.Error."""
@@ -96,8 +102,11 @@ class Taker:
         if begun is None:
             begun = self._begin(lanes, self._store.cursors(), limit_spans)
             assert begun is not None  # nothing is on its way
+        batches: list[Batch] = []
         if begun.pieces:
             batches = self._finish(begun)
+            for batch in batches:
+                self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
             if begun.more and self._crew.size:
                 # the others go on while this process waits for the disk
                 known = {**begun.known, **begun.cursors}
@@ -110,7 +119,8 @@ class Taker:
         return Taken(
             spans=sum(piece.span_count for piece in begun.pieces),
             cursors=begun.cursors,
-            unreadable=sum(len(batch.unreadable) for batch in batches) if begun.pieces else 0,
+            unreadable=sum(len(batch.unreadable) for batch in batches),
+            failed=sum(batch.faults.count for batch in batches),
             more=begun.more,
         )
 

@@ -16,10 +16,10 @@ from collector.harmonise.apply import harmonise
 from collector.harmonise.caps import capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
-from collector.spans.conventions import KEYS
+from collector.spans.conventions import KEYS, Kind
 from collector.spans.facts import decode_attributes, export_facts
 from tests.support.otlp import all_spans
-from tests.support.spans import START, TRACE_ID, otlp_span, payload
+from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
 
 ALL = frozenset(Part)
 TRACE = bytes.fromhex(TRACE_ID)
@@ -435,7 +435,7 @@ def test_nothing_that_the_client_sent_is_lost_and_its_facts_are_the_same(name: s
     for old, new in zip(all_spans(before), all_spans(after), strict=True):
         assert attributes_of(old).items() <= attributes_of(new).items()
     # read back from MLflow, additions are known as ours
-    assert list(export_facts(after)) == list(export_facts(before))
+    assert read_back(after) == list(export_facts(before))
 
 
 def test_each_part_can_be_switched_off() -> None:
@@ -570,19 +570,42 @@ def test_a_trace_that_fails_passes_as_it_was_sent_and_the_others_are_harmonised(
 ) -> None:
     from collector.harmonise import apply
 
-    def fail_at_first(*arguments: Any) -> Any:
-        monkeypatch.setattr(apply, "learn", learn)
-        raise RuntimeError("a bug")
+    def fail_at_two(members: Any, note: Note) -> Any:
+        if len(members) == 2:
+            raise RuntimeError("a bug")
+        return learn(members, note)
 
     learn = apply.learn
-    monkeypatch.setattr(apply, "learn", fail_at_first)
+    monkeypatch.setattr(apply, "learn", fail_at_two)
     other = span(9, None, CHAT, trace_id=b"o" * 16)
-    export = request(span(1, None, CHAT), other)
+    export = request(span(1, None, CHAT), span(2, 1, CHAT), other)
     done = harmonise(export, parts=ALL, notes={})
-    first, second = all_spans(export)
-    assert done.failed_traces == 1
+    first, child, second = all_spans(export)
+    assert done.faults.count == 2
+    assert attributes_of(child) == CHAT
     assert attributes_of(first) == CHAT
     assert attributes_of(second)["mlflow.spanType"] == "CHAT_MODEL"
+
+
+def test_a_span_that_fails_passes_as_it_was_sent_and_its_trace_is_harmonised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from collector.harmonise import apply
+
+    def fail_at_one(facts: Any, *others: Any) -> Any:
+        if facts.name == "span 2" and facts.kind is not Kind.OTHER:
+            raise RuntimeError(f"a bug with {facts.model}")
+        return span_additions(facts, *others)
+
+    span_additions = apply.span_additions
+    monkeypatch.setattr(apply, "span_additions", fail_at_one)
+    export = request(span(1, None, AGENT), span(2, 1, CHAT), span(3, 1, CHAT))
+    done = harmonise(export, parts=ALL, notes={})
+    root, broken, good = (attributes_of(each) for each in all_spans(export))
+    assert done.faults.count == 1
+    assert "gpt-4o" not in "".join(done.faults.tracebacks.values()), "a message may quote content"
+    assert broken == CHAT
+    assert (root[NAME], good["mlflow.spanType"]) == ("span 1", "CHAT_MODEL")
 
 
 values = st.one_of(
@@ -603,11 +626,11 @@ KNOWN = sorted(
 @given(st.lists(st.dictionaries(st.sampled_from(KNOWN), values, max_size=8), min_size=1, max_size=4))
 def test_no_attributes_whatsoever_make_a_trace_fail(spans: list[dict[str, Any]]) -> None:
     made = [span(n + 1, n or None, attributes) for n, attributes in enumerate(spans)]
-    assert harmonise(request(*made), parts=ALL, notes={}).failed_traces == 0
+    assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=10))
 def test_no_shape_of_a_trace_makes_it_fail(shape: list[tuple[int, int]]) -> None:
     """Repeated spans, missing parents, spans that are each other's parents, several roots."""
     made = [span(number, parent or None, {**AGENT, **USED}) for number, parent in shape]
-    assert harmonise(request(*made), parts=ALL, notes={}).failed_traces == 0
+    assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0

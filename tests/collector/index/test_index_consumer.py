@@ -202,6 +202,7 @@ class FakeIndex:
                     "spans": spans,
                     "cursors": cursors,
                     "unreadable": 0,
+                    "failed": 0,
                     "more": False,
                     "unnamed": [{"id": "1", "name": None}],
                 }

@@ -502,7 +502,13 @@ def test_tags_are_bounded() -> None:
 def test_what_the_service_added_is_not_the_clients_word() -> None:
     client = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "our-own-model"}
     added = {"mlflow.spanType": "TOOL", "mlflow.llm.cost": '{"total_cost": 3.0}'}
-    assert read({**client, **added, "sidespan.added": list(added)}) == read(client)
+    marked = {**client, **added, "sidespan.added": list(added)}
+    assert facts(otlp_span(marked), {}, is_marked=True) == read(client)
+
+
+def test_a_clients_own_mark_takes_nothing_away_from_what_it_says() -> None:
+    client = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "our-own-model"}
+    assert read({**client, "sidespan.added": list(client)}) == read(client)
 
 
 @pytest.mark.parametrize("name", ["ToolRetryError", "ModelRetry"])

@@ -1,0 +1,44 @@
+"""What a span says about its whole trace in tags and metadata. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from collector.spans.conventions import KEYS, MAX_TAGS, NO_TAGS, TAG_LISTS, TAG_OBJECTS, TAG_PREFIXES, text
+from collector.spans.json_text import read_json
+
+# a longer name of an attribute or of a member is no tag's
+MAX_NAME_CHARACTERS = 500
+# names with a row in the table are never tags, whatever they begin with
+NOT_TAGS = KEYS - {*TAG_LISTS, *TAG_OBJECTS}
+
+
+def tags_of(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the client calls tags or metadata, by name; words without a value stand for themselves."""
+    if NOT_TAGS.issuperset(attributes):
+        return ()
+    found: dict[str, str] = {}
+    for key in TAG_LISTS:
+        words = attributes.get(key)
+        for word in words if isinstance(words, list) else [words]:
+            if name := text(word):
+                found.setdefault(name, "")
+    for key in TAG_OBJECTS:
+        found = {**_members(attributes.get(key)), **found}
+    for key, value in attributes.items():
+        for prefix in TAG_PREFIXES:
+            if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
+                found.setdefault(name, said)
+    return tuple(sorted((name, value) for name, value in found.items() if name not in NO_TAGS))[:MAX_TAGS]
+
+
+def _members(value: Any) -> dict[str, str]:
+    """The plain members of an object, or of JSON text of one."""
+    if isinstance(value, str):
+        value = read_json(value)
+    if not isinstance(value, dict):
+        return {}
+    return {
+        name: said
+        for name, member in value.items()
+        if len(name) <= MAX_NAME_CHARACTERS and (said := text(member)) is not None
+    }
