@@ -66,7 +66,7 @@ def _since_unix_ms(since: str | None) -> int:
     try:
         return 0 if since is None else moment(since, "since", time.time_ns()) // 1_000_000
     except BadParameter as error:
-        raise Misconfigured(f"--since {since!r} {error}") from error
+        raise Misconfigured(f"--since {since!r}: {error}") from error
 
 
 def _backfill(url: str, asked: dict[str, Any], *, restart: bool) -> dict[str, Any]:
