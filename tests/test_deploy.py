@@ -16,8 +16,9 @@ DEPLOY = Path(__file__).parents[1] / "examples" / "deploy"
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 MANIFESTS = [DEPLOY / "kubernetes" / name for name in ("sidecar.yaml", "gateway.yaml")]
 UNIT = DEPLOY / "systemd" / "sidespan.service"
+SOCKET = DEPLOY / "systemd" / "sidespan.socket"
 COLLECTOR = DEPLOY / "otelcol" / "config.yaml"
-FILES = [COMPOSE, *MANIFESTS, UNIT, COLLECTOR, DEPLOY / "Dockerfile"]
+FILES = [COMPOSE, *MANIFESTS, UNIT, SOCKET, COLLECTOR, DEPLOY / "Dockerfile"]
 
 
 def documents(file: Path) -> list[Any]:
@@ -109,6 +110,11 @@ def test_the_image_holds_what_it_copies() -> None:
             assert all((root / source).exists() for source in line.split()[1:-1]), line
 
 
+def test_the_unit_gets_its_port_from_the_socket() -> None:
+    assert "Requires=sidespan.socket" in UNIT.read_text()
+    assert "ListenStream=127.0.0.1:4318" in SOCKET.read_text()
+
+
 TOOLS = {
     "systemd": (["systemd-analyze", "verify"], UNIT),
     "compose": (["docker-compose", "-f"], COMPOSE),
@@ -125,6 +131,7 @@ def test_its_own_tool_reads_it(name: str, tmp_path: Path) -> None:
         text = file.read_text().replace("/usr/bin/env sidespan", "/bin/true")
         file = tmp_path / file.name
         file.write_text(text)
+        shutil.copy(SOCKET, tmp_path)
     tail = ["config", "--quiet"] if name == "compose" else []
     done = subprocess.run(
         [*command, str(file), *tail], capture_output=True, text=True, timeout=60, check=False

@@ -70,8 +70,8 @@ class Health:
 
     def _receiver(self) -> Part:
         return {
-            "ok": not self.bounds.draining,
-            "reason": "the service is stopping" if self.bounds.draining else "takes OTLP at /v1/traces",
+            "ok": not self.bounds.stopping,
+            "reason": "the service is stopping" if self.bounds.stopping else "takes OTLP at /v1/traces",
             "requests_in_flight": self.bounds.requests,
             "bytes_in_flight": self.bounds.bytes,
         }

@@ -40,6 +40,9 @@ app.add_typer(index, name="index")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]
+Takeover = Annotated[
+    bool, typer.Option("--takeover", help="Replace the running process without refusing any client.")
+]
 
 
 def main() -> None:
@@ -64,6 +67,8 @@ def up(
 ) -> None:
     """Run Sidespan together with its own MLflow server."""
     settings = load(flags=_given(host, port, data_dir), file=config)
+    if settings.server.takeover:
+        raise Misconfigured("server.takeover is for `sidespan serve`: `up` can't hand its MLflow over")
     _run(_up(settings, as_json), settings)
 
 
@@ -83,11 +88,14 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     config: Config = None,
+    takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
     """Run Sidespan in front of an existing MLflow server."""
     flags = _given(host, port, data_dir)
-    settings = load(flags=flags | ({"mlflow.url": mlflow_url} if mlflow_url else {}), file=config)
+    flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
+    flags |= {"server.takeover": True} if takeover else {}
+    settings = load(flags=flags, file=config)
     _run(_serve(settings, as_json), settings)
 
 

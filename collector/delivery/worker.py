@@ -119,8 +119,8 @@ class DeliveryWorker:
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def stop(self) -> None:
-        """End `run` once the windows in flight are done."""
-        self._stopping = True
+        """End `run` once the requests in flight are answered; a window that is cut short comes again."""
+        self._stopping = self._target.stopping = True
         self._finished.set()
 
     def _next(self, pending: Sequence[PendingLane]) -> list[str]:
@@ -227,6 +227,8 @@ class DeliveryWorker:
                 _log.info("delivery goes on", extra={"lane": lane})
             if isinstance(outcome, Settled):
                 self._request_bytes = min(self._settings.request_bytes, self._request_bytes * 2)
+            return
+        if self._stopping:  # no trouble: it was cut short
             return
         if "in time" in outcome.message:  # a smaller request may be done before the time is over
             self._request_bytes = max(MIN_REQUEST_BYTES, self._request_bytes // 2)

@@ -8,7 +8,8 @@ from collector.model.errors import Reason, Unavailable
 class Bounds:
     """Counts what is in flight on one event loop and refuses what goes over.
 
-    `draining` refuses everything new: the service is stopping.
+    `stopping`: the service will end soon and still takes what comes. `draining` refuses everything new: its
+    time is over.
     """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:
@@ -16,19 +17,23 @@ class Bounds:
         self.max_bytes = max_bytes
         self.requests = 0
         self.bytes = 0
+        self.stopping = False
         self.draining = False
 
     def request(self) -> "Reservation":
         """A place for one request, held until the reservation ends. Raises Unavailable if there is none."""
         if self.draining:
-            raise Unavailable(
-                Reason.DRAINING, "the service is stopping; send it again", retry_after_seconds=2
-            )
+            raise draining()
         if self.requests >= self.max_requests:
             raise Unavailable(
                 Reason.TOO_MANY_REQUESTS, f"{self.requests} requests are in flight, send it again"
             )
         return Reservation(self)
+
+
+def draining() -> Unavailable:
+    """What is said to a client when the service's time is over."""
+    return Unavailable(Reason.DRAINING, "the service is stopping; send it again", retry_after_seconds=2)
 
 
 class Reservation:

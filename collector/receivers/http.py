@@ -21,7 +21,7 @@ from collector.model.batch import Receipt
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
-from collector.receivers.bounds import Bounds, Reservation
+from collector.receivers.bounds import Bounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Sender
 from collector.settings import Receiver
 from collector.telemetry.metrics import Metrics
@@ -81,6 +81,13 @@ def otlp_endpoint(
                     answer = await _traces(headers, encoding, sender, receive, reservation)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if not bounds.draining:
+                raise
+            # not a 500, on which the client would drop its data
+            late = draining()
+            metrics.requests_refused.labels(reason=late.reason.value).inc()
+            answer = failure(late, encoding or Encoding.JSON)
         except (Rejected, Unavailable) as error:
             metrics.requests_refused.labels(reason=error.reason.value).inc()
             answer = failure(error, encoding or Encoding.JSON)

@@ -39,7 +39,7 @@ from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.ingest import Encoded, ingest
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
-from collector.service.background import background
+from collector.service.background import Running, background
 from collector.service.parts import (
     close_to_others,
     consumers_beside,
@@ -63,12 +63,9 @@ from collector.telemetry.metrics import Metrics
 from proxy import Access, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
 
-# tells the app that the process is about to stop: new exports are refused, windows in flight finish
-Drain = Callable[[], None]
-
 
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
+async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
     """Everything, opened downstream first and closed in the reverse order.
 
     Raises Misconfigured before anything listens.
@@ -105,14 +102,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             max_requests=settings.receiver.max_concurrent_requests,
             max_bytes=settings.receiver.max_in_flight_bytes,
         )
-        # leaves before the journal closes: windows in flight end at a clean cursor, within the bound
-        await stack.enter_async_context(
-            background(
-                worker,
-                journal,
-                stop_seconds=settings.server.shutdown_seconds / 2,
-                others=consumers_beside(sampler, indexer),
-            )
+        # leaves before the journal closes
+        running = await stack.enter_async_context(
+            background(worker, journal, bounds, others=consumers_beside(sampler, indexer))
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
@@ -164,13 +156,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Drain]]:
             metrics=metrics,
         )
 
-        def drain() -> None:
-            bounds.draining = True
-            worker.stop()
-
         guarded_own = guarded(own, settings.server, entrance)
         app = _dispatch(with_cors(receiver, settings), guarded_own, proxy)
-        yield under(settings.server.root_path, app), drain
+        yield under(settings.server.root_path, app), running
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from collector.delivery.worker import DeliveryWorker
 from collector.journal import Journal
+from collector.receivers.bounds import Bounds
 
 _log = logging.getLogger("sidespan")
 
@@ -17,19 +19,47 @@ Run = Callable[[], Awaitable[None]]
 RESTART_PAUSE_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What runs, and the steps of its end."""
+
+    worker: DeliveryWorker
+    bounds: Bounds
+    delivering: "asyncio.Task[None]"
+    beside: "tuple[asyncio.Task[None], ...]"
+
+    def begin_to_stop(self) -> None:
+        """Nothing new is begun behind the journal; exports are still taken."""
+        self.bounds.stopping = True
+        self.worker.stop()
+        for task in self.beside:
+            task.cancel()
+
+    async def delivered(self, *, seconds: float) -> None:
+        """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
+        await asyncio.wait([self.delivering], timeout=seconds)
+
+    def refuse(self) -> None:
+        """The time is over: exports get 503, those in flight as soon as they are cancelled."""
+        self.bounds.draining = True
+
+
 @asynccontextmanager
 async def background(
-    worker: DeliveryWorker, journal: Journal, *, stop_seconds: float, others: Mapping[str, Run]
-) -> AsyncIterator[None]:
-    """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them."""
+    worker: DeliveryWorker, journal: Journal, bounds: Bounds, *, others: Mapping[str, Run]
+) -> AsyncIterator[Running]:
+    """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
+
+    The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
+    """
     delivering = asyncio.create_task(_supervise("delivery", worker.run))
     beside = [asyncio.create_task(_supervise("sweep", partial(_sweep, journal)))]
     beside += [asyncio.create_task(_supervise(name, run)) for name, run in others.items()]
+    running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
     try:
-        yield
+        yield running
     finally:
-        worker.stop()
-        await asyncio.wait([delivering], timeout=stop_seconds)
+        running.begin_to_stop()
         for task in (delivering, *beside):
             task.cancel()
             with suppress(asyncio.CancelledError):

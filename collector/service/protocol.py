@@ -9,15 +9,21 @@
     answer    the longest time in which the client takes nothing of it            -> the connection is closed
 
 What is refused here is answered in its turn, behind the answers to earlier requests of the connection; on
-OTLP paths as a google.rpc.Status in the request's encoding. Then the connection is closed.
+OTLP paths as a google.rpc.Status in the request's encoding. Then the connection is closed. A service that
+stops answers each connection once more, with `Connection: close`, rather than closing it under a request
+that is on its way (RFC 9112 section 9.6).
+
 One timer a connection looks at the deadline now and then, so that a request costs no timer of its own.
 Sources: RFC 6585 section 5 (431), RFC 9110 sections 7.8 (Upgrade) and 15.5.9 (408), RFC 9112 section 3.2
 (Host).
 """
 
 import asyncio
+import fcntl
 import json
 import re
+import struct
+import termios
 from typing import Any, cast
 
 import httptools
@@ -32,10 +38,10 @@ from collector.settings import Server
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?\Z")
 
 
-def bounded_protocol(settings: Server) -> type[asyncio.Protocol]:
+def bounded_protocol(settings: Server) -> "type[BoundedProtocol]":
     """The protocol class for uvicorn's `http`."""
 
-    class Bounded(_BoundedProtocol):
+    class Bounded(BoundedProtocol):
         head_seconds = settings.header_timeout_seconds
         silence_seconds = settings.body_timeout_seconds
         max_head_bytes = settings.max_head_bytes
@@ -45,7 +51,10 @@ def bounded_protocol(settings: Server) -> type[asyncio.Protocol]:
     return Bounded
 
 
-class _BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection. `leaving` is set on the class: from then on each answer is the last on its connection."""
+
+    leaving = False
     head_seconds: float
     silence_seconds: float
     max_head_bytes: int
@@ -135,6 +144,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._before = self.cycle
         super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not self.leaving
         self._has_cycle = True
         self._framing_bytes = 0
         self.headers = []  # trailers come here; the app's list is complete (RFC 9110, section 6.5.1)
@@ -150,6 +160,19 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._has_cycle and not self._closing:  # an Upgrade's head comes once more
             self._deadline = None
             super().on_message_complete()
+
+    def answer_last(self) -> None:
+        """The answer that is being worked on is the last, if its head isn't on its way already."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is being answered, arriving, or waiting to be read."""
+        socket = self.transport.get_extra_info("socket")
+        waiting = fcntl.ioctl(socket.fileno(), termios.FIONREAD, bytes(4)) if socket is not None else bytes(4)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self._in_head and not struct.unpack("i", waiting)[0]:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self._stalled_at = self.loop.time()

@@ -1,66 +1,134 @@
-"""One service process: our port, its signals, its end."""
+"""One service process: its signals, its end, and what came before and comes after it."""
 
 import asyncio
 import gc
 import logging
 import signal
-import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
-
-import uvicorn
 
 from collector.model.errors import Misconfigured
 from collector.service.app import open_app
+from collector.service.leaving import LeavingServer, server_config
+from collector.service.listening import Listeners, address, open_listeners
 from collector.service.protocol import bounded_protocol
-from collector.settings import Server, Settings
+from collector.service.takeover import Door, Predecessor, Successor, find_predecessor, open_door
+from collector.settings import Server, Settings, environment
 
 _log = logging.getLogger("sidespan")
+
+# a process that took over and died may hold the journal for a moment longer
+RESUME_SECONDS = 5.0
 
 Announce = Callable[[str], None]
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn that leaves the signals to us: it would raise them again after a clean stop."""
+@dataclass(slots=True)
+class _Stop:
+    """What the signals have said."""
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    twice: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._note)
+
+    def _note(self) -> None:
+        (self.twice if self.asked.is_set() else self.asked).set()
 
 
 async def run_service(settings: Settings, *, announce: Announce = lambda url: None) -> None:
-    """Serve until SIGTERM or SIGINT: refuse new work, finish answers, stop delivery, close the journal.
+    """Serve until SIGTERM or SIGINT, or until a new process has taken over (see takeover.py).
 
     `announce` gets the address once the port listens. A second signal ends the wait for answers.
     Raises Misconfigured.
     """
-    listener = bind(settings.server)
-    with listener:
-        async with open_app(settings) as (app, drain):
-            config = uvicorn.Config(
-                app,
-                http=bounded_protocol(settings.server),
-                loop="uvloop",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                **tls_options(settings.server),
-                timeout_graceful_shutdown=max(1, int(settings.server.shutdown_seconds / 2)),
-            )
-            server = _Uvicorn(config)
-            _stop_on_signals(server, drain)
-            url = address(listener, tls=settings.server.tls_certificate_file is not None)
-            _calm_garbage_collection()
+    tls_options(settings.server)  # known before another process is asked to go
+    with ExitStack() as stack:
+        predecessor = await find_predecessor(settings) if settings.server.takeover else None
+        listeners = _listeners(settings, predecessor)
+        for each in listeners:
+            stack.enter_context(each)
+        if predecessor is not None:
+            _log.info("taking over", extra={"from_process": predecessor.process})
+            await predecessor.leave()
+        stop = _Stop()
+
+        def serving(url: str) -> None:
+            stop.listen()
+            if predecessor is not None:
+                predecessor.tell_serving()
             announce(url)
-            _log.info("serving", extra={"url": url, "mlflow": settings.mlflow.url})
-            await server.serve(sockets=[listener])
-            _log.info("stopping")
+
+        successor = await _serve(settings, listeners, stop, serving)
+        while successor is not None and not await _is_replaced(successor, stop):
+            _log.error("the process that was to take over ended; this one goes on")
+            successor = await _resume(settings, successor.listeners, stop)
     _log.info("stopped")
+
+
+def _listeners(settings: Settings, predecessor: Predecessor | None) -> Listeners:
+    """The supervisor's, the predecessor's, or our own. Raises Misconfigured."""
+    given = environment()
+    if predecessor is None or "LISTEN_FDS" in given:
+        return open_listeners(settings, given)
+    return predecessor.listeners
+
+
+async def _serve(
+    settings: Settings, listeners: Listeners, stop: _Stop, serving: Announce
+) -> Successor | None:
+    """Everything, until a signal (None) or until a new process asks for our place."""
+    protocol = bounded_protocol(settings.server)
+    async with open_app(settings) as (app, running), open_door(settings.data_dir, listeners) as door:
+        config = server_config(app, protocol, tls_options(settings.server))
+        server = LeavingServer(config, protocol, running, seconds=settings.server.shutdown_seconds)
+        url = address(listeners[0], tls=settings.server.tls_certificate_file is not None)
+        _calm_garbage_collection()
+        serving(url)
+        _log.info("serving", extra={"url": url, "mlflow": settings.mlflow.url})
+        ending = asyncio.create_task(_end(server, stop, door))
+        try:
+            await server.serve(sockets=list(listeners))
+        finally:
+            ending.cancel()
+        _log.info("stopping")
+    return None if stop.asked.is_set() else door.successor
+
+
+async def _end(server: LeavingServer, stop: _Stop, door: Door) -> None:
+    """Tell the server to end at the first signal or the first new process, to hurry at the second signal."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (stop.asked, door.asked)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await stop.twice.wait()
+    server.force_exit = True
+
+
+async def _is_replaced(successor: Successor, stop: _Stop) -> bool:
+    """Whether the new process serves, or nobody wants this one any more."""
+    waiting = asyncio.ensure_future(successor.serves())
+    stopped = asyncio.ensure_future(stop.asked.wait())
+    await asyncio.wait([waiting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    return stop.asked.is_set() or waiting.result()
+
+
+async def _resume(settings: Settings, listeners: Listeners, stop: _Stop) -> Successor | None:
+    """Serve once more. Raises Misconfigured."""
+    deadline = asyncio.get_running_loop().time() + RESUME_SECONDS
+    while True:
+        try:
+            return await _serve(settings, listeners, stop, lambda url: None)
+        except Misconfigured:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def tls_options(settings: Server) -> dict[str, Any]:
@@ -94,40 +162,3 @@ def _calm_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _stop_on_signals(server: uvicorn.Server, drain: Callable[[], None]) -> None:
-    def stop() -> None:
-        drain()
-        server.force_exit = server.should_exit  # the second time
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-
-
-def bind(settings: Server) -> socket.socket:
-    """The listening socket. Raises Misconfigured: the port is taken, or the address isn't ours."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host.strip("[]"), settings.port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise Misconfigured(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another with --port, or stop what listens there"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def address(listener: socket.socket, *, tls: bool = False) -> str:
-    """The URL under which the socket is reached from here."""
-    host, port = listener.getsockname()[:2]
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (compared, not bound)
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"

@@ -47,8 +47,14 @@ class Server(Section):
     """Size of a request line with its headers, or of trailers; over it 431."""
     max_headers: int = Field(100, ge=10)
     """Headers in one request; over it 431."""
-    shutdown_seconds: float = Field(20.0, gt=0)
-    """How long a stop may take: answers in flight, then the requests to MLflow."""
+    shutdown_seconds: float = Field(2.5, gt=0)
+    """How long a stop may take: requests to MLflow and answers in flight end, a transfer that takes longer
+    is cut; what isn't delivered is there at the next start."""
+    takeover: bool = False
+    """Take over from the process that uses the data folder, if there is one: it hands its port over, and no
+    client is refused (`sidespan serve --takeover`)."""
+    takeover_seconds: float = Field(30.0, gt=0)
+    """How long that process may take to go before this one gives up and leaves it its place."""
 
     @field_validator("root_path")
     @classmethod

@@ -26,7 +26,9 @@ from collector.model.place import Place
 from collector.otlp.media import Encoding
 from collector.processors import slim
 from collector.processors.keep import KEPT_ATTRIBUTE
+from collector.receivers.decoder.place import placing
 from collector.receivers.ingest import Encoded, ingest
+from collector.receivers.prepare import Rules
 from collector.settings import Harmonise, Receiver, Routing
 from collector.settings.processors import Condition, Limit, Slim, Tag
 from collector.spans.conventions import ADDED, HTTP_MARKS, KEYS, REPLACED, RESOURCE_TABLE, TAG_PREFIXES
@@ -208,8 +210,7 @@ async def _take(stage: Stage, request: ExportTraceServiceRequest) -> Receipt:
             encoding=Encoding.PROTOBUF,
             headers={"x-mlflow-experiment-id": "1"},
         ),
-        limits=Receiver(),
-        routing=Routing(),
+        prepare=placing(Rules(limits=Receiver(), routing=Routing())),
         reserve=lambda _: None,
         exists=_there,
         append=stage.journal.append,

@@ -28,6 +28,7 @@ class Sidespan:
     command: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     token: str | None = None
+    pass_fds: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,6 +52,7 @@ class Sidespan:
                 stdout=log,
                 stderr=log,
                 env=clean | self.environment,
+                pass_fds=self.pass_fds,
             )
         if wait:
             self.wait()

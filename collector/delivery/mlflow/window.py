@@ -31,6 +31,7 @@ from collector.telemetry.metrics import Metrics
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
 ABOUT_THE_DATA = frozenset({Verdict.SUSPECT, Verdict.TOO_LARGE, Verdict.REFUSED})
+STOPPING = "the service is stopping"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class Target:
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
     turns: Turns = field(default_factory=Turns)
+    # set by a worker that is to end: requests in flight are the last
+    stopping: bool = False
     health: Health = field(default_factory=Health)
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
@@ -251,6 +254,8 @@ async def _send_and_verify(
         sent = Sent(verdict=Verdict.TAKEN, message="the settings leave nothing to send")
     else:
         async with _in_flight(target, turn):
+            if target.stopping:
+                return Sent(verdict=Verdict.PASSING, message=STOPPING)
             sent = await _try(forwarded.body, route, experiment_id, target)
             if sent.verdict in ABOUT_THE_DATA and target.forward is not None and request.span_count == 1:
                 bare = replace(unchanged(request.payload), counts={("harmonise", "withdrawn"): 1})

@@ -20,7 +20,8 @@ from collector.model.errors import Misconfigured, SidespanError
 _log = logging.getLogger("sidespan.index")
 
 START_SECONDS = 60.0
-STOP_SECONDS = 8.0
+# its writes are transactions: ended earlier it loses nothing, and the next start is a little longer
+STOP_SECONDS = 0.6
 RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 30.0
 QUERY_SECONDS = 90.0
@@ -145,8 +146,9 @@ class IndexClient:
                 await self._wait_until_it_answers(child)
                 code = await child.wait()
             except asyncio.CancelledError:
+                # what is only starting has nothing to finish
+                await _stop(child, seconds=STOP_SECONDS if self._ready.is_set() else 0.0)
                 self._ready.clear()
-                await _stop(child)
                 raise
             self._ready.clear()
             self._reason = f"its process ended with {code} and is started again"
@@ -181,11 +183,11 @@ class IndexClient:
             await asyncio.sleep(0.05)
 
 
-async def _stop(child: asyncio.subprocess.Process) -> None:
+async def _stop(child: asyncio.subprocess.Process, *, seconds: float) -> None:
     if child.stdin is not None:
         child.stdin.close()
     try:
-        await asyncio.wait_for(child.wait(), STOP_SECONDS)
+        await asyncio.wait_for(child.wait(), seconds)
     except TimeoutError:
         with suppress(ProcessLookupError):
             child.kill()

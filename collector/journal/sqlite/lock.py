@@ -39,3 +39,17 @@ def only_process(data_dir: Path) -> Iterator[None]:
         except OSError as error:
             raise Misconfigured(f"data_dir = {str(data_dir)!r} can't be written: {error.strerror}") from error
         yield
+
+
+def holder(data_dir: Path) -> str | None:
+    """The id of the process that holds the directory, None if nobody does."""
+    try:
+        file = (data_dir / "lock").open()
+    except OSError:  # no directory yet, or one that `only_process` will complain about
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "unknown"
+    return None

@@ -1,0 +1,53 @@
+// A program with OpenTelemetry's own exporter that makes spans at a steady rate and says how many it made.
+//
+//	sender SECONDS SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/trace"
+)
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func main() {
+	ctx := context.Background()
+	seconds := must(strconv.ParseFloat(os.Args[1], 64))
+	rate := must(strconv.ParseFloat(os.Args[2], 64))
+
+	var failures atomic.Int64
+	var last atomic.Value
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		failures.Add(1)
+		last.Store(err.Error())
+	}))
+	provider := trace.NewTracerProvider(
+		trace.WithBatcher(must(otlptracehttp.New(ctx)), trace.WithBatchTimeout(100*time.Millisecond)))
+	tracer := provider.Tracer("restart")
+
+	made := 0
+	every := time.NewTicker(time.Duration(float64(time.Second) / rate))
+	for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); time.Now().Before(end); made++ {
+		<-every.C
+		_, span := tracer.Start(ctx, "go")
+		span.End()
+	}
+	if err := provider.Shutdown(ctx); err != nil {
+		otel.Handle(err)
+	}
+	json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"made": made, "failures": failures.Load(), "last_failure": last.Load()})
+}
