@@ -2,7 +2,7 @@
 
 MLflow's schema has seven fields with data, each the twin of an endpoint; a field that isn't among them is
 refused. Bounds on size, depth and number of fields come before MLflow's own.
-Source: MLflow, server/graphql/graphql_schema_extensions.py.
+Source: https://github.com/mlflow/mlflow/blob/master/mlflow/server/graphql/graphql_schema_extensions.py
 """
 
 from collections.abc import Iterator, Mapping

@@ -40,7 +40,7 @@ def check_origin(
 ) -> str | None:
     """Why a request that changes something is refused, or None.
 
-    Source: Fetch standard, "Origin header"; Fetch Metadata, "Sec-Fetch-Site".
+    Source: https://fetch.spec.whatwg.org/#origin-header and https://w3c.github.io/webappsec-fetch-metadata/
     """
     if origin is None:
         if sec_fetch_site in (None, "same-origin", "none"):

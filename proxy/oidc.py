@@ -3,7 +3,9 @@
 Keys come from the provider's JWKS, are remembered, and are asked for again when a token names one that isn't
 known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. Which of them count: jwks.py. PyJWT
 does the cryptography.
-Sources: OpenID Connect Core 1.0, section 3.1.3.7; OpenID Connect Discovery 1.0; RFC 7517; RFC 8725.
+Sources: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation,
+https://openid.net/specs/openid-connect-discovery-1_0.html,
+https://www.rfc-editor.org/rfc/rfc7517 and https://www.rfc-editor.org/rfc/rfc8725
 """
 
 import asyncio

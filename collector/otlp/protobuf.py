@@ -36,7 +36,7 @@ Read = tuple[bytes | memoryview, ExportTraceServiceRequest, bool, list[Rejection
 def read_protobuf(chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int) -> Read:
     """What the chunks of a body hold; `chunks` is empty afterwards, which saves one copy in memory.
 
-    An empty body is an empty export (H9). Counts are bounded before messages are built.
+    An empty body is an empty export. Counts are bounded before messages are built.
     Raises Rejected (malformed, too_many_spans, too_large).
     """
     wrapped = wrap(chunks, max_depth)

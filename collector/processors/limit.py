@@ -1,6 +1,7 @@
 """Bounds on what one span carries. Pure, in place.
 
-Source: OpenTelemetry SDK specification, "Span Limits"; what is cut is added to OTLP's dropped_*_count.
+What is cut is added to OTLP's dropped_*_count.
+Source: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits
 """
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue

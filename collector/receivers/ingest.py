@@ -50,9 +50,9 @@ async def ingest(
     """Take one OTLP export into the journal and say what became of it.
 
     The receipt counts spans: accepted are on disk when this returns, rejected carry their reasons.
-    An export without spans is a success (H9).
+    An export without spans is a success.
     Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
-    Source: OTLP 1.11, "Full Success", "Partial Success", "Failures".
+    Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
     """
     prepared = await prepare(request, reserve)
     rejections = prepared.rejections

@@ -1,4 +1,7 @@
-"""OTLP 1.11, server over HTTP: the rows H of the conformance table, over a real socket."""
+"""OTLP/HTTP 1.11, the server's side, over a real socket.
+
+Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
+"""
 
 import asyncio
 import gzip
@@ -30,7 +33,7 @@ def body(**kwargs: Any) -> bytes:
 
 
 def status_of(answer: Answered, encoding: str = PROTOBUF) -> Status:
-    """The Status in an error's body; H6: in the request's encoding, H14: for all 4xx and 5xx."""
+    """The Status in the body of an error (all 4xx and 5xx), in the request's encoding."""
     assert answer.headers["content-type"] == encoding
     if encoding == JSON:
         return json_format.Parse(answer.body, Status())

@@ -74,7 +74,8 @@ def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:
 def partial_success(answer: MlflowAnswer) -> ExportTracePartialSuccess:
     """What a 2xx says of spans that it has not taken; empty if it can't be read: then all were accepted.
 
-    Source: OTLP 1.11, "Partial Success"; an answer that can't be parsed is a success all the same.
+    An answer that can't be parsed is a success too.
+    Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
     """
     none = ExportTracePartialSuccess()
     if not answer.body or answer.is_cut:

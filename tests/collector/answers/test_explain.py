@@ -161,7 +161,10 @@ def all_spans_of(export: ExportTraceServiceRequest, document: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("trace", "told"),
-    [("nothing", "must be a file or a trace id"), (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest")],
+    [
+        ("nothing", "must be a file or a trace id"),
+        (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest"),
+    ],
     ids=["neither_file_nor_id", "a_file_of_another_kind"],
 )
 def test_doctor_says_what_it_cannot_explain(trace: str, told: str) -> None:
