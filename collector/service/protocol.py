@@ -15,7 +15,8 @@ that is on its way (RFC 9112 section 9.6).
 
 One timer a connection looks at the deadline now and then, so that a request costs no timer of its own.
 Sources: https://www.rfc-editor.org/rfc/rfc6585#section-5 (431),
-https://www.rfc-editor.org/rfc/rfc9110#section-7.8 (Upgrade), https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9 (408),
+https://www.rfc-editor.org/rfc/rfc9110#section-7.8 (Upgrade),
+https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9 (408),
 https://www.rfc-editor.org/rfc/rfc9112#section-3.2 (Host).
 """
 
