@@ -17,28 +17,28 @@ class Auth(Section):
     """Who may connect."""
 
     mode: Literal["loopback", "none", "clients"] = "loopback"
-    """`loopback`: only programs on this machine. `none`: anybody who reaches the port. `clients`: who shows a
-    token (`sidespan token create`), a JSON Web Token (`oidc`) or comes through an auth proxy
+    """`loopback`: only programs on this machine. `none`: anyone who reaches the port. `clients`: clients with
+    a token (`sidespan token create`), a JSON Web Token (`oidc`) or an auth proxy in front
     (`trusted_header`)."""
     tokens_file: Path | None = None
-    """File with the hashes of the tokens; without it `tokens.json` in the data folder."""
+    """File with the hashes of the tokens; by default `tokens.json` in the data folder."""
 
 
 class Oidc(Section):
     """Sign-in with the JSON Web Tokens of an OpenID provider; needs `auth.mode = "clients"`."""
 
     issuer: str | None = None
-    """The provider's issuer, as it stands in its tokens. Set, the provider's tokens are taken."""
+    """The provider's issuer, as in its tokens. If set, the provider's tokens are accepted."""
     audience: str | None = None
-    """What a token's `aud` must hold."""
+    """Audience that a token's `aud` must contain."""
     jwks_url: str | None = None
-    """Where its keys are; without it asked of the issuer's discovery document."""
+    """Address of its keys; by default from the issuer's discovery document."""
     client_claim: str = "sub"
     """The claim that names the client."""
     roles_claim: str = "groups"
-    """The claim, a list or words, that gives roles."""
+    """The claim that gives roles: a list, or a text of words."""
     roles: dict[str, Names] = Field(default_factory=dict)
-    """From a value of that claim to roles. Without a match the client has the roles of `policy.clients`."""
+    """Maps a value of that claim to roles. Without a match the client has its roles in `policy.clients`."""
     leeway_seconds: float = Field(30.0, ge=0)
     """How far the clocks may differ."""
 
@@ -56,13 +56,13 @@ class TrustedHeader(Section):
     """Sign-in by an auth proxy in front of us; needs `auth.mode = "clients"`."""
 
     name: str | None = None
-    """The header that names the client, as `X-Forwarded-User`. Set, it is believed from `addresses`."""
+    """The header that names the client, such as `X-Forwarded-User`. It is trusted from `addresses`."""
     addresses: Names = ()
-    """Addresses or networks of the auth proxy (`10.0.0.5`, `10.1.0.0/16`); from others it is nothing."""
+    """Addresses or networks of the auth proxy (`10.0.0.5`, `10.1.0.0/16`); from others it is ignored."""
     roles_name: str | None = None
-    """The header with the client's groups, parted by commas."""
+    """The header with the client's groups, separated by commas."""
     roles: dict[str, Names] = Field(default_factory=dict)
-    """From a group to roles. Without a match the client has the roles of `policy.clients`."""
+    """Maps a group to roles. Without a match the client has its roles in `policy.clients`."""
 
     @field_validator("addresses")
     @classmethod
@@ -96,16 +96,17 @@ class Policy(Section):
     """Who may do what."""
 
     mode: Literal["enforce", "observe"] = "enforce"
-    """`observe`: what would be denied is logged and passes, up to what the preset `open` allows."""
+    """With `observe`, requests that would be denied pass and are logged, if the preset `open` allows them."""
     roles: dict[str, tuple[Rule, ...]] = Field(default_factory=dict)
     """Roles, each a list of rules. Every preset is a role of its own name."""
     clients: dict[str, Names] = Field(default_factory=dict)
-    """From client to roles. `anonymous` is who shows no credentials; without `auth.mode = "clients"` that is
-    everybody, with the role `standard` if nothing is written here."""
+    """Maps clients to roles. `anonymous` is a client without credentials; unless `auth.mode = "clients"`,
+    that is every client, by default with the role `standard`."""
     default_roles: Names = ()
-    """Roles of clients who are known but not listed in `clients`."""
+    """Roles of authenticated clients that are not in `clients`."""
     artifact_roots: Names = ()
-    """Storage beside MLflow's own that experiments and model versions may name, as `s3://bucket/mlflow`."""
+    """Storage other than MLflow's own that experiments and model versions may use, such as
+    `s3://bucket/mlflow`."""
 
     def build(self, auth: Auth) -> BuiltPolicy:
         """The policy itself. Raises BadPolicy."""

@@ -26,7 +26,7 @@ class Condition(ProcessorSection):
     name: str | None = None
     """Name of the span."""
     scope: str | None = None
-    """Name of its instrumentation scope, `opentelemetry.instrumentation.asgi` say."""
+    """Name of its instrumentation scope, such as `opentelemetry.instrumentation.asgi`."""
     service: str | None = None
     """`service.name` of its resource."""
     kind: Literal["internal", "server", "client", "producer", "consumer"] | None = None
@@ -49,13 +49,13 @@ class Redact(ProcessorSection):
     type: Literal["redact"]
     """`redact`."""
     presets: tuple[Preset, ...] = PRESETS
-    """Known by their form: `email`, `phone`, `card` (with a right check digit), `api-keys`, `passwords`."""
+    """Kinds of text: `email`, `phone`, `card` (with a valid check digit), `api-keys`, `passwords`."""
     patterns: dict[str, str] = Field(default_factory=dict)
-    """Regular expressions of your own, by the name that stands in the text's place."""
+    """Your own regular expressions, by the name that replaces the text."""
     drop_keys: tuple[str, ...] = ()
-    """Names of attributes that are dropped whole (`*` and `?` work)."""
+    """Names of attributes to drop (`*` and `?` work)."""
     mode: Literal["replace", "hash"] = "replace"
-    """`replace` writes `[redacted:email]`, `hash` `[email:5f2b…]`: equal texts stay recognisable."""
+    """`replace` writes `[redacted:email]`, `hash` `[email:5f2b…]`: equal texts get equal hashes."""
     hash_key: str | None = Field(None, repr=False)
     """Key of the hash (HMAC-SHA256); without it short texts could be guessed."""
     hash_key_file: Path | None = None
@@ -91,13 +91,13 @@ class Limit(ProcessorSection):
     type: Literal["limit"]
     """`limit`."""
     value_characters: int | None = Field(None, ge=16)
-    """Longest text of an attribute; a longer one is cut and ends in `…`."""
+    """Length of an attribute's text; a longer one is shortened and ends in `…`."""
     attributes: int | None = Field(None, ge=1)
-    """Most attributes of a span; those that came first stay, and MLflow's own."""
+    """Attributes of a span; the first ones and MLflow's own are kept."""
     events: int | None = Field(None, ge=0)
-    """Most events of a span; exceptions stay first."""
+    """Events of a span; exceptions are kept first."""
     links: int | None = Field(None, ge=0)
-    """Most links of a span."""
+    """Links of a span."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "Limit":
@@ -112,7 +112,7 @@ class Slim(ProcessorSection):
     type: Literal["slim"]
     """`slim`."""
     messages: bool = True
-    """Flattened messages (`llm.input_messages.*`), and messages that MLflow has under its own name."""
+    """Flattened messages (`llm.input_messages.*`), and messages that MLflow has in its own attribute."""
     tools: bool = True
     """Flattened tool definitions (`llm.tools.*`)."""
     schemas: bool = True
@@ -127,7 +127,7 @@ class Tag(ProcessorSection):
     when: Condition
     """Which spans."""
     set: dict[str, str] = Field(min_length=1)
-    """Attributes and their values; on a root, `mlflow.traceTag.<name>` is a tag of the trace in MLflow."""
+    """Attributes and their values; on a root, `mlflow.traceTag.<name>` becomes a tag of the trace."""
 
 
 class Drop(ProcessorSection):
