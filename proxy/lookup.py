@@ -232,7 +232,7 @@ class Lookup:
 
 
 def _no_verdict(url: str, status: int) -> Refusal:
-    return unreachable(f"MLflow at {url} answered {status} to a look-up, so that nothing can be decided")
+    return unreachable(f"MLflow at {url} answered {status} to a look-up, so the request can't be decided")
 
 
 def artifact_path(location: object) -> str | None:

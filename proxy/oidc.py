@@ -77,7 +77,9 @@ class Oidc:
                 await self._ask()
         if not self._keys:
             raise Refusal(
-                status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the sign-in keys can't be had now"
+                status=503,
+                error_code="TEMPORARILY_UNAVAILABLE",
+                message="the sign-in keys are not available at the moment",
             )
         if name not in self._keys:
             raise jwt.InvalidKeyError(
@@ -103,7 +105,7 @@ class Oidc:
         issuer = self._provider.issuer.rstrip("/")
         document = await self._get(f"{issuer}/.well-known/openid-configuration")
         if str(document.get("issuer", "")).rstrip("/") != issuer:
-            raise ValueError(f"the issuer calls itself {document.get('issuer')!r}")
+            raise ValueError(f"the issuer names itself {document.get('issuer')!r}")
         return str(document["jwks_uri"])
 
     async def _get(self, url: str) -> dict[str, Any]:

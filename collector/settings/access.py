@@ -45,7 +45,7 @@ class Oidc(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> "Oidc":
         if bool(self.issuer) != bool(self.audience):
-            raise ValueError("issuer and audience are given together: a token for others must not open this")
+            raise ValueError("issuer and audience must be set together: tokens for others are not accepted")
         for url in (self.issuer, self.jwks_url):
             if url is not None and not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
                 raise ValueError(f"{url!r} must begin with https://")
@@ -74,7 +74,7 @@ class TrustedHeader(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> "TrustedHeader":
         if bool(self.name) != bool(self.addresses):
-            raise ValueError("name and addresses are given together: nobody else may say who a client is")
+            raise ValueError("name and addresses must be set together: only the auth proxy may name a client")
         return self
 
 
@@ -145,6 +145,6 @@ def check_access(auth: Auth, oidc: Oidc, header: TrustedHeader, policy: Policy) 
     ]
     if given:
         raise ValueError(
-            f'{" and ".join(given)} can do nothing while auth.mode = "{auth.mode}" asks nobody who he is: '
-            'write auth.mode = "clients"'
+            f'{" and ".join(given)} has no effect while auth.mode = "{auth.mode}", '
+            'because clients are not authenticated: set auth.mode = "clients"'
         )

@@ -39,7 +39,7 @@ class Condition(ProcessorSection):
     @model_validator(mode="after")
     def _says_something(self) -> "Condition":
         if not self.model_fields_set:
-            raise ValueError("say which spans: name, scope, service, kind, status or attributes")
+            raise ValueError("give at least one of name, scope, service, kind, status and attributes")
         return self
 
 
@@ -68,16 +68,16 @@ class Redact(ProcessorSection):
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{name}: {pattern!r} is no regular expression: {error}") from error
+                raise ValueError(f"{name}: {pattern!r} is not a valid regular expression: {error}") from error
             if compiled.fullmatch(""):
-                raise ValueError(f"{name}: {pattern!r} matches nothing at all, everywhere")
+                raise ValueError(f"{name}: {pattern!r} matches the empty text, so it would match everywhere")
         return value
 
     @model_validator(mode="after")
     def _has_its_key(self) -> "Redact":
         given = bool(self.hash_key) + bool(self.hash_key_file)
         if self.mode == "hash" and given != 1:
-            raise ValueError('mode = "hash" needs hash_key or hash_key_file, one of them')
+            raise ValueError('mode = "hash" needs either hash_key or hash_key_file')
         if self.mode == "replace" and given:
             raise ValueError('hash_key is for mode = "hash"')
         if not (self.presets or self.patterns or self.drop_keys):
@@ -102,7 +102,7 @@ class Limit(ProcessorSection):
     @model_validator(mode="after")
     def _says_something(self) -> "Limit":
         if self.model_fields_set <= {"type"}:
-            raise ValueError("give value_characters, attributes, events or links")
+            raise ValueError("give at least one of value_characters, attributes, events and links")
         return self
 
 

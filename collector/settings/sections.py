@@ -60,7 +60,7 @@ class Server(Section):
     @classmethod
     def _is_plain_path(cls, value: str) -> str:
         if value and not re.fullmatch(r"(?:/[A-Za-z0-9_.~-]+)+", value.rstrip("/")):
-            raise ValueError("must be a plain path, as /mlflow")
+            raise ValueError("must be a plain path, such as /mlflow")
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class Mlflow(Section):
         if len(given) > 1:
             raise ValueError(f"give one credential, not {' and '.join(given)}")
         if bool(self.username) != bool(self.password or self.password_file):
-            raise ValueError("username needs password or password_file, and the other way round")
+            raise ValueError("username and a password (password or password_file) must be set together")
         return self
 
 
@@ -143,9 +143,11 @@ class Receiver(Section):
     @model_validator(mode="after")
     def _one_request_fits(self) -> "Receiver":
         if self.max_in_flight_bytes < 2 * self.max_body_bytes:
-            raise ValueError("max_in_flight_bytes must hold one request twice (as sent and inflated)")
+            raise ValueError(
+                "max_in_flight_bytes must be at least twice max_body_bytes (as sent and decompressed)"
+            )
         if self.decoder_memory_bytes < 3 * self.max_body_bytes:
-            raise ValueError("decoder_memory_bytes must be three times max_body_bytes, or more")
+            raise ValueError("decoder_memory_bytes must be at least three times max_body_bytes")
         return self
 
 

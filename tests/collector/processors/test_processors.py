@@ -242,11 +242,11 @@ WRONG = {
     ),
     "no_regular_expression": (
         'type = "redact"\npatterns = {a = "("}',
-        ["processors.0.redact.patterns", "no regular expression"],
+        ["processors.0.redact.patterns", "not a valid regular expression"],
     ),
     "hash_without_key": ('type = "redact"\nmode = "hash"', ["hash_key"]),
     "limit_of_nothing": ('type = "limit"', ["value_characters"]),
-    "condition_of_nothing": ('type = "drop"\nwhen = {}', ["say which spans"]),
+    "condition_of_nothing": ('type = "drop"\nwhen = {}', ["give at least one of name"]),
     "wrong_kind": ('type = "drop"\nwhen = {kind = "web"}', ["processors.0.drop.when.kind", "server"]),
     "a_limit_too_small": ('type = "limit"\nvalue_characters = 2', ["value_characters", "2", "16"]),
 }
