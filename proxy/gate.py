@@ -120,7 +120,7 @@ class Gate:
             values = self._values(work, at)
             missing = not values and at.kind is Kind.EXPERIMENT and operation.action is not Action.READ
             if missing and at.role == "id":
-                raise _no(work.ask, f"{at.name} is missing, so the experiment is unknown")
+                raise _no(work.ask, f"{at.name} is missing, so that nobody knows which experiment is meant")
             if not values:
                 continue
             found = True
@@ -132,7 +132,9 @@ class Gate:
                 case _:
                     rule = await self._objects(work, operation, at.kind, values, new=at.role == "new")
         if not found:
-            raise _no(work.ask, f"{_wanted(operation)} is missing, so the experiment is unknown")
+            raise _no(
+                work.ask, f"{_wanted(operation)} is missing, so that nobody knows which experiment is meant"
+            )
         return rule
 
     def _values(self, work: _Work, at: Location) -> list[str]:
@@ -156,7 +158,7 @@ class Gate:
         self, work: _Work, operation: Operation, kind: Kind, ids: Sequence[str], *, new: bool = False
     ) -> str:
         """The rule that allows the operation on each object. Raises Refusal (403)."""
-        rule = "nothing that exists yet"
+        rule = "nothing that is there yet"
         if kind is Kind.ITEM:
             kind, ids = Kind.TRACE, [id for id in ids if id.startswith("tr-")]
         if kind is Kind.EXPERIMENT:
@@ -295,7 +297,7 @@ class Gate:
                     await self._objects(work, reading, kind, [check_id(kind, id, key)])
             sources = self._values(work, at)
             if not sources:
-                raise _no(work.ask, f"{at.name} is missing, so the owner of the files is unknown")
+                raise _no(work.ask, f"{at.name} is missing, so that nobody knows whose files are meant")
             for source in sources:
                 if source != "dummy-source":
                     await self._source_allowed(work, reading, source)
@@ -322,7 +324,9 @@ class Gate:
             return await self._objects(work, operation, Kind.MODEL, [check_id(Kind.MODEL, first, "source")])
         if scheme == "mlflow-artifacts" and (path := artifact_path(source)):
             return await self._objects(work, operation, Kind.ARTIFACT, [path])
-        raise _no(work.ask, "Sidespan can't tell which experiment its files belong to", operation=operation)
+        raise _no(
+            work.ask, "its files can't be told to be in an experiment of the client", operation=operation
+        )
 
     async def _check_widening(self, work: _Work) -> None:
         document = await self._read(work)
@@ -331,8 +335,8 @@ class Gate:
             decision = work.rights.everywhere(needed)
             if decision is None or not decision.allow:
                 raise denied(
-                    f"client {work.ask.client.name!r} may not set the location of files ({value[:120]!r}): "
-                    f"that needs {widening.ARTIFACT_LOCATIONS}:admin, or a location in policy.artifact_roots",
+                    f"client {work.ask.client.name!r} may not say where files lie ({value[:120]!r}): that "
+                    f"needs {widening.ARTIFACT_LOCATIONS}:admin, or the place in policy.artifact_roots",
                     decision.rule if decision else "",
                 )
 
@@ -369,8 +373,8 @@ def _no(ask: Ask, rule: str, what: str = "", operation: Operation | None = None)
     operation = operation or ask.operation
     if ask.operation is UNKNOWN:
         return denied(
-            f"{ask.method} {ask.path[:200]} is not a route that this version of Sidespan knows; "
-            "unknown routes are denied",
+            f"{ask.method} {ask.path[:200]} is not a route that this version of Sidespan knows, "
+            "and what isn't known is denied",
             "unknown route",
         )
     about = f" on {what}, or it doesn't exist" if what else ""

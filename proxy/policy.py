@@ -295,7 +295,7 @@ def _experiments(patterns: Sequence[str] | None, place: str) -> Experiments | No
         return None
     if not patterns or not all(pattern.strip() for pattern in patterns):
         raise BadPolicy(
-            f"{place}: experiments = {list(patterns)!r} is empty or has an empty name, so it can never apply; "
+            f"{place}: experiments = {list(patterns)!r} is empty or has an empty name, so it never applies; "
             "give ids, names or globs, or leave experiments out for all"
         )
     return Experiments(tuple(patterns))

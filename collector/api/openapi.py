@@ -285,7 +285,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 @cache
 def openapi_document() -> dict[str, Any]:
-    """The document. Source: https://spec.openapis.org/oas/v3.1.1.html"""
+    """The document. Source: OpenAPI Specification 3.1.1."""
     bodies: list[type[BaseModel]] = [each.body for each in ENDPOINTS if each.body is not None]
     answers: list[type[BaseModel]] = [each.answer for each in ENDPOINTS if each.answer is not None]
     answers.append(Error)

@@ -239,7 +239,7 @@ def explain_trace(trace: str, settings: Settings, *, url: str) -> dict[str, Any]
             processors=settings.processors,
         )
     if normal_trace_id(trace) is None:
-        raise Misconfigured(f"--trace {trace!r}: must be a file or a trace id of 32 hex digits")
+        raise Misconfigured(f"--trace {trace!r}: there is no such file, and a trace id is 32 hex digits")
     return remote.get_json(url, f"/-/traces/{trace}/explanation")
 
 

@@ -71,7 +71,7 @@ async def _supervise(name: str, run: Run) -> None:
         try:
             await run()
         except Exception:
-            _log.exception("a background task failed and is being restarted", extra={"task": name})
+            _log.exception("a background task failed and is started again", extra={"task": name})
         else:
             return
         await asyncio.sleep(RESTART_PAUSE_SECONDS)

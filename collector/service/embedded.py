@@ -29,7 +29,7 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
     """
     if importlib.util.find_spec("mlflow") is None:
         raise Misconfigured(
-            "`sidespan up` needs MLflow, which is not installed: pip install "
+            "`sidespan up` brings its own MLflow, which is not installed: pip install "
             "'sidespan[server,embedded]', or use `sidespan serve --mlflow-url URL`"
         )
     home = _make_home(data_dir)
@@ -65,7 +65,7 @@ async def _supervise(home: Path, port: int) -> None:
             (home / "pid").unlink(missing_ok=True)
             raise
         _log.error(
-            "the embedded MLflow ended and is being restarted",
+            "the embedded MLflow ended and is started again",
             extra={"exit_code": code, "log": str(home / "mlflow.log")},
         )
         _kill_group(child.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ def _end_orphan(home: Path) -> None:
     except (OSError, ValueError):
         return
     if str(home).encode() in command:
-        _log.warning("stopping an MLflow server of an earlier run", extra={"process": pid})
+        _log.warning("an MLflow server of an earlier run is ended", extra={"process": pid})
         _kill_group(pid, signal.SIGKILL)
 
 

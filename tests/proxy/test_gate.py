@@ -312,7 +312,7 @@ class TestTraces:
         body = {"key": tag, "value": "mlflow-artifacts:/12/traces/x/artifacts"}
         for policy in (limited(), build_policy(roles={}, clients={"alice": ["standard"]})):
             client = replace(ALICE, roles=policy.roles_of("alice"))
-            with pytest.raises(Refusal, match="the location of files"):
+            with pytest.raises(Refusal, match="where files lie"):
                 path = f"{prefix}/3.0/mlflow/traces/{A.ids[Kind.TRACE]}/tags"
                 await send("PATCH", path, body, policy=policy, client=client)
 
@@ -341,7 +341,7 @@ class TestValues:
         await self.create()
         await self.create(artifact_location="s3://ours/mlflow/team")
         for location in ("s3://ours/mlflow-2", "s3://theirs", "mlflow-artifacts:/0", "file:///etc", "/etc"):
-            with pytest.raises(Refusal, match="the location of files") as caught:
+            with pytest.raises(Refusal, match="where files lie") as caught:
                 await self.create(artifact_location=location)
             assert caught.value.status == 403
 
@@ -354,7 +354,7 @@ class TestValues:
         ):
             await self.version(source)
         for source in ("file:///etc/passwd", "/etc", "s3://theirs/x", "http://metadata/", "dbfs:/x"):
-            with pytest.raises(Refusal, match="the location of files"):
+            with pytest.raises(Refusal, match="where files lie"):
                 await self.version(source)
 
     @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def all_spans_of(export: ExportTraceServiceRequest, document: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("trace", "told"),
     [
-        ("nothing", "must be a file or a trace id"),
+        ("nothing", "no such file"),
         (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest"),
     ],
     ids=["neither_file_nor_id", "a_file_of_another_kind"],
