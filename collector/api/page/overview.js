@@ -100,13 +100,13 @@ export function select(id, label, options, chosen, onChange) {
 const CARDS = [
   ["Traces", "count", number.format, null],
   ["Error rate", "error_rate", share, true],
-  ["Median duration", "duration_seconds_p50", duration, true],
-  ["95th percentile", "duration_seconds_p95", duration, true],
+  ["Duration p50", "duration_seconds_p50", duration, true],
+  ["Duration p95", "duration_seconds_p95", duration, true],
   ["Input tokens", "input_tokens", compact, null],
   ["Output tokens", "output_tokens", compact, null],
   ["Cost", "cost_usd", money, null],
   ["Sessions", "sessions", number.format, null],
-  ["Recovered retries", "recovered_retries", number.format, null],
+  ["Retries", "recovered_retries", number.format, null],
 ];
 
 function cards(totals, into) {
@@ -166,12 +166,10 @@ function charts(found, asked, go) {
     children: [
       chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
       chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
-      chart(
-        "Duration",
-        xs,
-        [line("median", "duration_seconds_p50"), line("95th percentile", "duration_seconds_p95")],
-        { unit: "seconds", onRange },
-      ),
+      chart("Duration", xs, [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")], {
+        unit: "seconds",
+        onRange,
+      }),
       chart("Tokens", xs, [line("input", "input_tokens"), line("output", "output_tokens")], { onRange }),
       chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
     ],
@@ -187,7 +185,7 @@ function tops(found, into) {
     },
   });
   const value = (title, metric, say, wide) => ({ title, wide, cell: ({ values }) => say(values[metric]) });
-  const p95 = value("95th percentile", "duration_seconds_p95", duration, true);
+  const p95 = value("Duration p95", "duration_seconds_p95", duration, true);
   const errors = value("Errors", "error_rate", share);
   const count = (title) => value(title, "count", number.format);
   const blocks = [

@@ -45,8 +45,8 @@ const TEXTS = [
   ["run_id", "Run"],
   ["tag", "Tag"],
   ["error", "Error"],
-  ["min_duration_seconds", "Minimum duration (s)"],
-  ["min_cost_usd", "Minimum cost ($)"],
+  ["min_duration_seconds", "Min. duration (s)"],
+  ["min_cost_usd", "Min. cost ($)"],
 ];
 const SHOWN = 50;
 
