@@ -13,6 +13,10 @@ ROOT = Path(__file__).parents[1]
 IMPURE = {"asyncio", "aiohttp", "sqlite3", "starlette", "logging", "time", "random", "os", "socket"}
 
 PURE = [
+    "collector/answers/encoding.py",
+    "collector/answers/errors.py",
+    "collector/answers/explain.py",
+    "collector/answers/rights.py",
     "collector/otlp",
     "collector/spans",
     "collector/harmonise",
@@ -23,6 +27,7 @@ PURE = [
     "collector/model/connected.py",
     "collector/model/durations.py",
     "collector/model/errors.py",
+    "collector/model/parameters.py",
     "collector/model/faults.py",
     "collector/model/place.py",
     "collector/delivery/backoff.py",
@@ -139,6 +144,33 @@ def test_folders_import_downwards_only() -> None:
         if module.startswith("collector.") and rank[module.split(".")[1]] < rank[folder]
     }
     assert upwards == set()
+
+
+def test_answers_know_no_http_framework() -> None:
+    """Neither they nor what they are made of: another process may hand them out."""
+    reached = dict.fromkeys(_files("collector/answers"), "answers")
+    waiting = list(reached)
+    while waiting:
+        file = waiting.pop()
+        for imported in {path for module in _imports(file) if (path := _file_of(module))} - reached.keys():
+            reached[imported] = file.relative_to(ROOT).as_posix()
+            waiting.append(imported)
+    assert len(reached) > 50
+    found = {
+        f"{file.relative_to(ROOT).as_posix()}, imported by {importer}"
+        for file, importer in reached.items()
+        for module in _imports(file)
+        if module.split(".")[0] in ("starlette", "uvicorn")
+    }
+    assert found == set()
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of one of the collector's modules."""
+    if not _is_below(module, "collector"):
+        return None
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
 def test_the_root_of_the_collector_holds_folders_only() -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import typer
 
-from collector.api.access import OWN
+from collector.api.own_routes import OWN_OPERATIONS
 from collector.cli import commands as cli
 from collector.processors.keep import Reason
 from collector.receivers.http import PATHS
@@ -58,8 +58,8 @@ def test_every_command_is_in_the_operations_guide() -> None:
 
 def test_every_path_of_our_own_is_in_the_operations_guide() -> None:
     text = (DOCS / "operations.md").read_text()
-    paths = {p for p in PATHS if not p.endswith("/")} | {path for _, path in OWN.exact}
-    paths |= {operation.route for found in OWN.patterns.values() for _, operation in found}
+    paths = {p for p in PATHS if not p.endswith("/")} | {path for _, path in OWN_OPERATIONS.exact}
+    paths |= {operation.route for found in OWN_OPERATIONS.patterns.values() for _, operation in found}
     paths -= {"/-/static/{name}", "/-/dead-letters/{id}"}
     assert len(paths) > 15
     assert {path for path in paths if f"`{path}`" not in text} == set()

@@ -22,23 +22,23 @@ MARKS = frozenset({ADDED, REPLACED})
 
 # why harmonising writes an attribute, by how its name begins
 WHY = {
-    "mlflow.spanType": "MLflow groups and searches by this type; it stores OTLP spans without one",
-    "mlflow.chat.tokenUsage": "MLflow adds tokens up from here, and misses cached ones in some conventions",
-    "mlflow.llm.cost": "what the call cost, so that MLflow doesn't compute it without the cache",
+    "mlflow.spanType": "MLflow groups and filters spans by this type, but sets none on OTLP spans",
+    "mlflow.chat.tokenUsage": "MLflow sums tokens from here, and misses cached tokens of some conventions",
+    "mlflow.llm.cost": "the cost of the call; MLflow's own calculation ignores cached tokens",
     "mlflow.llm.": "MLflow groups costs by model and provider",
-    "mlflow.spanInputs": "MLflow found no inputs, or only the last text of a conversation",
-    "mlflow.spanOutputs": "MLflow found no outputs, or only the last text of a conversation",
-    "mlflow.traceTag.mlflow.traceName": "MLflow takes the trace's name from its root only",
-    "mlflow.traceTag.": "MLflow takes the trace's tags from its root only",
-    "session.id": "MLflow takes the trace's session from the first span that it sees",
-    "user.id": "MLflow takes the trace's user from this attribute only",
-    "gen_ai.usage.reasoning.output_tokens": "the convention's name for reasoning tokens",
+    "mlflow.spanInputs": "MLflow would show no inputs, or only the last message of the conversation",
+    "mlflow.spanOutputs": "MLflow would show no outputs, or only the last message of the conversation",
+    "mlflow.traceTag.mlflow.traceName": "MLflow reads the trace name from the root span only",
+    "mlflow.traceTag.": "MLflow reads trace tags from the root span only",
+    "session.id": "MLflow reads the session from the first span that it receives",
+    "user.id": "MLflow reads the user from this attribute only",
+    "gen_ai.usage.reasoning.output_tokens": "the semantic conventions' name for reasoning tokens",
 }
 STEPS = {
-    "limit": "over the bounds of `limit`",
-    "slim": "another attribute of the span holds it in full",
-    "tag": "the condition of `tag` holds",
-    "drop": "the condition of `drop` holds",
+    "limit": "exceeds a limit of the processor `limit`",
+    "slim": "duplicates another attribute of the span",
+    "tag": "the span matches the condition of the processor `tag`",
+    "drop": "the span matches the condition of the processor `drop`",
 }
 
 Step = tuple[str, Callable[[ExportTraceServiceRequest], object]]
@@ -58,21 +58,21 @@ def explain(
     "dropped_by": step or null}], "spans_omitted": n}. Texts are cut; `export` is used up.
     """
     _keep_trace(export, trace_id)
-    told: dict[bytes, dict[str, Any]] = {}
+    explained: dict[bytes, dict[str, Any]] = {}
     for span, resource in _spans(export):
-        if len(told) < MAX_SPANS:
-            told.setdefault(span.span_id, _about(span, resource))
+        if len(explained) < MAX_SPANS:
+            explained.setdefault(span.span_id, _about(span, resource))
     for name, change in _steps(parts, processors):
         before = {span.span_id: decode_attributes(span.attributes) for span, _ in _spans(export)}
         change(export)
         after = {span.span_id: decode_attributes(span.attributes) for span, _ in _spans(export)}
-        for span_id in before.keys() & told.keys():
+        for span_id in before.keys() & explained.keys():
             if span_id not in after:
-                told[span_id]["dropped_by"] = name
+                explained[span_id]["dropped_by"] = name
             else:
-                told[span_id]["changes"] += _changes(name, before[span_id], after[span_id])
-    ids = {span.span_id for span, _ in _spans(export)} | told.keys()
-    return {"spans": list(told.values()), "spans_omitted": len(ids) - len(told)}
+                explained[span_id]["changes"] += _changes(name, before[span_id], after[span_id])
+    ids = {span.span_id for span, _ in _spans(export)} | explained.keys()
+    return {"spans": list(explained.values()), "spans_omitted": len(ids) - len(explained)}
 
 
 def _steps(parts: frozenset[Part], processors: Sequence[Processor]) -> list[Step]:
@@ -102,14 +102,14 @@ def _spans(export: ExportTraceServiceRequest) -> list[tuple[Span, Mapping[str, A
 
 
 def _about(span: Span, resource: Mapping[str, Any]) -> dict[str, Any]:
-    found = [asdict(fact) for fact in sourced_facts(span, resource)]
+    facts = [asdict(fact) for fact in sourced_facts(span, resource)]
     attributes = decode_attributes(span.attributes)
     return {
         "span_id": span.span_id.hex(),
         "parent_span_id": span.parent_span_id.hex() or None,
         "name": _cut(span.name),
         "conventions": conventions(clients_own(dict(attributes))),
-        "facts": [{**fact, "value": _cut(fact["value"])} for fact in found],
+        "facts": [{**fact, "value": _cut(fact["value"])} for fact in facts],
         "changes": _marked(attributes),
         "dropped_by": None,
     }
@@ -131,7 +131,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _changes(step: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, str]]:
-    found = []
+    changes = []
     for key in sorted((before.keys() | after.keys()) - MARKS):
         old, new = before.get(key), after.get(key)
         if key not in before:
@@ -142,8 +142,8 @@ def _changes(step: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
             change, value = "replaced", f"{_cut(old)} -> {_cut(new)}"
         else:
             continue
-        found.append({"step": step, "change": change, "key": key, "value": value, "why": _why(step, key)})
-    return found
+        changes.append({"step": step, "change": change, "key": key, "value": value, "why": _why(step, key)})
+    return changes
 
 
 def _why(step: str, key: str) -> str:

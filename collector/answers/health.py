@@ -1,16 +1,16 @@
-"""Is the service well? A reason for each part; `ready` is only about taking data in.
+"""The health of the service, with a reason for each part. `ready` means that data is accepted.
 
-MLflow being away doesn't make us unready: taking data while it is away is what we are for. It shows in its
-own part, in the metrics and in `sidespan doctor`.
+While MLflow is away the service stays ready: it accepts data for later delivery. That MLflow is away shows in
+its own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from collector.answers.rights import ReadRights
 from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
@@ -21,9 +21,9 @@ from collector.receivers.bounds import Bounds
 
 PROBE_SECONDS = 1.0
 PROBE_AGAIN_SECONDS = 2.0
-# the index means to be fresher than that
+# an index that lags by more than this is reported
 LATE_SECONDS = 10.0
-# of the lanes that make no progress so many are named
+# how many lanes without progress are listed
 MAX_STUCK = 20
 
 Part = dict[str, Any]
@@ -38,8 +38,8 @@ def sidespan_version() -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Health:
-    """Asks the parts of one service."""
+class ServiceHealth:
+    """The health of one service, from its parts."""
 
     journal: Journal
     worker: DeliveryWorker
@@ -49,8 +49,8 @@ class Health:
     indexer: Indexer | None = None
     _probed: tuple[float, Part] | None = None
 
-    async def read(self) -> Part:
-        """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}."""
+    async def read(self, *, rights: ReadRights) -> Part:
+        """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
         state = await self.journal.state(CONSUMER)
         receiver = self._receiver()
         journal = self._journal(state)
@@ -62,8 +62,11 @@ class Health:
             "index": self._index(),
             "mlflow": mlflow,
         }
+        ready = receiver["ok"] and journal["ok"]
+        if not rights.identified:
+            return {"ready": ready}
         return {
-            "ready": receiver["ok"] and journal["ok"],
+            "ready": ready,
             "version": sidespan_version(),
             "parts": parts,
         }
@@ -71,7 +74,7 @@ class Health:
     def _receiver(self) -> Part:
         return {
             "ok": not self.bounds.stopping,
-            "reason": "the service is stopping" if self.bounds.stopping else "takes OTLP at /v1/traces",
+            "reason": "the service is stopping" if self.bounds.stopping else "accepts OTLP at /v1/traces",
             "requests_in_flight": self.bounds.requests,
             "bytes_in_flight": self.bounds.bytes,
         }
@@ -79,7 +82,7 @@ class Health:
     def _journal(self, state: JournalState) -> Part:
         return {
             "ok": self.journal.refusing is None,
-            "reason": self.journal.refusing or "takes entries",
+            "reason": self.journal.refusing or "accepts entries",
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,
@@ -90,10 +93,10 @@ class Health:
         trouble = self.worker.trouble
         stuck = self.worker.stuck(mlflow_answers=mlflow_answers)
         if stuck:
-            trouble = f"{len(stuck)} routes make no progress although MLflow is well: {stuck[0].reason}"
+            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
         return {
             "ok": trouble is None,
-            "reason": trouble or ("delivering" if state.pending_spans else "everything is in MLflow"),
+            "reason": trouble or ("delivering" if state.pending_spans else "all spans are delivered"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
             "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
@@ -101,7 +104,7 @@ class Health:
 
     def _index(self) -> Part:
         if self.indexer is None:
-            return {"ok": True, "reason": "switched off"}
+            return {"ok": True, "reason": "disabled"}
         trouble, lag = self.indexer.index.trouble or self.indexer.stuck, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
@@ -126,8 +129,8 @@ async def probe(mlflow: Mlflow) -> Part:
     if answer.status != 200:
         reason = f"MLflow at {mlflow.url} answered {answer.status} to /version: {answer.error}"
         return {"ok": False, "reason": reason, "url": mlflow.url}
-    found = answer.body.decode("utf-8", "replace").strip()[:40]
-    return {"ok": True, "reason": "answers", "url": mlflow.url, "version": found}
+    mlflow_version = answer.body.decode("utf-8", "replace").strip()[:40]
+    return {"ok": True, "reason": "reachable", "url": mlflow.url, "version": mlflow_version}
 
 
 def _stuck(lane: StuckLane) -> Part:
@@ -148,6 +151,3 @@ def age_seconds(state: JournalState) -> float:
     if state.oldest_received_unix_ns is None:
         return 0.0
     return round(max(0.0, (time.time_ns() - state.oldest_received_unix_ns) / 1e9), 3)
-
-
-ReadHealth = Callable[[], Awaitable[Part]]

@@ -1,14 +1,30 @@
-"""What the door has found out about a request's rights, in its scope. Pure."""
+"""What a client may see of an answer. Pure."""
 
-from starlette.requests import Request
+from dataclasses import dataclass
 
-# the client may not see what waits in the journal
-DELIVERED_ONLY = "sidespan.delivered_only"
-# ids of the experiments whose traces the client may see; None or nothing: all
-EXPERIMENTS = "sidespan.experiments"
+# resources of a run that a client may read or not, beside the run itself
+RUN_RESOURCES = frozenset({"traces", "artifacts"})
 
 
-def visible(request: Request) -> list[str] | None:
-    """The ids of the experiments that the client may see; None: all."""
-    allowed: frozenset[str] | None = request.scope.get(EXPERIMENTS)
-    return None if allowed is None else sorted(allowed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRights:
+    """What one client may see. The default is everything: for callers that have no clients to tell apart.
+
+    `experiments`: the ids of the experiments whose traces it may see; None: all. `pending`: it may see
+    spans that wait in the journal. `run_resources`: what it may read of a run beside the run itself.
+    `identified`: False for a probe without credentials, which gets no reasons: they name addresses and files.
+    """
+
+    experiments: frozenset[str] | None = None
+    pending: bool = True
+    run_resources: frozenset[str] = RUN_RESOURCES
+    identified: bool = True
+
+    @property
+    def experiment_ids(self) -> list[str] | None:
+        """`experiments` as JSON has them: sorted; None: all."""
+        return None if self.experiments is None else sorted(self.experiments)
+
+
+EVERYTHING = ReadRights()
+NOTHING = ReadRights(experiments=frozenset(), pending=False, run_resources=frozenset(), identified=False)

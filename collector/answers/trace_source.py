@@ -102,16 +102,16 @@ class TraceSource:
             case Unanswered() as unanswered:
                 return unanswered
             case MlflowAnswer(status=200, is_cut=True):
-                return Unanswered(reason=f"its answer is larger than {MAX_CONTENT_BYTES} bytes")
+                return Unanswered(reason=f"its response is larger than {MAX_CONTENT_BYTES} bytes")
             case MlflowAnswer(status=200, body=body):
                 try:
                     return await asyncio.to_thread(read, body)
                 except ValueError:
-                    return Unanswered(reason="its answer can't be read")
+                    return Unanswered(reason="its response is unreadable")
             case MlflowAnswer(status=404) as answer if answer.json().get("error_code") == UNKNOWN:
                 return None
             case MlflowAnswer(status=status):
-                return Unanswered(reason=f"it answered with status {status}")
+                return Unanswered(reason=f"it responded with status {status}")
 
     async def _experiment_name(self, experiment_id: str) -> str | None:
         match await self._answer(self._api.experiment(experiment_id)):
@@ -133,7 +133,7 @@ class TraceSource:
         try:
             return await asking
         except MlflowTimeout:
-            return Unanswered(reason=f"no answer within {self.timeout_seconds:g} s")
+            return Unanswered(reason=f"no response within {self.timeout_seconds:g} s")
         except MlflowUnreachable:
             return Unanswered(reason="no connection")
 
@@ -153,5 +153,5 @@ def _merged(waiting: Sequence[SpanFacts], stored: Sequence[SpanFacts]) -> list[S
 
 def _incomplete(stored: MlflowTrace | Unanswered | None, spans: Sequence[SpanFacts]) -> str | None:
     if isinstance(stored, Unanswered):
-        return f"MLflow could not be asked: {stored.reason}"
-    return None if spans else "MLflow knows this trace but holds none of its spans"
+        return f"MLflow could not be queried: {stored.reason}"
+    return None if spans else "MLflow has this trace but none of its spans"

@@ -1,11 +1,20 @@
 """Our own paths: only under our own names, only from our own pages where they change something, and only for
 clients who may. What they answer is kept by no cache.
+
+    Host, Origin    403
+    who asks        401 (own_admission.py)
+    the policy      403, 404 (own_admission.py)
+    the operator    403: an anonymous client changes this service from this machine only
+    the handler     with the client's rights in the scope
 """
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.api.access import OWN, Entrance
+from collector.api.audit import audit_line
+from collector.api.own_admission import Caller, OwnAdmission
+from collector.api.own_routes import OWN_OPERATIONS
+from collector.api.reading import RIGHTS
 from collector.model.parameters import BadParameter
 from collector.settings import Server, is_loopback
 from proxy import check_host, check_origin
@@ -13,6 +22,7 @@ from proxy.asgi import CHALLENGE
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, denied
 from proxy.headers import header_of
+from proxy.logs import RequestLog
 from proxy.policy import ANONYMOUS, Client
 from proxy.whole import whole
 
@@ -20,58 +30,67 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CACHE_CONTROL = b"cache-control"
 
 
-def guarded(own: ASGIApp, settings: Server, entrance: Entrance) -> ASGIApp:
-    """`own`, behind the checks of Host and Origin (403) and of the client (401, 403)."""
+def guarded(own: ASGIApp, settings: Server, admission: OwnAdmission, log: RequestLog) -> ASGIApp:
+    """`own`, behind the checks above; what is refused and what changes something is written down."""
 
     async def app(scope: Scope, receive: Receive, give: Send) -> None:
         send = _uncached(give)
-        refusal = _check_origin(scope, settings)
-        if refusal is not None:
-            error = {
-                "parameter": "host or origin",
-                "value": header_of(scope["headers"], b"host") or "",
-                "message": refusal,
-            }
-            await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
+        foreign = _check_origin(scope, settings)
+        if foreign is not None:
+            await _refuse_foreign(foreign, scope, receive, send)
             return
-        operation = OWN.classify(scope["method"], scope["path"])
-        client = Client(name=ANONYMOUS, roles=())
+        operation = OWN_OPERATIONS.classify(scope["method"], scope["path"])
+        caller = Caller(client=Client(name=ANONYMOUS, roles=()))
         try:
-            client = await entrance.to_own_path(scope)
-            check_operator(client, operation, settings)
-        except Refusal as denial:
-            entrance.write_down(
-                scope, client, operation, status=denial.status, rule=denial.rule, message=denial.message
+            caller = await admission.identify(scope)
+            scope[RIGHTS] = await admission.admit(caller, operation, scope)
+            check_operator(caller.client, operation, settings)
+        except Refusal as refusal:
+            log.write(
+                audit_line(
+                    scope,
+                    caller.client,
+                    operation,
+                    status=refusal.status,
+                    rule=refusal.rule,
+                    message=refusal.message,
+                )
             )
-            await _refuse(denial, scope, receive, send)
+            await _refuse(refusal, scope, receive, send)
             return
-        status = 0
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        await own(scope, _whole(scope, receive), noting)
-        if operation.action.value != "read":
-            entrance.write_down(scope, client, operation, status=status)
+        status = await _status_of(own, scope, _whole(scope, receive), send)
+        if operation.action is not Action.READ:
+            log.write(audit_line(scope, caller.client, operation, status=status))
 
     return app
 
 
-def check_operator(client: Client, operation: Operation, server: Server) -> None:
-    """Raises Refusal (403) for nobody in particular who would change this service from another machine.
+async def _status_of(own: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int:
+    """The status with which `own` has answered; 0: it hasn't."""
+    status = 0
 
-    Delivering again, reading again and dropping what is kept are for those who run the service, whatever the
-    policy gives to the anonymous.
+    async def noting(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        await send(message)
+
+    await own(scope, receive, noting)
+    return status
+
+
+def check_operator(client: Client, operation: Operation, server: Server) -> None:
+    """Raises Refusal (403) for an anonymous client that would change a service that other machines reach.
+
+    Replay, backfill, rebuild and dropping dead letters are for those who run the service, whatever the policy
+    gives to anonymous clients.
     """
     if client.source != "none" or operation.action is Action.READ or is_loopback(server.host):
         return
     if operation.route != UNKNOWN.route:  # of a wrong method the router says which is right
         raise denied(
             f"client {client.name!r} may not {operation.action.value} {operation.resource} without "
-            f"credentials while the service listens on {server.host}: that is for those who run it. Write "
-            'auth.mode = "clients" and send a token (docs/policies.md)',
+            f"credentials while the service listens on {server.host}: this operation is reserved for "
+            'operators. Set auth.mode = "clients" and send a token (docs/policies.md)',
             "not for anonymous clients",
         )
 
@@ -117,6 +136,12 @@ def _check_origin(scope: Scope, settings: Server) -> str | None:
             sec_fetch_site=header_of(scope["headers"], b"sec-fetch-site"),
         )
     return refusal
+
+
+async def _refuse_foreign(message: str, scope: Scope, receive: Receive, send: Send) -> None:
+    host = header_of(scope["headers"], b"host") or ""
+    error = {"parameter": "host or origin", "value": host, "message": message}
+    await JSONResponse({"error": error}, status_code=403)(scope, receive, send)
 
 
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,133 +1,202 @@
-"""Questions to the index over HTTP: parameters and rights in, the index's answer out. Thin.
+"""Many traces, sessions and the index over HTTP.
 
-    GET  /-/traces                 rows, filters, sort, pages; ?format=json|csv|parquet
-    GET  /-/traces/stats           metric x breakdown x time bucket
-    GET  /-/traces/compare         two sides: a.since=… b.since=…
-    GET  /-/traces/overview        what the page shows first
-    GET  /-/traces/errors          errors that say the same
-    GET  /-/traces/facets          what there is to filter by
-    GET  /-/sessions               conversations
-    GET  /-/sessions/{session}     one, with its turns
-    GET  /-/index                  what the index holds
-    GET  /-/index/verify           its counts beside MLflow's
-    POST /-/index/backfill         {"experiment_id" or "experiment_name", "since_unix_ms"}: one step
-    POST /-/index/rebuild          read again what the journal holds
-
-Errors have one form: {"error": {"parameter", "value", "message"}}; 400 a parameter can't be right, 404 nobody
-knows it, 503 the index or MLflow can't be asked.
+GET  /-/traces                 rows, filters, sort, pages; ?format=json|csv|parquet
+GET  /-/traces/stats           metric x breakdown x time bucket
+GET  /-/traces/compare         two sides: a.since=… b.since=…
+GET  /-/traces/overview        what the page shows first
+GET  /-/traces/errors          errors grouped by message
+GET  /-/traces/facets          the values to filter by
+GET  /-/sessions               conversations
+GET  /-/sessions/{session}     one, with its turns
+GET  /-/index                  what the index holds
+GET  /-/index/verify           its counts beside MLflow's
+POST /-/index/backfill         {"experiment_id" or "experiment_name", "since_unix_ms"}: one step
+POST /-/index/rebuild          read again what the journal holds
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import partial
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from collector.answers.rights import visible
-from collector.index.backfill import Backfill
-from collector.index.duckdb.client import IndexAway, IndexClient
-from collector.index.feed import CONSUMER
-from collector.journal import Journal
-from collector.model.parameters import error_answer, read_object
-
-QUESTIONS = ("traces", "stats", "compare", "overview", "errors", "facets")
-FORMATS_WITH_FILES = ("csv", "parquet")
-OFF = "the index is switched off (index.enabled = false); single traces and runs can be asked about"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def index_routes(index: IndexClient | None, journal: Journal, backfill: Backfill | None) -> list[Route]:
-    """The routes above. Without an index each says so (503)."""
-
-    def about(what: str) -> Endpoint:
-        async def ask(request: Request) -> Response:
-            if index is None:
-                return _off()
-            document = _document(request)
-            if request.query_params.get("format") in FORMATS_WITH_FILES:
-                return await _streamed(index, f"/ask/{what}", document)
-            answer = await index.post(f"/ask/{what}", document)
-            return Response(answer.body, answer.status, media_type="application/json")
-
-        return ask
-
-    async def session(request: Request) -> Response:
-        if index is None:
-            return _off()
-        document = _document(request) | {"session": request.path_params["session"]}
-        answer = await index.post("/session", document)
-        return Response(answer.body, answer.status, media_type="application/json")
-
-    async def state(request: Request) -> Response:
-        if index is None:
-            return _off()
-        return JSONResponse((await index.get("/state")).json() | {"trouble": index.trouble})
-
-    async def verify(request: Request) -> Response:
-        if backfill is None:
-            return _off()
-        ids = request.query_params.getlist("experiment_id")
-        return JSONResponse({"experiments": await backfill.verify(ids)})
-
-    async def fill(request: Request) -> Response:
-        if backfill is None:
-            return _off()
-        document = await read_object(request)
-        return JSONResponse(await backfill.step(document))
-
-    async def rebuild(request: Request) -> Response:
-        if index is None:
-            return _off()
-        await index.post("/forget-cursors", {})
-        return JSONResponse({"replayed": await journal.replay(CONSUMER, since_unix_ns=0)})
-
-    return [
-        Route("/-/traces", about("traces"), methods=["GET"]),
-        *(Route(f"/-/traces/{what}", about(what), methods=["GET"]) for what in QUESTIONS[1:]),
-        Route("/-/sessions", about("sessions"), methods=["GET"]),
-        Route("/-/sessions/{session:path}", session, methods=["GET"]),
-        Route("/-/index", state, methods=["GET"]),
-        Route("/-/index/verify", verify, methods=["GET"]),
-        Route("/-/index/backfill", fill, methods=["POST"]),
-        Route("/-/index/rebuild", rebuild, methods=["POST"]),
-    ]
+from collector.answers.many_traces import FILE_FORMATS, AnswerFile, IndexQuestion
+from collector.answers.opening import Answers
+from collector.api.own_route import OwnRoute, Parameter
+from collector.api.query_parameters import BUCKET, STATISTICS, filters, table
+from collector.api.reading import parameters_of, read_object, rights_of
+from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.index.queries.models import (
+    Compared,
+    ErrorPage,
+    Facets,
+    Overview,
+    Session,
+    SessionPage,
+    Stats,
+    TracePage,
+)
+from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
 
 
-def _document(request: Request) -> dict[str, Any]:
-    query = request.query_params
-    return {
-        "parameters": {name: query.getlist(name) for name in query},
-        "experiments": visible(request),
-    }
+async def _ask(request: Request, answers: Answers, *, question: IndexQuestion) -> Response:
+    parameters, rights = parameters_of(request), rights_of(request)
+    if request.query_params.get("format") in FILE_FORMATS:
+        return _streamed(await answers.many_traces.file(question, parameters, rights=rights))
+    answer = await answers.many_traces.ask(question, parameters, rights=rights)
+    return Response(answer, media_type="application/json")
 
 
-async def _streamed(index: IndexClient, path: str, document: dict[str, Any]) -> Response:
-    opened = index.stream(path, document)
-    answer = await opened.__aenter__()
-    if answer.status != 200:
-        body = await answer.read()
-        await opened.__aexit__(None, None, None)
-        return Response(body, answer.status, media_type="application/json")
-    names = ("content-type", "content-disposition")
-    headers = {name: answer.headers[name] for name in names if name in answer.headers}
-
-    async def chunks() -> AsyncIterator[bytes]:
-        try:
-            async for chunk in answer.content.iter_any():
-                yield chunk
-        finally:
-            await opened.__aexit__(None, None, None)
-
-    return StreamingResponse(chunks(), headers=headers)
+async def _session(request: Request, answers: Answers) -> Response:
+    session, parameters = request.path_params["session"], parameters_of(request)
+    answer = await answers.many_traces.session(session, parameters, rights=rights_of(request))
+    return Response(answer, media_type="application/json")
 
 
-def _off() -> Response:
-    return error_answer(503, {"parameter": "index.enabled", "value": False, "message": OFF})
+async def _state(_: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.index.state())
 
 
-async def index_trouble(request: Request, error: Exception) -> Response:
-    """The handler for IndexAway and MlflowSays."""
-    parameter = "index" if isinstance(error, IndexAway) else "mlflow"
-    return error_answer(503, {"parameter": parameter, "value": str(request.url.path), "message": str(error)})
+async def _verify(request: Request, answers: Answers) -> Response:
+    ids = request.query_params.getlist("experiment_id")
+    return JSONResponse({"experiments": await answers.index.verify(ids)})
+
+
+async def _backfill(request: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.index.backfill(await read_object(request)))
+
+
+async def _rebuild(_: Request, answers: Answers) -> Response:
+    return JSONResponse({"replayed": await answers.index.rebuild()})
+
+
+def _streamed(file: AnswerFile) -> Response:
+    headers = {} if file.media_type is None else {"content-type": file.media_type}
+    if file.name is not None:
+        headers["content-disposition"] = f'attachment; filename="{file.name}"'
+    return StreamingResponse(file.chunks, headers=headers)
+
+
+def _question(
+    question: IndexQuestion,
+    summary: str,
+    parameters: tuple[Parameter, ...],
+    answer: type[BaseModel],
+    *,
+    path: str = "",
+) -> OwnRoute:
+    return OwnRoute(
+        method="GET",
+        path=path or f"/-/traces/{question}",
+        permission="traces:read",
+        handler=partial(_ask, question=question),
+        summary=summary,
+        parameters=parameters,
+        answer=answer,
+        from_index=True,
+    )
+
+
+QUESTION_ROUTES = (
+    _question(
+        IndexQuestion.TRACES,
+        "List traces",
+        (*filters(TRACE_FILTERS), *table(TRACE_SORTS)),
+        TracePage,
+        path="/-/traces",
+    ),
+    _question(
+        IndexQuestion.STATS,
+        "Compute statistics of traces, spans, model calls, tool calls, errors or sessions: metrics by "
+        "dimension and time bucket",
+        (*STATISTICS, *filters(SPAN_FILTERS)),
+        Stats,
+    ),
+    _question(
+        IndexQuestion.COMPARE,
+        "Compare two selections, a and b. A filter without a prefix applies to both; a.since or b.version "
+        "applies to one",
+        (*STATISTICS, *filters(SPAN_FILTERS)),
+        Compared,
+    ),
+    _question(
+        IndexQuestion.OVERVIEW,
+        "Get an overview: totals and their change, a time series, the top agents, models, tools and errors",
+        (*filters(TRACE_FILTERS), BUCKET),
+        Overview,
+    ),
+    _question(
+        IndexQuestion.ERRORS,
+        "List errors grouped by message, ignoring IDs, numbers and names",
+        (*filters(SPAN_FILTERS), *table(ERROR_SORTS, paged=False)),
+        ErrorPage,
+    ),
+    _question(
+        IndexQuestion.FACETS,
+        "List the values of each filter, most frequent first",
+        filters(TRACE_FILTERS),
+        Facets,
+    ),
+    _question(
+        IndexQuestion.SESSIONS,
+        "List sessions",
+        (*filters(TRACE_FILTERS), *table(SESSION_SORTS)),
+        SessionPage,
+        path="/-/sessions",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/sessions/{session:path}",
+        permission="traces:read",
+        handler=_session,
+        summary="Get a session with its turns",
+        parameters=(
+            Parameter(name="session", description="Session ID", place="path", required=True),
+            *filters(("experiment_id", "experiment_name")),
+        ),
+        answer=Session,
+        from_index=True,
+    ),
+)
+UPKEEP_ROUTES = (
+    OwnRoute(
+        method="GET",
+        path="/-/index",
+        permission="metrics:read",
+        reach="server",
+        handler=_state,
+        summary="Get the size of the index and the number of traces and spans by experiment",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/index/verify",
+        permission="metrics:read",
+        reach="server",
+        handler=_verify,
+        summary="Compare the number of traces and spans in the index and in MLflow, by experiment",
+        parameters=(
+            Parameter(
+                name="experiment_id", description="Experiment ID; default: all in the index", repeated=True
+            ),
+        ),
+    ),
+    OwnRoute(
+        method="POST",
+        path="/-/index/backfill",
+        permission="journal:write",
+        reach="server",
+        handler=_backfill,
+        summary="Read one page of an experiment's traces from MLflow into the index",
+        body_description='{"experiment_name": "…", "since_unix_ms": 0}; repeat until `done` is true',
+    ),
+    OwnRoute(
+        method="POST",
+        path="/-/index/rebuild",
+        permission="journal:write",
+        reach="server",
+        handler=_rebuild,
+        summary="Index everything in the journal again",
+        body_description="{}",
+    ),
+)
+ROUTES = (*QUESTION_ROUTES, *UPKEEP_ROUTES)

@@ -1,236 +1,58 @@
 """The MLflow Logs API's paths with its fields, so that its callers only change the address.
 
-    POST /health                 {"tracking_uri": …}
-    POST /mlflow/experiments     … "limit"
-    POST /mlflow/runs            … "experiment_name" | "experiment_id" | "run_id", "include_metric_history"
-
-A request says where MLflow is, and nothing else makes us call an address: `tracking_uri` must be the MLflow
-behind us or be listed in `runs.allowed_tracking_uris`. TLS is verified unless a request asks otherwise.
+POST /health                 {"tracking_uri": …}
+POST /mlflow/experiments     … "limit"
+POST /mlflow/runs            … "experiment_name" | "experiment_id" | "run_id", "include_metric_history"
 """
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from collector.answers.runs.models import Metric, Run, Shape
-from collector.answers.runs.source import RunSource, Wanted
-from collector.mlflow.client import open_mlflow
-from collector.model.parameters import BadParameter
-from collector.settings import Mlflow as MlflowSettings
-
-MAX_BODY_BYTES = 1024 * 1024
-MAX_LIMIT = 1000
-CONNECTIONS = 8
+from collector.answers.opening import Answers
+from collector.answers.runs.logs import LogsRequest, RunsAnswer, RunsRequest
+from collector.api.own_route import OwnRoute
+from collector.api.reading import read_model
 
 
-class LogsRequest(BaseModel):
-    """What every request may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    tracking_uri: str | None = None
-    """The MLflow server; without it the one behind us. Another must be in `runs.allowed_tracking_uris`."""
-    username: str | None = None
-    """User at that server; without it the MLflow behind us is asked with our own credentials."""
-    password: str | None = Field(None, repr=False)
-    """Password for `username`."""
-    insecure_tls: bool = False
-    """Accept any certificate of that server."""
-    http_timeout: float = Field(30.0, gt=0, le=300)
-    """Seconds for one request to MLflow."""
-    limit: int = Field(100, ge=1, le=MAX_LIMIT)
-    """How many at the most."""
+async def _health(request: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.logs.health(await read_model(request, LogsRequest)))
 
 
-class RunsRequest(LogsRequest):
-    """Which runs: one, or those of an experiment."""
-
-    experiment_name: str | None = None
-    experiment_id: str | None = Field(None, pattern=r"^(0|[1-9][0-9]{0,18})$")
-    run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    include_metric_history: bool = False
-    """Each point of each metric, too."""
-
-    @field_validator("experiment_id", mode="before")
-    @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+async def _experiments(request: Request, answers: Answers) -> Response:
+    return JSONResponse(await answers.logs.experiments(await read_model(request, LogsRequest)))
 
 
-class HistoryPoint(Shape):
-    """One logged value; `timestamp` is milliseconds since 1970."""
-
-    step: int
-    value: float
-    timestamp: int
+async def _runs(request: Request, answers: Answers) -> Response:
+    answer = await answers.logs.runs(await read_model(request, RunsRequest))
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
-class MetricHistory(Shape):
-    """A metric over its whole history; `history` is empty unless it was asked for."""
-
-    key: str
-    history: list[HistoryPoint]
-    total_points: int
-    min_value: float | None
-    max_value: float | None
-    last_value: float
-
-
-class LogsRun(Shape):
-    """A run; times are milliseconds since 1970."""
-
-    run_id: str
-    run_name: str | None
-    experiment_id: str
-    status: str
-    lifecycle_stage: str
-    start_time: int | None
-    end_time: int | None
-    duration_seconds: float | None
-    user_id: str | None
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    metrics_history: list[MetricHistory]
-
-
-class RunsAnswer(Shape):
-    """The runs that were asked for."""
-
-    tracking_uri: str
-    count: int
-    runs: list[LogsRun]
-
-
-def logs_routes(source: RunSource, settings: MlflowSettings, allowed: tuple[str, ...]) -> list[Route]:
-    """The routes above; `allowed` are the other servers that a request may name."""
-
-    @asynccontextmanager
-    async def server(asked: LogsRequest) -> AsyncIterator[tuple[str, RunSource]]:
-        uri = (asked.tracking_uri or settings.url).rstrip("/")
-        if uri != settings.url and uri not in {each.rstrip("/") for each in allowed}:
-            raise BadParameter(
-                "tracking_uri",
-                uri,
-                "only the MLflow behind this service is asked, and what runs.allowed_tracking_uris lists",
-            )
-        if bool(asked.username) != bool(asked.password):
-            raise BadParameter("username", asked.username, "username and password are given together")
-        if uri == settings.url and asked.username is None and not asked.insecure_tls:
-            yield uri, RunSource(source.mlflow, timeout_seconds=asked.http_timeout)
-            return
-        # a request that changes how the server is asked gets none of our credentials
-        own = MlflowSettings(
-            url=uri,
-            insecure_tls=asked.insecure_tls,
-            ca_file=settings.ca_file if uri == settings.url else None,
-            username=asked.username,
-            password=asked.password,
-        )
-        async with open_mlflow(own, max_connections=CONNECTIONS) as mlflow:
-            yield uri, RunSource(mlflow, timeout_seconds=asked.http_timeout)
-
-    async def health(request: Request) -> Response:
-        asked = await _read(request, LogsRequest)
-        async with server(asked) as (uri, found):
-            await found.experiments(1)
-            return JSONResponse({"status": "ok", "tracking_uri": uri})
-
-    async def experiments(request: Request) -> Response:
-        asked = await _read(request, LogsRequest)
-        async with server(asked) as (uri, found):
-            listed = await found.experiments(asked.limit)
-        return JSONResponse({"tracking_uri": uri, "count": len(listed), "experiments": listed})
-
-    async def runs(request: Request) -> Response:
-        asked = await _read(request, RunsRequest)
-        given = [name for name in ("experiment_name", "experiment_id", "run_id") if getattr(asked, name)]
-        if len(given) != 1:
-            raise BadParameter(
-                "experiment_name", given, "give one of experiment_name, experiment_id and run_id"
-            )
-        async with server(asked) as (uri, found):
-            listed = await _runs(found, asked)
-            answer = RunsAnswer(tracking_uri=uri, count=len(listed), runs=listed)
-        return Response(answer.model_dump_json(), media_type="application/json")
-
-    return [
-        Route("/health", health, methods=["POST"]),
-        Route("/mlflow/experiments", experiments, methods=["POST"]),
-        Route("/mlflow/runs", runs, methods=["POST"]),
-    ]
-
-
-PATHS = frozenset({"/health", "/mlflow/experiments", "/mlflow/runs"})
-
-
-async def _runs(source: RunSource, asked: RunsRequest) -> list[LogsRun]:
-    if asked.run_id is not None:
-        found = [await source.plain(asked.run_id)]
-    else:
-        experiment = asked.experiment_id or await source.experiment_id(asked.experiment_name or "")
-        found = (await source.runs([experiment], limit=asked.limit)).runs
-    wanted = Wanted(history=None if asked.include_metric_history else 0)
-    metrics = await asyncio.gather(*(source.histories(run, wanted) for run in found))
-    return [_logs_run(run, each) for run, each in zip(found, metrics, strict=True)]
-
-
-def _logs_run(run: Run, metrics: list[Metric]) -> LogsRun:
-    start = None if run.start_unix_ns is None else run.start_unix_ns // 1_000_000
-    ended = start is not None and run.duration_seconds is not None and run.status != "RUNNING"
-    return LogsRun(
-        run_id=run.run_id,
-        run_name=run.name,
-        experiment_id=run.experiment_id,
-        status=run.status,
-        lifecycle_stage=run.lifecycle_stage,
-        start_time=start,
-        end_time=round((start or 0) + (run.duration_seconds or 0) * 1000) if ended else None,
-        duration_seconds=run.duration_seconds,
-        user_id=run.user,
-        params=run.params,
-        metrics={metric.key: metric.last for metric in run.metrics},
-        tags=run.tags,
-        metrics_history=[_history(metric) for metric in metrics],
-    )
-
-
-def _history(metric: Metric) -> MetricHistory:
-    return MetricHistory(
-        key=metric.key,
-        history=[
-            HistoryPoint(step=point.step, value=point.value, timestamp=point.unix_ns // 1_000_000)
-            for point in metric.history or ()
-        ],
-        total_points=metric.total_points or 0,
-        min_value=metric.minimum,
-        max_value=metric.maximum,
-        last_value=metric.last,
-    )
-
-
-async def _read(request: Request, shape: type[Any]) -> Any:
-    """The validated body. Raises BadParameter, which names the field, the value and what is allowed."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BadParameter("body", f"over {MAX_BODY_BYTES} bytes", "is too large")
-    try:
-        document = json.loads(body or b"{}")
-    except ValueError as error:
-        raise BadParameter("body", body[:80].decode("utf-8", "replace"), f"must be JSON: {error}") from error
-    try:
-        return shape.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "body"
-        value = None if name in ("password",) else first.get("input")
-        raise BadParameter(name, value, str(first["msg"])) from error
+ROUTES = (
+    OwnRoute(
+        method="POST",
+        path="/health",
+        permission="sidespan:read",
+        handler=_health,
+        summary="MLflow Logs API: check that MLflow answers",
+        body=LogsRequest,
+    ),
+    OwnRoute(
+        method="POST",
+        path="/mlflow/experiments",
+        permission="experiments:read",
+        reach="server",
+        handler=_experiments,
+        summary="MLflow Logs API: list experiments",
+        body=LogsRequest,
+    ),
+    OwnRoute(
+        method="POST",
+        path="/mlflow/runs",
+        permission="runs:read",
+        reach="server",
+        handler=_runs,
+        summary="MLflow Logs API: get one run or the runs of an experiment",
+        body=RunsRequest,
+        answer=RunsAnswer,
+    ),
+)

@@ -1,107 +1,142 @@
-"""Runs over HTTP. Thin: parameters in, source and shapes out.
+"""Runs over HTTP.
 
-    GET /-/runs               ?experiment_id= or ?experiment_name= &filter= &order_by= &limit= &page_token=
-    GET /-/runs/compare          ?run_id=a&run_id=b…
-    GET /-/runs/{run_id}         ?history= &metric= …
+GET /-/runs                  ?experiment_id= or ?experiment_name= &filter= &order_by= &limit= &page_token=
+GET /-/runs/compare          ?run_id=a&run_id=b…
+GET /-/runs/{run_id}         ?history= &metric= …
 
-Errors have one form: {"error": {"parameter", "value", "message"}}; 400 a parameter can't be right, 404
-MLflow doesn't know it, 503 MLflow can't be asked.
+400 a parameter can't be right, 404 MLflow doesn't know it, 503 MLflow can't be asked
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from collector.answers.runs.compare import compare
-from collector.answers.runs.source import MAX_POINTS_A_RUN, NoSuchRun, RunSource, Wanted
-from collector.model.parameters import BadParameter, error_answer
+from collector.answers.opening import Answers
+from collector.answers.runs.models import Comparison, RunDetail, RunPage
+from collector.answers.runs.source import MAX_POINTS_A_RUN, Wanted
+from collector.api.own_route import OwnRoute, Parameter
+from collector.api.reading import parse_whole_number, rights_of, whole_number
+from collector.model.parameters import BadParameter
 
 RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 MAX_LIMIT = 1000
 DEFAULT_HISTORY = 200
 MAX_COMPARED = 20
-# in the scope of a request: resources that the client may read beside runs
-READABLE = "sidespan.readable"
-EVERYTHING = frozenset({"traces", "artifacts"})
 
 
-def run_routes(source: RunSource) -> list[Route]:
-    """The routes above."""
-
-    async def runs(request: Request) -> Response:
-        query = request.query_params
-        ids = await _experiments(request, source)
-        page = await source.runs(
-            ids,
-            filter_string=query.get("filter", ""),
-            order_by=query.getlist("order_by"),
-            limit=_whole(query.get("limit", "100"), "limit", 1, MAX_LIMIT),
-            page_token=query.get("page_token"),
-        )
-        return _json(page)
-
-    async def compared(request: Request) -> Response:
-        ids = request.query_params.getlist("run_id")
-        if not 2 <= len(ids) <= MAX_COMPARED:
-            raise BadParameter("run_id", ids, f"give 2 to {MAX_COMPARED} runs")
-        return _json(compare(await asyncio.gather(*(source.plain(_run_id(id)) for id in ids))))
-
-    async def run(request: Request) -> Response:
-        query = request.query_params
-        readable = request.scope.get(READABLE, EVERYTHING)
-        text = query.get("history", str(DEFAULT_HISTORY))
-        history = None if text == "all" else _whole(text, "history", 0, MAX_POINTS_A_RUN)
-        wanted = Wanted(
-            history=history,
-            metrics=query.getlist("metric") or None,
-            artifacts="artifacts" in readable,
-            traces="traces" in readable,
-        )
-        return _json(await source.run(_run_id(request.path_params["run_id"]), wanted))
-
-    return [
-        Route("/-/runs", runs, methods=["GET"]),
-        Route("/-/runs/compare", compared, methods=["GET"]),
-        Route("/-/runs/{run_id}", run, methods=["GET"]),
-    ]
+async def _page(request: Request, answers: Answers) -> Response:
+    query = request.query_params
+    ids, name = _experiments(request)
+    page = await answers.runs.page(
+        experiment_ids=ids,
+        experiment_name=name,
+        filter_string=query.get("filter", ""),
+        order_by=query.getlist("order_by"),
+        limit=whole_number(request, "limit", default=100, low=1, high=MAX_LIMIT),
+        page_token=query.get("page_token"),
+    )
+    return _json(page)
 
 
-async def _experiments(request: Request, source: RunSource) -> Sequence[str]:
+async def _comparison(request: Request, answers: Answers) -> Response:
+    ids = request.query_params.getlist("run_id")
+    if not 2 <= len(ids) <= MAX_COMPARED:
+        raise BadParameter("run_id", ids, f"2 to {MAX_COMPARED} run IDs are required")
+    return _json(await answers.runs.compare([_run_id(id) for id in ids]))
+
+
+async def _one(request: Request, answers: Answers) -> Response:
+    wanted = Wanted(history=_history(request), metrics=request.query_params.getlist("metric") or None)
+    run_id = _run_id(request.path_params["run_id"])
+    return _json(await answers.runs.one(run_id, wanted, rights=rights_of(request)))
+
+
+def _experiments(request: Request) -> tuple[Sequence[str], str | None]:
+    """Ids, or the name of one experiment."""
     ids = request.query_params.getlist("experiment_id")
     name = request.query_params.get("experiment_name")
     if bool(ids) == bool(name):
-        raise BadParameter("experiment_id", ids, "give experiment_id or experiment_name, one of them")
+        raise BadParameter("experiment_id", ids, "either experiment_id or experiment_name is required")
     for id in ids:
         if not EXPERIMENT_ID.fullmatch(id):
-            raise BadParameter("experiment_id", id, "must be digits, without leading zero or sign")
-    return ids or [await source.experiment_id(name or "")]
+            raise BadParameter("experiment_id", id, "must be digits, without a leading zero or a sign")
+    return ids, name or None
 
 
 def _run_id(text: str) -> str:
     if not RUN_ID.fullmatch(text):
-        raise BadParameter("run_id", text[:80], "must be letters, digits, _ . -, 64 at the most")
+        raise BadParameter("run_id", text[:80], "must be 1 to 64 letters, digits, _, . or -")
     return text
 
 
-def _whole(text: str, name: str, low: int, high: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-        allowed = f"a whole number from {low} to {high}" + (', or "all"' if name == "history" else "")
-        raise BadParameter(name, text[:80], f"must be {allowed}")
-    return int(text)
+def _history(request: Request) -> int | None:
+    """How many points a metric may have; None: all."""
+    text = request.query_params.get("history", str(DEFAULT_HISTORY))
+    if text == "all":
+        return None
+    return parse_whole_number(text, "history", low=0, high=MAX_POINTS_A_RUN, or_else=', or "all"')
 
 
 def _json(document: BaseModel) -> Response:
     return Response(document.model_dump_json(), media_type="application/json")
 
 
-async def run_trouble(request: Request, error: Exception) -> Response:
-    """The handler for NoSuchRun and MlflowTrouble."""
-    status, parameter = (404, "run or experiment") if isinstance(error, NoSuchRun) else (503, "mlflow")
-    document = {"parameter": parameter, "value": str(request.url.path), "message": str(error)}
-    return error_answer(status, document)
+ROUTES = (
+    OwnRoute(
+        method="GET",
+        path="/-/runs",
+        permission="runs:read",
+        reach="query.experiment_id[] named:query.experiment_name",
+        handler=_page,
+        summary="List the runs of experiments with their latest metrics",
+        parameters=(
+            Parameter(
+                name="experiment_id",
+                description="Experiment ID; this or experiment_name is required",
+                repeated=True,
+            ),
+            Parameter(name="experiment_name", description="Experiment name, instead of experiment_id"),
+            Parameter(name="filter", description="Filter in MLflow's syntax, such as metrics.loss < 1"),
+            Parameter(name="order_by", description="Sort order, such as metrics.loss ASC", repeated=True),
+            Parameter(name="limit", description="Maximum number of runs, 1 to 1,000; default 100"),
+            Parameter(name="page_token", description="next_page_token of the previous page"),
+        ),
+        answer=RunPage,
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/runs/compare",
+        permission="runs:read",
+        reach="query.run_id[]",
+        handler=_comparison,
+        summary="Compare runs: which parameters, metrics and tags differ, and by how much",
+        parameters=(
+            Parameter(
+                name="run_id", description=f"2 to {MAX_COMPARED} run IDs", required=True, repeated=True
+            ),
+        ),
+        answer=Comparison,
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/runs/{run_id}",
+        permission="runs:read",
+        reach="path.run_id",
+        handler=_one,
+        summary="Get a run with metric histories, datasets, artifacts, child runs and totals of its traces",
+        parameters=(
+            Parameter(name="run_id", description="Run ID", place="path", required=True),
+            Parameter(
+                name="history",
+                description="Maximum number of points per metric; minimum and maximum are kept. "
+                f"0 for none, or all; default {DEFAULT_HISTORY}",
+            ),
+            Parameter(name="metric", description="Metric name; default: all metrics", repeated=True),
+        ),
+        answer=RunDetail,
+    ),
+)

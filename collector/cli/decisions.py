@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from collector.api.access import EXPORT, OWN, access_settings, tokens_file
+from collector.api.access import access_settings, tokens_file
 from collector.api.guard import check_operator
+from collector.api.own_routes import OWN_OPERATIONS
+from collector.api.receiver_admission import EXPORT
 from collector.mlflow.client import authorization, tls
 from collector.settings import Settings
 from proxy import Access, Upstream, open_access
@@ -115,7 +117,7 @@ async def _judge(
 def _operation(method: str, path: str) -> Operation:
     if (method, path.rstrip("/")) == ("POST", "/v1/traces"):
         return EXPORT
-    catalog = OWN if path.startswith("/-/") else load_catalog()
+    catalog = OWN_OPERATIONS if path.startswith("/-/") else load_catalog()
     operation = catalog.classify(method, path)
     return UNKNOWN if operation.route == "unknown" else operation
 

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.answers.explain import explain
 from collector.answers.health import probe
-from collector.api.traces import normal_trace_id
+from collector.answers.traces import parse_trace_id
 from collector.cli import remote
 from collector.delivery.mlflow.forward import parts_of
 from collector.files.private import too_open
@@ -238,7 +238,7 @@ def explain_trace(trace: str, settings: Settings, *, url: str) -> dict[str, Any]
             parts=parts_of(settings.harmonise),
             processors=settings.processors,
         )
-    if normal_trace_id(trace) is None:
+    if parse_trace_id(trace) is None:
         raise Misconfigured(f"--trace {trace!r}: there is no such file, and a trace id is 32 hex digits")
     return remote.get_json(url, f"/-/traces/{trace}/explanation")
 

@@ -4,26 +4,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.answers.explain import explain
-from collector.answers.health import Health
-from collector.answers.indexed import IndexedTraces
-from collector.answers.runs.source import MlflowTrouble, NoSuchRun
-from collector.answers.trace_source import TraceSource
-from collector.api import logs_api, page
-from collector.api.access import Entrance, access_settings
+from collector.answers.health import ServiceHealth
+from collector.answers.opening import answers_of, pending_routes
+from collector.api.access import access_settings
+from collector.api.app import own_app
+from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
-from collector.api.index import index_trouble
-from collector.api.operations import operations_routes
-from collector.api.runs import run_trouble
-from collector.api.traces import trace_routes
-from collector.delivery.mlflow.forward import parts_of
+from collector.api.own_admission import OwnAdmission
+from collector.api.own_routes import is_own
+from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.mlflow.window import CONSUMER
 from collector.delivery.worker import DeliveryWorker
-from collector.index.backfill import MlflowSays
-from collector.index.duckdb.client import IndexAway
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.journal import Journal
@@ -32,7 +25,6 @@ from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
 from collector.model.errors import Misconfigured
-from collector.model.parameters import BadParameter, bad_parameter
 from collector.receivers import http as otlp_http
 from collector.receivers.bounds import Bounds
 from collector.receivers.decoder.client import Decoder, open_decoder
@@ -44,15 +36,10 @@ from collector.service.parts import (
     close_to_others,
     consumers_beside,
     index_of,
-    index_parts,
     keep_of,
-    nothing,
     observe,
     prepare_of,
     proxy_settings,
-    route_of,
-    routes_of,
-    run_parts,
     target_of,
     upstream_of,
     with_cors,
@@ -108,7 +95,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         )
         upstream = upstream_of(settings)
         access = await stack.enter_async_context(_open_access(settings, upstream))
-        entrance = Entrance(access, partial(routes_of, journal), experiments, index)
+        directory = OwnDirectory(access.lookup, partial(pending_routes, journal), experiments, index)
         proxy = await stack.enter_async_context(
             open_proxy(
                 upstream=upstream,
@@ -117,7 +104,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
                 observe=partial(observe, metrics),
             )
         )
-        health = Health(
+        health = ServiceHealth(
             journal=journal,
             worker=worker,
             bounds=bounds,
@@ -125,52 +112,31 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             max_bytes=settings.journal.max_bytes,
             indexer=indexer,
         )
-        own = Starlette(
-            routes=[
-                *operations_routes(journal, metrics, health.read),
-                *index_parts(settings, index, journal, mlflow),
-                *trace_routes(
-                    TraceSource(pending=journal.find, mlflow=mlflow, route_of=partial(route_of, journal)),
-                    TraceSource(pending=nothing, mlflow=mlflow),
-                    partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
-                    None if index is None else IndexedTraces(index=index, journal=journal),
-                ),
-                *run_parts(settings, mlflow),
-                *page.routes(),
-            ],
-            exception_handlers={
-                BadParameter: bad_parameter,
-                NoSuchRun: run_trouble,
-                MlflowTrouble: run_trouble,
-                IndexAway: index_trouble,
-                MlflowSays: index_trouble,
-            },
+        answers = answers_of(
+            settings, journal=journal, mlflow=mlflow, index=index, health=health, metrics=metrics
         )
-        own.router.redirect_slashes = False
+        own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         receiver = otlp_http.otlp_endpoint(
             _ingest(settings, decoder, experiments, journal),
-            admit=entrance.to_receiver,
+            admit=ReceiverAdmission(access).admit,
             bounds=bounds,
             settings=settings.receiver,
             allowed_hosts=settings.server.allowed_hosts,
             metrics=metrics,
         )
 
-        guarded_own = guarded(own, settings.server, entrance)
-        app = _dispatch(with_cors(receiver, settings), guarded_own, proxy)
+        app = _dispatch(with_cors(receiver, settings), own, proxy)
         yield under(settings.server.root_path, app), running
 
 
 def _dispatch(receiver: ASGIApp, own: ASGIApp, proxy: ASGIApp) -> ASGIApp:
-    """OTLP paths to the receiver, `/-/` to our own routes, everything else to the proxy."""
+    """OTLP paths to the receiver, our own routes to `own`, everything else to the proxy."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if scope["type"] == "http" and path in otlp_http.PATHS:
             await receiver(scope, receive, send)
-        elif scope["type"] == "http" and (
-            path.startswith("/-/") or (path in logs_api.PATHS and scope["method"] == "POST")
-        ):
+        elif scope["type"] == "http" and is_own(scope["method"], path):
             await own(scope, receive, send)
         elif scope["type"] == "http" and otlp_http.is_astray(scope):
             await receiver(scope, receive, send)

@@ -9,26 +9,17 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Counter
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from collector.answers.runs.source import RunSource
 from collector.api.access import identity_headers
-from collector.api.index import index_routes
-from collector.api.logs_api import logs_routes
-from collector.api.openapi import openapi_routes
-from collector.api.runs import run_routes
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
 from collector.files.private import mend
-from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER, IndexClient, open_index
 from collector.index.feed import Indexer
-from collector.journal import Journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import Mlflow, authorization, tls
 from collector.mlflow.experiments import Experiments
-from collector.model import batch
 from collector.processors.redact import redactor
 from collector.receivers.decoder.client import Decoder
 from collector.receivers.decoder.place import placing
@@ -152,21 +143,6 @@ def consumers_beside(sampler: Sampler | None, indexer: Indexer | None) -> dict[s
     return {name: each.run for name, each in found.items() if each is not None}
 
 
-def index_parts(
-    settings: Settings, index: IndexClient | None, journal: Journal, mlflow: Mlflow
-) -> list[Route]:
-    """The routes of questions to the index."""
-    folder = settings.data_dir.resolve() / FOLDER
-    return index_routes(index, journal, None if index is None else Backfill(mlflow, index, folder))
-
-
-def run_parts(settings: Settings, mlflow: Mlflow) -> list[Route]:
-    """The routes on runs, and the document about all routes."""
-    source = RunSource(mlflow)
-    logs = logs_routes(source, settings.mlflow, settings.runs.allowed_tracking_uris)
-    return [*run_routes(source), *logs, *openapi_routes()]
-
-
 def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
     """The receiver for pages of other origins too, where the settings name some."""
     if not settings.receiver.cors_allowed_origins:
@@ -178,18 +154,3 @@ def with_cors(receiver: ASGIApp, settings: Settings) -> ASGIApp:
         allow_headers=["*"],
         max_age=7200,
     )
-
-
-async def routes_of(journal: Journal, trace_id: bytes) -> list[batch.Route]:
-    """Where what the journal holds of a trace is bound for."""
-    return [batch.Route.from_lane(lane) for lane in dict.fromkeys(await journal.lanes_of(trace_id))]
-
-
-async def route_of(journal: Journal, trace_id: bytes) -> batch.Route | None:
-    """The newest of them."""
-    return next(reversed(await routes_of(journal, trace_id)), None)
-
-
-async def nothing(_: bytes) -> list[bytes]:
-    """A journal of which a client may see nothing."""
-    return []

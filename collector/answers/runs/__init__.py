@@ -6,6 +6,6 @@ linked.py      the traces linked to a run, summed up. Pure
 reading.py     MLflow's JSON as our shapes. Pure
 source.py      asks MLflow, in parallel and within bounds
 compare.py     runs side by side. Pure
-api.py         GET /-/runs, /-/runs/{run_id}, /-/runs/compare
-logs_api.py    the MLflow Logs API's paths, with its fields
+answers.py     the answers, with the client's rights
+logs.py        the answers of the MLflow Logs API, from the server that a request names
 """

@@ -24,8 +24,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 def _differences(columns: Sequence[Mapping[str, Any]]) -> list[Difference]:
     keys = sorted({key for column in columns for key in column})
-    found = [_difference(key, [column.get(key) for column in columns]) for key in keys]
-    return sorted(found, key=lambda each: (not each.differs, each.key))
+    differences = [_difference(key, [column.get(key) for column in columns]) for key in keys]
+    return sorted(differences, key=lambda difference: (not difference.differs, difference.key))
 
 
 def _difference(key: str, values: list[Any]) -> Difference:

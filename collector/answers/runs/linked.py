@@ -25,7 +25,7 @@ def sum_up(infos: Sequence[Mapping[str, Any]], *, truncated: bool) -> LinkedTrac
     """What the traces have in common; a number that no trace knows is None."""
     durations = sorted(filter(None, (seconds_of(info.get("execution_duration")) for info in infos)))
     metadata = [info.get("trace_metadata") or {} for info in infos]
-    usages = [_object(each.get(USAGE)) for each in metadata]
+    usages = [_object(values.get(USAGE)) for values in metadata]
     names = Counter(str((info.get("tags") or {}).get(NAME) or "") for info in infos)
     return LinkedTraces(
         count=len(infos),
@@ -37,8 +37,8 @@ def sum_up(infos: Sequence[Mapping[str, Any]], *, truncated: bool) -> LinkedTrac
         input_tokens=_total(usage.get("input_tokens") for usage in usages),
         output_tokens=_total(usage.get("output_tokens") for usage in usages),
         total_tokens=_total(usage.get("total_tokens") for usage in usages),
-        cost_usd=_money(_object(each.get(COST)).get("total_cost") for each in metadata),
-        sessions=len({each[SESSION] for each in metadata if each.get(SESSION)}),
+        cost_usd=_money(_object(values.get(COST)).get("total_cost") for values in metadata),
+        sessions=len({values[SESSION] for values in metadata if values.get(SESSION)}),
         names={name: count for name, count in names.most_common(MAX_NAMES) if name},
     )
 
@@ -74,7 +74,7 @@ def _money(values: Iterable[Any]) -> float | None:
 
 def _object(text: Any) -> Mapping[str, Any]:
     try:
-        found = json.loads(text) if isinstance(text, str) else text
+        value = json.loads(text) if isinstance(text, str) else text
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

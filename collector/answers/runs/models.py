@@ -5,22 +5,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Shape(BaseModel):
-    """A frozen answer; field docstrings are in the OpenAPI document."""
+class RunsModel(BaseModel):
+    """An answer about runs, or a part of one. Field docstrings are descriptions in the OpenAPI document."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
-class MetricPoint(Shape):
+class MetricPoint(RunsModel):
     """One logged value."""
 
     step: int
     value: float
-    """NaN and infinities are the strings `NaN`, `Infinity`, `-Infinity`."""
+    """NaN and infinities are the strings `NaN`, `Infinity` and `-Infinity`."""
     unix_ns: int
 
 
-class Metric(Shape):
+class Metric(RunsModel):
     """One metric of a run, over its whole history."""
 
     key: str
@@ -28,17 +28,17 @@ class Metric(Shape):
     last_step: int
     last_unix_ns: int
     minimum: float | None = None
-    """Over all points; None if no point is a finite number, or the history wasn't read."""
+    """Over the whole history; null if it has no finite value or was not read."""
     maximum: float | None = None
     total_points: int | None = None
-    """How many points MLflow has, of which `history` may hold fewer."""
+    """Number of points in MLflow; `history` may have fewer."""
     truncated: bool = False
-    """The history is longer than what is read of one run; minimum and maximum are of what was read."""
+    """True if the history exceeds the limit per run; minimum and maximum then cover only what was read."""
     history: list[MetricPoint] | None = None
 
 
-class Dataset(Shape):
-    """A dataset that the run was given."""
+class Dataset(RunsModel):
+    """An input dataset of the run."""
 
     name: str
     digest: str
@@ -46,20 +46,20 @@ class Dataset(Shape):
     context: str | None = None
 
 
-class Artifact(Shape):
-    """A file or folder of the run."""
+class Artifact(RunsModel):
+    """A file or folder among the run's artifacts."""
 
     path: str
     is_folder: bool
     size_bytes: int | None = None
 
 
-class LinkedTraces(Shape):
-    """The traces linked to a run, summed up from what MLflow holds of each."""
+class LinkedTraces(RunsModel):
+    """Totals of the traces linked to a run, from the metadata in MLflow."""
 
     count: int
     truncated: bool
-    """There are more; the sums are of `count`."""
+    """True if the run has more traces; the totals cover `count` traces."""
     errors: int
     duration_p50_seconds: float | None
     duration_p95_seconds: float | None
@@ -70,21 +70,21 @@ class LinkedTraces(Shape):
     cost_usd: float | None
     sessions: int
     names: dict[str, int] = Field(default_factory=dict)
-    """How many traces of each name, the most frequent first; at most 20."""
+    """Number of traces by name, most frequent first; at most 20 names."""
 
 
-class Run(Shape):
-    """A run as a list shows it."""
+class Run(RunsModel):
+    """A run with its latest metrics."""
 
     run_id: str
     name: str | None
     experiment_id: str
     status: str
-    """MLflow's word: RUNNING, SCHEDULED, FINISHED, FAILED, KILLED."""
+    """As in MLflow: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED."""
     lifecycle_stage: str
     start_unix_ns: int | None
     duration_seconds: float | None
-    """Until its end, or until now while it runs."""
+    """Up to the end of the run, or up to now while it is running."""
     user: str | None
     parent_run_id: str | None
     params: dict[str, str]
@@ -93,38 +93,38 @@ class Run(Shape):
 
 
 class RunDetail(Run):
-    """A run with everything about it."""
+    """A run with metric histories, datasets, artifacts, child runs and totals of its traces."""
 
     artifact_uri: str | None
     datasets: list[Dataset]
     children: list[Run]
     artifacts: list[Artifact] | None
-    """None: the client may not read them."""
+    """Null if the client has no permission to read them."""
     artifacts_truncated: bool
     traces: LinkedTraces | None
-    """None: the client may not read them."""
+    """Null if the client has no permission to read them."""
     incomplete: list[str]
-    """What could not be had, and why."""
+    """What could not be read from MLflow, and why."""
 
 
-class RunPage(Shape):
+class RunPage(RunsModel):
     """A page of runs."""
 
     runs: list[Run]
     next_page_token: str | None
 
 
-class Difference(Shape):
-    """One param, tag or metric over the compared runs, in their order; None where a run has none."""
+class Difference(RunsModel):
+    """A parameter, tag or metric of the compared runs, in their order; null where a run has none."""
 
     key: str
     values: list[Any]
     differs: bool
     change: float | None = None
-    """Of a number: the last run's against the first's, as a share of the first's."""
+    """Relative change from the first run to the last; null if not numeric."""
 
 
-class Comparison(Shape):
+class Comparison(RunsModel):
     """Runs side by side."""
 
     runs: list[Run]

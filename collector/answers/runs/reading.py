@@ -34,7 +34,7 @@ def read_run(document: Json, *, now_unix_ns: int) -> Run:
         params=_pairs(data.get("params")),
         tags=tags,
         metrics=sorted(
-            (metric for each in data.get("metrics") or () if (metric := _metric(each)) is not None),
+            (metric for entry in data.get("metrics") or () if (metric := _metric(entry)) is not None),
             key=lambda metric: metric.key,
         ),
     )
@@ -47,10 +47,10 @@ def read_datasets(document: Json) -> list[Dataset]:
             name=str(dataset.get("name", "")),
             digest=str(dataset.get("digest", "")),
             source_type=str(dataset.get("source_type", "")),
-            context=_pairs(each.get("tags")).get(CONTEXT),
+            context=_pairs(entry.get("tags")).get(CONTEXT),
         )
-        for each in _object(document, "inputs").get("dataset_inputs") or ()
-        for dataset in (_object(each, "dataset"),)
+        for entry in _object(document, "inputs").get("dataset_inputs") or ()
+        for dataset in (_object(entry, "dataset"),)
     ]
 
 
@@ -58,11 +58,11 @@ def read_points(document: Json) -> list[MetricPoint]:
     """A page of a metric's history."""
     return [
         MetricPoint(
-            step=int(each.get("step") or 0),
-            value=_number(each.get("value")),
-            unix_ns=_milliseconds(each.get("timestamp")) or 0,
+            step=int(point.get("step") or 0),
+            value=_number(point.get("value")),
+            unix_ns=_milliseconds(point.get("timestamp")) or 0,
         )
-        for each in document.get("metrics") or ()
+        for point in document.get("metrics") or ()
     ]
 
 
@@ -70,11 +70,11 @@ def read_artifacts(document: Json) -> list[Artifact]:
     """A folder of a run."""
     return [
         Artifact(
-            path=str(each.get("path", "")),
-            is_folder=bool(each.get("is_dir")),
-            size_bytes=None if each.get("file_size") is None else int(each["file_size"]),
+            path=str(file.get("path", "")),
+            is_folder=bool(file.get("is_dir")),
+            size_bytes=None if file.get("file_size") is None else int(file["file_size"]),
         )
-        for each in document.get("files") or ()
+        for file in document.get("files") or ()
     ]
 
 
@@ -105,16 +105,16 @@ def _milliseconds(value: Any) -> int | None:
 
 
 def _pairs(values: Any) -> dict[str, str]:
-    return {str(each.get("key")): str(each.get("value", "")) for each in _objects(values)}
+    return {str(pair.get("key")): str(pair.get("value", "")) for pair in _objects(values)}
 
 
 def _objects(values: Any) -> Iterable[Json]:
-    return (each for each in values or () if isinstance(each, dict))
+    return (value for value in values or () if isinstance(value, dict))
 
 
 def _object(document: Json, key: str) -> Json:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

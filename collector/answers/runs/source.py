@@ -116,7 +116,7 @@ class RunSource:
         )
         now = self.now_unix_ns()
         return RunPage(
-            runs=[read_run(each, now_unix_ns=now) for each in document.get("runs") or ()],
+            runs=[read_run(run, now_unix_ns=now) for run in document.get("runs") or ()],
             next_page_token=document.get("next_page_token") or None,
         )
 
@@ -127,16 +127,16 @@ class RunSource:
 
     async def experiments(self, limit: int) -> list[dict[str, Any]]:
         """Experiments as MLflow says them, newest first. Raises MlflowTrouble."""
-        found: list[dict[str, Any]] = []
+        experiments: list[dict[str, Any]] = []
         token = ""
-        while len(found) < limit:
-            page = self._api.search_experiments(limit=min(1000, limit - len(found)), page_token=token)
+        while len(experiments) < limit:
+            page = self._api.search_experiments(limit=min(1000, limit - len(experiments)), page_token=token)
             document = await self._answer(page)
-            found += document.get("experiments") or ()
+            experiments += document.get("experiments") or ()
             token = str(document.get("next_page_token") or "")
             if not token:
                 break
-        return found
+        return experiments
 
     async def histories(self, run: Run, wanted: Wanted) -> list[Metric]:
         """The run's metrics with their sums over the whole history, and as many points as are wanted."""
@@ -165,15 +165,15 @@ class RunSource:
 
     async def _artifacts(self, run_id: str) -> tuple[list[Artifact], bool]:
         """The run's files in all folders, and whether there are more."""
-        found: list[Artifact] = []
+        artifacts: list[Artifact] = []
         folders = [""]
         for number, folder in enumerate(folders):
-            if number >= MAX_FOLDERS or len(found) > MAX_ARTIFACTS:
-                return found[:MAX_ARTIFACTS], True
+            if number >= MAX_FOLDERS or len(artifacts) > MAX_ARTIFACTS:
+                return artifacts[:MAX_ARTIFACTS], True
             listed = read_artifacts(await self._answer(self._api.artifacts(run_id, folder)))
-            found += listed
-            folders += [each.path for each in listed if each.is_folder]
-        return found[:MAX_ARTIFACTS], len(found) > MAX_ARTIFACTS
+            artifacts += listed
+            folders += [artifact.path for artifact in listed if artifact.is_folder]
+        return artifacts[:MAX_ARTIFACTS], len(artifacts) > MAX_ARTIFACTS
 
     async def _children(self, run: Run) -> list[Run]:
         filter_string = f"tags.mlflow.parentRunId = '{run.run_id}'"
@@ -208,10 +208,10 @@ class RunSource:
                 async with self._places:
                     return _document(await asking)
         except MlflowTimeout as error:
-            reason = f"no answer within {self.timeout_seconds:g} s"
-            raise MlflowTrouble(f"MLflow can't be asked: {reason}") from error
+            reason = f"no response within {self.timeout_seconds:g} s"
+            raise MlflowTrouble(f"MLflow could not be queried: {reason}") from error
         except MlflowUnreachable as error:
-            raise MlflowTrouble("MLflow can't be asked: no connection") from error
+            raise MlflowTrouble("MLflow could not be queried: no connection") from error
 
 
 def _document(answer: MlflowAnswer) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def _document(answer: MlflowAnswer) -> dict[str, Any]:
         return answer.json()
     if answer.status in (400, 404) and "error_code" in answer.json():
         raise NoSuchRun(answer.error)
-    raise MlflowTrouble(f"MLflow answered with status {answer.status}")
+    raise MlflowTrouble(f"MLflow responded with status {answer.status}")
 
 
 async def _nothing() -> None:

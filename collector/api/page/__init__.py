@@ -6,11 +6,14 @@ scripts.
 Charts are drawn by uPlot 1.6.32 (MIT), vendored from npm as it is: small, maintained, no dependencies.
 """
 
+from functools import cache
 from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+
+from collector.answers.opening import Answers
+from collector.api.own_route import OwnRoute, Parameter
 
 SCRIPT = "text/javascript; charset=utf-8"
 STATIC = {
@@ -38,25 +41,56 @@ HEADERS = {
 }
 
 
-def routes() -> list[Route]:
-    """`/-/` and its static files; the files are read once, here."""
-    document = _read("index.html")
-    contents = {name: _read(name) for name in STATIC}
-
-    async def page(_: Request) -> Response:
-        return Response(document, media_type="text/html", headers=HEADERS)
-
-    async def static(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in contents:
-            return PlainTextResponse("Not Found", status_code=404)
-        return Response(contents[name], headers=HEADERS | {"Content-Type": STATIC[name]})
-
-    return [
-        Route("/-/", page, methods=["GET"], name="page"),
-        Route("/-/static/{name}", static, methods=["GET"], name="page_static"),
-    ]
+async def _page(_: Request, __: Answers) -> Response:
+    return Response(_read("index.html"), media_type="text/html", headers=HEADERS)
 
 
+async def _docs(_: Request, __: Answers) -> Response:
+    return Response(_read("docs.html"), media_type="text/html", headers=HEADERS)
+
+
+async def _static(request: Request, _: Answers) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return PlainTextResponse("Not Found", status_code=404)
+    return Response(_read(name), headers=HEADERS | {"Content-Type": STATIC[name]})
+
+
+def load() -> None:
+    """Read every file now: an upgrade beneath a running service must not mix files of two versions."""
+    for name in ("index.html", "docs.html", *STATIC):
+        _read(name)
+
+
+@cache
 def _read(name: str) -> bytes:
     return files(__name__).joinpath(name).read_bytes()
+
+
+ROUTES = (
+    OwnRoute(
+        method="GET",
+        path="/-/",
+        permission="sidespan:read",
+        handler=_page,
+        summary="Open Sidespan's web page",
+        media_type="text/html",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/static/{name}",
+        permission="sidespan:read",
+        handler=_static,
+        summary="Get a file of the web page",
+        parameters=(Parameter(name="name", description="File name", place="path", required=True),),
+        media_type="application/octet-stream",
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/docs",
+        permission="sidespan:read",
+        handler=_docs,
+        summary="Open this API reference as a web page",
+        media_type="text/html",
+    ),
+)

@@ -44,7 +44,9 @@ function section(path, method, operation, schemas) {
   if (body) {
     const area = element("textarea", { id: `${id}-body`, name: "body", rows: 6 });
     area.value = example(body, schemas);
-    form.append(element("label", { for: `${id}-body` }, "Body, JSON"), area);
+    const described = operation.requestBody.description;
+    const label = described ? `JSON body: ${described}` : "JSON body";
+    form.append(element("label", { for: `${id}-body` }, label), area);
   }
   const button = element("button", {}, "Send");
   const answer = element("pre", { "aria-live": "polite" });

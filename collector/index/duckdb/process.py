@@ -44,7 +44,8 @@ from collector.index.duckdb.shard import Gathered, write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import COLLECT_FROM_OBJECTS, Lane, Taker, stand_back
 from collector.index.queries.asked import Asked
-from collector.model.parameters import BadParameter, bad_parameter, error_answer
+from collector.model.error_answers import bad_parameter, error_answer
+from collector.model.parameters import BadParameter
 from collector.model.place import Place
 from collector.settings import Log
 from collector.spans.mlflow_trace import read_traces

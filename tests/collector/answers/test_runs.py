@@ -13,7 +13,6 @@ from collector.answers.runs.histories import summarise_history, thinned
 from collector.answers.runs.linked import quantile, seconds_of, sum_up
 from collector.answers.runs.models import Metric, MetricPoint, Run
 from collector.answers.runs.reading import read_artifacts, read_datasets, read_points, read_run
-from collector.api.openapi import ENDPOINTS, openapi_document
 
 values = st.one_of(st.floats(allow_nan=False), st.just(math.nan))
 histories = st.lists(values, max_size=300).map(
@@ -172,24 +171,3 @@ def test_what_differs_comes_first_with_its_change() -> None:
     assert by_key["zero"].change is None
     assert [row.key for row in found.tags] == ["team"], "MLflow's own tags say nothing"
     json.loads(found.model_dump_json(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
-
-
-def test_the_document_describes_each_path_that_it_names() -> None:
-    document = openapi_document()
-    assert document["openapi"].startswith("3.1")
-    text = json.dumps(document)
-    names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
-    assert names <= set(document["components"]["schemas"])
-    assert sum(len(methods) for methods in document["paths"].values()) == len(ENDPOINTS)
-    assert "minimum" in text, "descriptions come from the shapes' docstrings"
-
-
-def test_the_document_has_every_path_of_our_own() -> None:
-    from collector.api.access import OWN
-
-    rows = [(method, path) for method, path in OWN.exact]
-    rows += [(method, operation.route) for method, found in OWN.patterns.items() for _, operation in found]
-    described = {(each.method, each.path) for each in ENDPOINTS}
-    left_out = {("GET", "/-/"), ("GET", "/-/static/{name}"), ("GET", "/-/docs"), ("GET", "/-/openapi.json")}
-    rows = [(method, path.replace(":path}", "}")) for method, path in rows]
-    assert set(rows) - left_out == described

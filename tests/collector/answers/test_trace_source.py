@@ -15,7 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
 from collector.answers.trace_source import FoundTrace, Pending, TraceSource, Unanswered
-from collector.api.traces import normal_trace_id, trace_routes
+from collector.answers.traces import parse_trace_id
+from collector.api.traces import ROUTES
 from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
 from collector.settings import Mlflow as MlflowSettings
@@ -24,6 +25,7 @@ from collector.spans.facts import export_facts
 from collector.spans.mlflow_trace import read_trace
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
+from tests.support.answers import own_app_with, traces_from
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, new_span_id, new_trace_id
 from tests.support.ports import free_port
@@ -222,7 +224,7 @@ async def test_while_mlflow_is_away_the_journal_answers_and_says_so() -> None:
         source = TraceSource(pending=holding(request), mlflow=mlflow, route_of=route_of)
         found = summary_of(await source.read(trace_id))
     assert (found.span_count, found.tokens.input) == (6, 829)
-    assert found.incomplete == "MLflow could not be asked: no connection"
+    assert found.incomplete == "MLflow could not be queried: no connection"
     assert (found.experiment.id, found.experiment.name) == (None, "weather")
 
 
@@ -244,22 +246,22 @@ async def test_mlflow_is_not_waited_for_longer_than_the_bound() -> None:
     app = Starlette(routes=[HttpRoute("/{path:path}", slow)])
     async with serve(app) as url, mlflow_at(url) as mlflow:
         source = TraceSource(pending=holding(), mlflow=mlflow, timeout_seconds=0.3)
-        assert await source.read(TRACE_ID) == Unanswered(reason="no answer within 0.3 s")
+        assert await source.read(TRACE_ID) == Unanswered(reason="no response within 0.3 s")
 
 
 STRANGE = {
-    "server_error": (500, b"oops", "it answered with status 500"),
-    "forbidden": (403, b"{}", "it answered with status 403"),
-    "moved": (302, b"", "it answered with status 302"),
-    "another_404": (404, b"<html>", "it answered with status 404"),
-    "no_json": (200, b"<html>", "its answer can't be read"),
-    "no_trace": (200, b'{"trace": []}', "its answer can't be read"),
-    "null": (200, b"null", "its answer can't be read"),
-    "deep": (200, b"[" * 100_000, "its answer can't be read"),
+    "server_error": (500, b"oops", "it responded with status 500"),
+    "forbidden": (403, b"{}", "it responded with status 403"),
+    "moved": (302, b"", "it responded with status 302"),
+    "another_404": (404, b"<html>", "it responded with status 404"),
+    "no_json": (200, b"<html>", "its response is unreadable"),
+    "no_trace": (200, b'{"trace": []}', "its response is unreadable"),
+    "null": (200, b"null", "its response is unreadable"),
+    "deep": (200, b"[" * 100_000, "its response is unreadable"),
     "cut_at_the_bound": (
         200,
         b" " * (MAX_CONTENT_BYTES + 1),
-        f"its answer is larger than {MAX_CONTENT_BYTES} bytes",
+        f"its response is larger than {MAX_CONTENT_BYTES} bytes",
     ),
 }
 
@@ -323,7 +325,7 @@ class Finding:
 
 
 async def asked(path: str, found: FoundTrace | Unanswered | None = None) -> tuple[int, Any, Any]:
-    app = Starlette(routes=list(trace_routes(Finding(found), Finding(found), lambda *_: {})))
+    app = own_app_with(ROUTES, traces=traces_from(Finding(found)))
     async with serve(app) as url, mlflow_at(url) as client:
         answer = await client.get(path)
         return answer.status, answer.json(), answer.headers
@@ -363,5 +365,5 @@ async def test_an_unknown_trace_is_404_and_an_unanswered_question_503() -> None:
 
 
 def test_only_ascii_hex_is_a_trace_id() -> None:
-    assert normal_trace_id("٠" * 32) is None
-    assert normal_trace_id(f" tr-{TRACE_ID.upper()}\n") == TRACE_ID
+    assert parse_trace_id("٠" * 32) is None
+    assert parse_trace_id(f" tr-{TRACE_ID.upper()}\n") == TRACE_ID

@@ -17,9 +17,12 @@ from starlette.testclient import TestClient
 
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.api import page
-from collector.api.traces import trace_routes
+from collector.api.app import starlette_routes
+from collector.api.errors import HANDLERS
+from collector.api.traces import ROUTES as TRACE_ROUTES
 from collector.spans.conventions import Kind
 from collector.spans.facts import export_facts
+from tests.support.answers import answers_with, own_app_with, traces_from
 from tests.support.serve import serve
 from tests.support.spans import TRACE_ID, payload, spanfacts
 
@@ -125,14 +128,14 @@ class Service:
 
         return Starlette(
             routes=[
-                *page.routes(),
-                *trace_routes(self, self, lambda *_: {}),
+                *starlette_routes(answers_with(traces=traces_from(self)), (*page.ROUTES, *TRACE_ROUTES)),
                 Route("/-/ready", ready),
                 Route("/-/dead-letters", letters),
                 Route("/-/dead-letters/retry", retry, methods=["POST"]),
                 Route("/-/metrics", elsewhere),
                 Route("/", elsewhere),
-            ]
+            ],
+            exception_handlers=dict(HANDLERS),
         )
 
 
@@ -162,7 +165,7 @@ async def opened(service: Service, path: str = "/-/", **context: Any) -> AsyncIt
 
 
 def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
-    client = TestClient(Starlette(routes=list(page.routes())))
+    client = TestClient(own_app_with(page.ROUTES))
     for path, kind in (
         ("/-/", "text/html"),
         ("/-/static/page.css", "text/css"),
@@ -182,7 +185,7 @@ def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
 
 
 def test_the_page_names_no_other_host_and_sets_no_html() -> None:
-    client = TestClient(Starlette(routes=list(page.routes())))
+    client = TestClient(own_app_with(page.ROUTES))
     document, *scripts = (client.get(path).text for path in ("/-/", *(f"/-/static/{n}" for n in SCRIPTS)))
     for text in (document, *scripts, client.get("/-/static/page.css").text):
         assert not re.search(r"https?://|(src|href)=\"//|url\(", text)

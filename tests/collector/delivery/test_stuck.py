@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.answers.health import Health
+from collector.answers.health import ServiceHealth
+from collector.answers.rights import EVERYTHING
 from collector.delivery import worker as worker_module
 from collector.delivery.mlflow.forward import Forwarded, forwarder
 from collector.index.duckdb.client import IndexAnswer
@@ -60,14 +61,14 @@ async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
     with caplog.at_level(logging.ERROR):
         worker = await stage.start()
         await until(lambda: _is(bool(worker.stuck()) and bool(stage.mlflow.names)))
-        health = Health(
+        health = ServiceHealth(
             journal=stage.journal,
             worker=worker,
             bounds=Bounds(max_requests=1, max_bytes=1),
             mlflow=stage.target.mlflow,
             max_bytes=1,
         )
-        found = await health.read()
+        found = await health.read(rights=EVERYTHING)
         await asyncio.sleep(0.3)
     part = found["parts"]["delivery"]
     (lane,) = part["stuck_lanes"]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.access import EXPORT, OWN, access_settings, identity_headers
+from collector.api.access import access_settings, identity_headers
 from collector.model.errors import Misconfigured
 from collector.service.app import open_app
 from collector.settings import Settings, load
 from proxy.policy import ANONYMOUS, Client
-from proxy.presets import RESOURCES
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "policies"
 
@@ -163,23 +162,3 @@ async def test_a_list_of_tokens_that_is_broken_stops_the_start(tmp_path: Path) -
     with pytest.raises(Misconfigured, match="can't be read as the list of tokens"):
         async with open_app(settings):
             pass
-
-
-def test_every_path_of_our_own_is_an_operation() -> None:
-    """A route that OWN doesn't know is answered with 404, so one that is forgotten shows at once."""
-    from collector.api import page
-    from collector.api.operations import operations_routes
-    from collector.api.traces import trace_routes
-
-    routes = [
-        *operations_routes(None, None, None),  # type: ignore[arg-type]
-        *trace_routes(None, None, None),  # type: ignore[arg-type]
-        *page.routes(),
-    ]
-    for route in routes:
-        path = route.path.replace(":int", "").replace("{id}", "1")
-        for method in route.methods or ():
-            operation = OWN.classify(method, path)
-            assert operation.route != "unknown", f"{method} {path}"
-            assert operation.resource in RESOURCES
-    assert EXPORT.resource in RESOURCES

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from collector.api.access import EXPORT, Entrance, access_settings
-from collector.mlflow.client import open_mlflow
-from collector.mlflow.experiments import Experiments
+from collector.api.access import access_settings
+from collector.api.audit import audit_line
+from collector.api.receiver_admission import EXPORT, ReceiverAdmission
 from collector.model.batch import Route
 from collector.model.errors import Rejected, Unavailable
-from collector.settings import Mlflow, Settings, load
-from proxy import open_access
+from collector.settings import Settings, load
+from proxy import Access, open_access
 from proxy.policy import Client
 from proxy.tokens import create_token
 from tests.support.fake_mlflow import FakeMlflow, running
@@ -46,17 +46,18 @@ experiments = ["2"]
 
 
 class House:
-    def __init__(self, settings: Settings, entrance: Entrance, fake: Any) -> None:
-        self.settings, self.entrance, self.fake = settings, entrance, fake
+    def __init__(self, settings: Settings, access: Access, fake: Any) -> None:
+        self.settings, self.access, self.fake = settings, access, fake
+        self.admission = ReceiverAdmission(access)
 
     async def sender(self, client: str | None) -> Any:
         headers = []
         if client is not None:
             secret, _ = create_token(self.settings.data_dir / "tokens.json", client)
-            self.entrance._access.clients._tokens._checked_at = -1e9  # type: ignore[union-attr]
+            self.access.clients._tokens._checked_at = -1e9  # type: ignore[union-attr]
             headers = [(b"authorization", f"Bearer {secret}".encode())]
         scope = {"headers": headers, "client": ("192.0.2.1", 1), "method": "POST", "path": "/v1/traces"}
-        return await self.entrance.to_receiver(scope)
+        return await self.admission.admit(scope)
 
     async def may(self, client: str, route: Route) -> bool:
         sender = await self.sender(client)
@@ -72,15 +73,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     fake = FakeMlflow()
     async with (
         running(fake, port) as url,
-        open_mlflow(Mlflow(url=url), max_connections=4) as mlflow,
         open_access(access_settings(settings), upstream_at(url)) as access,
     ):
-        experiments = Experiments(mlflow, create=True, lookup_timeout_seconds=1)
-
-        async def nowhere(_: bytes) -> list[Route]:
-            return []
-
-        yield House(settings, Entrance(access, nowhere, experiments), fake)
+        yield House(settings, access, fake)
 
 
 BY_ID_1, BY_ID_2 = Route(experiment_id="1"), Route(experiment_id="2")
@@ -132,7 +127,7 @@ async def test_who_may_not_send_at_all_is_told_before_the_body_is_read(house: Ho
 async def test_a_refusal_has_its_word_in_the_audit_log(house: House, status: int, decision: str) -> None:
     scope = {"method": "GET", "path": "/-/runs", "client": None}
     nobody = Client(name="anonymous", roles=())
-    house.entrance.write_down(scope, nobody, EXPORT, status=status, message="why")
+    house.access.log.write(audit_line(scope, nobody, EXPORT, status=status, message="why"))
     audit = house.settings.data_dir / "logs" / "audit.jsonl"
     assert json.loads(audit.read_text())["decision"] == decision
 

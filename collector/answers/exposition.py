@@ -1,0 +1,29 @@
+"""Metrics in Prometheus's text format."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from collector.answers.health import age_seconds
+from collector.delivery.mlflow.window import CONSUMER
+from collector.journal import Journal
+from collector.telemetry.metrics import Metrics
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposition:
+    """The metrics of one service, those of the journal as it is at this moment."""
+
+    journal: Journal
+    metrics: Metrics
+
+    async def read(self) -> bytes:
+        """All of them, of media type MEDIA_TYPE."""
+        state = await self.journal.state(CONSUMER)
+        self.metrics.journal_bytes.set(state.size_bytes)
+        self.metrics.pending_spans.set(state.pending_spans)
+        self.metrics.oldest_pending.set(age_seconds(state))
+        self.metrics.dead_letters.set(state.dead_letters)
+        return generate_latest(self.metrics.registry)

@@ -1,0 +1,119 @@
+"""One trace: its summary, and where its facts come from.
+
+the index          answers in milliseconds, if it is sure to have all of the trace
+journal + MLflow   else: what waits for delivery and what was delivered (trace_source.py)
+the index again    where neither has it (sampled away, or gone from MLflow), or MLflow can't be asked;
+                   the answer then says why it may be incomplete
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.answers.encoding import EncodedJson, encode_json
+from collector.answers.rights import ReadRights
+from collector.answers.trace_source import FoundTrace, Unanswered
+from collector.spans.summary import summarise
+
+TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
+
+# the explanation (explain.py) of the spans of a trace (its 16 bytes) in an export, which it changes
+Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
+
+
+class ReadsTraces(Protocol):
+    """Where traces are read from; `TraceSource` is one."""
+
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        """The trace's spans; None and Unanswered as in `read`."""
+
+    async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
+        """The trace; None: nobody knows it; Unanswered: it can't be told at this moment."""
+
+
+class ReadsIndex(Protocol):
+    """The index; `IndexedTraces` is one. Answers are summaries as JSON."""
+
+    async def whole(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+    ) -> bytes | None:
+        """The trace, if the index is sure to have all of it."""
+
+    async def anything(
+        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+    ) -> bytes | None:
+        """What the index has of it, where nobody else has more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceAnswers:
+    """Answers on one trace. `delivered` knows only what MLflow has: for clients that may not see the rest."""
+
+    everything: ReadsTraces
+    delivered: ReadsTraces
+    explain: Explain
+    index: ReadsIndex | None = None
+
+    async def summary(
+        self, trace_id: str, *, max_spans: int, rights: ReadRights
+    ) -> EncodedJson | Unanswered | None:
+        """The summary of a trace (32 hex digits, lower case) with at most `max_spans` rows of spans.
+
+        None: nobody knows the trace. Unanswered: the journal doesn't, and MLflow can't be asked.
+        """
+        experiments = rights.experiment_ids
+        if self.index is not None:
+            indexed = await self.index.whole(trace_id, max_spans=max_spans, experiments=experiments)
+            if indexed is not None:
+                return EncodedJson(indexed)
+        found = await self._source(rights).read(trace_id)
+        if isinstance(found, FoundTrace):
+            return await asyncio.to_thread(_summary, found, max_spans)
+        if self.index is not None:
+            indexed = await self.index.anything(
+                trace_id, max_spans=max_spans, experiments=experiments, why=_why_incomplete(found)
+            )
+            if indexed is not None:
+                return EncodedJson(indexed)
+        return found
+
+    async def explanation(self, trace_id: str, *, rights: ReadRights) -> EncodedJson | Unanswered | None:
+        """Where the facts of a trace come from (explain.py). None and Unanswered as in `summary`."""
+        export = await self._source(rights).export(trace_id)
+        if isinstance(export, ExportTraceServiceRequest):
+            return await asyncio.to_thread(self._explanation, export, bytes.fromhex(trace_id))
+        return export
+
+    def _source(self, rights: ReadRights) -> ReadsTraces:
+        return self.everything if rights.pending else self.delivered
+
+    def _explanation(self, export: ExportTraceServiceRequest, trace_id: bytes) -> EncodedJson:
+        return encode_json(self.explain(export, trace_id))
+
+
+def parse_trace_id(text: str) -> str | None:
+    """32 lower-case hex digits from what people copy, with `tr-` or capitals; None if it is no trace id."""
+    match = TRACE_ID.fullmatch(text.strip())
+    return match.group(1).lower() if match else None
+
+
+def _why_incomplete(unanswered: Unanswered | None) -> str:
+    if unanswered is None:
+        return "MLflow does not have this trace"
+    return f"MLflow could not be queried: {unanswered.reason}"
+
+
+def _summary(found: FoundTrace, max_spans: int) -> EncodedJson:
+    summary = summarise(
+        found.spans,
+        trace_id=found.trace_id,
+        experiment_id=found.experiment_id,
+        experiment_name=found.experiment_name,
+        incomplete=found.incomplete,
+        max_spans=max_spans,
+    )
+    return encode_json(summary.to_json())
