@@ -113,7 +113,7 @@ class Clients:
         try:
             token = self._tokens.find(secret) if self._tokens is not None else None
         except BadTokens as error:
-            _log.error("the tokens can't be read, so no token is accepted", extra={"why": str(error)})
+            _log.error("no token is accepted at the moment", extra={"why": str(error)})
             raise Refusal(
                 status=503,
                 error_code="TEMPORARILY_UNAVAILABLE",

@@ -40,7 +40,7 @@ def check_origin(
 ) -> str | None:
     """Why a request that changes something is refused, or None.
 
-    Source: https://fetch.spec.whatwg.org/#origin-header and https://w3c.github.io/webappsec-fetch-metadata/
+    Source: Fetch standard, "Origin header"; Fetch Metadata, "Sec-Fetch-Site".
     """
     if origin is None:
         if sec_fetch_site in (None, "same-origin", "none"):
@@ -53,7 +53,9 @@ def check_origin(
     # behind TLS we see http where the browser sees https: the names must agree, the scheme is the browser's
     if parts.scheme in (scheme, "https") and parts.netloc == host.strip().lower():
         return None
-    return f"pages of {origin[:100]!r} may not send changes; to allow them, set server.public_origins"
+    return (
+        f"pages of {origin[:100]!r} may not change anything here; if they should, see server.public_origins"
+    )
 
 
 def _without_port(host: str) -> str:

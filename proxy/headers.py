@@ -1,7 +1,7 @@
 """What of the headers goes up, and what comes back. Pure: lists in, lists out; repeated headers stay apart.
 
 Hop-by-hop headers and whatever Connection lists are removed first, ours are added after: a client can't have
-one of ours removed by naming it there. Source: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
+one of ours removed by naming it there. Sources: RFC 9110 section 7.6.1; MLFLOW, "Recipe for the sidecar".
 """
 
 from collections.abc import Iterable, Sequence

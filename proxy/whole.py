@@ -1,7 +1,7 @@
 """A body is as long as its Content-Length says, or the request is refused.
 
 A server that loses count of a body hands on less than the client sent; MLflow or a path of our own would
-take the rest for the whole. Source: https://www.rfc-editor.org/rfc/rfc9112#section-8
+take the rest for the whole. Source: RFC 9112, section 8.
 """
 
 from starlette.types import Message, Receive, Scope

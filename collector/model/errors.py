@@ -7,15 +7,14 @@
     └── JournalClosed   used after close: a bug in the caller
 
 Anything else that is raised is a bug. While bytes are not stored the receivers answer a bug with 503,
-because OTLP clients drop their data on a 500: they retry 429, 502, 503 and 504 only
-(https://opentelemetry.io/docs/specs/otlp/#otlphttp-response).
+because OTLP clients drop their data on a 500 (OTLP 1.11, "Failures": only 429, 502, 503, 504 are retried).
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request or a span is refused. Closed: each is a metric label and a row in docs/reference.md."""
+    """Why a request or a span is refused. Closed: each is a metric label and a row in docs/errors.md."""
 
     MALFORMED = "malformed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"

@@ -35,7 +35,7 @@ def decode(
 ) -> Decoded:
     """What the chunks of a body hold; `chunks` is empty afterwards, to save memory.
 
-    An empty protobuf body is an empty export.
+    An empty protobuf body is an empty export (H9).
     Raises Rejected (malformed, too_many_spans, too_large).
     """
     if encoding is Encoding.JSON:
@@ -50,7 +50,7 @@ def decode(
 
 
 def encode_response(response: ExportTraceServiceResponse, encoding: Encoding) -> bytes:
-    """The answer in the request's own encoding (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)."""
+    """The answer in the request's own encoding (H5, H6)."""
     if encoding is Encoding.PROTOBUF:
         return response.SerializeToString()
     return json_format.MessageToJson(response, indent=None).encode()

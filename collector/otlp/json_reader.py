@@ -4,8 +4,8 @@
 
 What is wrong outside of spans refuses the request; what is wrong inside one refuses that span, and its
 neighbours are kept. Both name the path in the document. Spans are read one at a time: only one is ever
-held as anything but text or bytes. The JSON mapping is proto3's (https://protobuf.dev/programming-guides/json/)
-with OTLP's exceptions (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding):
+held as anything but text or bytes. The JSON mapping is proto3's with OTLP's exceptions (OTLP 1.11
+"JSON Protobuf Encoding", J1 to J6 in the conformance table):
 
     traceId, spanId, parentSpanId     hex in any case, not base64
     keys                              lowerCamelCase only; snake_case is an unknown field
@@ -16,7 +16,7 @@ with OTLP's exceptions (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-
     bytesValue                        base64, standard or URL-safe, with or without padding
     null                              as if absent; in a list it is wrong
 
-Text is UTF-8, with a byte order mark or without (https://www.rfc-editor.org/rfc/rfc8259#section-8.1).
+Text is UTF-8, with a byte order mark or without (RFC 8259, 8.1).
 """
 
 import re
@@ -84,7 +84,7 @@ _urls = Decoder(str | None)
 def read_json(text: bytes, *, max_depth: int, max_spans: int) -> tuple[bytes, list[Rejection]]:
     """The export in `text` as a serialized ExportTraceServiceRequest, and a rejection for each refused span.
 
-    No attribute in it nests over `max_depth`. Resources and scopes without spans are left out.
+    No attribute in it nests over `max_depth`. Resources and scopes without spans are left out (H20).
     Raises Rejected: malformed, too_large (too many values), too_many_spans.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)

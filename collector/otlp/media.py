@@ -1,7 +1,6 @@
 """Content-Type and Content-Encoding of an OTLP/HTTP body. Pure: bytes in, bytes out.
 
-Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-request and
-https://www.rfc-editor.org/rfc/rfc9110#section-8
+Source: OTLP 1.11 "OTLP/HTTP Request" (H2, H3, H4 in the conformance table), RFC 9110 section 8.
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """What an OTLP client is told: errors and receipts to HTTP answers. Pure; the one table of statuses.
 
-Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
+Source: OTLP 1.11 "OTLP/HTTP Response", "Failures", "Full Success", "Partial Success" (H5, H6, H10 to H17).
 Clients retry 429, 502, 503, 504 and nothing else, so every trouble that passes is 503.
 """
 
@@ -54,7 +54,7 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.BUG: 503,
 }
 
-# google.rpc.Code, for readers of the body; clients act on the HTTP status
+# google.rpc.Code, for readers of the body; clients act on the HTTP status (H14)
 RPC_CODE: Mapping[int, int] = {
     400: 3,
     401: 16,
@@ -88,7 +88,7 @@ FULL_SUCCESS: Mapping[Encoding, Answer] = {
 
 
 def success(receipt: Receipt, encoding: Encoding) -> Answer:
-    """200; `partial_success` is set only if spans were rejected."""
+    """200; `partial_success` is set only if spans were rejected (H10, H11)."""
     if not receipt.rejections:
         return FULL_SUCCESS[encoding]
     response = ExportTraceServiceResponse(
@@ -100,7 +100,7 @@ def success(receipt: Receipt, encoding: Encoding) -> Answer:
 
 
 def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
-    """The error as a google.rpc.Status in the request's encoding, with Retry-After if it passes."""
+    """The error as a google.rpc.Status in the request's encoding (H14), with Retry-After if it passes."""
     headers = []
     if isinstance(error, Unavailable):
         headers.append(("retry-after", str(error.retry_after_seconds)))
@@ -116,7 +116,7 @@ def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
 def refusal(
     http_status: int, message: str, encoding: Encoding, *, about: str = Reason.MALFORMED.value
 ) -> bytes:
-    """The body of a 4xx or 5xx: a google.rpc.Status, for 400 with BadRequest about `about`."""
+    """The body of a 4xx or 5xx: a google.rpc.Status, for 400 with BadRequest about `about` (H14, H15)."""
     message = message[:MAX_MESSAGE_CHARACTERS]
     body = Status(code=RPC_CODE[http_status], message=message)
     if http_status == 400:

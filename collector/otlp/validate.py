@@ -1,9 +1,7 @@
 """Spans that no backend could store, found before the journal. Pure.
 
-Ids: the comments in
-https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto
-Timestamps: MLflow stores them as int64 and answers a larger one with 500 for the whole batch.
-Texts: PostgreSQL's text type refuses NUL (https://www.postgresql.org/docs/current/datatype-character.html).
+Sources: comments in trace.proto (P1, P2 in the conformance table) for ids; MLflow stores timestamps as
+int64 and answers a larger one with 500 for the whole batch; PostgreSQL's text type refuses NUL.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +39,7 @@ def validate(
     """The storable spans by resource, and a rejection for each other span.
 
     Spans that are refused are removed from `export`. `max_depth` None: nothing in it nests too deep.
-    Resources without a storable span are left out.
+    Resources without a storable span are left out (empty envelopes, H20).
     Raises TooManyRefused: over `max_refused`. A refusal takes several times as long as a span that is fine.
     """
     valid: list[Valid] = []

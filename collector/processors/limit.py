@@ -1,7 +1,6 @@
 """Bounds on what one span carries. Pure, in place.
 
-What is cut is added to OTLP's dropped_*_count.
-Source: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits
+Source: OpenTelemetry SDK specification, "Span Limits"; what is cut is added to OTLP's dropped_*_count.
 """
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue

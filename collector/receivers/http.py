@@ -6,7 +6,7 @@
     anything else under these paths  405
     an export anywhere else          404, with the path that takes it
 
-Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
+Source: OTLP 1.11 "OTLP/HTTP" (H1 to H17 in the conformance table).
 """
 
 import asyncio

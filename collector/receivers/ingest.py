@@ -9,7 +9,7 @@ from collector.otlp.media import Encoding
 from collector.receivers.prepare import Prepared
 
 # takes drafts into the journal; returns after the commit to disk
-Append = Callable[[Sequence[Draft]], Awaitable[int]]
+Append = Callable[[Sequence[Draft]], Awaitable[object]]
 # sets bytes of memory aside until the request is answered; raises Unavailable when there are none
 Reserve = Callable[[int], None]
 # why a client may not send to a route, or None; raises Unavailable if that can't be told now
@@ -50,9 +50,9 @@ async def ingest(
     """Take one OTLP export into the journal and say what became of it.
 
     The receipt counts spans: accepted are on disk when this returns, rejected carry their reasons.
-    An export without spans is a success.
+    An export without spans is a success (H9).
     Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
-    Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
+    Source: OTLP 1.11, "Full Success", "Partial Success", "Failures".
     """
     prepared = await prepare(request, reserve)
     rejections = prepared.rejections

@@ -1,6 +1,6 @@
 """Where a trace goes. Pure: headers, resource, settings in; a route out.
 
-The first match counts (docs/operations.md, "Where a trace goes"):
+First match (DESIGN, "Where a trace goes"):
 
     1  header x-mlflow-experiment-id
     2  header x-mlflow-experiment-name
@@ -10,7 +10,7 @@ The first match counts (docs/operations.md, "Where a trace goes"):
     6  the default experiment
 
 `x-mlflow-run-id` and `x-mlflow-workspace` are added to whatever matched. Names and ids are kept as given;
-collector/mlflow/experiments.py asks MLflow whether they exist.
+whether MLflow has them is asked elsewhere (experiments.py).
 """
 
 import re

@@ -1,10 +1,9 @@
 """What MLflow's answer to a delivery request means. Pure; the one table of its statuses.
 
 MLflow is not a well-behaved OTLP server: an integrity race between two requests is a 400, an unforeseen
-exception 500 or 422, and one bad span fails its whole batch. So 400, 422 and 500 are suspects, not verdicts:
-such requests are sent again a few times, then bisected. OTLP forbids to repeat them
-(https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); this departs from it on purpose, and does
-no harm because MLflow upserts spans.
+exception 500 or 422, and one bad span fails its whole batch. So 400, 422 and 500 are suspects, not verdicts
+(CONFORMANCE, "MLflow 3.17 as an OTLP server"): re-sent a few times, then bisected. This departs from
+OTLP's "MUST NOT retry" (F6) on purpose; spans are upserted, so a re-send is harmless.
 """
 
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ VERDICTS: dict[int, Verdict] = {
 
 
 def verdict_of(status: int, error_code: str | None = None) -> Verdict:
-    """The meaning of a status; a redirect is a wrong set-up, other 5xx are temporary.
+    """The meaning of a status; a redirect is a failure of the set-up (F17), other 5xx pass.
 
     `error_code` is MLflow's own, if it sent one: INVALID_PARAMETER_VALUE is its considered word on the
     data (a session id over 250 characters, say), where other 400s may be a race.

@@ -74,8 +74,7 @@ def read_answer(answer: MlflowAnswer, *, now: datetime) -> Sent:
 def partial_success(answer: MlflowAnswer) -> ExportTracePartialSuccess:
     """What a 2xx says of spans that it has not taken; empty if it can't be read: then all were accepted.
 
-    An answer that can't be parsed is a success too.
-    Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
+    Source: OTLP 1.11, "Partial Success"; an answer that can't be parsed is a success all the same.
     """
     none = ExportTracePartialSuccess()
     if not answer.body or answer.is_cut:
