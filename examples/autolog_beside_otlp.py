@@ -1,10 +1,9 @@
-"""MLflow's own tracing beside OTLP: old code keeps `mlflow.trace`, agents go through Sidespan, in one
-experiment.
+"""MLflow's own tracing beside OTLP: old code keeps `mlflow.trace`, new agents use OTLP.
 
     python examples/autolog_beside_otlp.py   # needs mlflow in this environment, and Sidespan running
 
-Look at: two traces in the experiment, one by MLflow's SDK through Sidespan's proxy, one by OTLP through its
-collector; both have names and span types.
+Look at: two traces in the experiment, one sent by MLflow's SDK through Sidespan's proxy, one by OTLP to its
+collector. Both have names and span types.
 """
 
 import os

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# One span by curl, as OTLP in JSON.
+# Sends one span with curl, as OTLP in JSON.
 #
-# Look at: the empty answer `{}` (everything was stored) and status 200, which comes only after the span is on
-# disk; then at the trace in MLflow. Change one digit of traceId to something that isn't hex and see what is said.
+# Look at: the empty answer `{}` (everything was stored) with status 200, which is sent only after the span is on
+# disk; then the trace in MLflow. Replace one digit of traceId by a letter that isn't hex, and read the error.
 set -euo pipefail
 
 url=${SIDESPAN_URL:-http://127.0.0.1:4318}

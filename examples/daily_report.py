@@ -1,7 +1,7 @@
-"""What the agents did in the last day, as Markdown for a chat or a ticket: by agent, and what changed.
+"""A report on the last day's traces by agent, as Markdown for a chat or a ticket.
 
-Look at: what it prints. It only reads Sidespan's HTTP API (docs/index.md), with nothing but the standard
-library; run it from cron after `sidespan up`, with SIDESPAN_TOKEN where clients are asked who they are.
+Look at: what it prints. It only reads Sidespan's HTTP API (docs/index.md) and needs only the standard
+library. Run it from cron while Sidespan runs, with SIDESPAN_TOKEN if clients are authenticated.
 """
 
 import json
@@ -40,7 +40,7 @@ def main() -> None:
     of = {"experiment_name": sys.argv[1]} if sys.argv[1:] else {}
     days = {"a.since": "-2d", "a.until": "-1d", "b.since": "-1d"}
     compared = ask("/-/traces/compare", metric=METRICS, by="agent", order="-cost_usd", **days, **of)
-    print("| agent | traces | errors | 95 % within | tokens | cost |")
+    print("| agent | traces | errors | 95th percentile | tokens | cost |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for group in [*compared["groups"], {"key": {"agent": "**all**"}, "values": compared["total"]}]:
         values = group["values"]

@@ -1,9 +1,9 @@
-"""An evaluation: the agent over a small dataset inside an MLflow run, its metrics logged, its traces linked.
+"""An evaluation: runs an agent over a small dataset in an MLflow run, with metrics and linked traces.
 
     python examples/evaluation.py            # needs mlflow in this environment, and Sidespan running
 
 Look at: the run in MLflow (through Sidespan's port) with its metrics and its four traces; the feedback on
-each; then the summary that is printed, from the traces themselves and from the run.
+each trace; and the printed summary, from the traces themselves and from the run.
 """
 
 import json

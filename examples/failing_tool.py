@@ -1,9 +1,9 @@
-"""A tool that asks for another try, and a tool that fails for good.
+"""A tool that asks for a retry, and a tool that fails.
 
     python examples/failing_tool.py
 
-Look at: the first trace is OK with one recovered retry, which is no error; the second has failed, with the
-tool's exception as its error (`sidespan summary trace <id>`, and MLflow's state of the trace).
+Look at: the first trace is OK with one recovered retry, which is not an error. The second has failed, with
+the tool's exception as its error (see `sidespan summary trace <id>`, and the trace's state in MLflow).
 """
 
 from offline_model import scripted
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         unlucky.run_sync("What does the station say?")
     except ConnectionError as error:
-        print(f"failed as it should: {error}")
+        print(f"failed as expected: {error}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Two agents: a front desk hands a question on to an expert, by a tool.
+"""Two agents: a front desk passes a question to an expert through a tool.
 
     python examples/handoff.py
 
-Look at: one trace with both agents under each other; tokens and cost counted once, over the model calls of
-both; `sidespan summary trace <id>` names the agent of each call.
+Look at: one trace with one agent below the other; tokens and cost counted once, over the model calls of
+both. `sidespan summary trace <id>` names the agent of each call.
 """
 
 from offline_model import scripted

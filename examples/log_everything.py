@@ -1,11 +1,11 @@
-"""Everything that can be logged to MLflow, in one script: a tour, step by step, through Sidespan's port.
+"""Logs everything that MLflow can store, step by step, through Sidespan's port.
 
     python examples/log_everything.py                 # needs mlflow and scikit-learn, and Sidespan running
     SIDESPAN_ENDPOINT=https://mlflow.example.com MLFLOW_TRACKING_TOKEN=sidespan_… python …
 
-Look at: the experiment "log everything" in MLflow (through Sidespan's port): runs with params, metrics,
-children, datasets, files, models and their versions, a prompt, traces with feedback, an evaluation dataset.
-A step that the policy denies says so in one line, with the rule, and the tour goes on.
+Look at: the experiment "log everything" in MLflow (through Sidespan's port), with runs, params, metrics,
+child runs, datasets, files, models and their versions, a prompt, traces with feedback, an evaluation dataset.
+If the policy denies a step, the script prints the rule in one line and continues.
 """
 
 import os
@@ -451,7 +451,7 @@ def main() -> None:
                 failed += 1
                 said = str(error).strip().splitlines()[0][:200]
                 print(f"{'denied' if 'PERMISSION_DENIED' in str(error) else 'failed'}  {title}: {said}")
-    print(f"{len(STEPS) - failed} of {len(STEPS)} steps; look at experiment {tour.experiment} in {ENDPOINT}/")
+    print(f"{len(STEPS) - failed} of {len(STEPS)} steps; see experiment {tour.experiment} in {ENDPOINT}/")
 
 
 if __name__ == "__main__":

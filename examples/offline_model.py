@@ -1,6 +1,6 @@
-"""A model that needs no network: it asks for the tools that it is told to, in turn, and then answers.
+"""A model that needs no network: it calls the given tools one after the other, and then answers.
 
-In a program of your own a model's name stands in its place: `Agent("openai:gpt-5-mini", ...)`.
+In your own program, use the name of a real model instead: `Agent("openai:gpt-5-mini", ...)`.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,7 @@
-"""`make run`: Sidespan with an MLflow of its own, and one real agent run going through both.
+"""`make run`: starts Sidespan with its own MLflow server, and sends one real agent's trace through both.
 
 Look at: the address it prints; the one-line summary of the trace (its tokens and tool calls); the MLflow UI
-behind the same port, where the trace stands in the experiment "weather-agent". Ctrl-C stops everything.
+on the same port, where the trace is in the experiment "weather-agent". Ctrl-C stops everything.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 START_SECONDS = 120
-# the service's own log says only what is wrong, in words: the rest of the story is told here
+# the service logs only warnings, as text; this program prints the rest
 LOG = {"SIDESPAN_LOG__LEVEL": "warning", "SIDESPAN_LOG__FORMAT": "text"}
 
 
@@ -45,7 +45,7 @@ def _show(service: subprocess.Popen[str]) -> int:
     print("Starting Sidespan and MLflow ...", flush=True)
     assert service.stdout is not None
     line = service.stdout.readline()
-    if not line:  # it has said why on stderr
+    if not line:  # it has written the reason to stderr
         return service.wait()
     url = json.loads(line)["url"]
     if not _wait_for_mlflow(url, service):
@@ -57,14 +57,14 @@ def _show(service: subprocess.Popen[str]) -> int:
 
 def _wait_for_mlflow(url: str, service: subprocess.Popen[str]) -> bool:
     deadline = time.monotonic() + START_SECONDS
-    print("Waiting for MLflow (the first start takes some seconds) ", end="", flush=True)
+    print("Waiting for MLflow (the first start takes a few seconds) ", end="", flush=True)
     while time.monotonic() < deadline and service.poll() is None:
         if _health(url).get("parts", {}).get("mlflow", {}).get("ok"):
             print(" ready", flush=True)
             return True
         print(".", end="", flush=True)
         time.sleep(0.5)
-    print(f" it does not answer; see {url}/-/ready and .sidespan/mlflow/mlflow.log", flush=True)
+    print(f" MLflow does not answer; see {url}/-/ready and .sidespan/mlflow/mlflow.log", flush=True)
     return service.poll() is None
 
 
@@ -88,9 +88,9 @@ def _run_agent(url: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        sys.exit(f"the agent failed:\n{done.stderr}")
+        sys.exit(f"The agent failed:\n{done.stderr}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    print(f"  it says: {answer['answer']}", flush=True)
+    print(f"  answer: {answer['answer']}", flush=True)
     return str(answer["trace_id"])
 
 

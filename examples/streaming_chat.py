@@ -1,9 +1,9 @@
-"""A chat of three turns, streamed, as one session of one user.
+"""A streamed chat of three turns: one session of one user.
 
     python examples/streaming_chat.py
 
-Look at: three traces under one session in MLflow (Sessions) and one user; the time to the first token on
-each model call; tags that came with the block.
+Look at: three traces in one session (see Sessions in MLflow) with one user; the time to the first token of
+each model call; the tags from the `with` block.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""An agent with two tools, traced by one call.
+"""An agent with two tools, traced with one added line.
 
     python examples/weather_agent.py "What should I wear in Lisbon?"
 
-It runs offline: the model is a function that reads the conversation and decides as a model would. With
-OPENAI_API_KEY or ANTHROPIC_API_KEY set, a real one answers (WEATHER_AGENT_MODEL names it).
+It runs offline: its model is a function that reads the conversation and decides as a model would. If
+OPENAI_API_KEY or ANTHROPIC_API_KEY is set, it uses a real model (WEATHER_AGENT_MODEL chooses it).
 
-Look at: the one added line, `instrumentation.configure(...)`; the trace in MLflow (experiment "Default", or
-the one in SIDESPAN_EXPERIMENT) with the agent, three model calls and two tool calls under each other; and
+Look at: the added line, `instrumentation.configure(...)`; the trace in MLflow (experiment "Default", or the
+one in SIDESPAN_EXPERIMENT) with the agent, three model calls and two tool calls; and
 `sidespan summary trace <the id it prints>`.
 """
 
@@ -133,7 +133,7 @@ def main() -> int:
     else:
         print(f"{answer}\ntrace {last.trace_id}")
     if not tracing.flush():
-        print(f"the trace could not be sent to {tracing.endpoint}; is Sidespan running?", file=sys.stderr)
+        print(f"The trace could not be sent to {tracing.endpoint}. Is Sidespan running?", file=sys.stderr)
         return 1
     return 0
 

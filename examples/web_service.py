@@ -2,8 +2,8 @@
 
     python examples/web_service.py            # starts the service, calls it once, stops it
 
-Look at: one trace whose root is the client's span and whose agent ran in the service; the service takes the
-trace on by the `traceparent` header (W3C Trace Context). MLflow names it after the agent.
+Look at: one trace, with the client's span as its root and the agent in the service. The service continues the
+trace by the header `traceparent` (https://www.w3.org/TR/trace-context/). MLflow names it after the agent.
 """
 
 import subprocess

@@ -18,15 +18,15 @@ PAUSE_SECONDS = 0.25
 
 # what an answer to an export says to somebody who sets things up
 ADVICE = {
-    None: "nobody answers there: start Sidespan (`sidespan up`), or give another endpoint",
-    400: "what listens there does not take OTLP traces: is it Sidespan?",
-    401: "it wants to know who you are: give token, or SIDESPAN_TOKEN",
+    None: "no server answers there: start Sidespan (`sidespan up`), or give another endpoint",
+    400: "the server there does not accept OTLP traces: is it Sidespan?",
+    401: "credentials are missing or wrong: give token, or set SIDESPAN_TOKEN",
     403: "this client may not send traces there",
     404: "it has no such path or experiment: check the endpoint and the experiment",
-    413: "it refuses a request of one span: look at its limits",
-    415: "it does not take protobuf",
+    413: "it refuses a request of one span: check its limits",
+    415: "it does not accept protobuf",
     429: "it is busy at the moment",
-    503: "it is there and can't store anything at the moment: look at its /-/ready",
+    503: "it can't store anything at the moment: see its /-/ready",
 }
 
 
@@ -63,7 +63,7 @@ def check() -> Check:
         wire.give_up()
         wire.close()
     if not refused and not later:
-        return Check(ok=True, reason=f"{handle.endpoint} has taken it", trace_id=trace_id)
+        return Check(ok=True, reason=f"{handle.endpoint} has accepted it", trace_id=trace_id)
     advice = ADVICE.get(status, "it refuses the span")
     return Check(ok=False, reason=f"{handle.endpoint}: {said}; {advice}", trace_id=trace_id)
 

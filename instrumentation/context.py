@@ -183,5 +183,5 @@ def _of_parent(parent_context: Context | None) -> dict[str, Any]:
 
 def _text(what: str, value: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what}: {value!r} is not a text with something in it")
+        raise ValueError(f"{what}: {value!r} must be a text that is not empty")
     return value

@@ -59,7 +59,7 @@ def bounds_of(environment: Mapping[str, str]) -> Bounds:
         text = environment.get(variable)
         if text:
             if not text.isdecimal() or (divisor == 1 and int(text) < 1):
-                raise ValueError(f"{variable}: {text!r} is not a whole number that can be")
+                raise ValueError(f"{variable}: {text!r} is not a valid whole number")
             found[name] = int(text) / divisor if divisor > 1 else int(text)
     if "delay_seconds" in found:
         found["first_delay_seconds"] = min(found["delay_seconds"], Bounds().first_delay_seconds)
@@ -254,11 +254,11 @@ class Pipeline(SpanProcessor):
         refused, later = self._wire.send([self._mended(span) for span in batch])
         self.lost_spans += refused
         if refused:
-            _log.warning("%d spans were refused for good: %s", refused, self._wire.reason)
+            _log.warning("%d spans were refused permanently: %s", refused, self._wire.reason)
         if later and not self._is_away:
-            _log.warning("spans can't be sent (%s); they wait and are sent when it can be", self._wire.reason)
+            _log.warning("spans can't be sent (%s); they wait until it is possible", self._wire.reason)
         if not later and self._is_away:
-            _log.warning("spans are sent again; %d were lost meanwhile", self.lost_spans)
+            _log.warning("spans can be sent again; %d were lost meanwhile", self.lost_spans)
         self._is_away = bool(later)
         self._has_sent = self._has_sent or not later
         return later
@@ -267,5 +267,5 @@ class Pipeline(SpanProcessor):
         try:
             return self._mend(span)
         except Exception:
-            _log.exception("a span could not be made ready; it is sent as it is")
+            _log.exception("a span could not be prepared; it is sent unchanged")
             return span

@@ -162,7 +162,7 @@ def _set_up(
     if has_agents:
         pydantic_ai.instrument(provider, include_content=chosen["include_content"])
     else:
-        _log.info("pydantic-ai is not installed; only spans that the program makes itself are sent")
+        _log.info("pydantic-ai is not installed; only spans that the program creates itself are sent")
     return Instrumentation(provider, to.url, headers or {}, pipeline, joined is None)
 
 
@@ -208,13 +208,13 @@ def _warn_of_what_will_not_hold(who: Mapping[str, str], ratio: float | None, to:
     from instrumentation.settings import ID_HEADER, NAME_HEADER, standard_headers
 
     for key, value in who.items():
-        _log.warning("a tracer provider is set already; its %s stays, not %r", key, value)
+        _log.warning("a tracer provider is already set; its %s stays, not %r", key, value)
     if ratio is not None:
-        _log.warning("a tracer provider is set already; its sampling stays, not sampling_ratio %r", ratio)
+        _log.warning("a tracer provider is already set; its sampling stays, not sampling_ratio %r", ratio)
     if NAME_HEADER in to.headers and ID_HEADER in standard_headers(os.environ):
         # the exporter adds the variables' headers itself, and Sidespan follows an id before a name
         _log.warning(
-            "OTEL_EXPORTER_OTLP_HEADERS holds %s; it comes before the experiment name that was given: "
+            "OTEL_EXPORTER_OTLP_HEADERS holds %s; it takes precedence over the experiment name: "
             "remove it there, or give the experiment by id",
             ID_HEADER,
         )

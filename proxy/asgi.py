@@ -134,7 +134,7 @@ class _Proxy:
         except ClientGone:
             current.decision, current.tally.status = "gone", 499  # nginx's word for it; nobody hears it
         except BrokenTransfer as broken:
-            _log.warning("an answer of MLflow broke off", extra={"why": str(broken)})
+            _log.warning("MLflow's answer was cut off", extra={"why": str(broken)})
             current.decision, current.tally.status, current.message = "failed", 502, str(broken)
             raise
         finally:
@@ -197,7 +197,7 @@ class _Proxy:
         if scope["method"] not in FORWARDED_METHODS:
             raise Refusal(status=405, error_code="BAD_REQUEST", message=f"{scope['method']} is not allowed")
         if scope["http_version"] not in HTTP_VERSIONS:
-            raise bad_request("only HTTP/1.0 and HTTP/1.1 are spoken here")
+            raise bad_request("only HTTP/1.0 and HTTP/1.1 are supported")
         if sum(name == b"host" for name, _ in headers) > 1:  # RFC 9112, section 3.2
             raise bad_request("more than one Host header")
         host = header_of(scope["headers"], b"host") or ""
@@ -315,7 +315,7 @@ class _Inspected:
                 size += len(chunk)
                 if size > self._limit_bytes:
                     raise too_large(
-                        f"a body that a decision hangs on may have {self._limit_bytes} bytes "
+                        f"a body that the decision depends on may have {self._limit_bytes} bytes "
                         "(proxy.max_inspected_bytes); send it in parts"
                     )
                 chunks.append(chunk)

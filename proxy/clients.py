@@ -90,9 +90,10 @@ class Clients:
         if ANONYMOUS in self._policy.clients or self._policy.mode == "observe":
             return self._nobody
         raise unauthenticated(
-            "who asks? Send an API token (`sidespan token create NAME`): MLFLOW_TRACKING_TOKEN for MLflow's "
-            "client, OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN for an exporter, in a browser "
-            "as the password"
+            "credentials are missing: send an API token (`sidespan token create NAME`); set "
+            "MLFLOW_TRACKING_TOKEN for MLflow's client, "
+            "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN for an exporter, "
+            "and use it as the password in a browser"
         )
 
     async def _from_credentials(self, credentials: str) -> Client:
@@ -103,7 +104,7 @@ class Clients:
             case "basic":
                 secret = _password(value.strip())
             case _:
-                raise unauthenticated(f"Authorization {scheme[:20]!r} is not taken; send Bearer or Basic")
+                raise unauthenticated(f"Authorization {scheme[:20]!r} is not supported; send Bearer or Basic")
         if self._oidc is not None and not secret.startswith(PREFIX) and secret.count(".") == 2:
             client = await self._oidc.client(secret)
             return Client(
@@ -114,10 +115,12 @@ class Clients:
         except BadTokens as error:
             _log.error("no token is accepted at the moment", extra={"why": str(error)})
             raise Refusal(
-                status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the tokens can't be read now"
+                status=503,
+                error_code="TEMPORARILY_UNAVAILABLE",
+                message="the tokens can't be read at the moment",
             ) from None
         if token is None:
-            raise unauthenticated("this token is not known, was revoked or has expired")
+            raise unauthenticated("this token is unknown, revoked or expired")
         roles = self._policy.roles_of(token.name) if token.roles is None else token.roles
         return Client(name=token.name, roles=roles, source="token")
 
@@ -146,7 +149,7 @@ def _password(value: str) -> str:
 def _one(headers: Headers, name: bytes) -> str | None:
     values = [value for found, value in headers if found == name]
     if len(values) > 1:
-        raise unauthenticated(f"the header {name.decode()} is there {len(values)} times; send it once")
+        raise unauthenticated(f"the header {name.decode()} is repeated {len(values)} times; send it once")
     return values[0].decode("latin-1").strip() if values else None
 
 

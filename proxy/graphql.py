@@ -2,7 +2,7 @@
 
 MLflow's schema has seven fields with data, each the twin of an endpoint; a field that isn't among them is
 refused. Bounds on size, depth and number of fields come before MLflow's own.
-Source: MLflow, server/graphql/graphql_schema_extensions.py.
+Source: https://github.com/mlflow/mlflow/blob/master/mlflow/server/graphql/graphql_schema_extensions.py
 """
 
 from collections.abc import Iterator, Mapping
@@ -78,7 +78,7 @@ def read_graphql(document: Mapping[str, Any]) -> list[RootField]:
     fragments = {d.name.value: d for d in parsed.definitions if isinstance(d, FragmentDefinitionNode)}
     operations = [d for d in parsed.definitions if isinstance(d, OperationDefinitionNode)]
     if len(operations) != 1 or len(operations) + len(fragments) != len(parsed.definitions):
-        raise bad_request("a GraphQL document must hold one operation, and fragments at the most")
+        raise bad_request("a GraphQL document must have exactly one operation, and may have fragments")
     _check_size(operations[0].selection_set, fragments)
     defaults = {
         definition.variable.name.value: value_from_ast_untyped(definition.default_value)
@@ -96,7 +96,7 @@ def _asked(field: FieldNode, variables: dict[str, Any]) -> RootField | None:
     if name in HARMLESS:
         return None
     if name not in FIELDS:
-        raise bad_request(f"the GraphQL field {name[:80]!r} is not one that this version of Sidespan knows")
+        raise bad_request(f"the GraphQL field {name[:80]!r} is unknown to this version of Sidespan")
     resource, places = FIELDS[name]
     given = {a.name.value: value_from_ast_untyped(a.value, variables) for a in field.arguments or ()}
     source = given.get("input") or {}
@@ -118,7 +118,7 @@ def _fields(
         elif isinstance(node, FragmentSpreadNode):
             fragment = fragments.get(node.name.value)
             if fragment is None:
-                raise bad_request(f"the GraphQL fragment {node.name.value[:80]!r} is not there")
+                raise bad_request(f"the GraphQL fragment {node.name.value[:80]!r} is not defined")
             yield from _fields(fragment.selection_set, fragments, depth=depth + 1)
 
 

@@ -2,8 +2,9 @@
 
 A key set lists keys for encryption and for signatures side by side. Only the latter say who somebody is, and
 each only by the algorithms of its own type and curve.
-Sources: RFC 7517, sections 4.2 ("use"), 4.3 ("key_ops") and 4.4 ("alg"); RFC 7518, section 3.1; RFC 8037,
-section 3.1; RFC 8725, sections 3.1 and 3.2.
+Sources: https://www.rfc-editor.org/rfc/rfc7517#section-4.2 ("use", "key_ops", "alg"),
+https://www.rfc-editor.org/rfc/rfc7518#section-3.1, https://www.rfc-editor.org/rfc/rfc8037#section-3.1,
+https://www.rfc-editor.org/rfc/rfc8725#section-3.1
 """
 
 from collections.abc import Iterator, Mapping

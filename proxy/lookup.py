@@ -237,7 +237,7 @@ def _forget_at(key: tuple[ObjectKind, str], owners: frozenset[str], now: float) 
 
 
 def _no_verdict(url: str, status: int) -> Refusal:
-    return unreachable(f"MLflow at {url} answered {status} to a look-up, so that nothing can be decided")
+    return unreachable(f"MLflow at {url} answered {status} to a look-up, so the request can't be decided")
 
 
 def artifact_path(location: object) -> str | None:

@@ -3,7 +3,9 @@
 Keys come from the provider's JWKS, are remembered, and are asked for again when a token names one that isn't
 known (rotation), though not more often than `REFRESH_PAUSE_SECONDS`. Which of them count: jwks.py. PyJWT
 does the cryptography.
-Sources: OpenID Connect Core 1.0, section 3.1.3.7; OpenID Connect Discovery 1.0; RFC 7517; RFC 8725.
+Sources: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation,
+https://openid.net/specs/openid-connect-discovery-1_0.html,
+https://www.rfc-editor.org/rfc/rfc7517 and https://www.rfc-editor.org/rfc/rfc8725
 """
 
 import asyncio
@@ -75,7 +77,9 @@ class Oidc:
                 await self._ask()
         if not self._keys:
             raise Refusal(
-                status=503, error_code="TEMPORARILY_UNAVAILABLE", message="the sign-in keys can't be had now"
+                status=503,
+                error_code="TEMPORARILY_UNAVAILABLE",
+                message="the sign-in keys are not available at the moment",
             )
         if name not in self._keys:
             raise jwt.InvalidKeyError(
@@ -101,7 +105,7 @@ class Oidc:
         issuer = self._provider.issuer.rstrip("/")
         document = await self._get(f"{issuer}/.well-known/openid-configuration")
         if str(document.get("issuer", "")).rstrip("/") != issuer:
-            raise ValueError(f"the issuer calls itself {document.get('issuer')!r}")
+            raise ValueError(f"the issuer names itself {document.get('issuer')!r}")
         return str(document["jwks_uri"])
 
     async def _get(self, url: str) -> dict[str, Any]:

@@ -295,8 +295,8 @@ def _experiments(patterns: Sequence[str] | None, place: str) -> ExperimentPatter
         return None
     if not patterns or not all(pattern.strip() for pattern in patterns):
         raise BadPolicy(
-            f"{place}: experiments = {list(patterns)!r} names none, so the rule can never decide anything; "
-            "name ids, names or globs, or leave it out for all"
+            f"{place}: experiments = {list(patterns)!r} is empty or has an empty name, so it never applies; "
+            "give ids, names or globs, or leave experiments out for all"
         )
     return ExperimentPatterns(tuple(patterns))
 
@@ -325,8 +325,8 @@ def _check_spending(texts: Sequence[RuleText], rules: Sequence[Rule], place: str
             granted = {name for name, granted in _grants(pattern, place) if granted is BEFORE_SPEND.get(name)}
             for name in sorted(granted & _MUST_SAY - decided):
                 raise BadPolicy(
-                    f"{place}[{index}]: {pattern!r} no longer lets MLflow's host call models, for that is an "
-                    f'action of its own: write "{name}:spend" beside it to allow that, or the rule '
+                    f"{place}[{index}]: {pattern!r} no longer allows calls to models, which need an action "
+                    f'of their own: write "{name}:spend" beside it to allow that, or the rule '
                     f'deny = ["{name}:spend"] to leave it out'
                 )
 
@@ -344,9 +344,9 @@ def _check_reachable(rules: Sequence[Rule]) -> None:
                 continue
             if not other.allow and (rule.allow or earlier):
                 raise BadPolicy(
-                    f"{rule.name}: can't be reached, for {other.name} denies all of it everywhere"
+                    f"{rule.name}: can never apply, because {other.name} denies all of it everywhere"
                 )
             if other.allow and rule.allow and (earlier or rule.experiments is not None):
                 raise BadPolicy(
-                    f"{rule.name}: can't be reached, for {other.name} allows all of it everywhere"
+                    f"{rule.name}: can never apply, because {other.name} allows all of it everywhere"
                 )

@@ -33,7 +33,7 @@ Query = dict[str, list[str]]
 def read_query(query: bytes, *, lists: Collection[str] = ()) -> Query:
     """The parameters, decoded once. `lists`: those that may be there more than once on this route.
 
-    Raises Refusal (400) for one that is there twice, in two spellings, or not UTF-8, and for an experiment id
+    Raises Refusal (400) for one that is repeated, in two spellings, or not UTF-8, and for an experiment id
     that MLflow reads in another form than the canonical one; what it can't read is its own to refuse.
     """
     if not query:
@@ -88,7 +88,7 @@ def check_id(kind: ObjectKind, value: str, name: str) -> str:
 def read_json(body: bytes, content_type: str | None, content_encoding: str | None) -> dict[str, Any]:
     """The body as one JSON object; an empty body is an empty object.
 
-    Raises Refusal (400, 415): another media type or encoding, not UTF-8, a key that is there twice, NaN.
+    Raises Refusal (400, 415): another media type or encoding, not UTF-8, a key that is repeated, NaN.
     """
     if content_encoding not in (None, "", "identity"):
         raise _unsupported(f"Content-Encoding {content_encoding[:40]!r}; send the JSON as it is")
@@ -117,7 +117,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is there twice")
+        raise ValueError(f"the key {twice[:80]!r} is repeated")
     return found
 
 
@@ -126,4 +126,4 @@ def _no_constant(text: str) -> Any:
 
 
 def _unsupported(what: str) -> Refusal:
-    return Refusal(status=415, error_code="BAD_REQUEST", message=f"{what} is not taken here")
+    return Refusal(status=415, error_code="BAD_REQUEST", message=f"{what} is not accepted here")

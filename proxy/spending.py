@@ -4,8 +4,8 @@ Of a scorer that MLflow runs by itself it takes the newest version, so that regi
 gateway (or brings its own code) decides what is called. From MLflow 3.18 on, issues are detected by a
 schedule that is nothing but tags of an experiment, which name the model and the key to call it with. Such a
 request needs `spend` of its resource beside what its route needs.
-Source: MLflow, genai/scorers/scorer_utils.py (`is_gateway_model`), genai/scorers/job.py,
-genai/discovery/schedule.py.
+Sources: scorers/scorer_utils.py (`is_gateway_model`), scorers/job.py and discovery/schedule.py in
+https://github.com/mlflow/mlflow/blob/master/mlflow/genai
 """
 
 import json

@@ -269,7 +269,7 @@ async def _answer(
         if body.refused is not None and not started:
             raise body.refused from error
         if started:
-            raise BrokenTransfer(f"MLflow broke its answer off: {error!r}") from error
+            raise BrokenTransfer(f"MLflow's answer was cut off: {error!r}") from error
         raise _explain(error, upstream) from error
 
 
@@ -282,10 +282,10 @@ async def _changed(
         content += await answer.content.read(MAX_CHANGED_BYTES - len(content))
     try:
         if not answer.content.at_eof() or "content-encoding" in answer.headers:
-            raise ValueError("it is too large or packed")
+            raise ValueError("it is too large or compressed")
         return change(content)
     except ValueError as error:
-        raise unreachable(f"an answer of MLflow at {upstream.url} can't be narrowed: {error}") from error
+        raise unreachable(f"the answer of MLflow at {upstream.url} can't be narrowed: {error}") from error
 
 
 @contextmanager
@@ -320,4 +320,4 @@ def _explain(error: Exception, upstream: Upstream) -> Refusal:
     where = f"MLflow at {upstream.url}"
     if isinstance(error, TimeoutError):
         return timed_out(f"{where} did not answer in time")
-    return unreachable(f"{where} can't be reached or broke off: {type(error).__name__}")
+    return unreachable(f"{where} can't be reached or closed the connection: {type(error).__name__}")

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # a connection to DuckDB, then a property: what Hypothesis leaves behind held on to the binding's types
 BOTH = (
-    "tests/collector/test_queries.py::test_an_empty_index_has_empty_answers",
-    "tests/collector/test_index_store.py::test_any_text_has_a_bounded_group",
+    "tests/collector/index/test_queries.py::test_an_empty_index_has_empty_answers",
+    "tests/collector/index/test_index_store.py::test_any_text_has_a_bounded_group",
 )
 
 

@@ -45,6 +45,7 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter without its spans."""
     return {
         "id": letter.id,
+        "consumer": letter.consumer,
         "parked_unix_ns": letter.parked_unix_ns,
         "received_unix_ns": letter.received_unix_ns,
         "reason": letter.reason,

@@ -4,8 +4,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from collector.settings import Settings
-from collector.settings.access import Oidc as OidcSection
-from collector.settings.access import TrustedHeader as HeaderSection
+from collector.settings.access import OidcSettings, TrustedHeaderSettings
 from proxy import AccessSettings
 from proxy.clients import Provider, TrustedHeader
 
@@ -26,7 +25,7 @@ def access_settings(settings: Settings) -> AccessSettings:
     )
 
 
-def _oidc(oidc: OidcSection) -> Provider | None:
+def _oidc(oidc: OidcSettings) -> Provider | None:
     if oidc.issuer is None or oidc.audience is None:
         return None
     return Provider(
@@ -40,7 +39,7 @@ def _oidc(oidc: OidcSection) -> Provider | None:
     )
 
 
-def _trusted_header(header: HeaderSection) -> TrustedHeader | None:
+def _trusted_header(header: TrustedHeaderSettings) -> TrustedHeader | None:
     if header.name is None:
         return None
     return TrustedHeader(

@@ -16,7 +16,7 @@ from collector.api.own_admission import Caller, OwnAdmission
 from collector.api.own_routes import OWN_OPERATIONS
 from collector.api.reading import RIGHTS
 from collector.model.parameters import BadParameter
-from collector.settings import Server, is_loopback
+from collector.settings import ServerSettings, is_loopback
 from proxy import check_host, check_origin
 from proxy.asgi import CHALLENGE
 from proxy.catalog import UNKNOWN, Action, Operation
@@ -30,7 +30,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CACHE_CONTROL = b"cache-control"
 
 
-def guarded(own: ASGIApp, settings: Server, admission: OwnAdmission, log: RequestLog) -> ASGIApp:
+def guarded(own: ASGIApp, settings: ServerSettings, admission: OwnAdmission, log: RequestLog) -> ASGIApp:
     """`own`, behind the checks above; what is refused and what changes something is written down."""
 
     async def app(scope: Scope, receive: Receive, give: Send) -> None:
@@ -78,7 +78,7 @@ async def _status_of(own: ASGIApp, scope: Scope, receive: Receive, send: Send) -
     return status
 
 
-def check_operator(client: Client, operation: Operation, server: Server) -> None:
+def check_operator(client: Client, operation: Operation, server: ServerSettings) -> None:
     """Raises Refusal (403) for an anonymous client that would change a service that other machines reach.
 
     Replay, backfill, rebuild and dropping dead letters are for those who run the service, whatever the policy
@@ -124,7 +124,7 @@ def _whole(scope: Scope, receive: Receive) -> Receive:
     return read
 
 
-def _check_origin(scope: Scope, settings: Server) -> str | None:
+def _check_origin(scope: Scope, settings: ServerSettings) -> str | None:
     host = header_of(scope["headers"], b"host") or ""
     refusal = check_host(host, settings.allowed_hosts)
     if refusal is None and scope["method"] not in SAFE_METHODS:

@@ -7,33 +7,35 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.cli.options import AsJson, Config, DataDir, MlflowUrl
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
 from collector.settings import Settings, load
 from proxy.policy import ANONYMOUS, BadPolicy, check_roles
 from proxy.tokens import BadTokens, Token, create_token, read_tokens, revoke_tokens
 
-tokens = typer.Typer(help="API tokens of clients.", no_args_is_help=True)
-policy = typer.Typer(help="Who may do what.", no_args_is_help=True)
-
-Config = Annotated[Path | None, typer.Option(help="Settings file (./sidespan.toml).")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the journal (./.sidespan).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+tokens = typer.Typer(help="Create, list and revoke API tokens.", no_args_is_help=True)
+policy = typer.Typer(help="Explain what the policy allows.", no_args_is_help=True)
 
 
 @tokens.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="The client's name, as policy.clients has it.")],
+    name: Annotated[str, typer.Argument(help="The client's name, as in policy.clients.")],
     role: Annotated[
         list[str] | None,
-        typer.Option(help="A role of its own, instead of those in policy.clients; repeatable."),
+        typer.Option(help="Role of this token, instead of those in policy.clients; repeatable."),
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="For how long it holds: `12h`, `30d`.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime, such as 12h or 30d (default: unlimited).")
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token for a client and print it, once; only its hash is kept."""
+    """Create a token for a client and print it.
+
+    It is printed only once: Sidespan stores nothing but its hash.
+    """
     from collector.api.access import tokens_file
 
     settings = _settings(config, data_dir)
@@ -56,43 +58,51 @@ def create(
 
 def _after(settings: Settings, token: Token, roles: tuple[str, ...]) -> list[str]:
     lines = [
-        f"This is the only time it is shown. As {token.name!r}, MLflow's client: MLFLOW_TRACKING_TOKEN=…"
+        f"This token of client {token.name!r} is not shown again. How to pass it:",
+        "  MLflow's client: MLFLOW_TRACKING_TOKEN=…",
+        "  an OTLP exporter: OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20…",
     ]
-    lines.append("an OTLP exporter: OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20…")
     if not (token.roles or roles):
-        lines.append(f"It may do nothing yet: give {token.name!r} roles in policy.clients, or --role.")
+        lines.append(f"It has no rights yet: give {token.name!r} roles in policy.clients, or use --role.")
     if settings.auth.mode != "clients":
-        lines.append(f'No token is asked for while auth.mode = "{settings.auth.mode}"; write "clients".')
+        lines.append(
+            f'Clients are not authenticated while auth.mode = "{settings.auth.mode}"; set it to "clients".'
+        )
     return lines
 
 
 @tokens.command("list")
 def show(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List the tokens, without their secrets."""
+    """List tokens, without their secrets."""
     from collector.api.access import tokens_file
 
     try:
-        found = [_shown(token) for token in read_tokens(tokens_file(_settings(config, data_dir)))]
+        listed = [_shown(token) for token in read_tokens(tokens_file(_settings(config, data_dir)))]
     except BadTokens as error:
         raise Misconfigured(str(error)) from error
     if as_json:
-        typer.echo(json.dumps({"tokens": found}))
+        typer.echo(json.dumps({"tokens": listed}))
         return
-    for each in found:
-        ends = each["expires"] or "never"
-        roles = ", ".join(each["roles"]) if each["roles"] is not None else "of policy.clients"
-        typer.echo(f"{each['id']}  {each['name']:<24} made {each['created']}  ends {ends}  roles {roles}")
-    typer.echo(f"{len(found)} tokens")
+    for token in listed:
+        expires = token["expires"] or "never"
+        roles = ", ".join(token["roles"]) if token["roles"] is not None else "from policy.clients"
+        typer.echo(
+            f"{token['id']}  {token['name']:<24} created {token['created']}  expires {expires}  roles {roles}"
+        )
+    typer.echo(f"{len(listed)} tokens")
 
 
 @tokens.command("revoke")
 def revoke(
-    which: Annotated[str, typer.Argument(help="A token's id, or a client's name for all of its tokens.")],
+    which: Annotated[str, typer.Argument(help="A token id, or a client name for all of its tokens.")],
     config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """End tokens; the running service refuses them within a second."""
+    """Revoke tokens.
+
+    The running service refuses them within a second.
+    """
     from collector.api.access import tokens_file
 
     try:
@@ -106,17 +116,20 @@ def revoke(
 
 @policy.command("explain")
 def explain(
-    method: Annotated[str, typer.Argument(help="GET, POST, …")],
-    target: Annotated[str, typer.Argument(metavar="PATH", help="The path, with its query.")],
-    client: Annotated[str, typer.Option("--as", help="The client who asks.")] = ANONYMOUS,
-    body: Annotated[Path | None, typer.Option(help="File with the JSON body.")] = None,
+    method: Annotated[str, typer.Argument(help="HTTP method: GET, POST, …")],
+    target: Annotated[str, typer.Argument(metavar="PATH", help="Path of the request, with its query.")],
+    client: Annotated[str, typer.Option("--as", help="Client that makes the request.")] = ANONYMOUS,
+    body: Annotated[Path | None, typer.Option(help="File with the request's JSON body.")] = None,
     config: Config = None,
     data_dir: DataDir = None,
-    mlflow_url: Annotated[str | None, typer.Option(help="The MLflow server behind us.")] = None,
+    mlflow_url: MlflowUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what the policy decides on one request, and by which rule. Exit code 1: denied."""
-    from collector.cli.decisions import Question, explain_request
+    """Show what the policy decides on a request, and why.
+
+    The exit code is 0 if the request is allowed and 1 otherwise.
+    """
+    from collector.cli.decisions import JudgedRequest, explain_request
 
     settings = _settings(config, data_dir, mlflow_url)
     try:
@@ -125,7 +138,7 @@ def explain(
         raise Misconfigured(f"--body {body}: {error.strerror}") from error
     try:
         found = explain_request(
-            Question(method=method.upper(), target=target, client=client, body=content), settings
+            JudgedRequest(method=method.upper(), target=target, client=client, body=content), settings
         )
     except BadTokens as error:
         raise Misconfigured(str(error)) from error
@@ -150,7 +163,7 @@ def lifetime_seconds(text: str) -> float:
     """The seconds of `12h` or `30d`. Raises Misconfigured."""
     seconds = parse_duration(text)
     if not seconds:
-        raise Misconfigured(f"--expires {text!r}: give 90m, 12h or 30d")
+        raise Misconfigured(f"--expires {text!r}: must be a length of time such as 90m, 12h or 30d")
     return seconds
 
 

@@ -1,6 +1,6 @@
-"""The command line: each command a few lines over the functions that the service uses too.
+"""The command line: each command is a few lines over functions that the service uses too.
 
-Exit codes: 0 fine, 1 the answer is "no" or "not found", 2 bad usage or configuration.
+Exit codes: 0 success, 1 the answer is "no" or "not found", 2 wrong usage or configuration.
 """
 
 import asyncio
@@ -14,45 +14,39 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.cli import access as cli_access
 from collector.cli import remote
-from collector.cli import summary as cli_summary
-from collector.cli import traces as cli_traces
+from collector.cli.access import policy, tokens
+from collector.cli.dead_letters import letters
+from collector.cli.index import index
+from collector.cli.options import DEFAULT_URL, AsJson, Config, DataDir, MlflowUrl, Url
+from collector.cli.traces import summary
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
 from collector.settings import Settings, load
 
 app = typer.Typer(
-    help="The sidecar that MLflow tracing lacks: collector, proxy and summaries on one port.",
+    help="An OpenTelemetry collector, a filtering proxy and summaries for MLflow, on one port.",
+    epilog='Exit codes: 0 success, 1 the answer is "no" or "not found", 2 wrong usage or configuration.',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-letters = typer.Typer(help="Spans that MLflow refused for good.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
-app.add_typer(cli_access.tokens, name="token")
-app.add_typer(cli_access.policy, name="policy")
-app.add_typer(cli_summary.summary, name="summary")
-app.add_typer(cli_traces.index, name="index")
+app.add_typer(tokens, name="token")
+app.add_typer(policy, name="policy")
+app.add_typer(summary, name="summary")
+app.add_typer(index, name="index")
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on (4318); 0 takes a free one.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the journal (./.sidespan).")]
-Config = Annotated[Path | None, typer.Option(help="Settings file (./sidespan.toml).")]
-MlflowUrl = Annotated[str | None, typer.Option(help="The MLflow server behind us.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]
 Takeover = Annotated[
-    bool,
-    typer.Option("--takeover", help="Take the place of the running process; no client is refused meanwhile."),
+    bool, typer.Option("--takeover", help="Replace the running process without refusing any client.")
 ]
-Url = Annotated[str, typer.Option(help="Where Sidespan answers.", envvar="SIDESPAN_URL")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Ids = Annotated[list[int], typer.Argument(help="Ids, as `dead-letters list` shows them.")]
-DEFAULT_URL = "http://127.0.0.1:4318"
 
 
 def main() -> None:
-    """The entry point: what the user can mend is one message, never a stack."""
+    """The entry point. What the user can fix is reported as one message, without a traceback."""
     try:
         app()
     except (Misconfigured, remote.CannotReach) as error:
@@ -71,7 +65,7 @@ def up(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run everything, with an MLflow of its own: nothing else needs to be there."""
+    """Run Sidespan together with its own MLflow server."""
     settings = load(flags=_given(host, port, data_dir), file=config)
     if settings.server.takeover:
         raise Misconfigured("server.takeover is for `sidespan serve`: `up` can't hand its MLflow over")
@@ -97,7 +91,7 @@ def serve(
     takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the service in front of an MLflow server that is already there."""
+    """Run Sidespan in front of an existing MLflow server."""
     flags = _given(host, port, data_dir)
     flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
     flags |= {"server.takeover": True} if takeover else {}
@@ -134,7 +128,7 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
 def _announce(as_json: bool) -> Callable[[str], None]:
     def announce(url: str) -> None:
         lines = (
-            f"Sidespan listens at {url}",
+            f"Sidespan is listening at {url}",
             f"  MLflow UI   {url}/",
             f"  Sidespan    {url}/-/",
             f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
@@ -152,11 +146,14 @@ def doctor(
     url: Url = DEFAULT_URL,
     trace: Annotated[
         str | None,
-        typer.Option(help="Explain one trace instead: its id, or a file with an OTLP export."),
+        typer.Option(help="Explain this trace instead: a trace id, or a file with an OTLP export."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the running service, MLflow, experiments, disk and clock; say what to do."""
+    """Check the service, MLflow, experiments, disk and clock.
+
+    Each failed check says what to do.
+    """
     settings = load(flags={"mlflow.url": mlflow_url} if mlflow_url else {}, file=config)
     if trace is not None:
         from collector.cli.doctor import explain_trace, render_explanation
@@ -185,12 +182,17 @@ async def _doctor(settings: Settings, url: str, as_json: bool) -> int:
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    command: Annotated[list[str], typer.Argument(help="The program and its arguments, after `--`.")],
-    service: Annotated[str | None, typer.Option(help="service.name of its spans.")] = None,
-    experiment: Annotated[str | None, typer.Option(help="MLflow experiment, by id or name.")] = None,
+    command: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.")],
+    service: Annotated[str | None, typer.Option(help="Service name of its spans (service.name).")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow experiment: an id (digits only) or a name.")
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run a program in any language with OpenTelemetry's variables set, so that its traces come here."""
+    """Run a program with its traces sent to Sidespan.
+
+    Sets OpenTelemetry's environment variables, so it works for programs in any language.
+    """
     from collector.cli.launch import environment_for, launch
     from collector.settings import environment
 
@@ -207,14 +209,17 @@ def version(as_json: AsJson = False) -> None:
 
 @app.command()
 def replay(
-    since: Annotated[str, typer.Option(help="How far back: `90s`, `30m`, `2h`, `1d`, or an ISO time.")],
+    since: Annotated[str, typer.Option(help="How far back: 90s, 30m, 2h, 1d, or an ISO 8601 time.")],
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Deliver retained entries again (journal.retention_seconds keeps them)."""
+    """Deliver entries that the journal still retains again.
+
+    The setting journal.retention_seconds says how long it retains them.
+    """
     since_unix_ns = parse_since(since, now=time.time())
-    found = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns})
-    typer.echo(json.dumps(found) if as_json else f"{found['replayed']} entries are delivered again")
+    answer = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns})
+    typer.echo(json.dumps(answer) if as_json else f"{answer['replayed']} entries will be delivered again.")
 
 
 def parse_since(text: str, *, now: float) -> int:
@@ -224,79 +229,4 @@ def parse_since(text: str, *, now: float) -> int:
     try:
         return int(datetime.fromisoformat(text).timestamp() * 1e9)
     except ValueError as error:
-        raise Misconfigured(f"--since {text!r}: give 90s, 30m, 2h, 1d or an ISO time") from error
-
-
-@letters.command("list")
-def list_letters(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")] = 100,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """List them, oldest first, with the reason."""
-    document = remote.get_json(url, f"/-/dead-letters?limit={limit}")
-    if as_json:
-        typer.echo(json.dumps(document))
-        return
-    for letter in document["dead_letters"]:
-        at = datetime.fromtimestamp(letter["parked_unix_ns"] / 1e9).isoformat(" ", "seconds")
-        route = " ".join(f"{key}={value}" for key, value in letter["route"].items())
-        what = f"{letter['span_count']:>5} spans  {letter['consumer']}  {letter['reason']}"
-        typer.echo(f"{letter['id']:>6}  {at}  {what}  {route}")
-        typer.echo(f"        {letter['message']}")
-    typer.echo(f"{document['total']} dead letters")
-
-
-@letters.command("show")
-def show_letter(
-    id: Annotated[int, typer.Argument()], url: Url = DEFAULT_URL, as_json: AsJson = False
-) -> None:
-    """Show one with its spans, as OTLP JSON."""
-    document = remote.get_json(url, f"/-/dead-letters/{id}")
-    typer.echo(json.dumps(document, indent=None if as_json else 2))
-
-
-@letters.command("retry")
-def retry_letters(
-    ids: Annotated[list[int] | None, typer.Argument()] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Put them back into the journal, to be delivered again."""
-    if bool(ids) == all_:
-        raise Misconfigured("name the ids of dead letters, or --all")
-    _count(url, "retry", {"all": True} if all_ else {"ids": ids}, "retried", as_json)
-
-
-@letters.command("drop")
-def drop_letters(ids: Ids, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Delete them for good."""
-    _count(url, "drop", {"ids": ids}, "dropped", as_json)
-
-
-def _count(url: str, verb: str, document: dict[str, Any], key: str, as_json: bool) -> None:
-    found = remote.post_json(url, f"/-/dead-letters/{verb}", document)
-    typer.echo(json.dumps(found) if as_json else f"{found[key]} dead letters {key}")
-    if found[key] == 0:
-        raise typer.Exit(1)
-
-
-@letters.command("export")
-def export_letters(
-    ids: Ids,
-    directory: Annotated[Path, typer.Option(help="Where the files go.")] = Path(),
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Write each as a file: one ExportTraceServiceRequest in protobuf, fit for `curl --data-binary`."""
-    files = []
-    for id in ids:
-        file = directory / f"dead-letter-{id}.binpb"
-        body = remote.get(url, f"/-/dead-letters/{id}?format=protobuf")
-        try:
-            file.write_bytes(body)
-        except OSError as error:
-            raise Misconfigured(f"{file} can't be written: {error.strerror}") from error
-        files.append(str(file))
-    typer.echo(json.dumps({"files": files}) if as_json else "\n".join(files))
+        raise Misconfigured(f"--since {text!r}: must be 90s, 30m, 2h, 1d or an ISO 8601 time") from error

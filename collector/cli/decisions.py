@@ -1,4 +1,7 @@
-"""`sidespan policy explain`: what the policy says of one request, and why; nothing is sent but look-ups."""
+"""`sidespan policy explain`: what the policy decides on one request, and why.
+
+The request itself is not sent to MLflow, only the look-ups that the decision needs.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,8 +24,8 @@ from proxy.tokens import read_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One request. `target` is a path with its query; `body` None: it has none."""
+class JudgedRequest:
+    """A request to decide on. `target` is a path with its query; `body` is None if it has no body."""
 
     method: str
     target: str
@@ -30,15 +33,15 @@ class Question:
     body: bytes | None = None
 
 
-def explain_request(question: Question, settings: Settings) -> dict[str, Any]:
+def explain_request(request: JudgedRequest, settings: Settings) -> dict[str, Any]:
     """{"client", "roles", "resource", "action", "decision", "rule", "message", "experiments", "sent"}.
 
     Raises Misconfigured, BadTokens.
     """
-    return asyncio.run(_explain(question, settings))
+    return asyncio.run(_explain(request, settings))
 
 
-async def _explain(question: Question, settings: Settings) -> dict[str, Any]:
+async def _explain(request: JudgedRequest, settings: Settings) -> dict[str, Any]:
     upstream = Upstream(
         url=settings.mlflow.url,
         authorization=authorization(settings.mlflow),
@@ -49,11 +52,11 @@ async def _explain(question: Question, settings: Settings) -> dict[str, Any]:
     )
     quiet = settings.log.model_copy(update={"access": False, "audit": False})
     built = access_settings(settings.model_copy(update={"log": quiet}))
-    client = _client(question.client, settings, built.policy)
+    client = _client(request.client, settings, built.policy)
     found: dict[str, Any] = {"client": client.name, "roles": list(client.roles)}
     async with open_access(built, upstream) as access:
         try:
-            return found | await _judge(question, client, access, settings)
+            return found | await _judge(request, client, access, settings)
         except Refusal as refusal:
             return found | {
                 "decision": "failed" if refusal.status >= 500 else "denied",
@@ -63,16 +66,18 @@ async def _explain(question: Question, settings: Settings) -> dict[str, Any]:
             }
 
 
-async def _judge(question: Question, client: Client, access: Access, settings: Settings) -> dict[str, Any]:
-    parts = urlsplit(question.target)
+async def _judge(
+    request: JudgedRequest, client: Client, access: Access, settings: Settings
+) -> dict[str, Any]:
+    parts = urlsplit(request.target)
     path = read_path(parts.path.encode())
     query = parts.query.encode()
     check_query(query)
-    operation = _operation(question.method, path)
+    operation = _operation(request.method, path)
     what = {"resource": operation.resource, "action": operation.action.value}
 
     async def read_body() -> bytes:
-        return question.body or b""
+        return request.body or b""
 
     try:
         if path.startswith("/-/") and client.name == ANONYMOUS:
@@ -81,11 +86,11 @@ async def _judge(question: Question, client: Client, access: Access, settings: S
             Ask(
                 client=client,
                 operation=operation,
-                method=question.method,
+                method=request.method,
                 path=path,
                 query=query,
                 content_type="application/json",
-                read_body=None if question.body is None else read_body,
+                read_body=None if request.body is None else read_body,
             )
         )
     except Refusal as refusal:
@@ -98,7 +103,7 @@ async def _judge(question: Question, client: Client, access: Access, settings: S
     sent = {
         name: value.decode()
         for name, value in (("query", passage.query), ("body", passage.body))
-        if value is not None and value != (query if name == "query" else question.body)
+        if value is not None and value != (query if name == "query" else request.body)
     }
     return what | {
         "decision": "observed" if passage.observed else "allowed",
@@ -118,7 +123,7 @@ def _operation(method: str, path: str) -> Operation:
 
 
 def _client(name: str, settings: Settings, policy: Policy) -> Client:
-    """The client as its token makes it, else as the policy does."""
+    """The client with the roles of its token, or else those that the policy gives it."""
     roles = policy.roles_of(name)
     if settings.auth.mode == "clients":
         own = [token.roles for token in read_tokens(tokens_file(settings)) if token.name == name]

@@ -1,5 +1,6 @@
-"""`sidespan doctor`: is everything as it should be, and if not, what to do."""
+"""`sidespan doctor`: checks the set-up and says what to do about each failure."""
 
+import asyncio
 import os
 import shutil
 import time
@@ -9,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.answers.explain import explain
@@ -30,11 +30,12 @@ from collector.otlp.media import Encoding
 from collector.settings import Settings, is_loopback
 
 CLOCK_SECONDS = 5.0
+SERVICE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing looked at. `way_out` says what to do where it isn't ok."""
+class DoctorCheck:
+    """The result of one check. `way_out` says what to do if it is not ok."""
 
     name: str
     ok: bool
@@ -45,8 +46,8 @@ class Check:
         return asdict(self)
 
 
-async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
-    """Every check, as it is done. `url` is where the service should answer."""
+async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]:
+    """Each check as soon as it is done. `url` is the address of the service."""
     yield _check_privacy(settings.data_dir, settings.auth.tokens_file)
     yield _check_data_dir(settings.data_dir)
     yield _check_disk(settings)
@@ -54,7 +55,7 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
     yield await _check_service(url)
     async with open_mlflow(settings.mlflow, max_connections=2) as mlflow:
         reachable = await probe(mlflow)
-        yield Check(
+        yield DoctorCheck(
             name="mlflow",
             ok=reachable["ok"],
             finding=f"{mlflow.url}: {reachable.get('version') or reachable['reason']}",
@@ -67,75 +68,75 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[Check]:
                 yield await _check_experiment(experiment, settings, mlflow)
 
 
-def _check_data_dir(data_dir: Path) -> Check:
+def _check_data_dir(data_dir: Path) -> DoctorCheck:
     existing = next(path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Check(
+        return DoctorCheck(
             name="data_dir",
             ok=False,
-            finding=f"{existing} can't be written",
-            way_out="choose another with --data-dir, or give this user the right to write there",
+            finding=f"{existing} is not writable",
+            way_out="choose another folder with --data-dir, or give this user write permission",
         )
     if not data_dir.exists():
-        return Check(name="data_dir", ok=True, finding=f"{data_dir} will be made")
+        return DoctorCheck(name="data_dir", ok=True, finding=f"{data_dir} will be created")
     try:
         with only_process(data_dir):
-            return Check(name="data_dir", ok=True, finding=f"{data_dir} is free to use")
+            return DoctorCheck(name="data_dir", ok=True, finding=f"{data_dir} is available")
     except Misconfigured as error:
-        return Check(name="data_dir", ok=True, finding=str(error).partition(";")[0])
+        return DoctorCheck(name="data_dir", ok=True, finding=str(error).partition(";")[0])
 
 
-def _check_privacy(data_dir: Path, tokens_file: Path | None) -> Check:
-    """Whether other users of this machine can read what is stored; before anything is made in there."""
+def _check_privacy(data_dir: Path, tokens_file: Path | None) -> DoctorCheck:
+    """Whether other users of this machine can read the data. Runs before anything is created there."""
     found = too_open(data_dir, tokens_file)
     if not found:
-        return Check(name="privacy", ok=True, finding=f"{data_dir} is this user's alone")
+        return DoctorCheck(name="privacy", ok=True, finding=f"only this user can open {data_dir}")
     first = found[0]
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    mendable = any(each.is_ours for each in found)
-    return Check(
+    fixable = any(each.is_ours for each in found)
+    return DoctorCheck(
         name="privacy",
-        ok=not mendable,  # a volume's own folder can be another's; what is in it is ours
+        ok=not fixable,  # the folder of a volume may belong to another user; its content is ours
         finding=f"{first.path} (mode {first.mode:04o}){more} can be opened by other users of this machine",
-        way_out=f"start the service again, which mends it, or: chmod -R go= {first.path}"
-        if mendable
-        else "it belongs to another user or is shared: choose a folder of your own with --data-dir",
+        way_out=f"restart the service, which fixes it, or run chmod -R go= {first.path}"
+        if fixable
+        else "it belongs to another user or is shared: choose your own folder with --data-dir",
     )
 
 
-def _check_disk(settings: Settings) -> Check:
+def _check_disk(settings: Settings) -> DoctorCheck:
     place = settings.data_dir.absolute()
     existing = next(path for path in (place, *place.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     needed = settings.journal.max_bytes
-    return Check(
+    return DoctorCheck(
         name="disk",
         ok=free > settings.journal.min_free_disk_bytes,
-        finding=f"{free // 2**20} MiB free, the journal may grow to {needed // 2**20} MiB",
-        way_out="" if free > needed else "make room, or lower journal.max_bytes",
+        finding=f"{free // 2**20} MiB free; the journal may grow to {needed // 2**20} MiB",
+        way_out="" if free > needed else "free some disk space, or lower journal.max_bytes",
     )
 
 
-def _check_exposure(settings: Settings) -> Check:
+def _check_exposure(settings: Settings) -> DoctorCheck:
     host = settings.server.host
     if settings.auth.mode == "clients":
         observing = settings.policy.mode == "observe"
-        return Check(
+        return DoctorCheck(
             name="exposure",
             ok=True,
-            finding=f"{host}: clients with {_ways_in(settings)}, "
-            + ("what would be denied passes (policy.mode = observe)" if observing else "each by the policy"),
-            way_out='write policy.mode = "enforce" once logs/access.jsonl shows nothing wrong'
+            finding=f"{host}: clients authenticate with {_ways_in(settings)}; "
+            + ("nothing is denied yet (policy.mode = observe)" if observing else "the policy is enforced"),
+            way_out='set policy.mode = "enforce" once logs/access.jsonl shows no wrong denials'
             if observing
             else "",
         )
     if is_loopback(host):
-        return Check(name="exposure", ok=True, finding=f"{host}: this machine only")
-    return Check(
+        return DoctorCheck(name="exposure", ok=True, finding=f"{host}: this machine only")
+    return DoctorCheck(
         name="exposure",
         ok=True,
-        finding=f"{host}: anybody who reaches the port may read and write (auth.mode = none)",
-        way_out='write auth.mode = "clients" and say who they are (docs/policies.md)',
+        finding=f"{host}: clients are not authenticated; anyone who reaches the port may read and write",
+        way_out='set auth.mode = "clients" and configure the clients (docs/policies.md)',
     )
 
 
@@ -146,71 +147,62 @@ def _ways_in(settings: Settings) -> str:
     return ", ".join(ways)
 
 
-async def _check_service(url: str) -> Check:
+async def _check_service(url: str) -> DoctorCheck:
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
-            session.get(f"{url}/-/ready", headers=remote.credentials()) as answer,
-        ):
-            health = await answer.json()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return Check(
-            name="service",
-            ok=False,
-            finding=f"no Sidespan answers at {url}: {error or type(error).__name__}",
-            way_out="start it with `sidespan up` or `sidespan serve`, or name it with --url",
-        )
+        health = await asyncio.to_thread(remote.get_readiness, url, timeout_seconds=SERVICE_SECONDS)
+    except remote.CannotReach as error:
+        return DoctorCheck(name="service", ok=False, finding=error.finding, way_out=remote.START_IT)
     if "parts" not in health:
-        return Check(
+        return DoctorCheck(
             name="service",
             ok=health.get("ready") is True,
-            finding=f"{url}: {'ready' if health.get('ready') else 'not ready'}; it tells more to a client",
+            finding=f"{url}: {'ready' if health.get('ready') else 'not ready'}; details need a token",
             way_out="set SIDESPAN_TOKEN",
         )
     bad = [f"{name}: {part['reason']}" for name, part in health["parts"].items() if not part["ok"]]
-    return Check(
+    return DoctorCheck(
         name="service",
         ok=health["ready"] and not bad,
-        finding=f"{url}, version {health['version']}: " + ("; ".join(bad) or "every part is well"),
-        way_out="see the parts above; nothing accepted is lost meanwhile" if bad else "",
+        finding=f"{url}, version {health['version']}: " + ("; ".join(bad) or "all parts are ok"),
+        way_out="fix the parts named here; accepted spans are not lost meanwhile" if bad else "",
     )
 
 
-async def _check_clock(mlflow: Mlflow) -> Check:
+async def _check_clock(mlflow: Mlflow) -> DoctorCheck:
     answer = await MlflowApi(connection=mlflow, timeout_seconds=3).version()
     theirs = parsedate_to_datetime(answer.headers["date"]).timestamp() if "date" in answer.headers else None
     if theirs is None:
-        return Check(name="clock", ok=True, finding="MLflow sends no Date")
+        return DoctorCheck(name="clock", ok=True, finding="MLflow sends no Date header")
     off = time.time() - theirs
-    return Check(
+    return DoctorCheck(
         name="clock",
         ok=abs(off) < CLOCK_SECONDS,
-        finding=f"{off:+.0f} s against MLflow's",
-        way_out="" if abs(off) < CLOCK_SECONDS else "synchronise both clocks (NTP); trace times will be odd",
+        finding=f"{off:+.0f} s from MLflow's clock",
+        way_out="" if abs(off) < CLOCK_SECONDS else "synchronise both clocks (NTP); trace times are off",
     )
 
 
-async def _check_traces_endpoint(mlflow: Mlflow) -> Check:
+async def _check_traces_endpoint(mlflow: Mlflow) -> DoctorCheck:
     """An empty export changes nothing; MLflow refuses it with 400 if the endpoint is there."""
     try:
         answer = await MlflowApi(connection=mlflow, timeout_seconds=5).export_nothing()
     except MlflowUnreachable as error:
-        return Check(name="mlflow /v1/traces", ok=False, finding=str(error), way_out="look at MLflow's log")
+        return DoctorCheck(name="mlflow /v1/traces", ok=False, finding=str(error), way_out="see MLflow's log")
     ok = answer.status in (200, 400)
     way_out = (
         "set mlflow.username and password, or mlflow.token"
         if answer.status in (401, 403)
-        else "MLflow 3.6 or newer with a SQL store, started by uvicorn, takes OTLP"
+        else "OTLP needs MLflow 3.6 or newer with a SQL store, run by uvicorn"
     )
-    finding = "takes OTLP" if ok else f"answers {answer.status}: {answer.error}"
-    return Check(name="mlflow /v1/traces", ok=ok, finding=finding, way_out="" if ok else way_out)
+    finding = "accepts OTLP" if ok else f"answers {answer.status}: {answer.error}"
+    return DoctorCheck(name="mlflow /v1/traces", ok=ok, finding=finding, way_out="" if ok else way_out)
 
 
 def _experiments(settings: Settings) -> list[str]:
     return list(dict.fromkeys([settings.routing.default_experiment, *settings.routing.services.values()]))
 
 
-async def _check_experiment(experiment: str, settings: Settings, mlflow: Mlflow) -> Check:
+async def _check_experiment(experiment: str, settings: Settings, mlflow: Mlflow) -> DoctorCheck:
     route = (
         Route(experiment_id=experiment)
         if CANONICAL_ID.match(experiment)
@@ -220,23 +212,23 @@ async def _check_experiment(experiment: str, settings: Settings, mlflow: Mlflow)
     name = f"experiment {experiment}"
     match await directory.resolve(route):
         case Resolved(experiment_id=found):
-            return Check(name=name, ok=True, finding=f"id {found}")
+            return DoctorCheck(name=name, ok=True, finding=f"id {found}")
         case NoSuchExperiment(message=message):
             made = settings.routing.create_experiments and route.experiment_name is not None
-            return Check(
+            return DoctorCheck(
                 name=name,
                 ok=made,
-                finding="will be made with its first trace" if made else message,
+                finding="will be created with its first trace" if made else message,
                 way_out="" if made else "create it in MLflow, or change [routing]",
             )
         case CannotAsk(message=message):
-            return Check(name=name, ok=False, finding=message, way_out="see the check of MLflow")
+            return DoctorCheck(name=name, ok=False, finding=message, way_out="see the check named mlflow")
 
 
 def explain_trace(trace: str, settings: Settings, *, url: str) -> dict[str, Any]:
-    """The explanation (explain.py) of a file's spans, or of a trace that the service at `url` knows.
+    """The explanation (answers/explain.py) of a file's spans, or of a trace that the service at `url` knows.
 
-    Raises Misconfigured (neither a file nor an id, or no OTLP export), CannotReach, Refused.
+    Raises Misconfigured (neither a file nor a trace id, or not an OTLP export), CannotReach, Refused.
     """
     path = Path(trace)
     if path.is_file():
@@ -264,11 +256,11 @@ def _read_export(path: Path) -> ExportTraceServiceRequest:
 
 
 def render_explanation(found: Mapping[str, Any]) -> str:
-    """For people: each span, its facts with their sources, what is done to it."""
+    """The explanation as text: each span, its facts with their sources, and the changes to it."""
     lines: list[str] = []
     for span in found["spans"]:
-        spoken = ", ".join(span["conventions"]) or "no convention that is known"
-        lines += [f"{span['name']}  {span['span_id']}", f"  speaks {spoken}"]
+        conventions = ", ".join(span["conventions"]) or "none that Sidespan knows"
+        lines += [f"{span['name']}  {span['span_id']}", f"  conventions: {conventions}"]
         lines += [
             f"  {fact['name']} = {fact['value']}" + (f"   from {fact['source']}" if fact["source"] else "")
             for fact in span["facts"]
@@ -279,7 +271,7 @@ def render_explanation(found: Mapping[str, Any]) -> str:
             for change in span["changes"]
         ]
         if span["dropped_by"]:
-            lines.append(f"  {span['dropped_by']} leaves the span out")
+            lines.append(f"  dropped by {span['dropped_by']}")
         lines.append("")
     if found["spans_omitted"]:
         lines.append(f"{found['spans_omitted']} more spans")

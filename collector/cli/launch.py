@@ -1,4 +1,4 @@
-"""`sidespan run -- COMMAND`: any program, with OpenTelemetry's variables pointing at Sidespan."""
+"""`sidespan run -- COMMAND`: starts a program with OpenTelemetry's variables pointing at Sidespan."""
 
 import os
 import shutil
@@ -13,9 +13,10 @@ from collector.model.errors import Misconfigured
 def environment_for(
     given: Mapping[str, str], *, url: str, service: str | None, experiment: str | None
 ) -> dict[str, str]:
-    """The child's environment. What is set already stays: the standard variables are the user's.
+    """The child's environment. Variables that are already set stay, because the user set them.
 
-    Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Environment Variables".
+    Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and
+    https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     """
     wanted = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,
@@ -38,8 +39,11 @@ def environment_for(
 
 
 def launch(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Become the command: its signals, output and exit code are its own. Raises Misconfigured."""
+    """Replace this process by the command, which keeps its signals, output and exit code.
+
+    Raises Misconfigured if there is no such program.
+    """
     program = shutil.which(command[0], path=environment.get("PATH"))
     if program is None:
-        raise Misconfigured(f"run: there is no program {command[0]!r}")
+        raise Misconfigured(f"run: program {command[0]!r} not found")
     os.execve(program, [*command], dict(environment))

@@ -1,8 +1,11 @@
-"""The CLI's view of a running service: its own HTTP API."""
+"""The HTTP client of the CLI: asks a running Sidespan through its API."""
 
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,12 +15,19 @@ from collector.settings import environment
 TIMEOUT_SECONDS = 30.0
 
 
+START_IT = "start it with `sidespan up` or `sidespan serve`, or give its address with --url"
+
+
 class CannotReach(SidespanError):
-    """No Sidespan answers there."""
+    """No Sidespan answers at that address; `finding` says so without the advice."""
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(f"{finding}; {START_IT}")
+        self.finding = finding
 
 
 class Refused(SidespanError):
-    """It answered no; the message is its own."""
+    """Sidespan answered with an error; the message is its own."""
 
 
 def get(url: str, path: str) -> bytes:
@@ -43,40 +53,50 @@ def post_json(
     return _object(_open(request, timeout_seconds), url)
 
 
-def credentials() -> dict[str, str]:
-    """The header that says who asks, if SIDESPAN_TOKEN is set."""
-    token = environment().get("SIDESPAN_TOKEN")
-    return {"authorization": f"Bearer {token}"} if token else {}
+def get_readiness(url: str, *, timeout_seconds: float) -> dict[str, Any]:
+    """What `/-/ready` says, be the service ready (200) or not (503). Raises CannotReach."""
+    request = urllib.request.Request(url.rstrip("/") + "/-/ready")
+    try:
+        with _send(request, timeout_seconds) as answer:
+            return _object(answer.read(), url)
+    except urllib.error.HTTPError as error:
+        return _object(error.read(), url)
 
 
 def _open(request: urllib.request.Request, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
+    try:
+        with _send(request, timeout_seconds) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        raise Refused(_message(error)) from error
+
+
+@contextmanager
+def _send(request: urllib.request.Request, timeout_seconds: float) -> Iterator[HTTPResponse]:
+    """The answer, open for reading. Raises HTTPError (4xx, 5xx), CannotReach, Misconfigured."""
     if urlsplit(request.full_url).scheme not in ("http", "https"):
         raise Misconfigured(f"--url {request.full_url!r}: must begin with http:// or https://")
-    for name, value in credentials().items():
-        request.add_header(name, value)
-    # environment proxies are for the outside; the service is ours
+    if token := environment().get("SIDESPAN_TOKEN"):
+        request.add_header("authorization", f"Bearer {token}")
+    # HTTP_PROXY and the like are for hosts elsewhere; this service is ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_seconds) as answer:
-            body: bytes = answer.read()
-            return body
-    except urllib.error.HTTPError as error:
-        raise Refused(_message(error)) from error
+            yield answer
+    except urllib.error.HTTPError:
+        raise
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise CannotReach(
-            f"no Sidespan answers at {request.full_url}: {reason}; start it with `sidespan up` or "
-            "`sidespan serve`, or name it with --url"
-        ) from error
+        raise CannotReach(f"no Sidespan answers at {request.full_url}: {reason}") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:
     try:
-        found = json.loads(error.read())["error"]
-        message = str(found["message"])
-        return f"{found['parameter']} = {found['value']!r}: {message}" if error.code == 400 else message
+        document = json.loads(error.read())["error"]
+        message = str(document["message"])
+        return f"{document['parameter']} = {document['value']!r}: {message}" if error.code == 400 else message
     except (ValueError, KeyError, TypeError):
-        return f"it answered {error.code} {error.reason}"
+        return f"Sidespan answered {error.code} {error.reason}"
 
 
 def _object(body: bytes, url: str) -> dict[str, Any]:
@@ -85,5 +105,5 @@ def _object(body: bytes, url: str) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise CannotReach(f"what answers at {url} is not Sidespan")
+        raise CannotReach(f"the server at {url} is not Sidespan")
     return document

@@ -1,4 +1,4 @@
-"""Runs on a terminal. Texts come from outside: control characters are shown, never sent to the terminal."""
+"""Renders runs for a terminal. Control characters in the data are replaced, never sent to the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ STATUS_STYLE = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING"
 
 
 def render_runs(runs: Sequence[Json], console: Console) -> None:
-    """A table, a row a run."""
+    """Print a table with one row per run."""
     if not runs:
-        console.print("no runs: log one with mlflow.start_run(), or mend --filter")
+        console.print("No runs: log one with mlflow.start_run(), or change --filter.")
         return
     room = max(0, (console.width - FIXED_WIDTH) // METRIC_WIDTH)
     keys = list(dict.fromkeys(metric["key"] for run in runs for metric in run["metrics"]))
@@ -36,11 +36,11 @@ def render_runs(runs: Sequence[Json], console: Console) -> None:
         )
     console.print(table)
     if len(keys) > len(shown):
-        console.print(f"and {len(keys) - len(shown)} more metrics: --csv or --json has them all")
+        console.print(f"and {len(keys) - len(shown)} more metrics: use --csv or --json to see them all")
 
 
 def render_run(run: Json, console: Console) -> None:
-    """Everything about one run."""
+    """Print everything about one run."""
     head = Text.assemble(printable(run["name"] or run["run_id"]), "  ", _status(run["status"]))
     head.append(f"  {_duration(run['duration_seconds'])}  experiment {run['experiment_id']}  {run['run_id']}")
     console.print(head)
@@ -63,7 +63,7 @@ def render_run(run: Json, console: Console) -> None:
 
 
 def render_comparison(document: Json, console: Console) -> None:
-    """What differs between runs, side by side."""
+    """Print what differs between runs, side by side."""
     names = [printable(run["name"] or run["run_id"][:12]) for run in document["runs"]]
     for title in ("params", "metrics", "tags"):
         differing = [row for row in document[title] if row["differs"]]

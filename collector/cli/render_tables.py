@@ -1,4 +1,4 @@
-"""Tables of traces, sessions and numbers on a terminal. Texts come from outside: see render.py."""
+"""Renders tables of traces, sessions and metrics for a terminal. Texts from outside pass `printable`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from collector.cli.render_trace import STATUS_STYLES, duration, money, printable
 Json = Mapping[str, Any]
 
 
-# title, from how wide a terminal on, right-justified, and what a row has there
+# title, minimum width of the terminal, right-justified, the text of a cell
 Cell = Callable[[Json], str | Text]
 Columns = Sequence[tuple[str, int, bool, Cell]]
 TRACES: Columns = (
@@ -32,7 +32,7 @@ TRACES: Columns = (
 SESSIONS: Columns = (
     ("session", 0, False, lambda row: printable(row["session"])),
     ("user", 100, False, lambda row: printable(row["user"] or "")),
-    ("last", 90, False, lambda row: _time(row["end_unix_ns"])),
+    ("last active", 90, False, lambda row: _time(row["end_unix_ns"])),
     ("turns", 0, True, lambda row: str(row["turns"])),
     ("errors", 0, True, lambda row: str(row["errors"] or "")),
     ("busy", 0, True, lambda row: duration(row["busy_seconds"])),
@@ -43,18 +43,18 @@ SESSIONS: Columns = (
 
 
 def traces_table(answer: Json, width: int) -> RenderableType:
-    """A row a trace, with the columns that a terminal of this width has room for."""
+    """One row per trace, with the columns that fit a terminal of this width."""
     rows = answer["traces"]
     if not rows:
-        return Text("no traces: send some, or mend the filters; `sidespan index status` says what there is")
+        return Text("No traces match. `sidespan index status` shows what the index holds.")
     return _rows(TRACES, rows, answer, width)
 
 
 def sessions_table(answer: Json, width: int) -> RenderableType:
-    """A row a conversation."""
+    """One row per session."""
     rows = answer["sessions"]
     if not rows:
-        return Text("no sessions: a trace belongs to one by session.id (docs/summaries.md)")
+        return Text("No sessions match. The attribute session.id assigns a trace to a session.")
     return _rows(SESSIONS, rows, answer, width)
 
 
@@ -65,12 +65,12 @@ def _rows(columns: Columns, rows: Sequence[Json], answer: Json, width: int) -> T
     for row in rows:
         table.add_row(*(cell(row) for *_, cell in shown))
     if answer["next_cursor"]:
-        table.caption = "there is more: --limit, or --csv for all of it"
+        table.caption = "More rows match: raise --limit, or use --csv to get them all."
     return table
 
 
 def stats_table(answer: Json, width: int) -> RenderableType:
-    """A row a group, and one for all of it."""
+    """One row per group, and one for the total."""
     metrics = answer["metrics"]
     table = Table(*map(printable, answer["by"]), *(Column(_title(name), justify="right") for name in metrics))
     for group in answer["groups"]:
@@ -78,15 +78,15 @@ def stats_table(answer: Json, width: int) -> RenderableType:
         table.add_row(*key, *(_value(name, group["values"][name]) for name in metrics))
     if answer["groups"]:
         table.add_section()
-    first = ["all", *[""] * (len(answer["by"]) - 1)] if answer["by"] else []
+    first = ["total", *[""] * (len(answer["by"]) - 1)] if answer["by"] else []
     table.add_row(*first, *(_value(name, answer["total"][name]) for name in metrics))
     if answer["more_groups"]:
-        table.caption = "there are more groups: --top"
+        table.caption = "More groups match: raise --top."
     return table
 
 
 def index_table(answer: Json, width: int) -> RenderableType:
-    """A row an experiment."""
+    """One row per experiment."""
     numbers = ("traces", "spans")
     table = Table("experiment", "name", *(Column(name, justify="right") for name in numbers), "first", "last")
     for row in answer["experiments"]:
@@ -102,7 +102,7 @@ def index_table(answer: Json, width: int) -> RenderableType:
 
 
 def verify_table(answer: Json) -> RenderableType:
-    """The index's counts beside MLflow's."""
+    """The counts of the index beside MLflow's."""
     table = Table(
         "experiment", "name", "what", *(Column(n, justify="right") for n in ("index", "MLflow", "±"))
     )
@@ -143,7 +143,7 @@ def _title(metric: str) -> str:
 
 
 def _value(metric: str, value: float | None) -> str:
-    """A number in the unit that its metric's name tells."""
+    """A number in the unit that the metric's name gives."""
     if value is None:
         return "-"
     if "_seconds" in metric and not metric.endswith("_per_second"):

@@ -1,7 +1,7 @@
-"""A trace's summary on a terminal.
+"""Renders one trace's summary for a terminal.
 
-What is printed came from outside: it is set as plain text, never as markup, and characters that a
-terminal would obey (escape sequences, line breaks, changes of writing direction) are replaced.
+The texts come from outside, so they are printed as plain text, never as markup, and control characters
+(escape sequences, line breaks, changes of writing direction) are replaced.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ KIND_STYLES = {"LLM": "cyan", "EMBEDDING": "cyan", "TOOL": "magenta", "AGENT": "
 
 
 def render_trace(summary_json: Json, console: Console) -> None:
-    """Print the header, the tree of spans and what is worth a remark."""
+    """Print the header, the tree of spans and the remarks."""
     console.print(_header(summary_json), soft_wrap=True)
     rows = summary_json["spans"]
     width = max((_label_width(row) for row in rows), default=0)
@@ -86,7 +86,7 @@ def _remarks(summary: Json) -> list[str]:
         remarks.append(f"… and {_counted(summary['spans_omitted'], 'span')} more")
     if not summary["complete"]:
         remarks.append(
-            "The root span has not arrived: the trace is still running, or its root went elsewhere."
+            "The root span has not arrived: the trace is still running, or its root was sent elsewhere."
         )
     if summary["missing_parents"]:
         remarks.append(f"{_counted(summary['missing_parents'], 'parent span')} missing.")
@@ -94,9 +94,9 @@ def _remarks(summary: Json) -> list[str]:
         unpriced = _counted(summary["cost"]["unpriced_model_calls"], "model call")
         remarks.append(f"{unpriced} without a known cost.")
     if summary["input_excluded_cache"]:
-        remarks.append("Input tokens were given without the cached ones, which have been added.")
+        remarks.append("The client counted input tokens without cached ones; they have been added.")
     if summary["incomplete"]:
-        remarks.append(f"Maybe incomplete: {printable(summary['incomplete'])}")
+        remarks.append(f"Possibly incomplete: {printable(summary['incomplete'])}")
     return remarks
 
 
@@ -111,7 +111,7 @@ def _label_width(row: Json) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that people read them in."""
+    """Seconds in a unit that suits their size."""
     if seconds < 0.001:
         return f"{seconds * 1_000_000:.0f} µs"
     if seconds < 1:
@@ -132,12 +132,12 @@ def tokens(counts: Json) -> str:
 
 
 def money(usd: float) -> str:
-    """Dollars, with as many digits as small sums need."""
+    """US dollars, with enough digits for small sums."""
     return f"${usd:.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}" if usd >= 0.0001 else f"${usd:.2g}"
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with what a terminal would obey replaced."""
+    """`text` on one line, with control characters replaced."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

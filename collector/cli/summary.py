@@ -1,4 +1,4 @@
-"""The commands on what was done: `sidespan summary trace`, `run`, `runs`."""
+"""The commands on one trace and on runs: `sidespan summary trace`, `run`, `runs`."""
 
 import csv
 import json
@@ -9,22 +9,19 @@ from urllib.parse import quote, urlencode
 import typer
 
 from collector.cli import remote
+from collector.cli.options import DEFAULT_URL, AsCsv, AsJson, Url, experiment_parameter
 
-summary = typer.Typer(help="What the agents did.", no_args_is_help=True)
-
-Url = Annotated[str, typer.Option(help="Where Sidespan answers.", envvar="SIDESPAN_URL")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_URL = "http://127.0.0.1:4318"
+summary = typer.Typer(help="Query traces, sessions and runs.", no_args_is_help=True)
 
 
 @summary.command("trace")
 def summary_trace(
-    trace_id: Annotated[str, typer.Argument(help="32 hex digits, or MLflow's tr-…")],
-    one_line: Annotated[bool, typer.Option("--one-line", help="Only the first line.")] = False,
+    trace_id: Annotated[str, typer.Argument(help="Trace id: 32 hex digits, with or without tr-.")],
+    one_line: Annotated[bool, typer.Option("--one-line", help="Print one line only.")] = False,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """One trace: its tree, tokens, cost, model and tool calls, errors."""
+    """Show one trace: span tree, tokens, cost and errors."""
     from rich.console import Console
 
     from collector.cli.render_trace import one_line as line
@@ -41,12 +38,15 @@ def summary_trace(
 
 @summary.command("run")
 def summary_run(
-    run_ids: Annotated[list[str], typer.Argument(help="A run; several are compared.")],
-    history: Annotated[str, typer.Option(help="Points a metric in --json may have; or `all`.")] = "0",
+    run_ids: Annotated[list[str], typer.Argument(help="Run id; two or more are compared.")],
+    history: Annotated[str, typer.Option(help="With --json: history points per metric, or `all`.")] = "0",
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """One run: params, whole metrics, children, files, its traces; several: side by side."""
+    """Show one run, or compare several.
+
+    One run has its params, metrics, child runs, files and traces; several stand side by side.
+    """
     from rich.console import Console
 
     from collector.cli.render_runs import render_comparison, render_run
@@ -67,21 +67,20 @@ def summary_run(
 
 @summary.command("runs")
 def summary_runs(
-    experiment: Annotated[str, typer.Argument(help="The experiment: an id if only digits, else a name.")],
-    filter_string: Annotated[str, typer.Option("--filter", help="MLflow's filter.")] = "",
-    order_by: Annotated[str, typer.Option(help="As `metrics.loss ASC`.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")] = 50,
+    experiment: Annotated[str, typer.Argument(help="Experiment: an id (digits only) or a name.")],
+    filter_string: Annotated[str, typer.Option("--filter", help="Filter in MLflow's syntax.")] = "",
+    order_by: Annotated[str, typer.Option(help="Sort key, such as `metrics.loss ASC`.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of runs.")] = 50,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: AsCsv = False,
 ) -> None:
-    """The runs of an experiment with their latest metrics."""
+    """List an experiment's runs with their latest metrics."""
     from rich.console import Console
 
     from collector.cli.render_runs import render_runs
 
-    is_id = experiment.isascii() and experiment.isdigit()
-    query = {"experiment_id" if is_id else "experiment_name": experiment, "limit": str(limit)}
+    query = experiment_parameter(experiment) | {"limit": str(limit)}
     query |= {name: text for name, text in (("filter", filter_string), ("order_by", order_by)) if text}
     document = remote.get_json(url, f"/-/runs?{urlencode(query)}")
     if as_json:
@@ -93,7 +92,7 @@ def summary_runs(
 
 
 def _write_csv(runs: list[dict[str, Any]]) -> None:
-    """A row a run; a column a param and a metric."""
+    """One row per run, with a column for each param and each metric."""
     params = sorted({key for run in runs for key in run["params"]})
     metrics = sorted({metric["key"] for run in runs for metric in run["metrics"]})
     fixed = ("run_id", "name", "status", "start_unix_ns", "duration_seconds", "user")

@@ -17,7 +17,7 @@ from collector.delivery.mlflow.window import Target, deliver_window
 from collector.delivery.settle import Deferred, Settled
 from collector.journal import Consumer, PendingLane, TraceMemory
 from collector.model.batch import Entry, Parked, Route
-from collector.settings import Delivery as DeliverySettings
+from collector.settings import DeliverySettings
 
 _log = logging.getLogger("sidespan.delivery")
 

@@ -1,6 +1,6 @@
 """What MLflow needs to show a trace right, added to the copy that goes to it. Pure.
 
-    span -> facts (collector/index) -+-> types, models, tokens, cost, content        spans.py, content.py
+    span -> facts (collector/spans) -+-> types, models, tokens, cost, content        spans.py, content.py
                                      |
     spans of a trace, and the note --+-> name, tags, session, user, roll-ups, caps   traces.py, note.py
 

@@ -4,7 +4,8 @@ One step reads one page of an experiment, oldest first, and puts it into the ind
 asks until there are no more, so progress can be shown, and stopping costs nothing. How far it is is noted in
 the index's own folder: the next step goes on there.
 
-Source: MLflow REST API 3.0, traces/search, traces/batchGet, traces/metrics.
+Source: traces/search, traces/batchGet and traces/metrics of MLflow's REST API 3.0,
+https://github.com/mlflow/mlflow/blob/master/mlflow/protos/service.proto
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from collector.model.errors import Misconfigured, SidespanError
-from collector.settings import Mlflow as MlflowSettings
+from collector.settings import MlflowSettings
 
 # what OTLP recommends for a client; our look-ups need far less
 # (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request or a span is refused. Closed: each is a metric label and a row in docs/errors.md."""
+    """Why a request or a span is refused. Closed: each is a metric label and a row in docs/reference.md."""
 
     MALFORMED = "malformed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"

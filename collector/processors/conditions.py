@@ -7,7 +7,7 @@ from fnmatch import translate
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from collector.settings.processors import Condition
+from collector.settings.processors import ConditionSettings
 
 KINDS = {
     "internal": Span.SPAN_KIND_INTERNAL,
@@ -25,7 +25,7 @@ STATUSES = {
 Matches = Callable[[Span, ScopeSpans, ResourceSpans], bool]
 
 
-def matcher(condition: Condition) -> Matches:
+def matcher(condition: ConditionSettings) -> Matches:
     """A test for spans: whether everything that the condition gives holds."""
     name, scope, service = (_glob(text) for text in (condition.name, condition.scope, condition.service))
     values = {key: re.compile(translate(pattern)) for key, pattern in condition.attributes.items()}

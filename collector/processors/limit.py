@@ -7,14 +7,14 @@ Source: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits.
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.settings.processors import Limit
+from collector.settings.processors import LimitSettings
 
 CUT = "…"
 # without these MLflow shows nothing of the span; they are few
 KEPT_PREFIXES = ("mlflow.", "sidespan.")
 
 
-def limit(span: Span, bounds: Limit) -> bool:
+def limit(span: Span, bounds: LimitSettings) -> bool:
     """Bring the span within the bounds; whether anything was cut."""
     cut = 0
     if bounds.attributes is not None:

@@ -11,7 +11,7 @@ from collector.model.faults import Faults
 from collector.processors.conditions import matcher
 from collector.processors.limit import limit
 from collector.processors.slim import slim
-from collector.settings.processors import Drop, Limit, Processor, Slim, Tag
+from collector.settings.processors import DropSettings, LimitSettings, Processor, SlimSettings, TagSettings
 
 # what one processor does to a span in place: whether it changed anything; None: the span is to go
 Change = Callable[[Span, ScopeSpans, ResourceSpans], bool | None]
@@ -33,7 +33,9 @@ def works_outgoing(processor: Processor) -> bool:
 def outgoing(processors: Sequence[Processor]) -> OutgoingProcessors:
     """All of them as one function on an export; the counts are by (processor, outcome)."""
     changes = [
-        (each.type, _change(each)) for each in processors if isinstance(each, Limit | Slim | Tag | Drop)
+        (each.type, _change(each))
+        for each in processors
+        if isinstance(each, LimitSettings | SlimSettings | TagSettings | DropSettings)
     ]
 
     def process(export: ExportTraceServiceRequest, faults: Faults | None = None) -> Counts:
@@ -74,20 +76,20 @@ def _each(
         del scope_spans.spans[position]
 
 
-def _change(processor: Limit | Slim | Tag | Drop) -> Change:
+def _change(processor: LimitSettings | SlimSettings | TagSettings | DropSettings) -> Change:
     match processor:
-        case Limit():
+        case LimitSettings():
             return lambda span, scope, resource: limit(span, processor)
-        case Slim():
+        case SlimSettings():
             return lambda span, scope, resource: slim(span, processor)
-        case Tag():
+        case TagSettings():
             return _tag(processor)
-        case Drop():
+        case DropSettings():
             matches = matcher(processor.when)
             return lambda span, scope, resource: None if matches(span, scope, resource) else False
 
 
-def _tag(processor: Tag) -> Change:
+def _tag(processor: TagSettings) -> Change:
     matches = matcher(processor.when)
 
     def tag(span: Span, scope: ScopeSpans, resource: ResourceSpans) -> bool:

@@ -20,8 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from collector.model.batch import Rejection
 from collector.model.errors import Reason
 from collector.processors.presets import TABLE, Pattern
-from collector.settings.processors import Processor
-from collector.settings.processors import Redact as RedactSettings
+from collector.settings.processors import Processor, RedactSettings
 
 HASH_DIGITS = 16
 DIGITS = "0123456789"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.settings.processors import Slim
+from collector.settings.processors import SlimSettings
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 SCHEMA = "logfire.json_schema"
@@ -30,7 +30,7 @@ SAME = {"gen_ai.input.messages": INPUTS, "gen_ai.output.messages": OUTPUTS}
 BETWEEN = re.compile(r"[\s\\]+")
 
 
-def slim(span: Span, settings: Slim) -> bool:
+def slim(span: Span, settings: SlimSettings) -> bool:
     """Drop the copies; whether there were any."""
     texts = {each.key: each.value.string_value for each in span.attributes}
     held = _Holders(texts)

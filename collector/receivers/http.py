@@ -23,7 +23,7 @@ from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
 from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Sender
-from collector.settings import Receiver
+from collector.settings import ReceiverSettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
@@ -55,7 +55,7 @@ def otlp_endpoint(
     *,
     admit: Admit,
     bounds: InFlightBounds,
-    settings: Receiver,
+    settings: ReceiverSettings,
     allowed_hosts: tuple[str, ...],
     metrics: Metrics,
 ) -> ASGIApp:
@@ -76,7 +76,7 @@ class _OtlpEndpoint:
     ingest: Ingest
     admit: Admit
     bounds: InFlightBounds
-    settings: Receiver
+    settings: ReceiverSettings
     allowed_hosts: tuple[str, ...]
     metrics: Metrics
     fault_log: FaultLog
@@ -173,7 +173,7 @@ def is_astray(scope: Scope) -> bool:
 
 
 async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: Receiver
+    headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: ReceiverSettings
 ) -> list[bytes]:
     """The whole body as it came in pieces, within size, memory and time.
 
@@ -210,7 +210,7 @@ async def read_body(
 
 
 async def _receive_all(
-    receive: Receive, declared: int | None, reservation: Reservation, settings: Receiver
+    receive: Receive, declared: int | None, reservation: Reservation, settings: ReceiverSettings
 ) -> list[bytes]:
     chunks: list[bytes] = []
     size = 0
@@ -270,7 +270,9 @@ def _check_repeated(scope: Scope) -> None:
         raise Rejected(Reason.INVALID_ROUTE, "a routing header (x-mlflow-…) is there twice; send it once")
 
 
-def _other_signal(signal: str, settings: Receiver, encoding: Encoding | None, metrics: Metrics) -> Answer:
+def _other_signal(
+    signal: str, settings: ReceiverSettings, encoding: Encoding | None, metrics: Metrics
+) -> Answer:
     if settings.other_signals == "reject":
         raise Rejected(
             Reason.NOT_FOUND,

@@ -19,7 +19,7 @@ from collector.otlp.scan import looks_dense, too_many_spans
 from collector.otlp.validate import TooManyRefused, Valid, validate
 from collector.processors.redact import Redact
 from collector.receivers.routing import route
-from collector.settings import Receiver, Routing
+from collector.settings import ReceiverSettings, RoutingSettings
 
 # up to here whatever is in a body takes less than a tenth of a second
 SMALL_BYTES = 64 * 1024
@@ -31,8 +31,8 @@ FEW_REFUSED = 1000
 class Rules:
     """What the settings say about exports."""
 
-    limits: Receiver
-    routing: Routing
+    limits: ReceiverSettings
+    routing: RoutingSettings
     redact: Redact | None = None
 
 
@@ -147,7 +147,7 @@ def _check_spans(export: ExportTraceServiceRequest, size_bytes: int, max_spans: 
 
 
 def _as_sent(
-    part: Valid, body: bytes | memoryview, headers: Mapping[str, str], routing: Routing, client: str
+    part: Valid, body: bytes | memoryview, headers: Mapping[str, str], routing: RoutingSettings, client: str
 ) -> tuple[Route, Draft]:
     to = route(headers, part.resource_spans.resource, routing)
     draft = Draft(
@@ -157,7 +157,7 @@ def _as_sent(
 
 
 def _lanes(
-    valid: Sequence[Valid], headers: Mapping[str, str], routing: Routing
+    valid: Sequence[Valid], headers: Mapping[str, str], routing: RoutingSettings
 ) -> list[tuple[Route, list[Valid]]]:
     lanes: dict[str, tuple[Route, list[Valid]]] = {}
     for part in valid:

@@ -22,14 +22,14 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from collector.mlflow.headers import CANONICAL_ID, EXPERIMENT_ID, EXPERIMENT_NAME, RUN_ID, WORKSPACE
 from collector.model.batch import Route
 from collector.model.errors import Reason, Rejected
-from collector.settings import Routing
+from collector.settings import RoutingSettings
 
 RUN = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z", re.ASCII)
 WORKSPACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z", re.ASCII)
 MAX_NAME_CHARACTERS = 500  # MLflow's own bound on an experiment name
 
 
-def route(headers: Mapping[str, str], resource: Resource, settings: Routing) -> Route:
+def route(headers: Mapping[str, str], resource: Resource, settings: RoutingSettings) -> Route:
     """The route for the spans of one resource. `headers` has lower-case names, HEADERS at the most.
 
     Raises Rejected (invalid_route) for an id or a name that MLflow could not have.
@@ -48,7 +48,7 @@ def route(headers: Mapping[str, str], resource: Resource, settings: Routing) -> 
 
 
 def _experiment(
-    headers: Mapping[str, str], resource: Resource, settings: Routing
+    headers: Mapping[str, str], resource: Resource, settings: RoutingSettings
 ) -> tuple[str | None, str | None]:
     if (value := headers.get(EXPERIMENT_ID)) is not None:
         return _id(value, f"header {EXPERIMENT_ID}"), None

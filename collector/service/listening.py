@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from collector.model.errors import Misconfigured
-from collector.settings import Server, Settings, is_loopback
+from collector.settings import ServerSettings, Settings, is_loopback
 
 FIRST_DESCRIPTOR = 3
 BACKLOG = 2048
@@ -72,7 +72,7 @@ def _check_loopback(given: Listeners) -> None:
             )
 
 
-def bind(settings: Server) -> socket.socket:
+def bind(settings: ServerSettings) -> socket.socket:
     """The listening socket. Raises Misconfigured: the port is taken, or the address isn't ours."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -90,7 +90,7 @@ def bind(settings: Server) -> socket.socket:
     return listener
 
 
-def is_at(listener: socket.socket, settings: Server) -> bool:
+def is_at(listener: socket.socket, settings: ServerSettings) -> bool:
     """Whether the socket is where the settings want one; port 0 is any. Raises Misconfigured."""
     try:
         found = socket.getaddrinfo(settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM)

@@ -14,8 +14,10 @@ stops answers each connection once more, with `Connection: close`, rather than c
 that is on its way (RFC 9112 section 9.6).
 
 One timer a connection looks at the deadline now and then, so that a request costs no timer of its own.
-Sources: RFC 6585 section 5 (431), RFC 9110 sections 7.8 (Upgrade) and 15.5.9 (408), RFC 9112 section 3.2
-(Host).
+Sources: https://www.rfc-editor.org/rfc/rfc6585#section-5 (431),
+https://www.rfc-editor.org/rfc/rfc9110#section-7.8 (Upgrade),
+https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9 (408),
+https://www.rfc-editor.org/rfc/rfc9112#section-3.2 (Host).
 """
 
 import asyncio
@@ -32,13 +34,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import refusal
 from collector.receivers.http import PATHS
-from collector.settings import Server
+from collector.settings import ServerSettings
 
 # RFC 9110, section 7.2: uri-host [ ":" port ]
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?\Z")
 
 
-def bounded_protocol(settings: Server) -> "type[BoundedProtocol]":
+def bounded_protocol(settings: ServerSettings) -> "type[BoundedProtocol]":
     """The protocol class for uvicorn's `http`."""
 
     class Bounded(BoundedProtocol):

@@ -16,7 +16,7 @@ from collector.service.leaving import LeavingServer, server_config
 from collector.service.listening import Listeners, address, open_listeners
 from collector.service.protocol import bounded_protocol
 from collector.service.takeover import Door, Predecessor, Successor, find_predecessor, open_door
-from collector.settings import Server, Settings, environment
+from collector.settings import ServerSettings, Settings, environment
 
 _log = logging.getLogger("sidespan")
 
@@ -131,7 +131,7 @@ async def _resume(settings: Settings, listeners: Listeners, stop: _Stop) -> Succ
         await asyncio.sleep(0.05)
 
 
-def tls_options(settings: Server) -> dict[str, Any]:
+def tls_options(settings: ServerSettings) -> dict[str, Any]:
     """uvicorn's options for https on our port; none without a certificate. Raises Misconfigured."""
     if settings.tls_certificate_file is None:
         return {}

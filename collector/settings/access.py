@@ -13,56 +13,56 @@ from proxy.policy import Policy as BuiltPolicy
 Names = tuple[str, ...]
 
 
-class Auth(Section):
+class AuthSettings(Section):
     """Who may connect."""
 
     mode: Literal["loopback", "none", "clients"] = "loopback"
-    """`loopback`: only programs on this machine. `none`: anybody who reaches the port. `clients`: who shows a
-    token (`sidespan token create`), a JSON Web Token (`oidc`) or comes through an auth proxy
+    """`loopback`: only programs on this machine. `none`: anyone who reaches the port. `clients`: clients with
+    a token (`sidespan token create`), a JSON Web Token (`oidc`) or an auth proxy in front
     (`trusted_header`)."""
     tokens_file: Path | None = None
-    """File with the hashes of the tokens; without it `tokens.json` in the data folder."""
+    """File with the hashes of the tokens; by default `tokens.json` in the data folder."""
 
 
-class Oidc(Section):
+class OidcSettings(Section):
     """Sign-in with the JSON Web Tokens of an OpenID provider; needs `auth.mode = "clients"`."""
 
     issuer: str | None = None
-    """The provider's issuer, as it stands in its tokens. Set, the provider's tokens are taken."""
+    """The provider's issuer, as in its tokens. If set, the provider's tokens are accepted."""
     audience: str | None = None
-    """What a token's `aud` must hold."""
+    """Audience that a token's `aud` must contain."""
     jwks_url: str | None = None
-    """Where its keys are; without it asked of the issuer's discovery document."""
+    """Address of its keys; by default from the issuer's discovery document."""
     client_claim: str = "sub"
     """The claim that names the client."""
     roles_claim: str = "groups"
-    """The claim, a list or words, that gives roles."""
+    """The claim that gives roles: a list, or a text of words."""
     roles: dict[str, Names] = Field(default_factory=dict)
-    """From a value of that claim to roles. Without a match the client has the roles of `policy.clients`."""
+    """Maps a value of that claim to roles. Without a match the client has its roles in `policy.clients`."""
     leeway_seconds: float = Field(30.0, ge=0)
     """How far the clocks may differ."""
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "Oidc":
+    def _is_whole(self) -> "OidcSettings":
         if bool(self.issuer) != bool(self.audience):
-            raise ValueError("issuer and audience are given together: a token for others must not open this")
+            raise ValueError("issuer and audience must be set together: tokens for others are not accepted")
         for url in (self.issuer, self.jwks_url):
             if url is not None and not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
                 raise ValueError(f"{url!r} must begin with https://")
         return self
 
 
-class TrustedHeader(Section):
+class TrustedHeaderSettings(Section):
     """Sign-in by an auth proxy in front of us; needs `auth.mode = "clients"`."""
 
     name: str | None = None
-    """The header that names the client, as `X-Forwarded-User`. Set, it is believed from `addresses`."""
+    """The header that names the client, such as `X-Forwarded-User`. It is trusted from `addresses`."""
     addresses: Names = ()
-    """Addresses or networks of the auth proxy (`10.0.0.5`, `10.1.0.0/16`); from others it is nothing."""
+    """Addresses or networks of the auth proxy (`10.0.0.5`, `10.1.0.0/16`); from others it is ignored."""
     roles_name: str | None = None
-    """The header with the client's groups, parted by commas."""
+    """The header with the client's groups, separated by commas."""
     roles: dict[str, Names] = Field(default_factory=dict)
-    """From a group to roles. Without a match the client has the roles of `policy.clients`."""
+    """Maps a group to roles. Without a match the client has its roles in `policy.clients`."""
 
     @field_validator("addresses")
     @classmethod
@@ -72,13 +72,13 @@ class TrustedHeader(Section):
         return value
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "TrustedHeader":
+    def _is_whole(self) -> "TrustedHeaderSettings":
         if bool(self.name) != bool(self.addresses):
-            raise ValueError("name and addresses are given together: nobody else may say who a client is")
+            raise ValueError("name and addresses must be set together: only the auth proxy may name a client")
         return self
 
 
-class Rule(Section):
+class RuleSettings(Section):
     """One rule of a role: one of `preset`, `allow` and `deny`."""
 
     preset: str | None = None
@@ -92,22 +92,23 @@ class Rule(Section):
     """Where it holds: ids (digits), names, globs on names (`team-a/*`). Without it everywhere."""
 
 
-class Policy(Section):
+class PolicySettings(Section):
     """Who may do what."""
 
     mode: Literal["enforce", "observe"] = "enforce"
-    """`observe`: what would be denied is logged and passes, up to what the preset `open` allows."""
-    roles: dict[str, tuple[Rule, ...]] = Field(default_factory=dict)
+    """With `observe`, requests that would be denied pass and are logged, if the preset `open` allows them."""
+    roles: dict[str, tuple[RuleSettings, ...]] = Field(default_factory=dict)
     """Roles, each a list of rules. Every preset is a role of its own name."""
     clients: dict[str, Names] = Field(default_factory=dict)
-    """From client to roles. `anonymous` is who shows no credentials; without `auth.mode = "clients"` that is
-    everybody, with the role `standard` if nothing is written here."""
+    """Maps clients to roles. `anonymous` is a client without credentials; unless `auth.mode = "clients"`,
+    that is every client, by default with the role `standard`."""
     default_roles: Names = ()
-    """Roles of clients who are known but not listed in `clients`."""
+    """Roles of authenticated clients that are not in `clients`."""
     artifact_roots: Names = ()
-    """Storage beside MLflow's own that experiments and model versions may name, as `s3://bucket/mlflow`."""
+    """Storage other than MLflow's own that experiments and model versions may use, such as
+    `s3://bucket/mlflow`."""
 
-    def build(self, auth: Auth) -> BuiltPolicy:
+    def build(self, auth: AuthSettings) -> BuiltPolicy:
         """The policy itself. Raises BadPolicy."""
         clients = dict(self.clients)
         if auth.mode != "clients":
@@ -123,7 +124,9 @@ class Policy(Section):
         )
 
 
-def check_access(auth: Auth, oidc: Oidc, header: TrustedHeader, policy: Policy) -> None:
+def check_access(
+    auth: AuthSettings, oidc: OidcSettings, header: TrustedHeaderSettings, policy: PolicySettings
+) -> None:
     """Raises ValueError for what can't be right together, or would do nothing."""
     built = policy.build(auth)
     for place, groups in (("oidc.roles", oidc.roles), ("trusted_header.roles", header.roles)):
@@ -144,6 +147,6 @@ def check_access(auth: Auth, oidc: Oidc, header: TrustedHeader, policy: Policy) 
     ]
     if given:
         raise ValueError(
-            f'{" and ".join(given)} can do nothing while auth.mode = "{auth.mode}" asks nobody who he is: '
-            'write auth.mode = "clients"'
+            f'{" and ".join(given)} has no effect while auth.mode = "{auth.mode}", '
+            'because clients are not authenticated: set auth.mode = "clients"'
         )

@@ -18,16 +18,16 @@ class KeepSettings(BaseModel):
     type: Literal["keep"] = "keep"
     """`keep`."""
     errors: bool = True
-    """Keep traces with an error; one that its agent may still retry is none."""
+    """Keep traces with an error; an error that the agent may still retry does not count."""
     slower_than_seconds: float | None = Field(None, ge=0)
-    """Keep traces that took longer, from their first start to their last end."""
+    """Keep traces that took longer from first start to last end."""
     costlier_than_usd: float | None = Field(None, ge=0)
-    """Keep traces whose model calls cost more, as the client says it or by the public price list."""
+    """Keep traces whose model calls cost more, by the client's figures or the public price list."""
     sessions: tuple[str, ...] = ()
-    """Keep traces of these sessions; `*` and `?` stand for any characters (`vip-*`)."""
+    """Keep traces of these sessions; `*` matches any text, `?` one character (`vip-*`)."""
     one_in: int = Field(ge=1)
-    """Of the rest keep one trace in so many, chosen by its id: the same on every machine. 1 keeps all."""
+    """Keep one trace in this many of the rest, chosen by its id: the same on every machine. 1 keeps all."""
     wait_seconds: float = Field(30.0, gt=0)
-    """How long a trace whose root span has not come is waited for, from its first span on."""
+    """How long to wait for the root of a trace, from its first span."""
     max_open_traces: int = Field(20_000, ge=1)
-    """Traces waited for at once, up to 2 KiB of memory each; over it the oldest are decided early."""
+    """Traces that can wait at once, up to 2 KiB of memory each; beyond it the oldest are decided early."""

@@ -12,7 +12,7 @@ Preset = Literal["email", "phone", "card", "api-keys", "passwords"]
 PRESETS: tuple[Preset, ...] = ("email", "phone", "card", "api-keys", "passwords")
 
 
-class ProcessorSection(BaseModel):
+class ProcessorSettings(BaseModel):
     """A frozen part of a processor's settings; unknown keys are errors."""
 
     model_config = ConfigDict(
@@ -20,13 +20,13 @@ class ProcessorSection(BaseModel):
     )
 
 
-class Condition(ProcessorSection):
+class ConditionSettings(ProcessorSettings):
     """Which spans: all that is given must hold. `*` and `?` in texts stand for anything and one character."""
 
     name: str | None = None
     """Name of the span."""
     scope: str | None = None
-    """Name of its instrumentation scope, `opentelemetry.instrumentation.asgi` say."""
+    """Name of its instrumentation scope, such as `opentelemetry.instrumentation.asgi`."""
     service: str | None = None
     """`service.name` of its resource."""
     kind: Literal["internal", "server", "client", "producer", "consumer"] | None = None
@@ -37,25 +37,25 @@ class Condition(ProcessorSection):
     """Attributes that it has, with their values as text; `*` for any value."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Condition":
+    def _says_something(self) -> "ConditionSettings":
         if not self.model_fields_set:
-            raise ValueError("say which spans: name, scope, service, kind, status or attributes")
+            raise ValueError("give at least one of name, scope, service, kind, status and attributes")
         return self
 
 
-class Redact(ProcessorSection):
+class RedactSettings(ProcessorSettings):
     """Take secrets and personal data out of everything textual, before the journal."""
 
     type: Literal["redact"]
     """`redact`."""
     presets: tuple[Preset, ...] = PRESETS
-    """Known by their form: `email`, `phone`, `card` (with a right check digit), `api-keys`, `passwords`."""
+    """Kinds of text: `email`, `phone`, `card` (with a valid check digit), `api-keys`, `passwords`."""
     patterns: dict[str, str] = Field(default_factory=dict)
-    """Regular expressions of your own, by the name that stands in the text's place."""
+    """Your own regular expressions, by the name that replaces the text."""
     drop_keys: tuple[str, ...] = ()
-    """Names of attributes that are dropped whole (`*` and `?` work)."""
+    """Names of attributes to drop (`*` and `?` work)."""
     mode: Literal["replace", "hash"] = "replace"
-    """`replace` writes `[redacted:email]`, `hash` `[email:5f2b…]`: equal texts stay recognisable."""
+    """`replace` writes `[redacted:email]`, `hash` `[email:5f2b…]`: equal texts get equal hashes."""
     hash_key: str | None = Field(None, repr=False)
     """Key of the hash (HMAC-SHA256); without it short texts could be guessed."""
     hash_key_file: Path | None = None
@@ -68,16 +68,16 @@ class Redact(ProcessorSection):
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{name}: {pattern!r} is no regular expression: {error}") from error
+                raise ValueError(f"{name}: {pattern!r} is not a valid regular expression: {error}") from error
             if compiled.fullmatch(""):
-                raise ValueError(f"{name}: {pattern!r} matches nothing at all, everywhere")
+                raise ValueError(f"{name}: {pattern!r} matches the empty text, so it would match everywhere")
         return value
 
     @model_validator(mode="after")
-    def _has_its_key(self) -> "Redact":
+    def _has_its_key(self) -> "RedactSettings":
         given = bool(self.hash_key) + bool(self.hash_key_file)
         if self.mode == "hash" and given != 1:
-            raise ValueError('mode = "hash" needs hash_key or hash_key_file, one of them')
+            raise ValueError('mode = "hash" needs either hash_key or hash_key_file')
         if self.mode == "replace" and given:
             raise ValueError('hash_key is for mode = "hash"')
         if not (self.presets or self.patterns or self.drop_keys):
@@ -85,58 +85,61 @@ class Redact(ProcessorSection):
         return self
 
 
-class Limit(ProcessorSection):
+class LimitSettings(ProcessorSettings):
     """Bound what a span carries. What is cut is counted in OTLP's own dropped counts."""
 
     type: Literal["limit"]
     """`limit`."""
     value_characters: int | None = Field(None, ge=16)
-    """Longest text of an attribute; a longer one is cut and ends in `…`."""
+    """Length of an attribute's text; a longer one is shortened and ends in `…`."""
     attributes: int | None = Field(None, ge=1)
-    """Most attributes of a span; those that came first stay, and MLflow's own."""
+    """Attributes of a span; the first ones and MLflow's own are kept."""
     events: int | None = Field(None, ge=0)
-    """Most events of a span; exceptions stay first."""
+    """Events of a span; exceptions are kept first."""
     links: int | None = Field(None, ge=0)
-    """Most links of a span."""
+    """Links of a span."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Limit":
+    def _says_something(self) -> "LimitSettings":
         if self.model_fields_set <= {"type"}:
-            raise ValueError("give value_characters, attributes, events or links")
+            raise ValueError("give at least one of value_characters, attributes, events and links")
         return self
 
 
-class Slim(ProcessorSection):
+class SlimSettings(ProcessorSettings):
     """Drop copies that another attribute of the same span holds in full."""
 
     type: Literal["slim"]
     """`slim`."""
     messages: bool = True
-    """Flattened messages (`llm.input_messages.*`), and messages that MLflow has under its own name."""
+    """Flattened messages (`llm.input_messages.*`), and messages that MLflow has in its own attribute."""
     tools: bool = True
     """Flattened tool definitions (`llm.tools.*`)."""
     schemas: bool = True
     """`logfire.json_schema`, which describes the other attributes."""
 
 
-class Tag(ProcessorSection):
+class TagSettings(ProcessorSettings):
     """Set attributes on some spans."""
 
     type: Literal["tag"]
     """`tag`."""
-    when: Condition
+    when: ConditionSettings
     """Which spans."""
     set: dict[str, str] = Field(min_length=1)
-    """Attributes and their values; on a root, `mlflow.traceTag.<name>` is a tag of the trace in MLflow."""
+    """Attributes and their values; on a root, `mlflow.traceTag.<name>` becomes a tag of the trace."""
 
 
-class Drop(ProcessorSection):
+class DropSettings(ProcessorSettings):
     """Leave some spans out: health checks, another library's. Their children stay."""
 
     type: Literal["drop"]
     """`drop`."""
-    when: Condition
+    when: ConditionSettings
     """Which spans."""
 
 
-Processor = Annotated[Redact | Limit | Slim | Tag | Drop | KeepSettings, Field(discriminator="type")]
+Processor = Annotated[
+    RedactSettings | LimitSettings | SlimSettings | TagSettings | DropSettings | KeepSettings,
+    Field(discriminator="type"),
+]

@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from collector.settings.access import Auth, Oidc, Policy, TrustedHeader, check_access
+from collector.settings.access import (
+    AuthSettings,
+    OidcSettings,
+    PolicySettings,
+    TrustedHeaderSettings,
+    check_access,
+)
 from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
 from collector.settings.section import Section
@@ -18,60 +24,60 @@ from collector.settings.section import Section
 MIB = 1024 * 1024
 
 
-class Server(Section):
+class ServerSettings(Section):
     """Our own port."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than loopback needs `auth.mode` written out."""
+    """Address to listen on. An address other than loopback requires `auth.mode` to be set explicitly."""
     port: int = Field(4318, ge=0, le=65535)
-    """Port for OTLP/HTTP, the proxy and `/-/` (4318 is OTLP's own). 0 takes a free one."""
+    """Port for OTLP/HTTP, the proxy and `/-/` (4318 is OTLP's default). 0 picks a free one."""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
-    """Values of the Host header that are answered (`*.example.com` and `*` work); stops DNS rebinding."""
+    """Accepted values of the Host header (`*.example.com` and `*` work); prevents DNS rebinding."""
     public_origins: tuple[str, ...] = ()
-    """Origins, beside our own, whose pages may change things, as `https://mlflow.example.com`."""
+    """Other origins whose pages may send changes, such as `https://mlflow.example.com`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses of proxies in front of us whose X-Forwarded-For is believed."""
+    """Addresses of proxies in front of Sidespan whose X-Forwarded-For is trusted."""
     root_path: str = ""
-    """Path under which a proxy in front publishes us, as `/mlflow`; requests with and without it are
-    answered."""
+    """Path under which a proxy in front publishes Sidespan, such as `/mlflow`; requests with and without it
+    are answered."""
     tls_certificate_file: Path | None = None
-    """Certificate chain (PEM) of our port; with it, only https is spoken there."""
+    """Certificate chain (PEM) of the port; if set, the port accepts only HTTPS."""
     tls_key_file: Path | None = None
-    """Private key (PEM) of the certificate, if it isn't in the same file."""
+    """Private key (PEM) of the certificate, if it is not in the same file."""
     tls_client_ca_file: Path | None = None
-    """Certificates (PEM) that must have signed a client's own; without one nobody is let in."""
+    """Certificate authorities (PEM); if set, clients must have a certificate signed by one of them."""
     header_timeout_seconds: float = Field(10.0, gt=0)
-    """Time for the head of a request to arrive, from its first byte; over it 408."""
+    """Time for the head of a request to arrive, from its first byte; beyond it 408."""
     body_timeout_seconds: float = Field(60.0, gt=0)
-    """Longest silence within the body of a request; over it the connection is closed."""
+    """Longest pause within the body of a request; beyond it the connection is closed."""
     max_head_bytes: int = Field(64 * 1024, ge=4096)
-    """Size of a request line with its headers, or of trailers; over it 431."""
+    """Size of a request line with its headers, or of trailers; beyond it 431."""
     max_headers: int = Field(100, ge=10)
-    """Headers in one request; over it 431."""
+    """Headers in one request; beyond it 431."""
     shutdown_seconds: float = Field(2.5, gt=0)
-    """How long a stop may take: requests to MLflow and answers in flight end, a transfer that takes longer
-    is cut; what isn't delivered is there at the next start."""
+    """How long a stop may take. Requests to MLflow and answers in flight end, and transfers that take longer
+    are cut off. Undelivered spans are delivered after the next start."""
     takeover: bool = False
-    """Take over from the process that uses the data folder, if there is one: it hands its port over, and no
-    client is refused (`sidespan serve --takeover`)."""
+    """Replace the process that uses the data folder, if there is one: it hands over its port, and no client
+    is refused (`sidespan serve --takeover`)."""
     takeover_seconds: float = Field(30.0, gt=0)
-    """How long that process may take to go before this one gives up and leaves it its place."""
+    """How long that process may take to exit before this one gives up and lets it continue."""
 
     @field_validator("root_path")
     @classmethod
     def _is_plain_path(cls, value: str) -> str:
         if value and not re.fullmatch(r"(?:/[A-Za-z0-9_.~-]+)+", value.rstrip("/")):
-            raise ValueError("must be a plain path, as /mlflow")
+            raise ValueError("must be a plain path, such as /mlflow")
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> "Server":
+    def _tls_is_whole(self) -> "ServerSettings":
         if self.tls_certificate_file is None and (self.tls_key_file or self.tls_client_ca_file):
             raise ValueError("tls_key_file and tls_client_ca_file need tls_certificate_file")
         return self
 
 
-class Mlflow(Section):
+class MlflowSettings(Section):
     """The MLflow server behind us."""
 
     url: str = "http://127.0.0.1:5000"
@@ -93,9 +99,9 @@ class Mlflow(Section):
     connect_timeout_seconds: float = Field(5.0, gt=0)
     """Time to open a connection."""
     request_timeout_seconds: float = Field(120.0, gt=0)
-    """Time for one delivery request; a large batch takes MLflow a while."""
+    """Time for one delivery request; MLflow needs a while for a large batch."""
     lookup_timeout_seconds: float = Field(1.0, gt=0)
-    """Time that a receiver waits to learn whether an experiment exists before it accepts anyway."""
+    """How long a receiver waits to learn whether an experiment exists before it accepts the spans anyway."""
 
     @field_validator("url")
     @classmethod
@@ -108,32 +114,32 @@ class Mlflow(Section):
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _one_credential(self) -> "Mlflow":
+    def _one_credential(self) -> "MlflowSettings":
         given = [n for n in ("password", "password_file", "token", "token_file") if getattr(self, n)]
         if len(given) > 1:
             raise ValueError(f"give one credential, not {' and '.join(given)}")
         if bool(self.username) != bool(self.password or self.password_file):
-            raise ValueError("username needs password or password_file, and the other way round")
+            raise ValueError("username and a password (password or password_file) must be set together")
         return self
 
 
-class Receiver(Section):
+class ReceiverSettings(Section):
     """OTLP in."""
 
     max_body_bytes: int = Field(64 * MIB, gt=0)
-    """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); over it 413."""
+    """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); beyond it 413."""
     max_spans: int = Field(100_000, gt=0)
-    """Spans in one request, counted before they are read; over it 413."""
+    """Spans in one request, counted before they are read; beyond it 413."""
     max_messages: int = Field(3_000_000, gt=0)
-    """Attributes, values, events, links and all else in one protobuf request; over it 413."""
+    """Attributes, values, events, links and other messages in one protobuf request; beyond it 413."""
     max_attribute_depth: int = Field(32, ge=1, le=46)
-    """Lists and maps inside each other in an attribute; a deeper span is rejected."""
+    """Levels of nested lists and maps in an attribute; a span with more is rejected."""
     max_in_flight_bytes: int = Field(256 * MIB, gt=0)
-    """Memory for bodies being read or waiting for their commit; over it 503."""
+    """Memory for bodies being read or waiting for their commit; beyond it 503."""
     decoder_memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
-    """Memory of the process that reads large bodies, one at a time; a body that takes more gets 413."""
+    """Memory of the process that reads large bodies, one at a time; a body that needs more gets 413."""
     max_concurrent_requests: int = Field(1000, gt=0)
-    """Requests being read or waiting for their commit; over it 503."""
+    """Requests being read or waiting for their commit; beyond it 503."""
     body_timeout_seconds: float = Field(30.0, gt=0)
     """Time for a body to arrive; a slower sender gets 503 and is disconnected."""
     other_signals: Literal["reject", "accept-and-drop"] = "reject"
@@ -142,136 +148,139 @@ class Receiver(Section):
     """Origins whose pages may send OTLP (browser SDKs); `*` for any."""
 
     @model_validator(mode="after")
-    def _one_request_fits(self) -> "Receiver":
+    def _one_request_fits(self) -> "ReceiverSettings":
         if self.max_in_flight_bytes < 2 * self.max_body_bytes:
-            raise ValueError("max_in_flight_bytes must hold one request twice (as sent and inflated)")
+            raise ValueError(
+                "max_in_flight_bytes must be at least twice max_body_bytes (as sent and decompressed)"
+            )
         if self.decoder_memory_bytes < 3 * self.max_body_bytes:
-            raise ValueError("decoder_memory_bytes must be three times max_body_bytes, or more")
+            raise ValueError("decoder_memory_bytes must be at least three times max_body_bytes")
         return self
 
 
-class Routing(Section):
+class RoutingSettings(Section):
     """Which experiment a trace goes to."""
 
     default_experiment: str = "0"
-    """Experiment (id if only digits, else name) for what nothing else routes."""
+    """Experiment for traces without any other route: an id (digits only) or a name."""
     services: dict[str, str] = Field(default_factory=dict)
-    """From `service.name` to experiment (id if only digits, else name)."""
+    """Maps `service.name` to an experiment: an id (digits only) or a name."""
     service_name_as_experiment: bool = False
-    """Use `service.name` as experiment name where the table says nothing."""
+    """Use `service.name` as the experiment name if it is not in `routing.services`."""
     create_experiments: bool = True
-    """Create an experiment that is routed to by name and doesn't exist."""
+    """Create experiments that are named by a route but don't exist."""
 
 
-class Journal(Section):
+class JournalSettings(Section):
     """The durable log between receivers and consumers."""
 
     max_bytes: int = Field(4096 * MIB, ge=MIB)
-    """Size of the journal on disk, dead letters included; at the bound new requests get 503."""
+    """Size of the journal on disk, dead letters included; beyond it new requests get 503."""
     min_free_disk_bytes: int = Field(64 * MIB, ge=0)
-    """Free space on the disk under which new requests get 503."""
+    """Free disk space; below it new requests get 503."""
     retention_seconds: float = Field(0.0, ge=0)
     """How long delivered entries are kept for `sidespan replay`."""
     max_commit_bytes: int = Field(32 * MIB, gt=0)
-    """How much one commit takes at the most; requests that wait together share it."""
+    """Size of one commit; requests that wait at the same time share one."""
     max_notes: int = Field(200_000, ge=1000)
-    """Traces of which something is remembered between requests: a name, a session, a sampling decision."""
+    """Traces whose notes are kept between requests: a name, a session, a sampling decision."""
     quarantine_after_crashes: int = Field(3, ge=2)
-    """An entry whose processing was cut short by that many crashes goes to the dead letters."""
+    """Crashes during the processing of an entry after which it becomes a dead letter."""
 
 
-class Delivery(Section):
+class DeliverySettings(Section):
     """Journal out to MLflow."""
 
     request_bytes: int = Field(4 * MIB, gt=0)
     """Size (before compression) up to which entries are grouped into one request."""
     max_in_flight: int = Field(2, ge=1, le=64)
-    """Requests to MLflow at the same time. SQLite behind MLflow does best with 1 or 2."""
+    """Requests to MLflow at the same time. 1 or 2 are best if MLflow uses SQLite."""
     max_lanes: int = Field(4, ge=1, le=256)
-    """Routes (experiment, run, workspace) that are worked on at the same time."""
+    """Routes (experiment, run, workspace) that are delivered at the same time."""
     linger_seconds: float = Field(0.2, ge=0)
-    """How long a first entry waits for company before it is sent."""
+    """How long the first entry waits for others before it is sent."""
     compression: Literal["auto", "gzip", "none"] = "auto"
-    """Content-Encoding of the requests to MLflow; `auto` is gzip, but none to an MLflow on this machine."""
+    """Content-Encoding of the requests to MLflow; `auto` is gzip, or none if MLflow is on this machine."""
     backoff_initial_seconds: float = Field(0.5, gt=0)
-    """First pause after MLflow could not take a request."""
+    """First pause after MLflow could not accept a request."""
     backoff_max_seconds: float = Field(30.0, gt=0)
-    """Longest pause; it doubles up to here, with jitter."""
+    """Longest pause; pauses double up to it, with jitter."""
     suspect_resends: int = Field(2, ge=0, le=10)
-    """Plain re-sends of a request that MLflow answered with a mis-coded passing error (400, 422, 500)."""
+    """How often a request is sent again unchanged after an error that may pass (400, 422, 500)."""
     verify: Literal["off", "sample", "all"] = "off"
-    """Read spans back from MLflow after a 200 and send again what is missing."""
+    """Read spans back from MLflow after a 200 and send missing ones again."""
     verify_sample_ratio: float = Field(0.05, gt=0, le=1)
     """Share of requests that `verify = "sample"` reads back."""
     foreign_trace: Literal["refuse", "allow"] = "refuse"
-    """A trace id already delivered to another experiment: dead letter, or let MLflow merge it."""
+    """For a trace id that another experiment already has: `refuse` makes dead letters, `allow` lets MLflow
+    merge the traces."""
     trace_memory: int = Field(1_000_000, ge=1000)
-    """How many trace ids are remembered with their experiment for `foreign_trace`."""
+    """How many trace ids are kept with their experiment for `foreign_trace`."""
     unknown_run: Literal["dead-letter", "deliver-without-link"] = "dead-letter"
-    """What becomes of traces whose `x-mlflow-run-id` MLflow doesn't know."""
+    """What to do with traces whose `x-mlflow-run-id` MLflow does not know."""
 
 
-class Harmonise(Section):
+class HarmoniseSettings(Section):
     """What is added to the copy of each span that goes to MLflow."""
 
     enabled: bool = True
-    """Add anything at all; off, MLflow gets what the client sent."""
+    """Add attributes; if off, MLflow gets what the client sent."""
     types: bool = True
-    """`mlflow.spanType`, from whatever convention the span speaks."""
+    """`mlflow.spanType`, from the attributes of any convention."""
     tokens: bool = True
     """`mlflow.chat.tokenUsage`, model and provider; cached tokens included."""
     cost: bool = True
-    """`mlflow.llm.cost`: the client's own, else by the public price list."""
+    """`mlflow.llm.cost`: the client's own figure, else from the public price list."""
     content: bool = True
-    """Inputs and outputs where MLflow finds none or only a part."""
+    """Inputs and outputs if MLflow finds none or only a part."""
     names: bool = True
-    """The trace's name, from the first agent where the root is a web server's span."""
+    """The trace's name; from the first agent or model call if the root is a web server's span."""
     tags: bool = True
     """Tags of the trace: service, version, environment, and those that the client set."""
     sessions: bool = True
-    """Session and user of the trace on the span that MLflow asks for them."""
+    """Session and user of the trace, on the span from which MLflow reads them."""
     caps: bool = True
-    """Shorten ids that would make MLflow refuse the whole request."""
+    """Shorten values that would make MLflow refuse the whole request."""
 
 
-class Index(Section):
+class IndexSettings(Section):
     """The summaries' own store, filled as spans pass by."""
 
     enabled: bool = True
-    """Keep it; off, there is one process less, and only single traces and runs can be asked about."""
+    """Keep the index; if off, there is one process less, and only single traces and runs have summaries."""
     processes: int = Field(2, ge=1, le=16)
-    """Processes that put a backlog into rows; those beyond the first live only while there is one."""
+    """Processes that index a backlog; those beyond the first run only while there is one."""
     memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
-    """What DuckDB may use for a question; over it, it works on disk."""
+    """Memory of DuckDB for a query; beyond it, DuckDB uses the disk."""
     max_age_seconds: float = Field(90 * 86_400.0, gt=0)
-    """How long after it came in first a trace stays in."""
+    """How long a trace stays in the index after its first span arrived."""
     max_bytes: int = Field(8192 * MIB, ge=16 * MIB)
-    """Size on disk over which the oldest traces leave."""
+    """Size on disk; beyond it the oldest traces are removed."""
     preview_characters: int = Field(200, ge=0, le=1000)
-    """How much of an error's message is kept, the only content of spans in here; 0 for none."""
+    """Characters kept of an error message, the only content of spans in the index; 0 for none."""
 
 
-class Proxy(Section):
+class ProxySettings(Section):
     """Everything else to MLflow."""
 
     max_connections: int = Field(100, ge=1)
     """Connections to MLflow for proxied requests."""
     read_timeout_seconds: float = Field(300.0, gt=0)
-    """Longest silence of MLflow; a large artifact from a remote store takes minutes to its first byte."""
+    """Longest pause of MLflow; a large artifact from a remote store takes minutes to its first byte."""
     lookup_timeout_seconds: float = Field(30.0, gt=0)
-    """Time for MLflow to say which experiment an id belongs to, where a client is limited to some."""
+    """Time for MLflow to say which experiment an id belongs to, for clients limited to experiments."""
     max_inspected_bytes: int = Field(32 * MIB, gt=0)
-    """Largest body that is read because the decision hangs on it; over it 413. Others are streamed."""
+    """Largest body that is read because the decision depends on it; beyond it 413. Others are streamed."""
 
 
-class Runs(Section):
+class RunsSettings(Section):
     """What is asked of MLflow about runs."""
 
     allowed_tracking_uris: tuple[str, ...] = ()
-    """Other MLflow servers that a request to `/mlflow/runs` may name as `tracking_uri`."""
+    """Other MLflow servers that requests to `/mlflow/runs` may name as `tracking_uri`."""
 
 
-class Log(Section):
+class LogSettings(Section):
     """What the service says."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -283,9 +292,9 @@ class Log(Section):
     audit: bool = True
     """Write a line for each write, delete and denial to `logs/audit.jsonl` in the data folder."""
     max_file_bytes: int = Field(10 * MIB, ge=1024)
-    """Size at which such a file is put aside."""
+    """Size at which such a file is rotated."""
     max_files: int = Field(5, ge=2)
-    """How many of each are kept, the open one included."""
+    """How many files of each are kept, the open one included."""
 
 
 class Settings(Section):
@@ -293,23 +302,23 @@ class Settings(Section):
 
     data_dir: Path = Path(".sidespan")
     """Folder of the journal (and of the embedded MLflow); one process uses it at a time."""
-    server: Server = Server()
-    auth: Auth = Auth()
-    oidc: Oidc = Oidc()
-    trusted_header: TrustedHeader = TrustedHeader()
-    policy: Policy = Policy()
-    mlflow: Mlflow = Mlflow()
-    receiver: Receiver = Receiver()
-    routing: Routing = Routing()
-    journal: Journal = Journal()
-    delivery: Delivery = Delivery()
-    harmonise: Harmonise = Harmonise()
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    oidc: OidcSettings = OidcSettings()
+    trusted_header: TrustedHeaderSettings = TrustedHeaderSettings()
+    policy: PolicySettings = PolicySettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    receiver: ReceiverSettings = ReceiverSettings()
+    routing: RoutingSettings = RoutingSettings()
+    journal: JournalSettings = JournalSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    harmonise: HarmoniseSettings = HarmoniseSettings()
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
-    index: Index = Index()
-    proxy: Proxy = Proxy()
-    runs: Runs = Runs()
-    log: Log = Log()
+    index: IndexSettings = IndexSettings()
+    proxy: ProxySettings = ProxySettings()
+    runs: RunsSettings = RunsSettings()
+    log: LogSettings = LogSettings()
 
     @property
     def sampling(self) -> KeepSettings | None:

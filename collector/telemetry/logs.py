@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TextIO
 
-from collector.settings import Log
+from collector.settings import LogSettings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
@@ -50,7 +50,7 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
 
 
-def configure_logs(settings: Log, stream: TextIO = sys.stderr) -> None:
+def configure_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     """Send all logs to `stream` as the settings say."""
     as_text = settings.format == "text" or (settings.format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)

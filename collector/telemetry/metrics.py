@@ -27,32 +27,30 @@ class Metrics:
 
         self.spans_accepted = counter("spans_accepted", "Spans on disk and acknowledged.")
         self.spans_rejected = counter("spans_rejected", "Spans refused in a partial success.", "reason")
-        self.requests_refused = counter("requests_refused", "Exports refused whole.", "reason")
-        self.signals_dropped = counter("signals_dropped", "Metrics and logs requests dropped.", "signal")
-        self.spans_delivered = counter("spans_delivered", "Spans that MLflow has taken.")
-        self.spans_dead_lettered = counter("spans_dead_lettered", "Spans MLflow refused.", "reason")
+        self.requests_refused = counter("requests_refused", "Exports refused completely.", "reason")
+        self.signals_dropped = counter("signals_dropped", "Requests with metrics or logs, dropped.", "signal")
+        self.spans_delivered = counter("spans_delivered", "Spans that MLflow has accepted.")
+        self.spans_dead_lettered = counter("spans_dead_lettered", "Spans that became dead letters.", "reason")
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
-        self.unknown_runs = counter("unknown_runs", "Windows delivered without their unknown run.")
+        self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")
         self.processed = counter(
-            "processor_spans", "What processors did on the way, counted in spans.", "processor", "outcome"
+            "processor_spans", "Outcomes of processors, counted in spans.", "processor", "outcome"
         )
-        self.spans_missing = counter("spans_missing", "Spans MLflow answered 200 for and does not return.")
-        self.indexed_spans = counter("indexed_spans", "Spans that the index has taken, repeats included.")
+        self.spans_missing = counter("spans_missing", "Spans answered with 200 that MLflow does not return.")
+        self.indexed_spans = counter("indexed_spans", "Spans that the index has stored, repeats included.")
         self.index_skipped = counter("index_skipped_entries", "Entries that the index could not read.")
         self.index_failed = counter(
-            "index_failed_spans", "Bugs that cost a span in the index all but its name and times."
+            "index_failed_spans", "Spans indexed with name and times only, because of a bug."
         )
-        self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that the index lacks.")
+        self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that is not in the index yet.")
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
-        self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest such span.")
-        self.dead_letters = gauge("dead_letters", "Dead letters that wait for a decision.")
-        self.sampled_traces = counter(
-            "sampled_traces", "Traces that sampling has decided.", "decision", "reason"
-        )
-        self.sampling_open_traces = gauge("sampling_open_traces", "Traces that sampling waits for.")
+        self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest undelivered span.")
+        self.dead_letters = gauge("dead_letters", "Dead letters that wait to be retried or dropped.")
+        self.sampled_traces = counter("sampled_traces", "Traces decided by sampling.", "decision", "reason")
+        self.sampling_open_traces = gauge("sampling_open_traces", "Traces that wait for a sampling decision.")
         self.proxy_requests = counter(
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )

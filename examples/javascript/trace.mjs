@@ -1,8 +1,8 @@
-// A trace from JavaScript without any package: OTLP/HTTP in JSON, by fetch.
+// Sends a trace from JavaScript without any package: OTLP/HTTP in JSON, with fetch.
 //
 //     node examples/javascript/trace.mjs
 //
-// Look at: the trace in MLflow with an agent, a model call and its tokens. A program of your own uses
+// Look at: the trace in MLflow with an agent, a model call and its tokens. Your own program would use
 // @opentelemetry/sdk-node with @opentelemetry/exporter-trace-otlp-proto and OTEL_EXPORTER_OTLP_ENDPOINT.
 
 import { randomBytes } from "node:crypto";

@@ -13,13 +13,13 @@ from collector.otlp.nesting import parse, wrap
 from collector.receivers.decoder.place import placing
 from collector.receivers.ingest import Encoded
 from collector.receivers.prepare import Prepared, Rules, prepared
-from collector.settings import Receiver, Routing
+from collector.settings import ReceiverSettings, RoutingSettings
 from tests.benchmarks.payloads import body
 
 ROUNDS = 15
 PIECE_BYTES = 64 * 1024
 HEADERS = {"x-mlflow-experiment-id": "0"}
-RULES = Rules(limits=Receiver(), routing=Routing())
+RULES = Rules(limits=ReceiverSettings(), routing=RoutingSettings())
 # a body, its coding, how often a round
 CASES: Sequence[tuple[str, int, str | None, int]] = (
     ("34 kB", 1, None, 300),

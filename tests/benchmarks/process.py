@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.delivery.mlflow.forward import forwarder
 from collector.processors.redact import redactor
-from collector.settings import Harmonise
-from collector.settings.processors import Redact, Slim
+from collector.settings import HarmoniseSettings
+from collector.settings.processors import RedactSettings, SlimSettings
 from tests.benchmarks.acknowledge import _wait_for
 from tests.benchmarks.load import post_all, wrk
 from tests.benchmarks.payloads import SPANS_A_TRACE, body, write_wrk_script
@@ -65,13 +65,13 @@ def _as_sent(payload: bytes) -> bytes:
 
 
 def _forwarded(*, slim: bool = False) -> Change:
-    forward = forwarder(Harmonise(), [Slim(type="slim")] if slim else [])
+    forward = forwarder(HarmoniseSettings(), [SlimSettings(type="slim")] if slim else [])
     assert forward is not None
     return lambda payload: forward(payload, {}, {}).body
 
 
 def _redact(payload: bytes) -> bytes:
-    redact = redactor([Redact(type="redact")], print)
+    redact = redactor([RedactSettings(type="redact")], print)
     assert redact is not None
     export = ExportTraceServiceRequest.FromString(payload)
     redact(export)

@@ -15,7 +15,7 @@ from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Encoded, Sender, ingest
 from collector.receivers.prepare import Rules
-from collector.settings import Receiver, Routing
+from collector.settings import ReceiverSettings, RoutingSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.serve import serve
 from tests.support.sink import Sink
@@ -71,8 +71,8 @@ async def anybody(_: Any) -> Sender:
     return Sender()
 
 
-def receiver_app(sink: Sink, bounds: InFlightBounds, limits: Receiver) -> Any:
-    prepare = placing(Rules(limits=limits, routing=Routing()))
+def receiver_app(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -> Any:
+    prepare = placing(Rules(limits=limits, routing=RoutingSettings()))
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
         return await ingest(
@@ -94,13 +94,13 @@ def receiver_app(sink: Sink, bounds: InFlightBounds, limits: Receiver) -> Any:
 
 
 @pytest.fixture
-def limits() -> Receiver:
+def limits() -> ReceiverSettings:
     """A test that needs other limits overrides this fixture."""
-    return Receiver()
+    return ReceiverSettings()
 
 
 @pytest.fixture
-async def service(limits: Receiver) -> AsyncIterator[Service]:
+async def service(limits: ReceiverSettings) -> AsyncIterator[Service]:
     sink = Sink()
     bounds = InFlightBounds(max_requests=limits.max_concurrent_requests, max_bytes=limits.max_in_flight_bytes)
     async with (

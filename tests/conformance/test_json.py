@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.settings import Receiver
+from collector.settings import ReceiverSettings
 from tests.conformance.conftest import JSON, Service
 from tests.support.otlp import all_spans
 
@@ -351,8 +351,8 @@ async def test_several_routes_in_one_document_are_stored_apart(service: Service)
 
 class TestBounds:
     @pytest.fixture
-    def limits(self) -> Receiver:
-        return Receiver(max_spans=5)
+    def limits(self) -> ReceiverSettings:
+        return ReceiverSettings(max_spans=5)
 
     async def test_too_many_spans_are_413_before_one_is_read(self, service: Service) -> None:
         answer = await service.post(json.dumps(_document(*["x"] * 6)).encode(), JSON)

@@ -1,4 +1,7 @@
-"""OTLP 1.11, payloads: the rows P (validity) and J (JSON) of the conformance table, over a real socket."""
+"""OTLP 1.11, payloads: their validity and the JSON encoding, over a real socket.
+
+Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+"""
 
 import base64
 import json

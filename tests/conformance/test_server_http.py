@@ -1,4 +1,7 @@
-"""OTLP 1.11, server over HTTP: the rows H of the conformance table, over a real socket."""
+"""OTLP/HTTP 1.11, the server's side, over a real socket.
+
+Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
+"""
 
 import asyncio
 import gzip
@@ -18,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from collector.model.errors import Reason, Unavailable
 from collector.otlp.media import zstd
-from collector.settings import Receiver
+from collector.settings import ReceiverSettings
 from tests.conformance.conftest import JSON, PROTOBUF, Answered, Service
 from tests.support.otlp import all_spans, export
 
@@ -30,7 +33,7 @@ def body(**kwargs: Any) -> bytes:
 
 
 def status_of(answer: Answered, encoding: str = PROTOBUF) -> Status:
-    """The Status in an error's body; H6: in the request's encoding, H14: for all 4xx and 5xx."""
+    """The Status in the body of an error (all 4xx and 5xx), in the request's encoding."""
     assert answer.headers["content-type"] == encoding
     if encoding == JSON:
         return json_format.Parse(answer.body, Status())
@@ -196,8 +199,8 @@ async def test_h3_content_encoding_lines_are_one_list(
 
 class TestH4BodySize:
     @pytest.fixture
-    def limits(self) -> Receiver:
-        return Receiver(max_body_bytes=MIB, max_in_flight_bytes=8 * MIB)
+    def limits(self) -> ReceiverSettings:
+        return ReceiverSettings(max_body_bytes=MIB, max_in_flight_bytes=8 * MIB)
 
     async def test_h4_a_declared_length_over_the_limit_is_413_before_it_is_read(
         self, service: Service
@@ -425,8 +428,8 @@ async def test_h16_draining_is_503(service: Service) -> None:
 
 class TestH16Bounds:
     @pytest.fixture
-    def limits(self) -> Receiver:
-        return Receiver(
+    def limits(self) -> ReceiverSettings:
+        return ReceiverSettings(
             max_concurrent_requests=1,
             body_timeout_seconds=0.5,
             max_body_bytes=MIB,
@@ -504,8 +507,8 @@ async def test_other_signals_are_404_with_a_way_out(service: Service, signal: st
 
 class TestAcceptAndDrop:
     @pytest.fixture
-    def limits(self) -> Receiver:
-        return Receiver(other_signals="accept-and-drop")
+    def limits(self) -> ReceiverSettings:
+        return ReceiverSettings(other_signals="accept-and-drop")
 
     @pytest.mark.parametrize("signal", ["metrics", "logs"])
     async def test_other_signals_are_taken_and_dropped_where_that_is_set(

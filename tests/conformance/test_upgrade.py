@@ -16,7 +16,7 @@ from collector.model.batch import Route
 from collector.receivers.bounds import InFlightBounds
 from collector.service.app import open_app
 from collector.service.protocol import bounded_protocol
-from collector.settings import Index, Mlflow, Receiver, Server, Settings
+from collector.settings import IndexSettings, MlflowSettings, ReceiverSettings, ServerSettings, Settings
 from tests.conformance.conftest import receiver_app
 from tests.support.otlp import export
 from tests.support.serve import serve
@@ -56,7 +56,9 @@ class Port:
 async def port() -> AsyncIterator[Port]:
     sink = Sink()
     bounds = InFlightBounds(max_requests=10, max_bytes=2**24)
-    async with serve(receiver_app(sink, bounds, Receiver()), http=bounded_protocol(Server())) as url:
+    async with serve(
+        receiver_app(sink, bounds, ReceiverSettings()), http=bounded_protocol(ServerSettings())
+    ) as url:
         yield Port(url, sink)
 
 
@@ -187,7 +189,7 @@ class TestAnotherLengthThanContentLength:
     @pytest.mark.parametrize("body", [b"", SPANS[:10]], ids=["in_another_piece", "together"])
     async def test_is_never_answered_with_200(self, body: bytes) -> None:
         sink = Sink()
-        app = receiver_app(sink, InFlightBounds(max_requests=10, max_bytes=2**24), Receiver())
+        app = receiver_app(sink, InFlightBounds(max_requests=10, max_bytes=2**24), ReceiverSettings())
         async with serve(app, http="httptools", ws="none") as url:
             head, _ = sized(SPANS, H2C)
             answer = await Port(url, sink).talk(head + body)
@@ -197,7 +199,9 @@ class TestAnotherLengthThanContentLength:
 
     async def test_nor_taken_by_a_path_of_our_own(self, tmp_path: Path) -> None:
         settings = Settings(
-            mlflow=Mlflow(url="http://127.0.0.1:9"), data_dir=tmp_path, index=Index(enabled=False)
+            mlflow=MlflowSettings(url="http://127.0.0.1:9"),
+            data_dir=tmp_path,
+            index=IndexSettings(enabled=False),
         )
         async with open_app(settings) as (app, _), serve(app, http="httptools", ws="none") as url:
             head = b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\n" + H2C

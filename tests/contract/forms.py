@@ -10,7 +10,7 @@ from collector.journal import Journal
 from collector.journal.memory import MemoryJournal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 
 def at(number: int) -> Position:

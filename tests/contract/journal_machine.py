@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collector.journal import ISOLATE_FROM_ATTEMPTS
 from collector.model.batch import Draft, Entry, Parked, Route
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 from tests.contract.forms import Opened, at, in_memory, on_sqlite
 
 CONSUMERS = ("delivery", "other")

@@ -15,7 +15,7 @@ import pytest
 from collector.journal import Consumer, DeadLetters, Journal, Log, PendingTraces, TraceMemory
 from collector.model.batch import Draft, Parked, Position, Route
 from collector.model.errors import JournalClosed, Unavailable
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 from tests.contract.forms import FORMS, Opened, at
 
 MIB = 1024 * 1024

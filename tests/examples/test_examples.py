@@ -105,7 +105,7 @@ def test_streaming_chat_is_one_session_of_one_user(place: Place) -> None:
 
 
 def test_failing_tool_tells_a_retry_from_an_error(place: Place) -> None:
-    assert "failed as it should" in place.example("failing_tool.py")
+    assert "failed as expected" in place.example("failing_tool.py")
     patient, unlucky = place.summaries()
     assert (patient["status"], patient["recovered_retry_count"], patient["error_span_count"]) == ("OK", 1, 0)
     assert unlucky["status"] == "ERROR"

@@ -63,9 +63,9 @@ def test_check_says_that_a_span_arrived(service: Sidespan) -> None:
 
 
 TROUBLES = {
-    "nobody_there": (None, "nobody answers there: start Sidespan"),
+    "nobody_there": (None, "no server answers there: start Sidespan"),
     "not_an_otlp_receiver": (405, "it refuses the span"),
-    "no_token": (401, "give token, or SIDESPAN_TOKEN"),
+    "no_token": (401, "give token, or set SIDESPAN_TOKEN"),
     "no_right": (403, "may not send traces"),
     "no_path": (404, "check the endpoint"),
 }
@@ -254,7 +254,7 @@ def test_run_keeps_what_is_set_and_passes_arguments_and_exit_code() -> None:
 
 def test_run_says_when_there_is_no_such_program() -> None:
     done = run_sidespan("--", "no-such-program")
-    assert (done.returncode, "no program 'no-such-program'" in done.stderr) == (2, True)
+    assert (done.returncode, "program 'no-such-program' not found" in done.stderr) == (2, True)
 
 
 def test_run_brings_the_traces_of_a_program_here(service: Sidespan, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_an_experiment_name_that_cannot_hold_is_said() -> None:
         OTEL_EXPORTER_OTLP_HEADERS="x-mlflow-experiment-id=3",
     )
     assert done.returncode == 0
-    assert "x-mlflow-experiment-id; it comes before the experiment name" in done.stderr
+    assert "x-mlflow-experiment-id; it takes precedence over the experiment name" in done.stderr
 
 
 JOIN = (
@@ -226,7 +226,7 @@ def test_flush_says_what_was_lost_before_it_and_says_it_once() -> None:
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("pydantic_ai", "pydantic-ai is not installed; only spans that the program makes itself"),
+        ("pydantic_ai", "pydantic-ai is not installed; only spans that the program creates itself"),
         ("openinference", "openinference-instrumentation-pydantic-ai is not installed"),
     ],
     ids=["no_agent_library", "no_openinference"],

@@ -132,7 +132,7 @@ def test_what_is_refused_is_lost_once_and_said(caplog: pytest.LogCaptureFixture)
         assert not made.flush(5)
         wire.refuses = False
         assert made.flush(5)
-    assert "refused for good" in caplog.text
+    assert "refused permanently" in caplog.text
 
 
 def test_what_cannot_be_sent_waits_in_order_and_one_warning_tells(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 Path tricks, spoofed origins, credentials in odd places, oversized things. Where the answer isn't 200, nothing
 of the request may have reached MLflow. Framing is in test_smuggling.py, slowness in system/test_port.py.
-Source: MLFLOW, "Attacks on the proxy itself" and "Security history".
+Source: https://github.com/mlflow/mlflow/security/advisories
 """
 
 from collections.abc import AsyncIterator

@@ -138,23 +138,23 @@ def test_a_role_that_is_gone_gives_nothing() -> None:
         ([RuleText(allow=("runs",))], ["'runs' must be resource:action"]),
         ([RuleText()], ["give one of preset, allow and deny, not none"]),
         ([RuleText(preset="open", deny=("runs:read",))], ["not preset and deny"]),
-        ([RuleText(preset="open", experiments=())], ["experiments = [] names none"]),
-        ([RuleText(preset="open", experiments=("a", " "))], ["names none"]),
+        ([RuleText(preset="open", experiments=())], ["experiments = [] is empty"]),
+        ([RuleText(preset="open", experiments=("a", " "))], ["is empty"]),
         ([], ["has no rules"]),
         (
             [RuleText(preset="open"), RuleText(allow=("runs:read",))],
-            ["policy.roles.r[1]", "can't be reached", "allows all"],
+            ["policy.roles.r[1]", "can never apply", "allows all"],
         ),
         (
             [RuleText(allow=("runs:read",), experiments=("a",)), RuleText(preset="open")],
-            ["r[0]", "can't be reached"],
+            ["r[0]", "can never apply"],
         ),
         (
             [RuleText(allow=("runs:read",)), RuleText(deny=("runs:*",))],
             ["r[0]", "denies all of it everywhere"],
         ),
         ([RuleText(deny=("*:*",)), RuleText(deny=("runs:read",))], ["r[1]", "denies all"]),
-        ([RuleText(preset="open"), RuleText(preset="open")], ["r[1]", "can't be reached"]),
+        ([RuleText(preset="open"), RuleText(preset="open")], ["r[1]", "can never apply"]),
     ],
 )
 def test_a_policy_that_cannot_be_right_says_where_and_why(rules: list[RuleText], told: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Bytes that two servers could read differently: they end at our socket, nothing of them reaches MLflow.
 
-Sources: RFC 9112, sections 2.2, 3, 5.1, 5.2, 6.1, 6.3, 7.1; MLFLOW, "Attacks on the proxy itself".
+Source: https://www.rfc-editor.org/rfc/rfc9112, sections 2.2, 3, 5.1, 5.2, 6.1, 6.3 and 7.1
 """
 
 import pytest

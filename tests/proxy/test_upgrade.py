@@ -8,7 +8,7 @@ import re
 import pytest
 
 from collector.service.protocol import bounded_protocol
-from collector.settings import Server
+from collector.settings import ServerSettings
 from tests.proxy.stage import staged
 
 SEARCH = b"POST /api/2.0/mlflow/runs/search HTTP/1.1\r\nhost: localhost\r\n"
@@ -24,7 +24,7 @@ FRAMED = {
     "with_a_length": b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY),
     "in_chunks": b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
 }
-OURS = bounded_protocol(Server())
+OURS = bounded_protocol(ServerSettings())
 
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)

@@ -30,8 +30,8 @@ from collector.processors.keep import KEPT_ATTRIBUTE
 from collector.receivers.decoder.place import placing
 from collector.receivers.ingest import Encoded, ingest
 from collector.receivers.prepare import Rules
-from collector.settings import Harmonise, Receiver, Routing
-from collector.settings.processors import Condition, Limit, Slim, Tag
+from collector.settings import HarmoniseSettings, ReceiverSettings, RoutingSettings
+from collector.settings.processors import ConditionSettings, LimitSettings, SlimSettings, TagSettings
 from collector.spans.conventions import ADDED, HTTP_MARKS, KEYS, REPLACED, RESOURCE_TABLE, TAG_PREFIXES
 from collector.spans.summary import summarise
 from tests.support.indexed import asked, store_in
@@ -111,9 +111,9 @@ VALUES: dict[str, Any] = {
 }
 KINDS = ("LLM", "AGENT")
 PROCESSORS = (
-    Limit(type="limit", attributes=100, value_characters=60_000),
-    Slim(type="slim"),
-    Tag(type="tag", when=Condition(name="*"), set={"team": "search"}),
+    LimitSettings(type="limit", attributes=100, value_characters=60_000),
+    SlimSettings(type="slim"),
+    TagSettings(type="tag", when=ConditionSettings(name="*"), set={"team": "search"}),
 )
 
 
@@ -173,7 +173,7 @@ async def _there(_: Route) -> bool:
 
 async def way_of(directory: Path, requests: Sequence[ExportTraceServiceRequest]) -> Outcome:
     """Receive, index, forward, deliver, and ask every question afterwards."""
-    stage = Stage(directory / "journal", forward=forwarder(Harmonise(), PROCESSORS))
+    stage = Stage(directory / "journal", forward=forwarder(HarmoniseSettings(), PROCESSORS))
     await stage.open()
     try:
         receipts = [await _take(stage, request) for request in requests]
@@ -211,7 +211,7 @@ async def _take(stage: Stage, request: ExportTraceServiceRequest) -> Receipt:
             encoding=Encoding.PROTOBUF,
             headers={"x-mlflow-experiment-id": "1"},
         ),
-        prepare=placing(Rules(limits=Receiver(), routing=Routing())),
+        prepare=placing(Rules(limits=ReceiverSettings(), routing=RoutingSettings())),
         reserve=lambda _: None,
         exists=_there,
         append=stage.journal.log.append,

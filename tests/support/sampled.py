@@ -14,7 +14,7 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Draft, Route
 from collector.processors.keep import SamplingDecision, apply, decision_of
 from collector.sampling.consumer import CONSUMER, Sampler
-from collector.settings import Journal
+from collector.settings import JournalSettings
 from collector.settings.keep import KeepSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.otlp import all_spans, new_span_id
@@ -63,7 +63,7 @@ class Sampled:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
             open_journal(
                 self.base / str(self.count),
-                settings=Journal(min_free_disk_bytes=0, max_notes=self.max_notes),
+                settings=JournalSettings(min_free_disk_bytes=0, max_notes=self.max_notes),
                 consumers=(DELIVERY, CONSUMER),
                 keep_claims=1000,
             )

@@ -19,7 +19,7 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import DeadLetter, Draft, Route
-from collector.settings import Delivery, Journal, Mlflow
+from collector.settings import DeliverySettings, JournalSettings, MlflowSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.fake_mlflow import FakeMlflow, running
 from tests.support.otlp import all_spans, export, trace_ids_of
@@ -44,7 +44,7 @@ class Stage:
     metrics: Metrics = field(default_factory=Metrics)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     server: AsyncExitStack = field(default_factory=AsyncExitStack)
-    settings: Delivery = field(default_factory=lambda: Delivery(**FAST))
+    settings: DeliverySettings = field(default_factory=lambda: DeliverySettings(**FAST))
     upstream: dict[str, Any] = field(default_factory=dict)
     compress: bool = True
     retention_seconds: float = 0.0
@@ -56,7 +56,7 @@ class Stage:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
             open_journal(
                 self.directory,
-                settings=Journal(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
+                settings=JournalSettings(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
                 consumers=(CONSUMER, self.behind) if self.behind else (CONSUMER,),
                 keep_claims=1000,
             )
@@ -71,9 +71,11 @@ class Stage:
         await self.server.aclose()
 
     async def start(self, **changes: Any) -> DeliveryWorker:
-        settings = Delivery(**FAST | changes)
+        settings = DeliverySettings(**FAST | changes)
         client = await self.stack.enter_async_context(
-            open_mlflow(Mlflow(url=f"http://127.0.0.1:{self.port}", **self.upstream), max_connections=10)
+            open_mlflow(
+                MlflowSettings(url=f"http://127.0.0.1:{self.port}", **self.upstream), max_connections=10
+            )
         )
         self.target = Target(
             mlflow=client,

@@ -59,7 +59,7 @@ def test_a_token_is_made_shown_once_listed_and_revoked(home: Path) -> None:
 
 def test_a_token_for_nobody_says_so(home: Path) -> None:
     made = sidespan(home, "token", "create", "carl")
-    assert "It may do nothing yet" in made.stderr
+    assert "It has no rights yet" in made.stderr
     (home / "sidespan.toml").unlink()
     assert 'auth.mode = "loopback"' in sidespan(home, "token", "create", "carl").stderr
 
@@ -69,7 +69,7 @@ def test_a_token_for_nobody_says_so(home: Path) -> None:
     [
         (["token", "create", "a b"], "can't be a client's name"),
         (["token", "create", "anna", "--role", "tem"], "unknown role 'tem'"),
-        (["token", "create", "anna", "--expires", "soon"], "give 90m, 12h or 30d"),
+        (["token", "create", "anna", "--expires", "soon"], "such as 90m, 12h or 30d"),
         (["policy", "explain", "GET", "/version", "--body", "none.json"], "No such file"),
     ],
 )

@@ -280,7 +280,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
     assert "gpt-4o" in stats.stdout and "9" in stats.stdout
     assert "6" in cli(alone, "index", "status").stdout
     assert cli(alone, "index", "rebuild").returncode == 0
-    assert "no traces" in cli(alone, "summary", "traces", "--service", "nobody").stdout
+    assert "No traces match" in cli(alone, "summary", "traces", "--service", "nobody").stdout
     for wrong, told in (
         (("summary", "traces", "--since", "soon"), "since = 'soon': must be"),
         (("summary", "traces", "--where", "x"), "name=value"),
@@ -288,7 +288,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
         (("summary", "stats", "beauty"), "of traces there are"),
         (
             ("index", "backfill", "--experiment", "x", "--since", "soon"),
-            "--since 'soon' must be how long ago",
+            "--since 'soon': must be how long ago",
         ),
     ):
         answer = cli(alone, *wrong)

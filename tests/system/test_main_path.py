@@ -140,7 +140,7 @@ def test_doctor_says_ok_for_a_service_that_is_well_and_1_for_one_that_is_not(
         (["serve", "--data-dir", "/proc/nowhere"], {}, "can't be written"),
         (["serve", "--config", "missing.toml"], {}, "missing.toml"),
         (["dead-letters", "list", "--url", "http://127.0.0.1:9"], {}, "no Sidespan answers"),
-        (["replay", "--since", "yesterday"], {}, "give 90s, 30m"),
+        (["replay", "--since", "yesterday"], {}, "must be 90s, 30m"),
     ],
     ids=[
         "bad_flag",

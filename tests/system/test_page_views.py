@@ -114,7 +114,7 @@ async def test_traces_are_filtered_sorted_and_paged_and_the_address_says_how(hou
         assert len(text.strip().splitlines()) == 11
         await tab.fill("#filter-tool", EVIL)
         await tab.press("#filter-tool", "Enter")
-        await expect(tab.locator(".empty")).to_contain_text("No trace is like that")
+        await expect(tab.locator(".empty")).to_contain_text("No traces match")
         assert await tab.evaluate("window.owned") is None
     async with opened(service, "#/traces?sort=beauty") as tab:
         await expect(tab.locator("#message")).to_contain_text("Must be one of")

@@ -154,7 +154,7 @@ class TestHost:
 
 
 class TestRefusalsInTheFormOfOtlp:
-    """H6, H14: the body of every 4xx is a Status in the request's encoding."""
+    """The body of every 4xx is a Status in the request's encoding (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)."""
 
     REFUSED = {
         "large_head": (b"x-a: " + b"a" * 9000 + b"\r\n\r\n", 431),

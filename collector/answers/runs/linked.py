@@ -1,7 +1,8 @@
 """The traces linked to a run, summed up from MLflow's TraceInfo rows. Pure.
 
 Tokens and cost are what MLflow holds as metadata of each trace: its own sums, or what harmonise gave it.
-Source: MLflow REST API 3.0, traces/search; mlflow.tracing.constant.TraceMetadataKey.
+Source: traces/search of MLflow's REST API 3.0; TraceMetadataKey in
+https://github.com/mlflow/mlflow/blob/master/mlflow/tracing/constant.py
 """
 
 import json

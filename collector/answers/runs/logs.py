@@ -16,7 +16,7 @@ from collector.answers.runs.models import Metric, Run, RunsModel
 from collector.answers.runs.source import RunSource, Wanted
 from collector.mlflow.client import open_mlflow
 from collector.model.parameters import BadParameter
-from collector.settings import Mlflow as MlflowSettings
+from collector.settings import MlflowSettings
 
 MAX_LIMIT = 1000
 CONNECTIONS = 8

@@ -1,6 +1,6 @@
 """MLflow's JSON of runs as our shapes. Pure; what is missing or odd is None, never an error.
 
-Source: MLflow REST API 2.0, runs/get, runs/search, metrics/get-history, artifacts/list.
+Source: runs/get, runs/search, metrics/get-history and artifacts/list in https://mlflow.org/docs/latest/rest-api.html
 """
 
 from collections.abc import Iterable, Mapping

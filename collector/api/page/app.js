@@ -1,8 +1,8 @@
 // @ts-check
-// The page at /-/: which view the address means, drawn anew when it changes and while it is looked at.
+// The page at /-/: draws the view that the address names, when it changes and at intervals while visible.
 //
 //   #/                overview       #/traces?…       traces        #/trace/ID
-//   #/sessions?…      sessions       #/session/ID     one           #/runs?…  #/run/ID  #/compare?run_id=…
+//   #/sessions?…      sessions       #/session/ID     one session   #/runs?…  #/run/ID  #/compare?run_id=…
 //   #/health          the service itself
 
 import { tidyCharts } from "./charts.js";
@@ -16,7 +16,7 @@ import { trace } from "./trace.js";
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
 
-/** name -> {title, draw(id, parameters, go), live: drawn anew by itself} */
+/** name -> {title, draw(id, parameters, go), live: redrawn at intervals} */
 const VIEWS = {
   "": { title: "Overview", draw: (_, parameters, go) => overview(parameters, go), live: true },
   traces: { title: "Traces", draw: (_, parameters, go) => traces(parameters, go), live: true },
@@ -25,15 +25,15 @@ const VIEWS = {
   session: { title: "Session", draw: (id) => session(id) },
   runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
   run: { title: "Run", draw: (id) => run(id) },
-  compare: { title: "Runs side by side", draw: (_, parameters) => compared(parameters) },
+  compare: { title: "Compare runs", draw: (_, parameters) => compared(parameters) },
   health: { title: "Service" },
 };
 const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
 
-/** {name, id, parameters} of the address; a parameter that is there several times is a list. */
+/** {name, id, parameters} of the address; a repeated parameter becomes a list. */
 function place() {
   const hash = location.hash;
-  const old = /^#trace=(.*)$/.exec(hash); // as the page wrote it before it had views
+  const old = /^#trace=(.*)$/.exec(hash); // the form that earlier versions of the page used
   if (old) return { name: "trace", id: decodeURIComponent(old[1]), parameters: {} };
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [name, ...rest] = path.split("/");
@@ -67,14 +67,14 @@ async function draw({ again = false } = {}) {
   if (!again) {
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet";
-    at("message").textContent = view.draw ? "Looking…" : "";
+    at("message").textContent = view.draw ? "Loading…" : "";
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
   if (!view.draw) return;
   try {
     const parts = await view.draw(id, parameters, go);
-    if (mine !== drawing) return; // a later one has taken over
+    if (mine !== drawing) return; // a later call has taken over
     replace(parts);
     at("message").textContent = "";
   } catch (error) {
@@ -86,7 +86,7 @@ async function draw({ again = false } = {}) {
   tidyCharts();
 }
 
-/** Put the parts in place of the old ones, and the reader back where he was. */
+/** Replace the view by the parts, and restore focus and scroll positions. */
 function replace(parts) {
   const focused = document.activeElement && document.activeElement.id;
   const scrolled = [...at("view").querySelectorAll(".table")].map((each) => each.scrollLeft);

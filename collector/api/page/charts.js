@@ -13,7 +13,7 @@ const COLORS = ["llm", "tool", "agent", "warn", "good", "bad", "other"];
 
 /**
  * A chart with a title; `lines` are {label, values}, `xs` the same number of seconds since 1970, or of steps.
- * The numbers are also there for those who can't see the picture.
+ * The latest values are in the label for screen readers.
  * @param {string} title
  * @param {number[]} xs
  * @param {{label: string, values: (number | null)[]}[]} lines
@@ -80,7 +80,7 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
   return figure;
 }
 
-/** Let go of charts that are no longer on the page. */
+/** Free charts that are no longer on the page. */
 export function tidyCharts() {
   for (const each of drawn) {
     if (each.holder.isConnected) continue;
@@ -90,7 +90,7 @@ export function tidyCharts() {
   }
 }
 
-/** Steps of an answer as columns: every step between the first and the last, absent ones with `absent`. */
+/** Steps of an answer as columns: every step from first to last; missing ones get the values in `absent`. */
 export function columns(series, bucketSeconds, metrics, absent = {}) {
   const xs = [];
   const values = Object.fromEntries(metrics.map((metric) => [metric, []]));
@@ -98,7 +98,7 @@ export function columns(series, bucketSeconds, metrics, absent = {}) {
   const known = new Map(series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values]));
   let begin = Math.round(series[0].start_unix_ns / 1e9);
   let end = Math.round(series[series.length - 1].start_unix_ns / 1e9);
-  if (begin === end) [begin, end] = [begin - bucketSeconds, end + bucketSeconds]; // a point alone is no axis
+  if (begin === end) [begin, end] = [begin - bucketSeconds, end + bucketSeconds]; // one point alone gives no axis
   for (let x = begin; x <= end && xs.length < 5000; x += bucketSeconds) {
     xs.push(x);
     for (const metric of metrics) values[metric].push(known.get(x)?.[metric] ?? absent[metric] ?? null);

@@ -1,5 +1,5 @@
 // @ts-check
-// Shows openapi.json and sends requests. Texts come from the document and from answers: set as text only.
+// Shows openapi.json and sends requests. Texts of the document and of answers are only ever set as text.
 
 const TIMEOUT_MILLISECONDS = 30000;
 
@@ -10,7 +10,7 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-// the sub-path under which we are published: paths in the document begin at our own root
+// the path prefix under which Sidespan is published; paths in the document start after it
 const root = new URL("..", document.baseURI).pathname.replace(/\/$/, "");
 
 function example(schema, schemas) {
@@ -33,7 +33,7 @@ function section(path, method, operation, schemas) {
     const name = `${id}-${parameter.name}`;
     const input = element("input", { id: name, name: parameter.name, "data-in": parameter.in });
     if (parameter.required) input.required = true;
-    const repeated = parameter.schema.type === "array" ? " (several: parted by commas)" : "";
+    const repeated = parameter.schema.type === "array" ? " (separate several values by commas)" : "";
     form.append(
       element("label", { for: name }, `${parameter.name}: ${parameter.description}${repeated}`),
       input,

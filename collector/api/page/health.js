@@ -1,11 +1,11 @@
 // @ts-check
-// The service's own health: its parts, and what MLflow refused for good.
+// The health of the service: its parts, and the dead letters.
 
 import { ask, at, bytes, duration, make, messageOf, moment, number } from "./parts.js";
 
 const SHOWN_LETTERS = 100;
 
-/** A value of a part of the service, by what its name says of its unit. */
+/** The label and the formatted value, in the unit that the end of the name gives. */
 function quantity(name, value) {
   if (typeof value === "number" && name.endsWith("_bytes")) return [name.slice(0, -6), bytes(value)];
   if (typeof value === "number" && name.endsWith("_seconds")) return [name.slice(0, -8), duration(value)];
@@ -25,7 +25,7 @@ function showHealth(health) {
   const parts = Object.entries(health.parts || {});
   at("parts").replaceChildren(...parts.map(([name, part]) => partCard(name, part)));
   if (!parts.length)
-    at("parts").append(make("li", { className: "quiet", text: "The service named no parts." }));
+    at("parts").append(make("li", { className: "quiet", text: "The service reports no parts." }));
 }
 
 function partCard(name, { ok, reason, ...values }) {
@@ -38,7 +38,7 @@ function partCard(name, { ok, reason, ...values }) {
   const title = make("h3", {
     children: [
       make("span", { text: titled(name) }),
-      make("span", { className: ok ? "good" : "bad", text: ok ? "✓ fine" : "✗ trouble" }),
+      make("span", { className: ok ? "good" : "bad", text: ok ? "✓ OK" : "✗ Problem" }),
     ],
   });
   const why = reason ? make("p", { className: ok ? "quiet" : "bad", text: reason }) : null;
@@ -63,7 +63,7 @@ const letters = { shown: "", ids: [] };
 
 function showLetters({ dead_letters: list, total }) {
   const fingerprint = JSON.stringify([list, total]);
-  if (fingerprint === letters.shown) return; // nothing new: leave the reader's focus alone
+  if (fingerprint === letters.shown) return; // nothing new: keep the focus where it is
   letters.shown = fingerprint;
   const focused = document.activeElement && document.activeElement.id;
   const shown = list.slice(0, SHOWN_LETTERS);
@@ -72,14 +72,12 @@ function showLetters({ dead_letters: list, total }) {
   at("retry-all").hidden = shown.length < 2;
   at("letters").replaceChildren(...shown.map(letterItem));
   if (!shown.length) {
-    at("letters").append(
-      make("li", { className: "quiet", text: "None: nothing was refused. Nothing to do." }),
-    );
+    at("letters").append(make("li", { className: "quiet", text: "No dead letters: nothing was refused." }));
   } else if (total > shown.length) {
     at("letters").append(
       make("li", {
         className: "quiet",
-        text: `and ${number.format(total - shown.length)} more: sidespan dead-letters list`,
+        text: `and ${number.format(total - shown.length)} more; list them with sidespan dead-letters list`,
       }),
     );
   }
@@ -144,7 +142,7 @@ async function retryLetters(ids) {
     const good = answer.status < 300;
     message.className = good ? "good" : "bad";
     message.textContent = good
-      ? `${ids.length === 1 ? "It is" : "They are"} back in the queue. What MLflow refuses again comes back here.`
+      ? `${ids.length === 1 ? "It is" : "They are"} back in the queue. Spans that MLflow refuses again return here.`
       : `Not sent: ${messageOf(answer)}`;
   } catch {
     message.className = "bad";
@@ -163,7 +161,7 @@ export async function refreshHealth() {
     ),
     ask("dead-letters").then(
       ({ body }) => body && Array.isArray(body.dead_letters) && showLetters(body),
-      () => {}, // the pill says it already
+      () => {}, // the pill already shows it
     ),
   ]);
 }

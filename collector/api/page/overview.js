@@ -1,5 +1,5 @@
 // @ts-check
-// What the agents did: totals and what changed, over time, and what stands out.
+// The overview: totals and their changes, charts over time, and the top agents, models, tools and errors.
 
 import { chart, columns } from "./charts.js";
 import {
@@ -23,7 +23,7 @@ const RANGES = [
   ["-24h", "Last day"],
   ["-7d", "Last week"],
   ["-30d", "Last month"],
-  ["0", "All"],
+  ["0", "All time"],
 ];
 const FILTERS = ["experiment_id", "service", "environment", "agent", "model", "tool", "status"];
 
@@ -40,17 +40,14 @@ export async function overview(parameters, go) {
     const any = facets.experiment.length > 0;
     parts.push(
       any
-        ? empty(
-            "No traces here.",
-            "There are some at other times or with other filters: take a longer time above.",
-          )
+        ? empty("No traces match.", "Choose a longer time range or remove filters.")
         : empty(
             "No traces yet.",
             howToSend(),
             make("p", {
               className: "quiet",
               text:
-                "They appear within two seconds. To bring in what MLflow already holds, run " +
+                "Traces appear here within two seconds. To import those that MLflow already holds, run " +
                 "sidespan index backfill --experiment NAME.",
             }),
           ),
@@ -65,13 +62,13 @@ export async function overview(parameters, go) {
 function bar(parameters, since, facets, go) {
   const time = select(
     "range",
-    "Time",
+    "Time range",
     RANGES.map(([value, text]) => [value, text]),
     since,
     (value) => go({ ...parameters, since: value, until: "" }),
   );
   if (!RANGES.some(([value]) => value === since))
-    time.lastChild.prepend(make("option", { text: "As chosen", value: since, selected: true }));
+    time.lastChild.prepend(make("option", { text: "Custom range", value: since, selected: true }));
   const names = facets.experiment.map(({ value }) => [value, value]);
   const experiment = select(
     "experiment",
@@ -99,18 +96,17 @@ export function select(id, label, options, chosen, onChange) {
   return make("label", { children: [make("span", { text: label }), list] });
 }
 
-/** [label, metric, how to say it, whether more is worse] */
-/** @type {[string, string, (value: any) => string, boolean | null][]} label, metric, shown, whether more is worse */
+/** @type {[string, string, (value: any) => string, boolean | null][]} label, metric, format, whether more is worse */
 const CARDS = [
   ["Traces", "count", number.format, null],
   ["Error rate", "error_rate", share, true],
-  ["Median", "duration_seconds_p50", duration, true],
-  ["95 % within", "duration_seconds_p95", duration, true],
-  ["Tokens in", "input_tokens", compact, null],
-  ["Tokens out", "output_tokens", compact, null],
+  ["Duration p50", "duration_seconds_p50", duration, true],
+  ["Duration p95", "duration_seconds_p95", duration, true],
+  ["Input tokens", "input_tokens", compact, null],
+  ["Output tokens", "output_tokens", compact, null],
   ["Cost", "cost_usd", money, null],
   ["Sessions", "sessions", number.format, null],
-  ["Retries recovered", "recovered_retries", number.format, null],
+  ["Retries", "recovered_retries", number.format, null],
 ];
 
 function cards(totals, into) {
@@ -135,14 +131,14 @@ function cards(totals, into) {
 function change(a, b, say, worse) {
   if (a === null || b === null || a === undefined)
     return make("span", { className: "quiet small", text: " " });
-  if (a === b) return make("span", { className: "quiet small", text: "as before" });
+  if (a === b) return make("span", { className: "quiet small", text: "no change" });
   const more = b > a;
   const part = a ? ` ${more ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(0)} %` : "";
   const tone = worse === null ? "quiet" : more === worse ? "bad" : "good";
   return make("span", {
     className: `small ${tone}`,
     text: `${more ? "▲" : "▼"}${part} (was ${say(a)})`,
-    title: "against the same length of time before",
+    title: "compared with the previous period of the same length",
   });
 }
 
@@ -170,13 +166,11 @@ function charts(found, asked, go) {
     children: [
       chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
       chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
-      chart(
-        "Duration",
-        xs,
-        [line("median", "duration_seconds_p50"), line("95 % within", "duration_seconds_p95")],
-        { unit: "seconds", onRange },
-      ),
-      chart("Tokens", xs, [line("in", "input_tokens"), line("out", "output_tokens")], { onRange }),
+      chart("Duration", xs, [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")], {
+        unit: "seconds",
+        onRange,
+      }),
+      chart("Tokens", xs, [line("input", "input_tokens"), line("output", "output_tokens")], { onRange }),
       chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
     ],
   });
@@ -187,11 +181,11 @@ function tops(found, into) {
     title: kind,
     cell: ({ key }) => {
       const value = Object.values(key)[0];
-      return value === null ? "not said" : link(value, into({ [filter]: value }));
+      return value === null ? "not set" : link(value, into({ [filter]: value }));
     },
   });
   const value = (title, metric, say, wide) => ({ title, wide, cell: ({ values }) => say(values[metric]) });
-  const p95 = value("95 % within", "duration_seconds_p95", duration, true);
+  const p95 = value("Duration p95", "duration_seconds_p95", duration, true);
   const errors = value("Errors", "error_rate", share);
   const count = (title) => value(title, "count", number.format);
   const blocks = [
@@ -220,7 +214,7 @@ function tops(found, into) {
       "Errors",
       found.errors,
       [
-        name("What they say", "error"),
+        name("Message", "error"),
         value("Traces", "traces", number.format),
         value("Spans", "count", number.format),
       ],
@@ -234,7 +228,7 @@ function tops(found, into) {
           make("h2", { text: title }),
           groups.length
             ? table(title, cells, groups)
-            : make("p", { className: "quiet", text: title === "Errors" ? "None. Good." : "None said so." }),
+            : make("p", { className: "quiet", text: title === "Errors" ? "No errors." : "No data." }),
         ],
       }),
     ),

@@ -1,7 +1,7 @@
 // @ts-check
-// What every view is made of: elements, questions, numbers for people.
-// Everything that is shown came over HTTP and is set as text, never as HTML.
-// Addresses are relative to /-/, so that the page also works behind a path prefix.
+// What every view is made of: elements, requests, formatted numbers.
+// Everything shown came over HTTP and is set as text, never as HTML.
+// Addresses are relative to /-/, so the page also works behind a path prefix.
 
 const TIMEOUT_MILLISECONDS = 30000;
 const FACETS_MILLISECONDS = 30000;
@@ -31,16 +31,16 @@ export function make(tag, { text, className, children = [], ...attributes } = {}
   return element;
 }
 
-// ---- asking
+// ---- requests
 
-/** {status, body} of a JSON answer, whatever its status; body is null where it is no JSON. */
+/** {status, body} of a JSON answer, whatever its status; body is null if the answer is not JSON. */
 export async function ask(path, options = {}) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS), ...options });
   const body = await answer.json().catch(() => null);
   return { status: answer.status, body };
 }
 
-/** The body of a 200; throws an Error with a sentence for people otherwise. */
+/** The body of a 200; throws an Error with a readable message otherwise. */
 export async function get(path) {
   let answer;
   try {
@@ -55,7 +55,7 @@ export async function get(path) {
 /** @type {{at: number, body: any}} */
 const known = { at: 0, body: null };
 
-/** What there is to filter by; it changes slowly, and views are drawn anew every few seconds. */
+/** The values to filter by, cached, because views are redrawn every few seconds. */
 export async function knownFacets() {
   if (Date.now() - known.at > FACETS_MILLISECONDS || !known.body.experiment.length) {
     known.body = await get("traces/facets");
@@ -72,7 +72,7 @@ export function messageOf({ status, body }) {
 export const sentence = (text) =>
   `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
-/** `path?a=1&b=2`, without what is empty; a list gives a parameter several times. */
+/** `path?a=1&b=2`, without empty values; a list repeats its parameter. */
 export function address(path, parameters) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
@@ -84,7 +84,7 @@ export function address(path, parameters) {
   return text ? `${path}?${text}` : path;
 }
 
-// ---- numbers for people
+// ---- formatted numbers
 
 export const number = new Intl.NumberFormat();
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
@@ -131,7 +131,7 @@ export function moment(unixNs) {
   return unixNs ? new Date(unixNs / 1e6).toLocaleString() : "never";
 }
 
-/** How long ago, for what is young; the moment itself for what is older than a day. */
+/** "5 min ago" within a day, else the date and time. */
 export function ago(unixNs) {
   const seconds = (Date.now() - unixNs / 1e6) / 1000;
   if (seconds < 0 || seconds > 86400) return moment(unixNs);
@@ -212,11 +212,11 @@ export function empty(title, ...lines) {
   });
 }
 
-/** What to do where nothing has come in yet. */
+/** What to do if no trace has arrived yet. */
 export function howToSend() {
   return make("p", {
     children: [
-      make("span", { text: "Let any OpenTelemetry SDK send here: " }),
+      make("span", { text: "To send traces from any OpenTelemetry SDK, set " }),
       make("code", { text: `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}` }),
     ],
   });

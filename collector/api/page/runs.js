@@ -1,5 +1,5 @@
 // @ts-check
-// Runs of an experiment: the list, one with its metrics over its steps, several side by side.
+// Runs of an experiment: the list, one run with its metrics by step, several compared.
 
 import { chart } from "./charts.js";
 import {
@@ -40,13 +40,13 @@ async function experiments() {
     body: JSON.stringify({ max_results: 1000, order_by: ["last_update_time DESC"] }),
   });
   if (status !== 200)
-    throw new Error(sentence(`experiments can't be listed: ${messageOf({ status, body })}`));
+    throw new Error(sentence(`the experiments can't be listed: ${messageOf({ status, body })}`));
   return (body.experiments || []).map(({ experiment_id: id, name }) => [id, name]);
 }
 
 export async function runs(parameters, go) {
   const known = await experiments();
-  if (!known.length) return [empty("No experiments here.", "MLflow has none that you may see.")];
+  if (!known.length) return [empty("No experiments.", "MLflow has none that you may see.")];
   const chosen = parameters.experiment_id || known[0][0];
   const picker = select("experiment", "Experiment", known, chosen, (experiment_id) => go({ experiment_id }));
   const filter = make("input", {
@@ -59,7 +59,10 @@ export async function runs(parameters, go) {
   const form = make("form", {
     className: "bar",
     role: "search",
-    children: [picker, make("label", { children: [make("span", { text: "MLflow's filter" }), filter] })],
+    children: [
+      picker,
+      make("label", { children: [make("span", { text: "Filter (MLflow syntax)" }), filter] }),
+    ],
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -74,7 +77,10 @@ export async function runs(parameters, go) {
     }),
   );
   if (!page.runs.length)
-    return [form, empty("No runs here.", "Log one with mlflow.start_run(), or take another experiment.")];
+    return [
+      form,
+      empty("No runs match.", "Log a run with mlflow.start_run(), or choose another experiment."),
+    ];
   const keys = [...new Set(page.runs.flatMap((run) => run.metrics.map(({ key }) => key)))].slice(0, 5);
   const compare = make("button", {
     type: "button",
@@ -114,10 +120,7 @@ export async function runs(parameters, go) {
   const parts = [
     form,
     make("p", {
-      children: [
-        compare,
-        make("span", { className: "quiet small", text: " two runs or more, by their boxes" }),
-      ],
+      children: [compare, make("span", { className: "quiet small", text: " Select two or more runs." })],
     }),
     table("Runs", columns, page.runs),
   ];
@@ -143,9 +146,9 @@ export async function run(id) {
       "Traces",
       traces ? link(number.format(traces.count), `#/traces${address("", { run_id: id, since: "0" })}`) : "",
     ],
-    ["Traces' cost", traces ? money(traces.cost_usd) : ""],
-    ["Traces' tokens", traces ? compact(traces.total_tokens) : ""],
-    ["Traces' errors", traces && traces.count ? number.format(traces.errors) : ""],
+    ["Cost of traces", traces ? money(traces.cost_usd) : ""],
+    ["Tokens of traces", traces ? compact(traces.total_tokens) : ""],
+    ["Errors in traces", traces && traces.count ? number.format(traces.errors) : ""],
   ].filter(([, said]) => said);
   const charts = found.metrics
     .filter((metric) => metric.total_points > 1)
@@ -172,9 +175,7 @@ export async function run(id) {
         }),
       ),
     }),
-    ...found.incomplete.map((text) =>
-      make("p", { className: "notice", text: `Not all could be had: ${text}` }),
-    ),
+    ...found.incomplete.map((text) => make("p", { className: "notice", text: `Incomplete: ${text}` })),
     charts.length ? make("div", { className: "charts", children: charts }) : null,
     found.metrics.length
       ? table(
@@ -188,7 +189,7 @@ export async function run(id) {
           ],
           found.metrics,
         )
-      : make("p", { className: "quiet", text: "It has logged no metrics." }),
+      : make("p", { className: "quiet", text: "This run has logged no metrics." }),
     pairs("Param", found.params),
     found.children.length
       ? table(
@@ -242,7 +243,7 @@ export async function compared(parameters) {
     })),
   ];
   return [
-    make("h2", { text: "Runs side by side" }),
+    make("h2", { text: "Compare runs" }),
     make("ul", {
       className: "figures",
       children: ids.map((_, place) => make("li", { children: [head(place)] })),
@@ -250,7 +251,7 @@ export async function compared(parameters) {
     charts.length ? make("div", { className: "charts", children: charts }) : null,
     all.length
       ? table("Comparison", columns, all)
-      : make("p", { className: "quiet", text: "They have neither params nor metrics." }),
+      : make("p", { className: "quiet", text: "These runs have neither params nor metrics." }),
   ].filter(Boolean);
 }
 

@@ -1,5 +1,5 @@
 // @ts-check
-// Traces with filters, and conversations. What is asked is in the address, so that it can be sent around.
+// Traces with filters, and sessions. The filters are in the address, so a view can be shared as a link.
 
 import {
   address,
@@ -20,12 +20,12 @@ import {
 import { select } from "./overview.js";
 
 const TIMES = [
-  ["-15m", "15 minutes"],
-  ["-1h", "Hour"],
-  ["-24h", "Day"],
-  ["-7d", "Week"],
-  ["-30d", "Month"],
-  ["0", "All"],
+  ["-15m", "Last 15 minutes"],
+  ["-1h", "Last hour"],
+  ["-24h", "Last day"],
+  ["-7d", "Last week"],
+  ["-30d", "Last month"],
+  ["0", "All time"],
 ];
 const STATUSES = [
   ["", "Any"],
@@ -45,8 +45,8 @@ const TEXTS = [
   ["run_id", "Run"],
   ["tag", "Tag"],
   ["error", "Error"],
-  ["min_duration_seconds", "At least (s)"],
-  ["min_cost_usd", "At least ($)"],
+  ["min_duration_seconds", "Min. duration (s)"],
+  ["min_cost_usd", "Min. cost ($)"],
 ];
 const SHOWN = 50;
 
@@ -89,7 +89,7 @@ export async function traces(parameters, go) {
   if (!found.traces.length) {
     parts.push(
       facets.experiment.length
-        ? empty("No trace is like that.", "Take a filter away, or a longer time.")
+        ? empty("No traces match.", "Remove a filter or choose a longer time range.")
         : empty("No traces yet.", howToSend()),
     );
     return parts;
@@ -103,14 +103,14 @@ export async function traces(parameters, go) {
 
 const SESSIONS = [
   { title: "Session", cell: (row) => link(row.session, `#/session/${encodeURIComponent(row.session)}`) },
-  { title: "Last", words: true, sort: "last", cell: (row) => ago(row.end_unix_ns) },
+  { title: "Last active", words: true, sort: "last", cell: (row) => ago(row.end_unix_ns) },
   { title: "Turns", sort: "turns", cell: (row) => number.format(row.turns) },
   {
     title: "Errors",
     sort: "errors",
     cell: (row) => (row.errors ? make("span", { className: "bad", text: number.format(row.errors) }) : ""),
   },
-  { title: "Busy", wide: true, cell: (row) => duration(row.busy_seconds) },
+  { title: "Busy time", wide: true, cell: (row) => duration(row.busy_seconds) },
   { title: "Tokens", sort: "tokens", wide: true, cell: (row) => compact(row.total_tokens) },
   { title: "Cost", sort: "cost", cell: (row) => money(row.cost_usd) },
   { title: "User", words: true, wide: true, cell: (row) => row.user || "" },
@@ -126,8 +126,8 @@ export async function sessions(parameters, go) {
   if (!found.sessions.length) {
     parts.push(
       empty(
-        "No conversations here.",
-        "A trace joins a session by its session.id attribute. instrumentation.session() sets it, as do " +
+        "No sessions match.",
+        "The attribute session.id assigns a trace to a session. instrumentation.session() sets it, as do " +
           "OpenInference and others.",
       ),
     );
@@ -149,8 +149,8 @@ export async function session(id) {
   const figures = [
     ["Turns", number.format(sums.turns)],
     ["Errors", number.format(sums.errors)],
-    ["Busy", duration(sums.busy_seconds)],
-    ["From first to last", duration(sums.duration_seconds)],
+    ["Busy time", duration(sums.busy_seconds)],
+    ["First to last turn", duration(sums.duration_seconds)],
     ["Tokens", compact(sums.total_tokens)],
     ["Cost", money(sums.cost_usd)],
     ["User", sums.user],
@@ -183,9 +183,9 @@ const without = (object, ...names) =>
 function filters(asked, facets, go) {
   const form = make("form", { className: "filters", role: "search", "aria-label": "Filters" });
   const change = (values) => go({ ...asked, ...values });
-  const time = select("since", "Time", TIMES, asked.since, (since) => change({ since, until: "" }));
+  const time = select("since", "Time range", TIMES, asked.since, (since) => change({ since, until: "" }));
   if (!TIMES.some(([value]) => value === asked.since))
-    time.lastChild.prepend(make("option", { text: "As chosen", value: asked.since, selected: true }));
+    time.lastChild.prepend(make("option", { text: "Custom range", value: asked.since, selected: true }));
   form.append(
     time,
     select("status", "Status", STATUSES, asked.status || "", (status) => change({ status })),
@@ -230,7 +230,7 @@ function exportsOf(path, asked) {
   return make("p", {
     className: "quiet small",
     children: [
-      make("span", { text: "All of it as " }),
+      make("span", { text: "Export all rows as " }),
       link("CSV", address(path, { ...all, format: "csv" }), { download: `${path}.csv` }),
       make("span", { text: " or " }),
       link("Parquet", address(path, { ...all, format: "parquet" }), { download: `${path}.parquet` }),

@@ -1,5 +1,5 @@
 // @ts-check
-// One trace: what happened in it, as a waterfall with its critical path.
+// One trace: its figures, and its spans as a waterfall with the critical path.
 
 import {
   address,
@@ -19,7 +19,7 @@ import {
 const SHOWN_SPANS = 1000;
 const DEEPEST_INDENT = 12;
 
-/** The parts of the view; throws an Error with a sentence for people. */
+/** The parts of the view; throws an Error with a readable message. */
 export async function trace(id) {
   let answer;
   try {
@@ -34,7 +34,7 @@ export async function trace(id) {
 
 function nextStep(status) {
   if (status === 404)
-    return "Check the id; an agent's exporter sends a few seconds after the run, or when it is shut down.";
+    return "Check the id. An exporter may send spans a few seconds after the run, or only at shutdown.";
   return status === 503 ? "Try again in a moment." : "";
 }
 
@@ -131,18 +131,18 @@ function figures(trace) {
 
 function remarks(trace) {
   const said = [];
-  if (trace.incomplete) said.push(`Maybe incomplete: ${trace.incomplete}`);
+  if (trace.incomplete) said.push(`Possibly incomplete: ${trace.incomplete}`);
   if (!trace.complete)
-    said.push("The root span has not arrived: the trace is still running, or its root went elsewhere.");
+    said.push("The root span has not arrived: the trace is still running, or its root was sent elsewhere.");
   if (trace.missing_parents) said.push(`Missing parent spans: ${number.format(trace.missing_parents)}.`);
   if (trace.cost.unpriced_model_calls)
     said.push(`Model calls without a known cost: ${number.format(trace.cost.unpriced_model_calls)}.`);
   if (trace.input_excluded_cache)
-    said.push("Input tokens were given without the cached ones, which have been added.");
+    said.push("The client counted input tokens without cached ones; they have been added.");
   return said;
 }
 
-/** Where the time went: each kind's own time, and how much of it the end was waiting for. */
+/** Own time by kind of span, and how much of it is on the critical path. */
 function ownTime(trace) {
   const spent = (trace.own_time || []).filter((own) => own.self_seconds > 0);
   if (!spent.length) return null;
@@ -177,7 +177,7 @@ function waterfall(trace) {
   list.style.padding = "0";
   if (trace.spans_omitted) {
     list.append(
-      make("li", { className: "quiet", text: `and ${number.format(trace.spans_omitted)} spans more` }),
+      make("li", { className: "quiet", text: `and ${number.format(trace.spans_omitted)} more spans` }),
     );
   }
   return list;
@@ -189,7 +189,7 @@ function spanDetails(span) {
     ["Agent", span.agent],
     ["Model", span.model],
     ["Tool", span.tool],
-    ["Began after", duration(span.start_offset_seconds)],
+    ["Started after", duration(span.start_offset_seconds)],
     ["Own time", duration(span.self_seconds)],
     ["On the critical path", duration(span.critical_seconds)],
     [
@@ -200,8 +200,8 @@ function spanDetails(span) {
     ["Cached tokens", span.tokens.cache_read],
     ["Reasoning tokens", span.tokens.reasoning],
     ["Cost", money(span.cost_usd)],
-    ["Cost said by", span.cost_source === "none" ? "" : span.cost_source],
-    ["Ended because", span.finish_reason],
+    ["Cost source", span.cost_source === "none" ? "" : span.cost_source],
+    ["Finish reason", span.finish_reason],
   ];
   return make("dl", {
     children: parts

@@ -13,7 +13,7 @@ from collector.model.faults import Faults
 from collector.processors import keep
 from collector.processors.keep import SamplingDecision
 from collector.processors.pipeline import outgoing, works_outgoing
-from collector.settings import Harmonise as HarmoniseSettings
+from collector.settings import HarmoniseSettings
 from collector.settings.processors import Processor
 
 NO_NOTES: Mapping[bytes, bytes] = {}

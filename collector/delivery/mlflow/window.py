@@ -24,7 +24,7 @@ from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperimen
 from collector.model.batch import FOREIGN_TRACE, Entry, Route
 from collector.model.faults import Faults
 from collector.processors.keep import SamplingDecision, decision_of
-from collector.settings import Delivery as DeliverySettings
+from collector.settings import DeliverySettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 

@@ -39,7 +39,7 @@ from collector.index.duckdb.messages import (
 from collector.index.duckdb.take import COLLECT_FROM_OBJECTS
 from collector.index.protocol import FileAnswer, Index
 from collector.model.experiment import ExperimentReference
-from collector.settings import Log
+from collector.settings import LogSettings
 from collector.telemetry.logs import configure_logs
 
 KEEP_SECONDS = 30.0
@@ -184,7 +184,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     arguments = ProcessArguments(**json.loads(sys.argv[1]))
     keep_to_ourselves()
-    configure_logs(Log.model_validate({"level": arguments.log_level, "format": arguments.log_format}))
+    configure_logs(LogSettings.model_validate({"level": arguments.log_level, "format": arguments.log_format}))
     asyncio.run(serve(arguments))
     logging.shutdown()
     # the interpreter's own end would print DuckDB's complaints about its bindings

@@ -18,7 +18,7 @@ from collector.journal.sqlite.opening import FILE_NAME, open_file
 from collector.journal.sqlite.writer import JournalFile, ObserveCommit
 from collector.model.batch import DeadLetter, Draft, Entry, Parked, Position, Route
 from collector.model.errors import Misconfigured, Reason, Unavailable
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 _log = logging.getLogger("sidespan.journal")
 

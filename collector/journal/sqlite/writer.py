@@ -24,7 +24,7 @@ from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.opening import SUSPECT_NAME
 from collector.model.batch import Draft, merge
 from collector.model.errors import JournalClosed, Reason, Unavailable
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 _log = logging.getLogger("sidespan.journal")
 

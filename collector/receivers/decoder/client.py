@@ -21,7 +21,7 @@ from collector.receivers.decoder.frames import TRACE_ID_BYTES, receive_exactly, 
 from collector.receivers.ingest import Encoded
 from collector.receivers.prepare import Prepared
 from collector.settings import Settings
-from collector.settings.processors import Redact
+from collector.settings.processors import RedactSettings
 
 _log = logging.getLogger("sidespan.decoder")
 
@@ -186,7 +186,7 @@ def _received(connection: socket.socket, part: Mapping[str, Any], request: Encod
 @asynccontextmanager
 async def open_decoder(settings: Settings) -> AsyncIterator[Decoder]:
     """The decoder, until the block ends. Its process starts with the first export that is large."""
-    redactions = [each for each in settings.processors if isinstance(each, Redact)]
+    redactions = [each for each in settings.processors if isinstance(each, RedactSettings)]
     decoder = Decoder(
         {
             "receiver": settings.receiver.model_dump(mode="json"),

@@ -25,8 +25,8 @@ from collector.otlp.media import Encoding
 from collector.processors.redact import REDACTION_FAILED, redactor
 from collector.receivers.decoder.frames import TRACE_ID_BYTES, Bytes, receive_head, receive_pieces, send
 from collector.receivers.prepare import Prepared, Rules, prepare_whole
-from collector.settings import Log, Receiver, Routing
-from collector.settings.processors import Redact
+from collector.settings import LogSettings, ReceiverSettings, RoutingSettings
+from collector.settings.processors import RedactSettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.logs import configure_logs
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _serve(connection: socket.socket) -> None:
     given = receive_head(connection)
-    configure_logs(Log.model_validate(given["log"]))
+    configure_logs(LogSettings.model_validate(given["log"]))
     fault_log = FaultLog()
     rules = rules_of(given, fault_log)
     _bound_memory(given["memory_bytes"])
@@ -74,10 +74,10 @@ def _serve(connection: socket.socket) -> None:
 def rules_of(given: Mapping[str, Any], fault_log: FaultLog) -> Rules:
     """The settings as they came over the socket."""
     return Rules(
-        limits=Receiver.model_validate(given["receiver"]),
-        routing=Routing.model_validate(given["routing"]),
+        limits=ReceiverSettings.model_validate(given["receiver"]),
+        routing=RoutingSettings.model_validate(given["routing"]),
         redact=redactor(
-            TypeAdapter(tuple[Redact, ...]).validate_json(json.dumps(given["processors"])),
+            TypeAdapter(tuple[RedactSettings, ...]).validate_json(json.dumps(given["processors"])),
             partial(fault_log.tell_of, REDACTION_FAILED),
         ),
     )

@@ -12,8 +12,14 @@ from collector.answers.explain import WHY, explain
 from collector.cli.doctor import explain_trace, render_explanation
 from collector.harmonise.parts import Part
 from collector.model.errors import Misconfigured
-from collector.settings import Harmonise, Settings
-from collector.settings.processors import Condition, Drop, Processor, Slim, Tag
+from collector.settings import HarmoniseSettings, Settings
+from collector.settings.processors import (
+    ConditionSettings,
+    DropSettings,
+    Processor,
+    SlimSettings,
+    TagSettings,
+)
 from collector.spans.conventions import TABLE
 from collector.spans.facts import facts
 from collector.spans.sources import conventions, sourced_facts
@@ -87,8 +93,8 @@ def changes(span: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def test_each_step_tells_what_it_changed_and_why() -> None:
-    tag = Tag(type="tag", when=Condition(name="chat *"), set={"tier": "gold"})
-    chat = explained("benchmark_trace", tag, Slim(type="slim"))[0]
+    tag = TagSettings(type="tag", when=ConditionSettings(name="chat *"), set={"tier": "gold"})
+    chat = explained("benchmark_trace", tag, SlimSettings(type="slim"))[0]
     found = changes(chat)
     assert found["harmonise", "mlflow.spanType"] == "added"
     assert found["tag", "tier"] == "added"
@@ -104,7 +110,7 @@ def test_whatever_is_added_has_a_reason(name: str) -> None:
 
 
 def test_a_dropped_span_says_by_what() -> None:
-    spans = explained("benchmark_trace", Drop(type="drop", when=Condition(name="chat *")))
+    spans = explained("benchmark_trace", DropSettings(type="drop", when=ConditionSettings(name="chat *")))
     assert {span["dropped_by"] for span in spans if span["name"].startswith("chat")} == {"drop"}
     assert {span["dropped_by"] for span in spans if not span["name"].startswith("chat")} == {None}
 
@@ -135,9 +141,11 @@ def test_doctor_explains_a_file(form: str, tmp_path: Path) -> None:
     if form == "json":
         file = tmp_path / "trace.json"
         file.write_text(as_otlp_json(payload("openai_openllmetry")))
-    found = explain_trace(str(file), Settings(harmonise=Harmonise(types=False)), url="http://127.0.0.1:9")
+    found = explain_trace(
+        str(file), Settings(harmonise=HarmoniseSettings(types=False)), url="http://127.0.0.1:9"
+    )
     text = render_explanation(found)
-    assert "speaks OpenTelemetry GenAI" in text
+    assert "conventions: OpenTelemetry GenAI" in text
     assert "user = web-user   from enduser.id" in text
     assert "harmonise added mlflow.traceTag.mlflow.traceName = openai.chat" in text
     assert "mlflow.spanType" not in text
@@ -161,7 +169,10 @@ def all_spans_of(export: ExportTraceServiceRequest, document: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("trace", "told"),
-    [("nothing", "no such file"), (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest")],
+    [
+        ("nothing", "no such file"),
+        (str(DATA.parent / "conftest.py"), "not an ExportTraceServiceRequest"),
+    ],
     ids=["neither_file_nor_id", "a_file_of_another_kind"],
 )
 def test_doctor_says_what_it_cannot_explain(trace: str, told: str) -> None:

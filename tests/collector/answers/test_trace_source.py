@@ -20,7 +20,7 @@ from collector.api.traces import ROUTES
 from collector.journal import CannotTell
 from collector.mlflow.client import MAX_ANSWER_BYTES, MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, open_mlflow
 from collector.model.batch import Route
-from collector.settings import Mlflow as MlflowSettings
+from collector.settings import MlflowSettings
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import export_facts
 from collector.spans.mlflow_trace import read_trace

@@ -20,7 +20,7 @@ from collector.api.reading import rights_of
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Route
-from collector.settings import Mlflow, Settings, load
+from collector.settings import MlflowSettings, Settings, load
 from proxy import open_access
 from tests.support.fake_mlflow import FakeMlflow, running
 from tests.support.ports import free_port
@@ -127,7 +127,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Guarded]:
 
     async with (
         running(FakeMlflow(lookup=all_in_experiment_1), free_port()) as url,
-        open_mlflow(Mlflow(url=url), max_connections=4) as mlflow,
+        open_mlflow(MlflowSettings(url=url), max_connections=4) as mlflow,
         open_access(access_settings(settings), upstream_at(url)) as access,
     ):
         experiments = Experiments(mlflow, create=True, lookup_timeout_seconds=1)

@@ -238,7 +238,7 @@ async def test_a_trace_is_looked_up_by_keyboard_and_drawn() -> None:
         assert f"#/trace/tr-{RUN_ID}" in tab.url
         await expect(tab.locator(".own-time")).to_contain_text("on the critical path")
         await tab.get_by_role("button", name="chat gpt-4o").first.click()
-        await expect(tab.locator(".details:not([hidden])")).to_contain_text("Cost said by")
+        await expect(tab.locator(".details:not([hidden])")).to_contain_text("Cost source")
         bars = await tab.locator(".waterfall .bar").evaluate_all(BARS)
         assert bars[0][1] == pytest.approx(bars[0][2], abs=1)
         starts = [left for left, _, _ in bars]
@@ -289,7 +289,7 @@ async def test_dead_letters_are_listed_and_sent_again() -> None:
         await expect(tab.locator("#letters > li")).to_have_count(2)
         await expect(tab.locator("#letters-message")).to_contain_text("back in the queue")
         assert service.retried == [{"ids": [2]}]
-        await tab.get_by_role("button", name="Send all of these again").click()
+        await tab.get_by_role("button", name="Send all again").click()
         await expect(tab.locator("#letters")).to_contain_text("nothing was refused")
         assert service.retried == [{"ids": [2]}, {"ids": [1, 3]}]
         await expect(tab.locator("#retry-all")).to_be_hidden()

@@ -113,7 +113,7 @@ async def test_a_client_sends_where_its_rules_say(
 async def test_who_may_not_send_at_all_is_told_before_the_body_is_read(house: House) -> None:
     with pytest.raises(Rejected, match="may not write otlp"):
         await house.sender("reader")
-    with pytest.raises(Rejected, match="who asks"):
+    with pytest.raises(Rejected, match="credentials are missing"):
         await house.sender(None)
     audit = (house.settings.data_dir / "logs" / "audit.jsonl").read_text()
     assert audit.count('"decision":"denied"') == 1

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.delivery.mlflow.window import CONSUMER
 from collector.model.batch import Route
-from collector.settings import Delivery
+from collector.settings import DeliverySettings
 from tests.support.fake_mlflow import error, mlflow_error
 from tests.support.otlp import all_spans, export, trace_ids_of
 from tests.support.stage import ONE, TWO, Stage, named, poison, until
@@ -423,7 +423,7 @@ async def test_requests_get_smaller_when_mlflow_does_not_answer_in_time(stage: S
 
 
 async def test_an_idle_trace_is_there_within_2_seconds_with_the_default_linger(stage: Stage) -> None:
-    await stage.start(linger_seconds=Delivery().linger_seconds)
+    await stage.start(linger_seconds=DeliverySettings().linger_seconds)
     await asyncio.sleep(0.1)
     started = time.monotonic()
     await stage.append(named("soon"))

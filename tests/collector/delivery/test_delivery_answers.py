@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.delivery.mlflow.owners import foreign_traces
 from collector.mlflow.client import MAX_ANSWER_BYTES, Mlflow, open_mlflow
 from collector.mlflow.experiments import CannotAsk, Experiments
-from collector.settings import Mlflow as MlflowSettings
+from collector.settings import MlflowSettings
 from tests.support.fake_mlflow import FakeMlflow, Fault, running
 from tests.support.otlp import all_spans, new_trace_id
 from tests.support.ports import free_port

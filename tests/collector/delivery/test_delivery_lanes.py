@@ -10,7 +10,7 @@ from aiohttp import web
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.model.batch import Route
-from collector.settings import Delivery
+from collector.settings import DeliverySettings
 from tests.support.fake_mlflow import error
 from tests.support.otlp import all_spans, export, new_trace_id
 from tests.support.stage import ONE, TWO, Stage, named, poison, until
@@ -46,7 +46,7 @@ async def test_a_flood_of_poison_in_one_lane_doesnt_hold_up_another(stage: Stage
     stage.mlflow.fault = poison(lambda: error(500))
     for _ in range(60):
         await stage.append(named("poison"), ONE)
-    resends = Delivery().suspect_resends
+    resends = DeliverySettings().suspect_resends
     await stage.start(request_bytes=200, suspect_resends=resends)
     await until(lambda: stage.has_requests(2))
     await stage.append(named("other"), TWO)

@@ -4,7 +4,7 @@ import pytest
 
 from collector.delivery.mlflow.file_tags import ATTRIBUTES, without_file_tags
 from collector.delivery.mlflow.forward import forwarder
-from collector.settings import Harmonise
+from collector.settings import HarmoniseSettings
 from tests.support.otlp import all_spans, export
 
 
@@ -31,7 +31,7 @@ def test_each_of_them_is_taken_off_and_the_rest_stays(name: str) -> None:
 def test_it_is_counted_where_spans_are_harmonised() -> None:
     otlp = export(spans=1)
     all_spans(otlp)[0].attributes.add(key=sorted(ATTRIBUTES)[0]).value.string_value = "x"
-    forward = forwarder(Harmonise())
+    forward = forwarder(HarmoniseSettings())
     assert forward is not None
     done = forward(otlp.SerializeToString(), {}, {})
     assert done.counts["file_tags", "removed"] == 1

@@ -12,14 +12,14 @@ from collector.delivery.mlflow.window import CONSUMER
 from collector.harmonise.note import Note
 from collector.model.batch import Route
 from collector.processors.keep import KeepReason, SamplingDecision, note_of
-from collector.settings import Harmonise
-from collector.settings.processors import Condition, Drop
+from collector.settings import HarmoniseSettings
+from collector.settings.processors import ConditionSettings, DropSettings
 from collector.spans.facts import decode_attributes
 from tests.support.fake_mlflow import error
 from tests.support.otlp import all_spans, export, trace_ids_of
 from tests.support.stage import ONE, Stage
 
-OFF = Harmonise(enabled=False)
+OFF = HarmoniseSettings(enabled=False)
 SAMPLING = "sampling"
 
 
@@ -44,7 +44,7 @@ def sent_attributes(stage: Stage) -> list[dict[str, Any]]:
 
 
 async def test_mlflow_gets_the_harmonised_copy_and_a_dead_letter_holds_the_original(stage: Stage) -> None:
-    stage.forward = forwarder(Harmonise())
+    stage.forward = forwarder(HarmoniseSettings())
     stage.mlflow.fault = lambda _, spans: error(413) if any(s.name == "child 1" for s in spans) else None
     request = export(spans=2)
     await stage.append(request)
@@ -108,7 +108,7 @@ async def test_a_try_that_failed_has_told_mlflow_nothing_and_leaves_no_note(stag
 
 
 async def test_what_is_dropped_is_not_sent_and_not_counted_as_delivered(stage: Stage) -> None:
-    stage.forward = forwarder(OFF, [Drop(type="drop", when=Condition(name="child *"))])
+    stage.forward = forwarder(OFF, [DropSettings(type="drop", when=ConditionSettings(name="child *"))])
     await stage.append(export(spans=3))
     await stage.start()
     await stage.drained()
@@ -118,7 +118,7 @@ async def test_what_is_dropped_is_not_sent_and_not_counted_as_delivered(stage: S
 
 
 async def test_a_request_that_is_dropped_whole_is_never_sent(stage: Stage) -> None:
-    stage.forward = forwarder(OFF, [Drop(type="drop", when=Condition(name="*"))])
+    stage.forward = forwarder(OFF, [DropSettings(type="drop", when=ConditionSettings(name="*"))])
     await stage.append(export(spans=3))
     await stage.start()
     await stage.drained()
@@ -128,7 +128,7 @@ async def test_a_request_that_is_dropped_whole_is_never_sent(stage: Stage) -> No
 
 async def test_what_is_dropped_whole_is_no_proof_that_mlflow_is_well(stage: Stage) -> None:
     """Else a sick MLflow would make dead letters of good spans."""
-    stage.forward = forwarder(OFF, [Drop(type="drop", when=Condition(name="root"))])
+    stage.forward = forwarder(OFF, [DropSettings(type="drop", when=ConditionSettings(name="root"))])
     stage.mlflow.fault = lambda *_: error(500)
     good = export(spans=2)
     await stage.append(export(), Route(experiment_id="2"))
@@ -142,7 +142,7 @@ async def test_what_is_dropped_whole_is_no_proof_that_mlflow_is_well(stage: Stag
 
 
 async def test_a_trace_that_sampling_dropped_is_not_sent_and_a_kept_one_says_why(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, behind=SAMPLING, forward=forwarder(Harmonise()))
+    stage = Stage(tmp_path, behind=SAMPLING, forward=forwarder(HarmoniseSettings()))
     await stage.open()
     kept, dropped = export(spans=2), export(spans=2)
     for request in (kept, dropped):
@@ -164,7 +164,7 @@ async def test_a_trace_that_sampling_dropped_is_not_sent_and_a_kept_one_says_why
 
 
 async def test_verify_looks_for_what_was_sent_only(stage: Stage) -> None:
-    stage.forward = forwarder(OFF, [Drop(type="drop", when=Condition(name="child *"))])
+    stage.forward = forwarder(OFF, [DropSettings(type="drop", when=ConditionSettings(name="child *"))])
     await stage.append(export(spans=3))
     await stage.start(verify="all")
     await stage.drained()
@@ -175,7 +175,7 @@ async def test_verify_looks_for_what_was_sent_only(stage: Stage) -> None:
 @pytest.mark.parametrize("first", ["root", "child 1"])
 async def test_a_trace_cut_in_two_is_named_right_by_the_service(first: str, stage: Stage) -> None:
     """The root of a web service, and the agent under it, in either order."""
-    stage.forward = forwarder(Harmonise())
+    stage.forward = forwarder(HarmoniseSettings())
     request = now(export(spans=2))
     root, agent = all_spans(request)
     root.attributes.add(key="http.route").value.string_value = "/ask"

@@ -19,7 +19,7 @@ from collector.index.feed import Indexer
 from collector.index.protocol import BatchRefused, IndexedBatch
 from collector.model.faults import Faults
 from collector.receivers.bounds import InFlightBounds
-from collector.settings import Harmonise
+from collector.settings import HarmoniseSettings
 from collector.telemetry.fault_log import AGAIN_SECONDS, FaultLog
 from collector.telemetry.metrics import Metrics
 from tests.collector.index.test_index_consumer import (
@@ -111,7 +111,7 @@ async def test_a_span_that_mlflow_refuses_for_what_was_added_is_sent_as_it_came(
         added = any(pair.key == "mlflow.spanType" for span in spans for pair in span.attributes)
         return mlflow_error(400, "INVALID_PARAMETER_VALUE") if added else None
 
-    stage.forward = forwarder(Harmonise())
+    stage.forward = forwarder(HarmoniseSettings())
     stage.mlflow.fault = fault
     await stage.append(export(spans=2))
     await stage.start()

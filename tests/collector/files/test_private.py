@@ -12,7 +12,7 @@ from collector.cli.doctor import examine
 from collector.files.private import make_socket, mend, too_open
 from collector.journal.sqlite.journal import open_journal
 from collector.journal.sqlite.lock import only_process
-from collector.settings import Journal, Settings
+from collector.settings import JournalSettings, Settings
 from proxy.logs import RequestLog
 from proxy.tokens import create_token
 from tests.proxy.test_logs import line
@@ -42,7 +42,7 @@ def open_ones(folder: Path) -> dict[str, str]:
 @pytest.mark.usefixtures("umask")
 async def test_the_journal_is_its_users_alone(tmp_path: Path) -> None:
     folder = tmp_path / "above" / "data"
-    settings = Journal(min_free_disk_bytes=0)
+    settings = JournalSettings(min_free_disk_bytes=0)
     async with open_journal(folder, settings=settings, consumers=("delivery",), keep_claims=9) as journal:
         await journal.sweep()
         found = modes(folder)
@@ -144,7 +144,7 @@ def test_a_folder_that_isnt_there_is_no_trouble(tmp_path: Path) -> None:
     [
         (0o755, False, "chmod -R go= "),
         (0o700, True, ""),
-        (0o1777, True, "choose a folder of your own"),
+        (0o1777, True, "choose your own folder"),
     ],
     ids=["open", "closed", "shared"],
 )

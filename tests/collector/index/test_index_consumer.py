@@ -19,7 +19,7 @@ from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import MlflowUnreachable
 from collector.model.batch import Draft, Position, Route
 from collector.model.experiment import ExperimentReference
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 from collector.spans.facts import export_facts
 from collector.telemetry.metrics import Metrics
 from tests.support.indexed import content, put, store_in

@@ -20,7 +20,7 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Draft, Parked, Position, Route
 from collector.model.errors import Misconfigured, Reason, Unavailable
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 LANE, OTHER = Route(experiment_id="1").lane, Route(experiment_id="2").lane
 ROOT = Path(__file__).parents[3]

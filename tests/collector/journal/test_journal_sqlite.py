@@ -15,7 +15,7 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Draft, Position, Route
 from collector.model.errors import Misconfigured
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 LANE = Route(experiment_id="1").lane
 SETTINGS = JournalSettings(min_free_disk_bytes=0)

@@ -18,7 +18,7 @@ from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Draft, Position, Route
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 DATA = Path(__file__).parents[2] / "data/journal_0.1.0"
 ONE, TWO = Route(experiment_id="1"), Route(experiment_name="two", run_id="r")

@@ -8,7 +8,7 @@ from collector.journal.sqlite.journal import open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.journal.sqlite.reader import JournalUnreadable, open_reader
 from collector.model.batch import Draft, Parked, Position, Route
-from collector.settings import Journal as JournalSettings
+from collector.settings import JournalSettings
 
 LANE = Route(experiment_id="1").lane
 TRACE = b"t" * 16

@@ -12,7 +12,7 @@ from collector.mlflow import experiments as module
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
 from collector.model.batch import Route
-from collector.settings import Mlflow
+from collector.settings import MlflowSettings
 from tests.support.fake_mlflow import FakeMlflow, error, mlflow_error, running
 from tests.support.ports import free_port
 
@@ -31,7 +31,7 @@ class Directory:
 
     async def open(self, *, create: bool = True, timeout_seconds: float = 1.0) -> Experiments:
         client = await self.stack.enter_async_context(
-            open_mlflow(Mlflow(url=f"http://127.0.0.1:{self.port}"), max_connections=10)
+            open_mlflow(MlflowSettings(url=f"http://127.0.0.1:{self.port}"), max_connections=10)
         )
         return Experiments(
             client, create=create, lookup_timeout_seconds=timeout_seconds, now=lambda: self.now

@@ -16,7 +16,14 @@ from collector.processors.limit import limit
 from collector.processors.pipeline import outgoing
 from collector.processors.slim import slim
 from collector.settings import load
-from collector.settings.processors import Condition, Drop, Limit, Processor, Slim, Tag
+from collector.settings.processors import (
+    ConditionSettings,
+    DropSettings,
+    LimitSettings,
+    Processor,
+    SlimSettings,
+    TagSettings,
+)
 from collector.spans.facts import decode_attributes, export_facts
 from tests.support.otlp import all_spans
 from tests.support.spans import otlp_span, payload
@@ -64,7 +71,7 @@ def around(*spans: Span) -> ExportTraceServiceRequest:
 def test_conditions(condition: dict[str, Any], holds: bool) -> None:
     export = around(HEALTH)
     resource_spans = export.resource_spans[0]
-    found = matcher(Condition(**condition))(HEALTH, resource_spans.scope_spans[0], resource_spans)
+    found = matcher(ConditionSettings(**condition))(HEALTH, resource_spans.scope_spans[0], resource_spans)
     assert found is holds
 
 
@@ -75,7 +82,7 @@ def attributes(span: Span) -> dict[str, Any]:
 def test_long_texts_are_cut_wherever_they_are() -> None:
     span = otlp_span({"a": "x" * 100, "list": ["x" * 100], "map": {"k": "x" * 100}, "b": "short", "n": 5})
     span.events.add(name="e").attributes.add(key="a").value.string_value = "x" * 100
-    assert limit(span, Limit(type="limit", value_characters=20))
+    assert limit(span, LimitSettings(type="limit", value_characters=20))
     cut = "x" * 19 + "…"
     assert attributes(span) == {"a": cut, "list": [cut], "map": {"k": cut}, "b": "short", "n": 5}
     assert attributes_of_event(span) == {"a": cut}
@@ -90,7 +97,7 @@ def test_surplus_attributes_events_and_links_go_and_are_counted() -> None:
     for name in ("one", "two", "exception"):
         span.events.add(name=name)
     span.links.add()
-    assert limit(span, Limit(type="limit", attributes=3, events=2, links=0))
+    assert limit(span, LimitSettings(type="limit", attributes=3, events=2, links=0))
     assert list(attributes(span)) == ["a", "b", "mlflow.spanType"]
     assert [event.name for event in span.events] == ["one", "exception"]
     assert (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count) == (2, 1, 1)
@@ -98,10 +105,10 @@ def test_surplus_attributes_events_and_links_go_and_are_counted() -> None:
 
 def test_what_is_within_its_bounds_stays() -> None:
     span = otlp_span({"a": "x"})
-    assert not limit(span, Limit(type="limit", value_characters=16, attributes=1, events=0, links=0))
+    assert not limit(span, LimitSettings(type="limit", value_characters=16, attributes=1, events=0, links=0))
 
 
-SLIM = Slim(type="slim")
+SLIM = SlimSettings(type="slim")
 
 
 def size(export: ExportTraceServiceRequest) -> int:
@@ -158,7 +165,7 @@ def test_text_in_other_scripts_is_found_whatever_its_escapes() -> None:
 
 def test_each_kind_of_copy_can_be_kept() -> None:
     everything = payload("benchmark_trace")
-    outgoing([Slim(type="slim", messages=False, tools=False, schemas=False)])(everything)
+    outgoing([SlimSettings(type="slim", messages=False, tools=False, schemas=False)])(everything)
     assert everything == payload("benchmark_trace")
 
 
@@ -168,7 +175,9 @@ def run(export: ExportTraceServiceRequest, *processors: Processor) -> dict[tuple
 
 def test_tags_are_set_on_what_matches() -> None:
     export = around(otlp_span({"tier": "old"}, name="a"), otlp_span({}, name="b"))
-    tag = Tag(type="tag", when=Condition(name="a"), set={"tier": "gold", "mlflow.traceTag.team": "search"})
+    tag = TagSettings(
+        type="tag", when=ConditionSettings(name="a"), set={"tier": "gold", "mlflow.traceTag.team": "search"}
+    )
     assert run(export, tag) == {("tag", "changed"): 1}
     first, second = (attributes(span) for span in all_spans(export))
     assert first == {"tier": "gold", "mlflow.traceTag.team": "search"}
@@ -178,13 +187,15 @@ def test_tags_are_set_on_what_matches() -> None:
 def test_what_matches_is_dropped_and_its_children_stay() -> None:
     child = otlp_span({}, name="child", parent_span_id=HEALTH.span_id, span_id=b"c" * 8)
     export = around(HEALTH, child, HEALTH)
-    assert run(export, Drop(type="drop", when=Condition(name="GET /healthz"))) == {("drop", "dropped"): 2}
+    assert run(export, DropSettings(type="drop", when=ConditionSettings(name="GET /healthz"))) == {
+        ("drop", "dropped"): 2
+    }
     assert [span.name for span in all_spans(export)] == ["child"]
 
 
 def test_the_list_is_worked_through_in_its_order() -> None:
-    tag = Tag(type="tag", when=Condition(name="a"), set={"tagged": "yes"})
-    drop = Drop(type="drop", when=Condition(attributes={"tagged": "yes"}))
+    tag = TagSettings(type="tag", when=ConditionSettings(name="a"), set={"tagged": "yes"})
+    drop = DropSettings(type="drop", when=ConditionSettings(attributes={"tagged": "yes"}))
     one, other = around(otlp_span({}, name="a")), around(otlp_span({}, name="a"))
     run(one, tag, drop)
     run(other, drop, tag)
@@ -229,7 +240,7 @@ def test_the_settings_file_lists_them_in_order(tmp_path: Path) -> None:
 def test_the_environment_lists_them_in_toml() -> None:
     text = '[{type = "limit", value_characters = 1000}]'
     settings = load(environment={"SIDESPAN_PROCESSORS": text})
-    assert settings.processors == (Limit(type="limit", value_characters=1000),)
+    assert settings.processors == (LimitSettings(type="limit", value_characters=1000),)
 
 
 WRONG = {
@@ -242,11 +253,11 @@ WRONG = {
     ),
     "no_regular_expression": (
         'type = "redact"\npatterns = {a = "("}',
-        ["processors.0.redact.patterns", "no regular expression"],
+        ["processors.0.redact.patterns", "not a valid regular expression"],
     ),
     "hash_without_key": ('type = "redact"\nmode = "hash"', ["hash_key"]),
     "limit_of_nothing": ('type = "limit"', ["value_characters"]),
-    "condition_of_nothing": ('type = "drop"\nwhen = {}', ["say which spans"]),
+    "condition_of_nothing": ('type = "drop"\nwhen = {}', ["give at least one of name"]),
     "wrong_kind": ('type = "drop"\nwhen = {kind = "web"}', ["processors.0.drop.when.kind", "server"]),
     "a_limit_too_small": ('type = "limit"\nvalue_characters = 2', ["value_characters", "2", "16"]),
 }

@@ -14,7 +14,7 @@ from collector.model.errors import Reason
 from collector.processors import redact as redact_module
 from collector.processors.presets import passes_luhn
 from collector.processors.redact import redactor
-from collector.settings.processors import Redact
+from collector.settings.processors import RedactSettings
 from tests.support.otlp import agent_export
 from tests.support.spans import any_value, otlp_span
 
@@ -51,7 +51,7 @@ AFTER = {
     "client_secret": ("client_secret: ", "abc123def456"),
 }
 BUGS: list[Exception] = []
-ALL = redactor([Redact(type="redact")], BUGS.append)
+ALL = redactor([RedactSettings(type="redact")], BUGS.append)
 assert ALL is not None
 
 
@@ -191,7 +191,7 @@ def test_fields_that_nobody_can_read_are_dropped() -> None:
 
 
 def with_settings(**settings: Any) -> Any:
-    return redactor([Redact(type="redact", **settings)], BUGS.append)
+    return redactor([RedactSettings(type="redact", **settings)], BUGS.append)
 
 
 def test_own_patterns_and_keys() -> None:

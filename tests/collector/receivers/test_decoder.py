@@ -20,7 +20,7 @@ from collector.receivers.decoder.place import MIDDLE_BYTES, placing
 from collector.receivers.ingest import Encoded, Sender
 from collector.receivers.opening import prepare_of
 from collector.receivers.prepare import SMALL_BYTES, Prepared, Rules
-from collector.settings import Receiver, Routing, Settings
+from collector.settings import ReceiverSettings, RoutingSettings, Settings
 from tests.support import hostile_bodies as hostile
 from tests.support.hostile_bodies import MIB
 from tests.support.otlp import all_spans, export
@@ -146,7 +146,7 @@ async def test_what_is_large_once_inflated_is_read_elsewhere(
         asked.append("elsewhere")
         return Prepared(drafts=[], rejections=[])
 
-    await placing(Rules(limits=Receiver(), routing=Routing()), elsewhere)(make(), no_reserve)
+    await placing(Rules(limits=ReceiverSettings(), routing=RoutingSettings()), elsewhere)(make(), no_reserve)
     assert asked == expected
 
 
@@ -158,7 +158,7 @@ async def test_redaction_of_much_text_is_done_elsewhere() -> None:
         return Prepared(drafts=[], rejections=[])
 
     redact = redactor(settings_of(**REDACT).processors, pytest.fail)
-    prepare = placing(Rules(limits=Receiver(), routing=Routing(), redact=redact), elsewhere)
+    prepare = placing(Rules(limits=ReceiverSettings(), routing=RoutingSettings(), redact=redact), elsewhere)
     await prepare(encoded(mostly_text(100_000)), no_reserve)
     assert asked == []
     await prepare(encoded(mostly_text(300_000)), no_reserve)

@@ -89,9 +89,9 @@ def test_a_sign_in_is_read_whole() -> None:
         ('[[policy.roles.r]]\nalow = ["runs:read"]\n', ["policy.roles.r", "alow"]),
         ('[[policy.roles.r]]\npreset = "all"\n', ["policy.roles.r[0]", "unknown preset 'all'"]),
         ('[policy]\nmode = "watch"\n', ["policy.mode = 'watch'", "'enforce' or 'observe'"]),
-        ('[policy.clients]\nanna = ["standard"]\n', ["policy.clients", 'write auth.mode = "clients"']),
+        ('[policy.clients]\nanna = ["standard"]\n', ["policy.clients", 'set auth.mode = "clients"']),
         ('[oidc]\nissuer = "https://i"\naudience = "a"\n', ["oidc.issuer", 'auth.mode = "clients"']),
-        ('[auth]\nmode = "clients"\n[oidc]\nissuer = "https://i"\n', ["oidc", "given together"]),
+        ('[auth]\nmode = "clients"\n[oidc]\nissuer = "https://i"\n', ["oidc", "set together"]),
         ('[auth]\nmode = "clients"\n[oidc]\nissuer = "http://i"\naudience = "a"\n', ["oidc", "https://"]),
         (
             '[auth]\nmode = "clients"\n[oidc]\nissuer = "https://i"\naudience = "a"\nroles = {g = ["x"]}\n',
@@ -107,7 +107,7 @@ def test_a_sign_in_is_read_whole() -> None:
             ["policy.roles.x[0]", '"gateway.invoke:spend" beside it', 'deny = ["gateway.invoke:spend"]'],
         ),
         ('[[policy.roles.open-trusted]]\npreset = "open"\n', ["the name of a preset; choose another"]),
-        ('[server]\nroot_path = "mlflow"\n', ["server.root_path = 'mlflow'", "a plain path, as /mlflow"]),
+        ('[server]\nroot_path = "mlflow"\n', ["server.root_path = 'mlflow'", "such as /mlflow"]),
         ('[server]\ntls_key_file = "k.pem"\n', ["server", "need tls_certificate_file"]),
         ('[server]\nhost = "0.0.0.0"\n', ["server.host", 'auth.mode = "clients"']),
     ],
@@ -125,7 +125,7 @@ def test_what_cannot_be_right_stops_the_start_and_says_where(
     ("text", "said"),
     [
         ('[server]\nroot_path = "mlflow"\n', "root_path"),
-        ('[[processors]]\ntype = "redact"\npatterns = {a = "("}\n', "no regular expression"),
+        ('[[processors]]\ntype = "redact"\npatterns = {a = "("}\n', "not a valid regular expression"),
     ],
 )
 def test_a_start_that_is_stopped_keeps_nothing_of_its_caller(tmp_path: Path, text: str, said: str) -> None:

@@ -47,10 +47,10 @@ def test_lists_and_tables_in_the_environment() -> None:
         ({"SIDESPAN_DELIVERY__VERIFY": "maybe"}, ["delivery.verify", "'maybe'", "'off', 'sample' or 'all'"]),
         ({"SIDESPAN_MLFLOW__URL": "localhost:5000"}, ["mlflow.url", "http:// or https://"]),
         ({"SIDESPAN_MLFLOW__URL": "http://me:pw@host"}, ["must not hold a user name"]),
-        ({"SIDESPAN_MLFLOW__USERNAME": "me"}, ["username needs password"]),
+        ({"SIDESPAN_MLFLOW__USERNAME": "me"}, ["username and a password"]),
         ({"SIDESPAN_ROUTING__SERVICES": "{oops"}, ["SIDESPAN_ROUTING__SERVICES", "not a TOML value"]),
         ({"SIDESPAN_SERVER__HOST": "0.0.0.0"}, ["0.0.0.0", 'auth.mode = "none"']),
-        ({"SIDESPAN_RECEIVER__MAX_IN_FLIGHT_BYTES": "5"}, ["must hold one request twice"]),
+        ({"SIDESPAN_RECEIVER__MAX_IN_FLIGHT_BYTES": "5"}, ["must be at least twice max_body_bytes"]),
     ],
     ids=[
         "out_of_range",

@@ -15,7 +15,7 @@ from pathlib import Path
 from collector.batch import Draft, Parked, Route
 from collector.journal.writer import SqliteJournal, open_journal
 
-from collector.settings import Journal
+from collector.settings import JournalSettings
 
 ONE, TWO = Route(experiment_id="1").lane, Route(experiment_name="two", run_id="r").lane
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
@@ -56,7 +56,7 @@ async def crash_again(journal: SqliteJournal) -> None:
 
 
 async def main(folder: Path, step: int) -> None:
-    settings = Journal(min_free_disk_bytes=0, retention_seconds=3600)
+    settings = JournalSettings(min_free_disk_bytes=0, retention_seconds=3600)
     consumers = ("delivery",)
     async with open_journal(folder, settings=settings, consumers=consumers, keep_claims=9) as journal:
         await (fill, crash_again)[step](journal)
