@@ -22,7 +22,7 @@ because MLflow's client repeats a 5xx for minutes. This package knows nothing of
 """
 
 from proxy.access import Access, AccessSettings, open_access
-from proxy.asgi import Observation, ProxySettings, open_proxy
+from proxy.asgi import Observation, ProxyOptions, open_proxy
 from proxy.guard import check_host, check_origin
 from proxy.stream import Upstream
 
@@ -30,7 +30,7 @@ __all__ = [
     "Access",
     "AccessSettings",
     "Observation",
-    "ProxySettings",
+    "ProxyOptions",
     "Upstream",
     "check_host",
     "check_origin",

@@ -59,7 +59,7 @@ Observe = Callable[[Observation], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProxySettings:
+class ProxyOptions:
     """How the proxy stands towards its clients."""
 
     allowed_hosts: Sequence[str]
@@ -73,7 +73,7 @@ class ProxySettings:
 
 @asynccontextmanager
 async def open_proxy(
-    *, upstream: Upstream, settings: ProxySettings, access: Access, observe: Observe
+    *, upstream: Upstream, settings: ProxyOptions, access: Access, observe: Observe
 ) -> AsyncIterator[ASGIApp]:
     """The app for every path that isn't the service's own, until the block ends."""
     async with open_session(upstream) as session:
@@ -100,7 +100,7 @@ class _Proxy:
         self,
         session: aiohttp.ClientSession,
         upstream: Upstream,
-        settings: ProxySettings,
+        settings: ProxyOptions,
         access: Access,
         observe: Observe,
     ) -> None:
@@ -296,7 +296,7 @@ class _Proxy:
 class _Inspected:
     """A body that a decision may need: read once, within a bound."""
 
-    def __init__(self, settings: ProxySettings, receive: Receive) -> None:
+    def __init__(self, settings: ProxyOptions, receive: Receive) -> None:
         self._limit_bytes = settings.max_inspected_bytes
         self._receive = receive
         self.content: bytes | None = None

@@ -1,7 +1,7 @@
 """The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.types import ASGIApp
 
@@ -19,8 +19,8 @@ from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.opening import open_index_of
-from collector.journal.sqlite.journal import open_journal
-from collector.mlflow.client import open_mlflow
+from collector.journal.sqlite.journal import SqliteJournal, open_journal
+from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.receivers.opening import bounds_of, open_http_receiver
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -48,21 +48,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         opened = stack.enter_async_context
         connections = settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
         mlflow = await opened(open_mlflow(settings.mlflow, max_connections=connections))
-        experiments = Experiments(
-            mlflow,
-            create=settings.routing.create_experiments,
-            lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
-        )
-        journal = await opened(
-            open_journal(
-                settings.data_dir,
-                settings=settings.journal,
-                consumers=(DELIVERY,) if keep is None else (DELIVERY, SAMPLING),
-                followers=(INDEX,) if settings.index.enabled else (),
-                keep_claims=settings.delivery.trace_memory,
-                observe_commit=metrics.commit.observe,
-            )
-        )
+        experiments = _experiments(settings, mlflow)
+        journal = await opened(_open_journal(settings, metrics))
         delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
@@ -107,3 +94,23 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
+
+
+def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:
+    """The journal with the consumers that the settings switch on. The index only follows."""
+    return open_journal(
+        settings.data_dir,
+        settings=settings.journal,
+        consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
+        followers=(INDEX,) if settings.index.enabled else (),
+        keep_claims=settings.delivery.trace_memory,
+        observe_commit=metrics.commit.observe,
+    )
+
+
+def _experiments(settings: Settings, mlflow: Mlflow) -> Experiments:
+    return Experiments(
+        mlflow,
+        create=settings.routing.create_experiments,
+        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
+    )

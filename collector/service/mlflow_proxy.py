@@ -12,7 +12,7 @@ from collector.mlflow.client import authorization, tls
 from collector.model.errors import Misconfigured
 from collector.settings import Settings
 from collector.telemetry.metrics import Metrics
-from proxy import Access, Observation, ProxySettings, Upstream, open_access, open_proxy
+from proxy import Access, Observation, ProxyOptions, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
 
 
@@ -50,8 +50,8 @@ def upstream_of(settings: Settings) -> Upstream:
     )
 
 
-def _proxy_settings(settings: Settings) -> ProxySettings:
-    return ProxySettings(
+def _proxy_settings(settings: Settings) -> ProxyOptions:
+    return ProxyOptions(
         allowed_hosts=settings.server.allowed_hosts,
         public_origins=settings.server.public_origins,
         trusted_proxies=settings.server.trusted_proxies,

@@ -199,13 +199,13 @@ async def test_a_client_cannot_remove_our_credential_or_its_address_through_conn
 ALONE = """
 import asyncio, sys
 import uvicorn
-from proxy import AccessSettings, ProxySettings, Upstream, open_access, open_proxy
+from proxy import AccessSettings, ProxyOptions, Upstream, open_access, open_proxy
 from tests.support.proxied import EVERYBODY
 
 async def main():
     upstream = Upstream(url=sys.argv[1], authorization=None, ssl=True, connect_timeout_seconds=5,
                         read_timeout_seconds=60, max_connections=10)
-    settings = ProxySettings(allowed_hosts=["*"])
+    settings = ProxyOptions(allowed_hosts=["*"])
     async with (
         open_access(AccessSettings(policy=EVERYBODY), upstream) as access,
         open_proxy(upstream=upstream, settings=settings, access=access, observe=lambda seen: None) as app,

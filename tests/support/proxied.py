@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from proxy import Access, AccessSettings, Observation, ProxySettings, Upstream, open_access, open_proxy
+from proxy import Access, AccessSettings, Observation, ProxyOptions, Upstream, open_access, open_proxy
 from proxy.clients import Provider, TrustedHeader
 from proxy.policy import ANONYMOUS, Policy, build_policy
 from proxy.tokens import create_token
@@ -55,7 +55,7 @@ async def proxied(
     async with open_access(settings, upstream) as access:
         proxy = open_proxy(
             upstream=upstream,
-            settings=ProxySettings(
+            settings=ProxyOptions(
                 allowed_hosts=allowed_hosts,
                 public_origins=public_origins,
                 trusted_proxies=trusted_proxies,

@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -44,6 +43,7 @@ from collector.index.protocol import (
     experiment_ids,
 )
 from collector.index.queries.asked import Asked
+from collector.journal.sqlite.reader import JournalUnreadable
 from collector.model.experiment import ExperimentReference
 from collector.spans.mlflow_trace import read_traces
 from collector.spans.summary import summarise
@@ -287,7 +287,7 @@ def is_about_the_data(error: Exception) -> bool:
     """Whether the same rows will never be stored; else it is the disk, the memory or the file."""
     if isinstance(error, duckdb.Error):
         return isinstance(error, duckdb.DataError | duckdb.InvalidInputException)
-    return not isinstance(error, sqlite3.Error | OSError | MemoryError)
+    return not isinstance(error, JournalUnreadable | OSError | MemoryError)
 
 
 def _read(source: Db, run: Callable[[Db], T]) -> T:
