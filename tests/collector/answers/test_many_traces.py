@@ -50,7 +50,7 @@ def test_without_an_index_each_of_its_paths_says_so(row: OwnRoute) -> None:
     app = own_app_with(
         ROUTES,
         many_traces=ManyTraces(index=None),
-        index=IndexUpkeep(index=None, journal=None, backfiller=None),  # type: ignore[arg-type]
+        index=IndexUpkeep(index=None, consumer=None, backfiller=None),  # type: ignore[arg-type]
     )
     answer = TestClient(app).request(row.method, row.path.replace("{session:path}", "a/b"), json={})
     assert answer.status_code == 503
