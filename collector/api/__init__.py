@@ -5,7 +5,7 @@ own_routes.py           the table of all rows; operations, public paths, … fro
 app.py                  the rows as an ASGI app
 openapi.py              the rows as an OpenAPI document; query_parameters.py: filters and statistics in it
 traces.py, index.py, runs.py, logs_api.py, operations.py, page/     handlers with their rows
-reading.py, errors.py   parameters and bodies in; errors of answers as HTTP
+reading.py, errors.py   parameters and bodies in; errors of answers as HTTP (error_answers.py: their form)
 
 guard.py                Host, Origin, client and policy, before a handler
 own_admission.py        who may ask our own paths, and what of the answers they may see

@@ -15,9 +15,9 @@ from starlette.types import ExceptionHandler
 
 from collector.answers.errors import AnswerError, AnswerNotFound, AnswerUnavailable, IndexFailed
 from collector.answers.runs.source import MlflowTrouble, NoSuchRun
+from collector.api.error_answers import bad_parameter, error_answer
 from collector.index.backfill import MlflowSays
 from collector.index.protocol import IndexAway
-from collector.model.error_answers import bad_parameter, error_answer
 from collector.model.parameters import BadParameter
 
 STATUS: Mapping[type[AnswerError], int] = {AnswerNotFound: 404, AnswerUnavailable: 503, IndexFailed: 500}

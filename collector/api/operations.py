@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from collector.answers import exposition
 from collector.answers.dead_letters import export_json, letter_json
 from collector.answers.opening import Answers
+from collector.api.error_answers import error_answer
 from collector.api.own_route import OwnRoute, Parameter
 from collector.api.reading import read_object, rights_of, whole_number
-from collector.model.error_answers import error_answer
 from collector.model.parameters import BadParameter
 
 MAX_LIMIT = 1000

@@ -15,9 +15,9 @@ from collector.answers.encoding import EncodedJson
 from collector.answers.opening import Answers
 from collector.answers.trace_source import Unanswered
 from collector.answers.traces import parse_trace_id
+from collector.api.error_answers import error_answer
 from collector.api.own_route import OwnRoute, Parameter
 from collector.api.reading import rights_of, whole_number
-from collector.model.error_answers import error_answer
 from collector.model.parameters import BadParameter
 from collector.spans.summary import MAX_SPANS
 
