@@ -340,13 +340,13 @@ import asyncio, os, pathlib, resource, signal, sys
 from collector.model.batch import Draft, Position, Route
 from collector.model.errors import Unavailable
 from collector.journal.sqlite.journal import open_journal
-from collector.settings import Journal
+from collector.settings import JournalSettings
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 LANE = Route(experiment_id="1").lane
 
 async def main():
-    settings = Journal(min_free_disk_bytes=0)
+    settings = JournalSettings(min_free_disk_bytes=0)
     directory = pathlib.Path(sys.argv[1])
     async with open_journal(directory, settings=settings, consumers=("delivery",), keep_claims=9) as journal:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
@@ -416,10 +416,10 @@ async def test_too_little_free_disk_refuses(tmp_path: Path) -> None:
 HOLDER = """
 import asyncio, pathlib, sys
 from collector.journal.sqlite.journal import open_journal
-from collector.settings import Journal
+from collector.settings import JournalSettings
 
 async def main():
-    settings = Journal(min_free_disk_bytes=0)
+    settings = JournalSettings(min_free_disk_bytes=0)
     async with open_journal(pathlib.Path(sys.argv[1]), settings=settings, consumers=("d",), keep_claims=9):
         print("open", flush=True)
         sys.stdin.read()
