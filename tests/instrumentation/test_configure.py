@@ -351,5 +351,5 @@ def test_the_weather_agent_says_when_its_trace_could_not_be_sent() -> None:
     done = example("--json", SIDESPAN_ENDPOINT="http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
     assert done.returncode == 1
     assert json.loads(done.stdout)["answer"]
-    assert "is Sidespan running?" in done.stderr
+    assert "Is Sidespan running?" in done.stderr
     assert time.monotonic() - started < 30
