@@ -16,7 +16,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 TEXTS = {
     "empty": "",
     "no_id": "no such thing",
-    "padded": "007",
+    # no experiment has this number, padded or not
+    "padded": "0099999999",
     "too_long": "9" * 2000,
     "climbs": "../../etc/passwd",
     "climbs_inside": "a/../b",

@@ -6,7 +6,6 @@ anything: rights are looked at in front (collector/api). It ends when its standa
 """
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -36,7 +35,7 @@ from collector.index.duckdb.messages import (
     query_from_json,
     trace_query_from_json,
 )
-from collector.index.duckdb.take import COLLECT_FROM_OBJECTS
+from collector.index.duckdb.take import calm_garbage_collection
 from collector.index.protocol import FileAnswer, Index
 from collector.model.experiment import ExperimentReference
 from collector.settings import LogSettings
@@ -132,9 +131,7 @@ async def serve(arguments: ProcessArguments) -> None:
     async with open_engine(settings) as index:
         server = uvicorn.Server(_server_config(index, arguments.socket))
         _end_with_standard_input(server)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(COLLECT_FROM_OBJECTS, 20, 20)
+        calm_garbage_collection()
         await server._serve()  # serve() itself would take over the signals, which the service has
 
 

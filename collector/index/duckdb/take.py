@@ -244,6 +244,7 @@ class Crew:
 
 
 def _begin_helper() -> None:
+    calm_garbage_collection()
     stand_back()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -256,10 +257,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def stand_back() -> None:
-    """This thread's work can wait, and that of clients can't. Linux counts niceness by thread."""
+def calm_garbage_collection() -> None:
+    """For a process of the index alone: what is here by now stays, and batches hold no cycles."""
+    gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_FROM_OBJECTS, 20, 20)
+
+
+def stand_back() -> None:
+    """This thread's work can wait, and that of clients can't. Linux counts niceness by thread."""
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
     except OSError:  # not everywhere may one be modest
