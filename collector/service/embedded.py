@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from collector.files.private import make_folder, opener
+from collector.journal.sqlite.lock import only_process
 from collector.model.errors import Misconfigured
 from collector.telemetry.supervision import ChildEnded, RestartPause, run_child, supervised
 
@@ -27,7 +28,8 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
     """The URL of an MLflow server that lives as long as the block, started again if it dies.
 
     It isn't ready yet when this yields: the collector takes traces meanwhile.
-    Raises Misconfigured: MLflow isn't installed, or the directory can't be written.
+    Raises Misconfigured: MLflow isn't installed, the directory can't be written, or another process runs its
+    MLflow there.
     """
     if importlib.util.find_spec("mlflow") is None:
         raise Misconfigured(
@@ -35,12 +37,13 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
             "'sidespan[server,embedded]', or use `sidespan serve --mlflow-url URL`"
         )
     home = _make_home(data_dir)
-    _end_orphan(home)
-    port = _free_port()
-    run = partial(_run, home, port)
-    log = str(home / "mlflow.log")
-    async with supervised("the embedded MLflow", run, pause=RESTART_PAUSE, log=log):
-        yield f"http://127.0.0.1:{port}"
+    with only_process(home):
+        _end_orphan(home)
+        port = _free_port()
+        run = partial(_run, home, port)
+        log = str(home / "mlflow.log")
+        async with supervised("the embedded MLflow", run, pause=RESTART_PAUSE, log=log):
+            yield f"http://127.0.0.1:{port}"
 
 
 def _make_home(data_dir: Path) -> Path:
@@ -109,7 +112,7 @@ def _end_orphan(home: Path) -> None:
     except (OSError, ValueError):
         return
     if str(home).encode() in command:
-        _log.warning("an MLflow server of an earlier run is ended", extra={"process": pid})
+        _log.warning("an MLflow server of an earlier run is ended", extra={"pid": pid})
         _kill_group(pid, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""One process for a data directory."""
+"""One process for a data directory, or for a folder in it."""
 
 import fcntl
 import os
