@@ -157,7 +157,7 @@ class JournalFile:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             self._note_damage(error)
-            if isinstance(error, sqlite3.Error | OSError):  # a bug is logged by whoever asked, with its traceback
+            if isinstance(error, sqlite3.Error | OSError):  # a bug is logged by who asked
                 _log.error("a commit to the journal failed", extra={"error": str(error)})
             if len(works) > 1 and not isinstance(error, sqlite3.Error):
                 # a bug in one of them must not fail the others
