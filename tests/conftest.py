@@ -6,11 +6,18 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
 
 # an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
 settings.register_profile("sidespan", deadline=None)
 settings.load_profile("sidespan")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers, each takes a file after the other: the longest first, so that all end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: order_of(item.path))
 
 
 def pytest_unconfigure() -> None:

@@ -260,7 +260,9 @@ assert t.flush()
 def test_an_endpoint_that_is_away_neither_breaks_nor_slows_the_agent() -> None:
     out = succeed(
         AGENT + "import time\nt = instrumentation.configure()\nagent.run_sync('warm')\n"
-        "s = time.monotonic()\nagent.run_sync('x')\nprint(time.monotonic() - s)\nassert not t.flush()",
+        "took = []\nfor _ in range(5):\n"
+        "    s = time.monotonic()\n    agent.run_sync('x')\n    took.append(time.monotonic() - s)\n"
+        "print(min(took))\nassert not t.flush(1)\nt.shutdown(0.1)",
         SIDESPAN_ENDPOINT="http://127.0.0.1:9",
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
     )
