@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
+from tests.support.sidespan import Sidespan
 
 # an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
 settings.register_profile("sidespan", deadline=None)
@@ -40,3 +41,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_sidespan(
+    mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sidespan]:
+    """One service with the default settings, for tests that need no other and leave it running as it is."""
+    service = Sidespan(data_dir=tmp_path_factory.mktemp("shared") / "data", mlflow_url=mlflow_server.url)
+    service.start()
+    yield service
+    service.kill()

@@ -40,12 +40,9 @@ def run_code(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def service(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
-    made = Sidespan(data_dir=tmp_path_factory.mktemp("calls") / "data", mlflow_url=mlflow_server.url)
-    made.start()
-    yield made
-    made.kill()
+@pytest.fixture
+def service(shared_sidespan: Sidespan) -> Sidespan:
+    return shared_sidespan
 
 
 def test_check_says_that_a_span_arrived(service: Sidespan) -> None:

@@ -18,6 +18,7 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
     moment = random.Random(20)
+    sidespan.environment = {"SIDESPAN_INDEX__ENABLED": "false"}  # test_index.py kills that
     sidespan.start()
     with Senders(sidespan.port, headers={"x-mlflow-experiment-id": experiment_id}) as senders:
         for _ in range(ROUNDS):
