@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.forked import end_forkers
 from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
@@ -52,3 +53,9 @@ def shared_sidespan(
     service.start()
     yield service
     service.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forkers_end() -> Iterator[None]:
+    yield
+    end_forkers()

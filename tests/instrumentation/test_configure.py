@@ -13,6 +13,7 @@ import pytest
 from instrumentation.pydantic_ai import _format_version
 from instrumentation.settings import destination
 from tests.instrumentation.recorder import Recorder, recording
+from tests.support.forked import PYDANTIC_AI, run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,6 +30,8 @@ def add(a: int, b: int) -> int:
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
+    if code.startswith(AGENT):
+        return run_forked("-c", code, imported=PYDANTIC_AI, environment=clean | environment)
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

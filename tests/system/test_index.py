@@ -18,6 +18,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.cli import remote
+from tests.support.forked import sidespan_command
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.proxied import tokens_for
@@ -258,12 +259,7 @@ def test_every_question_is_narrowed_to_what_the_client_may_see(
 
 
 def cli(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "collector", *arguments, "--url", service.url],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return sidespan_command(*arguments, "--url", service.url)
 
 
 def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from collector.cli import remote
+from tests.support.forked import sidespan_command
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.senders import post
@@ -21,6 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
+    if command[:2] == ("-m", "collector"):
+        return sidespan_command(*command[2:], **environment)
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
