@@ -11,9 +11,7 @@ from tests.support.forked import COMMAND_LINE, run_forked, sidespan_command
 
 
 def test_it_has_its_own_arguments_environment_and_folder(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; print(sys.argv, os.getcwd(), dict(os.environ)); print(1, file=sys.stderr)"
-    )
+    code = "import os, sys; print(sys.argv, os.getcwd(), dict(os.environ)); print(1, file=sys.stderr)"
     done = run_forked("-c", code, "x", imported=(), environment={"A": "b"}, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "1\n")
     assert done.stdout == f"['-c', 'x'] {tmp_path} {{'A': 'b'}}\n"
