@@ -3,7 +3,6 @@
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from instrumentation.mend import Mending
 from instrumentation.wire import MAX_REQUEST_BYTES, RunSession, Wire
 from tests.instrumentation.recorder import recording
 from tests.instrumentation.test_situations import clean
+from tests.support.forked import PYDANTIC_AI, run_forked
 from tests.support.ports import free_port
 from tests.support.timing import patient, within
 
@@ -360,7 +360,6 @@ def test_a_handler_of_the_programs_own_is_left_alone() -> None:
 
 @patient
 def test_a_dead_endpoint_holds_the_end_of_a_process_for_seconds_at_the_most() -> None:
-    # of which the imports take two on a slow machine
     with within(9):
         done = run_python(
             "import instrumentation\nfrom pydantic_ai import Agent\n"
@@ -372,12 +371,5 @@ def test_a_dead_endpoint_holds_the_end_of_a_process_for_seconds_at_the_most() ->
     assert len(done.stderr.strip().splitlines()) <= 2
 
 
-def run_python(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=clean(**environment),
-    )
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_forked("-c", code, imported=PYDANTIC_AI, environment=clean(**environment))
