@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# tests run in so many processes; each has an MLflow of its own
+WORKERS ?= 2
 # a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
@@ -21,10 +23,10 @@ run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
 test: $(STAMP) $(AGENT_1)/.installed
-	@$(BIN)/python -m pytest -m "not foreign"
+	@$(BIN)/python -m pytest -m "not foreign" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-foreign: $(STAMP)
-	@$(BIN)/python -m pytest -m foreign
+	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

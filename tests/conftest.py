@@ -6,11 +6,20 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.forked import end_forkers
+from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
+from tests.support.sidespan import Sidespan
 
 # an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
 settings.register_profile("sidespan", deadline=None)
 settings.load_profile("sidespan")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers, each takes a file after the other: the longest first, so that all end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: order_of(item.path))
 
 
 def pytest_unconfigure() -> None:
@@ -33,3 +42,20 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_sidespan(
+    mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sidespan]:
+    """One service with the default settings, for tests that need no other and leave it running as it is."""
+    service = Sidespan(data_dir=tmp_path_factory.mktemp("shared") / "data", mlflow_url=mlflow_server.url)
+    service.start()
+    yield service
+    service.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forkers_end() -> Iterator[None]:
+    yield
+    end_forkers()

@@ -29,7 +29,7 @@ Invariants
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
 each other. Forms: sqlite/ (the real one) and memory.py (its twin for tests and benchmarks). A new form
-implements `Journal` and passes tests/contract/test_journal.py and the machine beside it.
+implements `Journal` and passes the suite and the machine in tests/contract.
 """
 
 import asyncio

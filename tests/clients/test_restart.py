@@ -61,7 +61,9 @@ async def service(tmp_path: Path) -> AsyncIterator[tuple[Sidespan, FakeMlflow]]:
 
 
 @pytest.mark.parametrize("restart", [stop_and_start, take_over], ids=["supervisors_socket", "takeover"])
-@pytest.mark.parametrize("language", ["go", "rust"])
+@pytest.mark.parametrize(
+    "language", [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("go", "rust")]
+)
 async def test_ten_restarts_lose_no_span(
     request: pytest.FixtureRequest,
     service: tuple[Sidespan, FakeMlflow],
@@ -77,18 +79,20 @@ async def test_ten_restarts_lose_no_span(
             listener.close()
         await asyncio.to_thread(sidespan.start)
         sender = subprocess.Popen(
-            [str(program), "60", str(SPANS_A_SECOND)],
+            [str(program), str(SPANS_A_SECOND)],
             env={
                 **os.environ,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": sidespan.url,
                 "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=1",
             },
+            stdin=subprocess.PIPE,  # its end is the end of the sender
             stdout=subprocess.PIPE,
         )
         try:
             for _ in range(RESTARTS):
                 await asyncio.sleep(0.5)
                 await asyncio.to_thread(restart, sidespan)
+            assert sender.poll() is None, "it has sent during all restarts"
             said, _ = await asyncio.to_thread(sender.communicate)
         finally:
             sender.kill()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,9 @@ from tests.support.sidespan import Sidespan
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.fixture(scope="module")
-def service(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
-    made = Sidespan(data_dir=tmp_path_factory.mktemp("examples") / "data", mlflow_url=mlflow_server.url)
-    made.start()
-    yield made
-    made.kill()
+@pytest.fixture
+def service(shared_sidespan: Sidespan) -> Sidespan:
+    return shared_sidespan
 
 
 class Place:

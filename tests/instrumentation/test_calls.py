@@ -2,7 +2,6 @@
 over the wire."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 
 from collector.cli import remote
 from tests.instrumentation.recorder import Recorder, recording
-from tests.instrumentation.test_situations import ROOT, clean
+from tests.instrumentation.test_situations import clean
+from tests.support.forked import COMMAND_LINE, PYDANTIC_AI, run_forked
 from tests.support.mlflow_server import MlflowServer
 from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
@@ -27,25 +27,14 @@ agent = Agent(TestModel(), name="test")
 
 
 def run_code(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", AGENT + code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-        env=clean(**environment),
-    )
+    done = run_forked("-c", AGENT + code, imported=PYDANTIC_AI, environment=clean(**environment))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def service(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
-    made = Sidespan(data_dir=tmp_path_factory.mktemp("calls") / "data", mlflow_url=mlflow_server.url)
-    made.start()
-    yield made
-    made.kill()
+@pytest.fixture
+def service(shared_sidespan: Sidespan) -> Sidespan:
+    return shared_sidespan
 
 
 def test_check_says_that_a_span_arrived(service: Sidespan) -> None:
@@ -216,14 +205,8 @@ def test_a_process_that_only_ends_has_sent_everything(recorder: Recorder) -> Non
 
 
 def run_sidespan(*arguments: str, **environment: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "collector", "run", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-        env=clean(**environment),
+    return run_forked(
+        "-m", "collector", "run", *arguments, imported=COMMAND_LINE, environment=clean(**environment)
     )
 
 

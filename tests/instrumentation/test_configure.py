@@ -13,6 +13,7 @@ import pytest
 from instrumentation.pydantic_ai import _format_version
 from instrumentation.settings import destination
 from tests.instrumentation.recorder import Recorder, recording
+from tests.support.forked import PYDANTIC_AI, run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,6 +30,8 @@ def add(a: int, b: int) -> int:
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
+    if code.startswith(AGENT):
+        return run_forked("-c", code, imported=PYDANTIC_AI, environment=clean | environment)
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -260,7 +263,9 @@ assert t.flush()
 def test_an_endpoint_that_is_away_neither_breaks_nor_slows_the_agent() -> None:
     out = succeed(
         AGENT + "import time\nt = instrumentation.configure()\nagent.run_sync('warm')\n"
-        "s = time.monotonic()\nagent.run_sync('x')\nprint(time.monotonic() - s)\nassert not t.flush()",
+        "took = []\nfor _ in range(5):\n"
+        "    s = time.monotonic()\n    agent.run_sync('x')\n    took.append(time.monotonic() - s)\n"
+        "print(min(took))\nassert not t.flush(1)\nt.shutdown(0.1)",
         SIDESPAN_ENDPOINT="http://127.0.0.1:9",
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
     )

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,32 +93,27 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
+def ran(mlflow_server: MlflowServer, shared_sidespan: Sidespan) -> dict[str, Ran]:
     """Every situation, once with each pydantic-ai."""
-    service = Sidespan(data_dir=tmp_path_factory.mktemp("situations") / "data", mlflow_url=mlflow_server.url)
-    service.start()
-    try:
-        found = {}
-        for major, python in PYTHONS.items():
-            assert python.exists(), f"{python} is missing; `make test` installs it"
-            experiment_id = mlflow_server.create_experiment(f"situations-{uuid.uuid4().hex[:12]}")
-            names = [name for each, name in CASES if each == major]
-            done = subprocess.run(
-                [python, "-m", "tests.instrumentation.situations", *names],
-                capture_output=True,
-                text=True,
-                timeout=100,
-                check=False,
-                cwd=ROOT,
-                env=clean(SIDESPAN_ENDPOINT=service.url, SIDESPAN_EXPERIMENT=experiment_id),
-            )
-            assert done.returncode == 0, done.stderr
-            assert done.stderr == ""
-            found[major] = Ran(service, experiment_id, json.loads(done.stdout))
-        service.wait_delivered(60)
-        yield found
-    finally:
-        service.kill()
+    found = {}
+    for major, python in PYTHONS.items():
+        assert python.exists(), f"{python} is missing; `make test` installs it"
+        experiment_id = mlflow_server.create_experiment(f"situations-{uuid.uuid4().hex[:12]}")
+        names = [name for each, name in CASES if each == major]
+        done = subprocess.run(
+            [python, "-m", "tests.instrumentation.situations", *names],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            cwd=ROOT,
+            env=clean(SIDESPAN_ENDPOINT=shared_sidespan.url, SIDESPAN_EXPERIMENT=experiment_id),
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        found[major] = Ran(shared_sidespan, experiment_id, json.loads(done.stdout))
+    shared_sidespan.wait_delivered(60)
+    return found
 
 
 def clean(**environment: str) -> dict[str, str]:

@@ -11,6 +11,8 @@ from proxy import Observation
 from tests.proxy.upstream import Upstream, running_upstream
 from tests.support.proxied import proxied, upstream_at
 
+LOOK_SECONDS = 0.05
+
 
 @dataclass
 class Stage:
@@ -26,16 +28,29 @@ class Stage:
         host, port = self.url.removeprefix("http://").split(":")
         return host, int(port)
 
-    async def talk(self, request: bytes, *, seconds: float = 3.0) -> bytes:
-        """Everything that is answered to these bytes until the connection is closed or silent."""
+    async def talk(
+        self, request: bytes, *, seconds: float = 3.0, quiet_seconds: float | None = None
+    ) -> bytes:
+        """Everything that is answered to these bytes until the connection is closed or silent.
+
+        Silent: nothing comes for `seconds`, or for `quiet_seconds` after a piece of an answer. Both ends
+        run on this loop too, so time is counted in looks at the socket: a machine that stalls costs one.
+        """
         reader, writer = await asyncio.open_connection(*self.address)
-        answer = b""
+        answer, looks = b"", 0
         try:
             writer.write(request)
-            async with asyncio.timeout(seconds):
-                while piece := await reader.read(65536):
-                    answer += piece
-        except (TimeoutError, ConnectionError):
+            reading = asyncio.ensure_future(reader.read(65536))
+            while looks < (quiet_seconds if answer and quiet_seconds else seconds) / LOOK_SECONDS:
+                looks += 1
+                await asyncio.wait({reading}, timeout=LOOK_SECONDS)
+                if reading.done():
+                    if not (piece := reading.result()):
+                        break
+                    answer, looks = answer + piece, 0
+                    reading = asyncio.ensure_future(reader.read(65536))
+            reading.cancel()
+        except ConnectionError:
             pass
         finally:
             writer.close()
@@ -46,7 +61,7 @@ class Stage:
 async def staged(
     *,
     authorization: str | None = None,
-    read_timeout_seconds: float = 1.0,
+    read_timeout_seconds: float = 2.0,
     trusted_proxies: tuple[str, ...] = (),
     http: str | type[asyncio.Protocol] = "httptools",
 ) -> AsyncIterator[Stage]:
@@ -60,7 +75,7 @@ async def staged(
             yield Stage(upstream, url, client, observed)
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 2.0) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
     """Wait for a condition; raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not condition():

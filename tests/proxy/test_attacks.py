@@ -25,7 +25,7 @@ class Fortress:
     async def send(self, head: str, body: bytes = b"") -> tuple[int, bytes, list[str]]:
         """Status, answer, and the request lines that reached MLflow."""
         text = head.replace("TOKEN", self.token).replace("\n", "\r\n") + "\r\n\r\n"
-        answer = await self.stage.talk(text.encode("latin-1") + body, seconds=1.0)
+        answer = await self.stage.talk(text.encode("latin-1") + body, quiet_seconds=0.1)
         return int(answer[9:12] or 0), answer, [seen.line for seen in self.stage.upstream.seen]
 
 

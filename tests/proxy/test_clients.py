@@ -105,11 +105,17 @@ class TestTokens:
         assert file.stat().st_mode & 0o077 == 0, "for this user's eyes only"
         await refused(Clients(POLICY, tokens=TokenFile(file)), bearer(token.sha256))
 
-    async def test_a_token_ends_when_it_said_it_would(self, file: Path) -> None:
-        secret, _ = create_token(file, "anna", lifetime_seconds=1)
+    async def test_a_token_ends_when_it_said_it_would(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        secret, token = create_token(file, "anna", lifetime_seconds=60)
         clients = Clients(POLICY, tokens=TokenFile(file))
         await clients.identify(bearer(secret), PEER)
-        await asyncio.sleep(1.1)
+        assert token.expires_unix_seconds is not None
+        end = float(token.expires_unix_seconds)
+        monkeypatch.setattr(time, "time", lambda: end - 0.001)
+        await clients.identify(bearer(secret), PEER)
+        monkeypatch.setattr(time, "time", lambda: end)
         await refused(clients, bearer(secret))
 
     async def test_the_running_service_sees_new_and_revoked_tokens(self, file: Path) -> None:

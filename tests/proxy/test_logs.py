@@ -82,7 +82,7 @@ async def test_the_files_rotate_and_no_line_is_torn(tmp_path: Path) -> None:
 async def test_lines_are_there_within_a_second(tmp_path: Path) -> None:
     log = RequestLog(access=tmp_path / "a", audit=None, max_bytes=10_000, max_files=2)
     log.write(line())
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.0)
     assert len(read(tmp_path / "a")) == 1
     log.close()
 

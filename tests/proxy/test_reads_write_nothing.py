@@ -156,6 +156,17 @@ def bare(mlflow_server: MlflowServer, filled: World) -> Iterator[World]:
     yield replace(filled, experiment=made["experiment_id"], name=name)
 
 
+def test_a_write_would_be_seen(mlflow_server: MlflowServer, filled: World) -> None:
+    with mlflow_server.watched() as changed:
+        assert changed() == set()
+        mlflow_server.create_experiment(f"seen {os.urandom(4).hex()}")
+        assert "experiments" in changed()
+        assert changed() == set()
+        file = f"{filled.experiment}/models/seen.txt"
+        call(mlflow_server.url, "PUT", f"/api/2.0/mlflow-artifacts/artifacts/{file}", b"seen")
+        assert any(name.endswith("seen.txt") for name in changed())
+
+
 @pytest.mark.parametrize("kind", ["filled", "bare"])
 @pytest.mark.timeout(300)
 def test_what_is_called_a_read_changes_nothing(
@@ -163,19 +174,16 @@ def test_what_is_called_a_read_changes_nothing(
 ) -> None:
     world: World = request.getfixturevalue(kind)
     writers, unanswered = {}, []
-    before = mlflow_server.state()
-    for method, operation in reads():
-        target, body = request_for(method, operation, world, gateway)
-        status, answer = send(mlflow_server, method, target, body)
-        after = mlflow_server.state()
-        changed = {name for name in before | after if before.get(name) != after.get(name)}
-        if changed:
-            writers[f"{method} {operation.route}"] = changed
-        before = after
-        missing = NO_ANSWER.search(operation.row) or (
-            kind == "bare" and NOT_IN_A_BARE_ONE.search(operation.row)
-        )
-        if status != 200 and not missing:
-            unanswered.append((target, status, answer[:200]))
+    with mlflow_server.watched() as changed:
+        for method, operation in reads():
+            target, body = request_for(method, operation, world, gateway)
+            status, answer = send(mlflow_server, method, target, body)
+            if written := changed():
+                writers[f"{method} {operation.route}"] = written
+            missing = NO_ANSWER.search(operation.row) or (
+                kind == "bare" and NOT_IN_A_BARE_ONE.search(operation.row)
+            )
+            if status != 200 and not missing:
+                unanswered.append((target, status, answer[:200]))
     assert writers == {}
     assert unanswered == [], "a read that fails says nothing of what it does"

@@ -5,6 +5,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.proxied import proxied, upstream_at
 
 pytestmark = pytest.mark.slow
+
+Changed = Callable[[], set[str]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,19 @@ def house(mlflow_server: MlflowServer) -> House:
     return House(mlflow_server, world, make_endpoint(url, marker)["endpoint"], mcp)
 
 
+@pytest.fixture(scope="module")
+def since_the_beginning(house: House) -> Iterator[Changed]:
+    with house.server.watched() as changed:
+        yield changed
+
+
+@pytest.fixture
+def changed(since_the_beginning: Changed) -> Changed:
+    """What has changed since it was asked last, from the beginning of the test."""
+    since_the_beginning()
+    return since_the_beginning
+
+
 REMOVALS = (
     ("POST", f"{V2}/experiments/delete-experiment-tag", {"experiment_id": "{experiment}", "key": "k"}),
     ("POST", f"{V2}/runs/delete-tag", {"run_id": "{run}", "key": "k"}),
@@ -101,7 +117,7 @@ REMOVALS = (
 
 @pytest.mark.parametrize(("method", "path", "body"), REMOVALS, ids=[f"{m} {p}" for m, p, _ in REMOVALS])
 async def test_what_takes_something_away_needs_delete(
-    house: House, method: str, path: str, body: dict[str, Any] | None
+    house: House, changed: Changed, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     ids = house.world.ids
     words = {
@@ -118,20 +134,19 @@ async def test_what_takes_something_away_needs_delete(
     text = json.dumps(body)
     for word, value in words.items():
         text = text.replace(f"{{{word}}}", value)
-    before = house.server.state()
     for preset in ("no-delete", "read-only", "ingest-only"):
         status, answer = await house.send(preset, method, path, json.loads(text))
         assert (status, "may not delete" in answer) == (403, True), (preset, answer)
-    assert house.server.state() == before
+    assert changed() == set()
     status, answer = await house.send("standard", method, path, json.loads(text))
     assert status == 200, answer
-    assert house.server.state() != before, "it must take something away, or the denial shows nothing"
+    assert changed() != set(), "it must take something away, or the denial shows nothing"
 
 
 PRESETS_WITHOUT_SPEND = ("open", "standard", "no-delete", "read-only", "ingest-only")
 
 
-async def test_nobody_but_the_trusted_starts_a_scheduled_scorer(house: House) -> None:
+async def test_nobody_but_the_trusted_starts_a_scheduled_scorer(house: House, changed: Changed) -> None:
     experiment, name = house.world.experiment, f"s{os.urandom(4).hex()}"
     gateway = f"gateway:/{house.world.marker}"
     said = {"model": gateway, "name": name, "instructions": "Is {{ outputs }} polite?"}
@@ -139,13 +154,12 @@ async def test_nobody_but_the_trusted_starts_a_scheduled_scorer(house: House) ->
     register = {"experiment_id": experiment, "name": name, "serialized_scorer": json.dumps(scorer)}
     start = {"experiment_id": experiment, "name": name, "sample_rate": 1.0}
     steps = (("POST", f"{V3}/scorers/register", register), ("PUT", f"{V3}/scorers/online-config", start))
-    before = house.server.state()
     for preset in PRESETS_WITHOUT_SPEND:
         for method, path, body in steps:
             status, answer = await house.send(preset, method, path, body)
             assert status == 403, (preset, path, answer)
             assert "may not" in answer
-    assert house.server.state() == before
+    assert changed() == set()
     for method, path, body in steps:
         status, answer = await house.send("open-trusted", method, path, body)
         assert status == 200, answer

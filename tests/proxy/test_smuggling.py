@@ -51,7 +51,7 @@ CASES = {name: bad + SECRET for name, bad in REFUSED_WITH_THE_CONNECTION.items()
 @pytest.mark.parametrize("request_bytes", CASES.values(), ids=[f"refuses_{name}" for name in CASES])
 async def test_nothing_of_an_ambiguous_request_reaches_mlflow(request_bytes: bytes) -> None:
     async with staged() as stage:
-        answer = await stage.talk(request_bytes, seconds=0.5)
+        answer = await stage.talk(request_bytes, quiet_seconds=0.3)
         assert [seen.line for seen in stage.upstream.seen] == []
         assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403", b"HTTP/1.1 405", b"")
 
@@ -66,7 +66,7 @@ BROKEN_BODIES = {
 @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES)
 async def test_a_body_with_broken_chunks_is_never_complete_at_mlflow(body: bytes) -> None:
     async with staged() as stage:
-        await stage.talk(SEARCH + HOST + b"transfer-encoding: chunked\r\n\r\n" + body, seconds=1)
+        await stage.talk(SEARCH + HOST + b"transfer-encoding: chunked\r\n\r\n" + body, quiet_seconds=0.3)
         await until(lambda: all(seen.gone for seen in stage.upstream.seen))
         assert not any(seen.body_complete or "smuggled" in seen.line for seen in stage.upstream.seen)
 
@@ -75,7 +75,7 @@ async def test_pipelined_requests_are_decided_one_by_one() -> None:
     denied = b"GET /metrics HTTP/1.1\r\n" + HOST + b"\r\n"
     allowed = b"GET /version HTTP/1.1\r\n" + HOST + b"\r\n"
     async with staged() as stage:
-        answer = await stage.talk(allowed + denied + allowed, seconds=1)
+        answer = await stage.talk(allowed + denied + allowed, quiet_seconds=0.3)
         assert [answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 403")] == [2, 1]
         assert [seen.line for seen in stage.upstream.seen] == ["GET /version HTTP/1.1"] * 2
 
@@ -83,7 +83,7 @@ async def test_pipelined_requests_are_decided_one_by_one() -> None:
 async def test_an_upgrade_is_not_passed_on_and_opens_no_tunnel() -> None:
     upgrade = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAAA\r\n\r\n"
     async with staged() as stage:
-        answer = await stage.talk(b"GET /version HTTP/1.1\r\n" + HOST + upgrade, seconds=1)
+        answer = await stage.talk(b"GET /version HTTP/1.1\r\n" + HOST + upgrade, quiet_seconds=0.3)
         assert not answer.startswith(b"HTTP/1.1 101")
         for seen in stage.upstream.seen:
             assert seen.all("upgrade") == seen.all("http2-settings") == []
@@ -92,7 +92,7 @@ async def test_an_upgrade_is_not_passed_on_and_opens_no_tunnel() -> None:
 async def test_the_clients_framing_is_not_what_goes_up() -> None:
     body = b"transfer-encoding: chunked\r\ntrailer: x-late\r\nte: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n"
     async with staged() as stage:
-        answer = await stage.talk(SEARCH + HOST + body, seconds=1)
+        answer = await stage.talk(SEARCH + HOST + body, quiet_seconds=0.3)
         assert answer.startswith(b"HTTP/1.1 200")
         (seen,) = stage.upstream.seen
         assert seen.body_bytes == 5

@@ -4,10 +4,12 @@ One table: a row for each step of the tour, a column for each preset; what passe
 directly, what doesn't is denied in words that MLflow's client prints.
 """
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +71,47 @@ TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
 }
 
 
-def tour(direct: str, through: str, name: str, *, big_bytes: int = MIB) -> dict[str, Any]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_", "SIDESPAN_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.proxy.tour", direct, through, name, str(big_bytes)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-        env=kept | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Guide:
+    """A process with MLflow's client that goes on one tour after the other."""
+
+    def __init__(self, log: Path) -> None:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_", "SIDESPAN_"))}
+        self.log = log
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.proxy.tour"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env=kept
+                | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
+            )
+
+    def tour(self, direct: str, through: str, name: str, *, big_bytes: int = MIB) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([direct, through, name, big_bytes]), file=self.process.stdin, flush=True)
+        answer = next((line for line in self.process.stdout if line.startswith("{")), "{}")
+        found: dict[str, Any] = json.loads(answer)
+        assert found, self.log.read_text()[-3000:]
+        return found
+
+    def end(self) -> None:
+        self.process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")
-def directly(mlflow_server: MlflowServer) -> dict[str, Any]:
-    found = tour(mlflow_server.url, mlflow_server.url, f"tour direct {os.urandom(3).hex()}")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
+    made = Guide(tmp_path_factory.mktemp("tour") / "errors")
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def directly(mlflow_server: MlflowServer, guide: Guide) -> dict[str, Any]:
+    found = guide.tour(mlflow_server.url, mlflow_server.url, f"tour direct {os.urandom(3).hex()}")
     assert {name: step for name, step in found.items() if step["outcome"] != "ok"} == {}
     return found
 
@@ -95,10 +120,8 @@ def directly(mlflow_server: MlflowServer) -> dict[str, Any]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("preset", PRESETS)
 async def test_each_step_passes_or_is_denied_as_the_preset_says(
-    mlflow_server: MlflowServer, directly: dict[str, Any], preset: str
+    mlflow_server: MlflowServer, guide: Guide, directly: dict[str, Any], preset: str
 ) -> None:
-    import asyncio
-
     assert set(directly) == set(TABLE), "a row for each step"
     policy = build_policy(roles={}, clients={ANONYMOUS: [preset]})
     name = f"tour {preset} {os.urandom(3).hex()}"
@@ -107,7 +130,7 @@ async def test_each_step_passes_or_is_denied_as_the_preset_says(
         url,
         _,
     ):
-        found = await asyncio.to_thread(tour, mlflow_server.url, url, name, big_bytes=big)
+        found = await asyncio.to_thread(guide.tour, mlflow_server.url, url, name, big_bytes=big)
     expected = {step: "ok" if cells[PRESETS.index(preset)] else "denied" for step, cells in TABLE.items()}
     if expected["trace_a_function"] == "denied":
         expected["trace_a_function"] = "not stored"  # MLflow's client says nothing of it

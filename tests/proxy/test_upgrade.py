@@ -33,7 +33,7 @@ OURS = bounded_protocol(ServerSettings())
 async def test_the_body_goes_up_whole(line: bytes, framed: bytes, offer: bytes) -> None:
     async with staged(http=OURS) as stage:
         request = line + b"content-type: application/json\r\n" + offer + framed
-        answer = await stage.talk(request * 2, seconds=1)
+        answer = await stage.talk(request * 2, quiet_seconds=0.3)
         assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200"]
         assert [seen.body_bytes for seen in stage.upstream.seen] == [len(BODY)] * 2
         for seen in stage.upstream.seen:
@@ -44,7 +44,7 @@ async def test_a_hidden_request_in_the_body_stays_a_body() -> None:
     hidden = b"GET /version?smuggled=1 HTTP/1.1\r\nhost: localhost\r\n\r\n"
     async with staged(http=OURS) as stage:
         length = b"content-length: %d\r\n\r\n" % len(hidden)
-        await stage.talk(UPLOAD + H2C + length + hidden, seconds=0.5)
+        await stage.talk(UPLOAD + H2C + length + hidden, quiet_seconds=0.3)
         assert [seen.body_bytes for seen in stage.upstream.seen] == [len(hidden)]
 
 
@@ -53,7 +53,7 @@ async def test_a_body_of_another_length_than_declared_is_400(line: bytes) -> Non
     """uvicorn's own protocol takes what follows an Upgrade for another protocol."""
     async with staged() as stage:
         head = line + b"content-type: application/json\r\n" + H2C + b"content-length: 2\r\n\r\n"
-        answer = await stage.talk(head + b"{}", seconds=1)
+        answer = await stage.talk(head + b"{}", quiet_seconds=0.3)
         assert answer.startswith(b"HTTP/1.1 400")
         assert b"Content-Length says 2" in answer
         assert not any(seen.body_complete for seen in stage.upstream.seen)
@@ -62,7 +62,9 @@ async def test_a_body_of_another_length_than_declared_is_400(line: bytes) -> Non
 async def test_connect_reaches_nobody() -> None:
     async with staged(http=OURS) as stage:
         tunnel = b"CONNECT /version HTTP/1.1\r\nhost: localhost\r\n\r\n"
-        answer = await stage.talk(tunnel + b"GET /version HTTP/1.1\r\nhost: localhost\r\n\r\n", seconds=0.5)
+        answer = await stage.talk(
+            tunnel + b"GET /version HTTP/1.1\r\nhost: localhost\r\n\r\n", quiet_seconds=0.3
+        )
         assert answer.startswith(b"HTTP/1.1 405")
         assert answer.count(b"HTTP/1.1 ") == 1
         assert stage.upstream.seen == []

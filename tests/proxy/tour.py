@@ -1,16 +1,20 @@
 """Runs the tour of examples/log_everything.py with MLflow's own client, through an address; prints JSON.
 
-    python -m tests.proxy.tour DIRECT THROUGH NAME BIG_BYTES
+    python -m tests.proxy.tour      and for each tour a line [DIRECT, THROUGH, NAME, BIG_BYTES] on its input
 
-{step: {"outcome": "ok" | "denied" | "failed", "result" | "message"}}. A step that is denied is done again
-directly, so that the next ones find what they build on. MLFLOW_TRACKING_TOKEN says who asks.
+The answer to each is a line {step: {"outcome": "ok" | "denied" | "failed", "result" | "message"}}, among what
+MLflow's client prints. Each tour runs in a fork, which needn't import MLflow again and knows nothing of the
+others. A step that is denied is done again directly, so that the next ones find what they build on.
+MLFLOW_TRACKING_TOKEN says who asks.
 """
 
 import importlib.util
 import json
 import logging
+import os
 import sys
 import tempfile
+import traceback
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -45,16 +49,15 @@ def is_stored(direct: str, trace_id: str) -> bool:
     return mlflow.get_trace(trace_id, silent=True) is not None
 
 
-def main(direct: str, through: str, name: str, big_bytes: str) -> None:
-    example = load_example()
+def tour(example: ModuleType, direct: str, through: str, name: str, big_bytes: int) -> None:
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        tour = example.Tour(name=name, folder=Path(folder), big_bytes=int(big_bytes))
+        on_tour = example.Tour(name=name, folder=Path(folder), big_bytes=big_bytes)
         for each in example.STEPS:
             use(through)
             try:
-                found[each.__name__] = {"outcome": "ok", "result": each(tour)}
-                if each.__name__ != "trace_a_function" or is_stored(direct, tour.trace):
+                found[each.__name__] = {"outcome": "ok", "result": each(on_tour)}
+                if each.__name__ != "trace_a_function" or is_stored(direct, on_tour.trace):
                     continue
                 # MLflow's client exports behind the caller's back, who hears of no denial
                 found[each.__name__] = {"outcome": "not stored"}
@@ -67,14 +70,30 @@ def main(direct: str, through: str, name: str, big_bytes: str) -> None:
                 }
             use(direct)
             try:
-                each(tour)
+                each(on_tour)
             except Exception as error:
                 mlflow.end_run()
                 found[each.__name__]["directly"] = str(error)[:500]
-    print(json.dumps(found, default=str))
+    print(json.dumps(found, default=str), flush=True)
+
+
+def main() -> None:
+    example = load_example()
+    for module in ("pandas", "sklearn.linear_model", "mlflow.sklearn"):  # which steps import
+        importlib.import_module(module)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                tour(example, *json.loads(line))
+            except Exception:
+                traceback.print_exc()
+                print("{}", flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    main(*sys.argv[1:])
+    main()

@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class MlflowServer:
         raise RuntimeError(f"mlflow server did not start:\n{tail}")
 
     def state(self) -> dict[str, str]:
-        """A hash of each table and of each file: what a write changes."""
+        """A hash of each table, and size and time of each file: what a write changes."""
         found = {}
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
             names = [
@@ -87,8 +88,33 @@ class MlflowServer:
                 found[name] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
         for file in sorted((self.directory / "artifacts").rglob("*")):
             if file.is_file():
-                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+                held = file.stat()
+                found[str(file)] = f"{held.st_ino} {held.st_size} {held.st_mtime_ns}"
         return found
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], set[str]]]:
+        """Yields what says which tables and files have changed since it was last asked."""
+        uri = f"file:{self.database}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as database:
+
+            def stamps() -> tuple[object, ...]:
+                # https://sqlite.org/pragma.html#pragma_data_version: it differs after another's commit
+                (version,) = database.execute("PRAGMA data_version").fetchone()
+                files = (self.directory / "artifacts").rglob("*")
+                return version, *sorted((str(file), file.lstat().st_mtime_ns) for file in files)
+
+            stamp, state = stamps(), self.state()
+
+            def changed() -> set[str]:
+                nonlocal stamp, state
+                before, stamp_before = state, stamp
+                if (stamp := stamps()) == stamp_before:
+                    return set()
+                state = self.state()
+                return {name for name in before | state if before.get(name) != state.get(name)}
+
+            yield changed
 
     def stop(self) -> None:
         if self.process is None:

@@ -51,7 +51,7 @@ def take_over(service: Sidespan) -> float:
     """`sidespan serve --takeover` beside the running one. Seconds until that one was gone."""
     old = begin_takeover(service)
     started = time.monotonic()
-    assert old.wait(timeout=30) == 0, service.log.read_text()[-2000:]
+    assert old.wait(timeout=60) == 0, service.log.read_text()[-2000:]
     seconds = time.monotonic() - started
     service.wait()
     return seconds

@@ -49,6 +49,13 @@ class Senders:
         for thread in self._threads:
             thread.join()
 
+    def wait_for(self, spans: int, *, seconds: float = 60) -> None:
+        """Until so many spans were acknowledged."""
+        deadline = time.monotonic() + seconds
+        while len(self.acknowledged) < spans:
+            assert time.monotonic() < deadline, f"only {len(self.acknowledged)} spans were taken"
+            time.sleep(0.05)
+
     def _run(self) -> None:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
         while not self._stop.is_set():

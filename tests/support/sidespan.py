@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support.ports import free_port
 
-START_SECONDS = 30
+START_SECONDS = 90
 
 
 @dataclass

@@ -22,8 +22,9 @@ from collector.model.batch import DeadLetter, Draft, Route
 from collector.settings import DeliverySettings, JournalSettings, MlflowSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.fake_mlflow import FakeMlflow, running
-from tests.support.otlp import all_spans, export, trace_ids_of
+from tests.support.otlp import all_spans, export, new_trace_id, trace_ids_of
 from tests.support.ports import free_port
+from tests.support.timing import patient, within
 
 ONE, TWO = Route(experiment_id="1"), Route(experiment_id="2")
 FAST: dict[str, Any] = {
@@ -156,7 +157,20 @@ class Stage:
         return list(await self.journal.dead_letters(CONSUMER).list())
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> None:
+@patient
+async def delivers_soon(stage: Stage, route: Route, *, seconds: float = 2.0) -> None:
+    """A new span of this route is in MLflow within the time, whatever else waits."""
+    name = new_trace_id().hex()
+
+    async def is_there() -> bool:
+        return f"{name}-0" in stage.mlflow.names
+
+    with within(seconds):
+        await stage.append(named(name), route)
+        await until(is_there)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, "it did not happen in time"

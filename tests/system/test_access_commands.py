@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.forked import COMMAND_LINE, run_forked
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
 
@@ -24,14 +24,9 @@ experiments = ["commands/*"]
 
 
 def sidespan(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "collector", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=home,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
-        | environment,
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return run_forked(
+        "-m", "collector", *arguments, imported=COMMAND_LINE, environment=bare | environment, folder=home
     )
 
 

@@ -42,19 +42,18 @@ def environment(service: Sidespan, experiment_id: str, **more: str) -> dict[str,
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
 def test_the_python_exporter(
-    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, compression: str
+    mlflow_server: MlflowServer, shared_sidespan: Sidespan, experiment_id: str, compression: str
 ) -> None:
-    sidespan.start()
     done = subprocess.run(
         [sys.executable, "-c", PYTHON],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-        env=environment(sidespan, experiment_id, OTEL_EXPORTER_OTLP_COMPRESSION=compression),
+        env=environment(shared_sidespan, experiment_id, OTEL_EXPORTER_OTLP_COMPRESSION=compression),
     )
     assert done.stderr == ""
-    sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(30)
     spans = mlflow_server.spans(experiment_id)
     assert {trace for trace, _ in spans} == {f"tr-{done.stdout.strip()}"}
     assert len(spans) == 2
@@ -63,14 +62,13 @@ def test_the_python_exporter(
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_javascript_exporter_with_json(
-    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, tmp_path: Path
+    mlflow_server: MlflowServer, shared_sidespan: Sidespan, experiment_id: str, tmp_path: Path
 ) -> None:
     if shutil.which("npm") is None:
         pytest.skip("the JavaScript client needs node and npm")
     client = tmp_path / "js"
     shutil.copytree(JAVASCRIPT, client, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--silent", "--no-audit"], cwd=client, check=True, timeout=180)
-    sidespan.start()
     done = subprocess.run(
         ["node", "send.mjs"],
         cwd=client,
@@ -78,10 +76,10 @@ def test_the_javascript_exporter_with_json(
         text=True,
         timeout=60,
         check=True,
-        env=environment(sidespan, experiment_id),
+        env=environment(shared_sidespan, experiment_id),
     )
     trace_id = done.stdout.strip()
-    sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(30)
     assert len(mlflow_server.spans(experiment_id)) == 3
 
     found = remote.get_json(mlflow_server.url, f"/api/3.0/mlflow/traces/get?trace_id=tr-{trace_id}")
@@ -93,33 +91,31 @@ def test_the_javascript_exporter_with_json(
     assert spans["root"]["events"][0]["name"] == "happened"
 
 
-def test_curl(mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str) -> None:
-    sidespan.start()
+def test_curl(mlflow_server: MlflowServer, shared_sidespan: Sidespan, experiment_id: str) -> None:
     done = subprocess.run(
         ["bash", str(EXAMPLES / "curl.sh")],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-        env=os.environ | {"SIDESPAN_URL": sidespan.url, "EXPERIMENT_ID": experiment_id},
+        env=os.environ | {"SIDESPAN_URL": shared_sidespan.url, "EXPERIMENT_ID": experiment_id},
     )
     assert "200" in done.stdout
-    sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(30)
     assert len(mlflow_server.spans(experiment_id)) == 1
 
 
 def test_curl_that_offers_http_2(
-    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, tmp_path: Path
+    mlflow_server: MlflowServer, shared_sidespan: Sidespan, experiment_id: str, tmp_path: Path
 ) -> None:
     """It sends `Upgrade: h2c`, and goes on in HTTP/1.1 where that is ignored (RFC 9110, section 7.8)."""
-    sidespan.start()
     body = tmp_path / "spans"
     body.write_bytes(export(spans=300).SerializeToString())
     done = subprocess.run(
         [
             *("curl", "--silent", "--http2", "--data-binary", f"@{body}", "--write-out", "%{http_code}"),
             *("--header", "content-type: application/x-protobuf"),
-            *("--header", f"x-mlflow-experiment-id: {experiment_id}", f"{sidespan.url}/v1/traces"),
+            *("--header", f"x-mlflow-experiment-id: {experiment_id}", f"{shared_sidespan.url}/v1/traces"),
         ],
         capture_output=True,
         text=True,
@@ -127,5 +123,5 @@ def test_curl_that_offers_http_2(
         check=True,
     )
     assert done.stdout == "200"
-    sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(30)
     assert len(mlflow_server.spans(experiment_id)) == 300

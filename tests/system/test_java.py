@@ -20,6 +20,7 @@ SPANS = 300
 
 pytestmark = [
     pytest.mark.foreign,
+    pytest.mark.xdist_group("java"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(shutil.which("java") is None, reason="needs java (default-jdk-headless)"),
 ]

@@ -3,13 +3,13 @@
 import http.client
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.forked import sidespan_command
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, export
 from tests.support.proxied import tokens_for
@@ -31,13 +31,7 @@ def ask(
 
 
 def cli(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "collector", *arguments, "--url", service.url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return sidespan_command(*arguments, "--url", service.url)
 
 
 def test_metrics_count_what_happened(

@@ -23,6 +23,7 @@ from collector.otlp.media import Encoding
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
 from tests.support.sidespan import Sidespan
+from tests.support.timing import patient, within
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +33,8 @@ def sidespan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
     """In front of nothing: what is tested here ends before MLflow."""
     found = Sidespan(tmp_path_factory.mktemp("port") / "data", "http://127.0.0.1:9")
     found.environment = {
-        "SIDESPAN_SERVER__HEADER_TIMEOUT_SECONDS": "1",
-        "SIDESPAN_SERVER__BODY_TIMEOUT_SECONDS": "1",
+        "SIDESPAN_SERVER__HEADER_TIMEOUT_SECONDS": "2",
+        "SIDESPAN_SERVER__BODY_TIMEOUT_SECONDS": "2",
         "SIDESPAN_SERVER__MAX_HEAD_BYTES": "8192",
         "SIDESPAN_SERVER__MAX_HEADERS": "20",
     }
@@ -42,7 +43,7 @@ def sidespan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
     found.stop()
 
 
-def talk(sidespan: Sidespan, *pieces: bytes, pause: float = 0.0, seconds: float = 4.0) -> tuple[bytes, float]:
+def talk(sidespan: Sidespan, *pieces: bytes, pause: float = 0.0, seconds: float = 8.0) -> tuple[bytes, float]:
     """What is answered until the connection ends, and after how long; b'...' at the end: it didn't."""
     started = time.monotonic()
     answer = b""
@@ -258,17 +259,17 @@ class TestSlowness:
     def test_a_head_that_does_not_come_is_408(self, sidespan: Sidespan) -> None:
         answer, seconds = talk(sidespan, HEAD)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert seconds < 3
+        assert seconds < 5
 
     def test_a_head_that_drips_is_408(self, sidespan: Sidespan) -> None:
-        answer, seconds = talk(sidespan, HEAD, *[b"x"] * 12, pause=0.2)
+        answer, seconds = talk(sidespan, HEAD, *[b"x"] * 20, pause=0.2)
         assert b"HTTP/1.1 408" in answer or answer == b""
-        assert seconds < 4
+        assert seconds < 6.5
 
     def test_a_connection_that_says_nothing_is_closed(self, sidespan: Sidespan) -> None:
         answer, seconds = talk(sidespan)
         assert answer == b""
-        assert seconds < 3
+        assert seconds < 5
 
     @pytest.mark.parametrize("path", [b"/api/2.0/mlflow/runs/search", b"/-/dead-letters/retry"])
     def test_a_body_that_stops_ends_the_connection(self, sidespan: Sidespan, path: bytes) -> None:
@@ -279,25 +280,27 @@ class TestSlowness:
         )
         answer, seconds = talk(sidespan, head + b"{")
         assert not answer.endswith(b"...")
-        assert seconds < 3.5
+        assert seconds < 5.5
 
     def test_a_body_that_drips_within_the_bound_is_taken(self, sidespan: Sidespan) -> None:
         body = b'{"ids": [1]}'
         head = b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         head += b"content-length: 12\r\n\r\n"
-        answer, _ = talk(sidespan, head, *[body[n : n + 1] for n in range(len(body))], pause=0.15)
+        answer, _ = talk(sidespan, head, *[body[n : n + 1] for n in range(len(body))], pause=0.25)
         assert answer.startswith(b"HTTP/1.1 200")
 
+    @patient
     def test_others_are_answered_meanwhile(self, sidespan: Sidespan) -> None:
         idle = [socket.create_connection(("127.0.0.1", sidespan.port)) for _ in range(200)]
         for each in idle:
             each.sendall(HEAD)
-        started = time.monotonic()
-        answer, _ = talk(sidespan, HEAD + b"connection: close\r\n\r\n")
+        try:
+            with within(1):
+                answer, _ = talk(sidespan, HEAD + b"connection: close\r\n\r\n")
+        finally:
+            for each in idle:
+                each.close()
         assert answer.startswith(b"HTTP/1.1 200")
-        assert time.monotonic() - started < 1
-        for each in idle:
-            each.close()
 
 
 @pytest.fixture(scope="module")
@@ -402,12 +405,12 @@ def test_a_certificate_that_cannot_be_used_stops_the_start(authority: Path, tmp_
     }
     found.start(wait=False)
     assert found.process is not None
-    assert found.process.wait(timeout=20) == 2
+    assert found.process.wait(timeout=60) == 2
     assert "server.tls_certificate_file" in found.log.read_text()
 
 
 def _until_open(port: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.populate import call
+from tests.support.forked import sidespan_command
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export
 from tests.support.proxied import tokens_for
@@ -271,30 +271,25 @@ class TestLogsApi:
             service.stop()
 
 
-def sidespan_command(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "collector", *arguments, "--url", service.url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def on_service(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return sidespan_command(*arguments, "--url", service.url)
 
 
 def test_the_commands_show_runs(sidespan: Sidespan, run_id: str) -> None:
-    one = sidespan_command(sidespan, "summary", "run", run_id)
+    one = on_service(sidespan, "summary", "run", run_id)
     assert one.returncode == 0, one.stderr
     for part in ("parent", "long", "26000", "3 traces, 0 errors", "deep/er/file.txt", "child child"):
         assert part in one.stdout, part
-    listed = sidespan_command(sidespan, "summary", "runs", "runs to be read")
+    listed = on_service(sidespan, "summary", "runs", "runs to be read")
     assert run_id in listed.stdout
-    rows = sidespan_command(sidespan, "summary", "runs", "runs to be read", "--csv").stdout.splitlines()
+    rows = on_service(sidespan, "summary", "runs", "runs to be read", "--csv").stdout.splitlines()
     assert rows[0].startswith("run_id,name,status")
     assert len(rows) == 3
-    child = json.loads(sidespan_command(sidespan, "summary", "run", run_id, "--json").stdout)["children"][0][
+    child = json.loads(on_service(sidespan, "summary", "run", run_id, "--json").stdout)["children"][0][
         "run_id"
     ]
-    assert "lr" in sidespan_command(sidespan, "summary", "run", run_id, child).stdout
-    assert sidespan_command(sidespan, "summary", "run", "nowhere").returncode == 1
+    assert "lr" in on_service(sidespan, "summary", "run", run_id, child).stdout
+    assert on_service(sidespan, "summary", "run", "nowhere").returncode == 1
 
 
 def test_a_client_reads_runs_of_its_own_experiments_only(

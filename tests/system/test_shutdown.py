@@ -41,7 +41,7 @@ def test_the_second_start_on_the_same_data_says_who_holds_it(sidespan: Sidespan)
     second = Sidespan(data_dir=sidespan.data_dir, mlflow_url=sidespan.mlflow_url)
     second.start(wait=False)
     assert second.process is not None
-    assert second.process.wait(timeout=20) == 2
+    assert second.process.wait(timeout=60) == 2
     said = second.log.read_text()
     assert f"is in use by process {sidespan.process.pid}" in said
     assert "Traceback" not in said

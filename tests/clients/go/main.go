@@ -1,11 +1,13 @@
-// A program with OpenTelemetry's own exporter that makes spans at a steady rate and says how many it made.
+// A program with OpenTelemetry's own exporter that makes spans at a steady rate until its standard input ends,
+// and says how many it made.
 //
-//	sender SECONDS SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
+//	sender SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -25,8 +27,7 @@ func must[T any](value T, err error) T {
 
 func main() {
 	ctx := context.Background()
-	seconds := must(strconv.ParseFloat(os.Args[1], 64))
-	rate := must(strconv.ParseFloat(os.Args[2], 64))
+	rate := must(strconv.ParseFloat(os.Args[1], 64))
 
 	var failures atomic.Int64
 	var last atomic.Value
@@ -39,8 +40,13 @@ func main() {
 	tracer := provider.Tracer("restart")
 
 	made := 0
+	var ended atomic.Bool
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		ended.Store(true)
+	}()
 	every := time.NewTicker(time.Duration(float64(time.Second) / rate))
-	for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); time.Now().Before(end); made++ {
+	for ; !ended.Load(); made++ {
 		<-every.C
 		_, span := tracer.Start(ctx, "go")
 		span.End()

@@ -13,20 +13,7 @@ from collector.model.batch import Route
 from collector.settings import DeliverySettings
 from tests.support.fake_mlflow import error
 from tests.support.otlp import all_spans, export, new_trace_id
-from tests.support.stage import ONE, TWO, Stage, named, poison, until
-
-SOON_SECONDS = 2.0
-
-
-async def arrives(stage: Stage, name: str) -> float:
-    """Seconds until a span of this name is in MLflow."""
-    started = time.monotonic()
-
-    async def is_there() -> bool:
-        return name in stage.mlflow.names
-
-    await until(is_there)
-    return time.monotonic() - started
+from tests.support.stage import ONE, TWO, Stage, delivers_soon, named, poison, until
 
 
 async def test_slow_requests_of_one_lane_dont_hold_up_another(stage: Stage) -> None:
@@ -36,8 +23,7 @@ async def test_slow_requests_of_one_lane_dont_hold_up_another(stage: Stage) -> N
         await stage.append(export(), ONE)
     await stage.start(request_bytes=200)
     await until(lambda: stage.has_requests(2))
-    await stage.append(named("other"), TWO)
-    assert await arrives(stage, "other-0") < SOON_SECONDS
+    await delivers_soon(stage, TWO)
     assert await stage.pending() > 0
 
 
@@ -49,8 +35,7 @@ async def test_a_flood_of_poison_in_one_lane_doesnt_hold_up_another(stage: Stage
     resends = DeliverySettings().suspect_resends
     await stage.start(request_bytes=200, suspect_resends=resends)
     await until(lambda: stage.has_requests(2))
-    await stage.append(named("other"), TWO)
-    assert await arrives(stage, "other-0") < SOON_SECONDS
+    await delivers_soon(stage, TWO)
     assert await stage.pending() > 0
 
 
@@ -62,8 +47,7 @@ async def test_a_lane_that_waits_for_a_lookup_doesnt_hold_up_another(stage: Stag
     await stage.start()
     await stage.append(named("never"), Route(experiment_name="never"))
     await until(lambda: stage.waits())
-    await stage.append(named("other"), TWO)
-    assert await arrives(stage, "other-0") < SOON_SECONDS
+    await delivers_soon(stage, TWO)
     assert await stage.letters() == []
 
 
@@ -73,8 +57,7 @@ async def test_lanes_of_one_experiment_are_lanes_too(stage: Stage) -> None:
     await stage.start()
     await stage.append(named("run"), Route(experiment_id="1", run_id="r"))
     await until(lambda: stage.waits())
-    await stage.append(named("plain"), ONE)
-    assert await arrives(stage, "plain-0") < SOON_SECONDS
+    await delivers_soon(stage, ONE)
 
 
 async def test_more_lanes_than_are_served_at_once_all_have_their_turn(stage: Stage) -> None:
@@ -98,8 +81,7 @@ async def test_lanes_that_wait_take_no_turns(stage: Stage) -> None:
     for number in range(20, 30):
         await stage.append(export(), Route(experiment_id=str(number)))
     await until(lambda: stage.waits())
-    await stage.append(named("other"), TWO)
-    assert await arrives(stage, "other-0") < SOON_SECONDS
+    await delivers_soon(stage, TWO)
 
 
 async def test_the_spans_of_a_trace_arrive_in_the_order_they_came(stage: Stage) -> None:

@@ -246,7 +246,7 @@ def test_steps_of_the_time_axis_hold_what_began_in_them(store: Store, summaries:
         ({"tag": "tier"}, None),
         ({"tag": "tie"}, None),
     ],
-    ids=str,
+    ids=lambda given: "expected" if callable(given) else str(given),
 )
 def test_filters_leave_the_traces_that_are_meant(
     store: Store, summaries: list[TraceSummary], parameters: dict[str, Any], meant: Any

@@ -20,6 +20,7 @@ from collector.sampling.consumer import CONSUMER, Sampler, rest
 from tests.support.otlp import all_spans
 from tests.support.sampled import ONE, TWO, Sampled, draft, span
 from tests.support.stage import Stage, named, until
+from tests.support.timing import patient, within
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 SHORT = {"wait_seconds": 0.2}
@@ -222,7 +223,7 @@ class TestAShortWait:
         task = asyncio.create_task(sampled.sampler.run())
         started = time.monotonic()
         await sampled.append(span(A, error=True))
-        await until(lambda: has_passed(sampled, 1), seconds=3)
+        await until(lambda: has_passed(sampled, 1), seconds=30)
         assert time.monotonic() - started >= 0.2
         assert await sampled.reason(A) == "error"
         task.cancel()
@@ -235,7 +236,7 @@ class TestAShortWait:
             patch.setattr(time, "time_ns", lambda: later)
             await sampled.append(span(A))
         task = asyncio.create_task(sampled.sampler.run())
-        await until(lambda: has_passed(sampled, 1), seconds=3)
+        await until(lambda: has_passed(sampled, 1))
         task.cancel()
 
     async def test_a_trace_whose_time_ran_out_while_nobody_ran_is_decided_at_once(
@@ -290,6 +291,7 @@ class TestFewOpenTraces:
         assert len(await sampled.passed()) == 81
 
 
+@patient
 @pytest.mark.parametrize(
     ("busy_share", "shortest", "longest"),
     [(1.0, 0.12, 2.0), (0.0, 0.01, 0.1)],
@@ -300,8 +302,9 @@ async def test_answers_to_clients_come_before_sampling(
 ) -> None:
     monkeypatch.setattr(time, "process_time", lambda: time.monotonic() * busy_share)
     started = time.monotonic()
-    await rest(worked_seconds=0.01)
-    assert shortest <= time.monotonic() - started < longest
+    with within(longest):
+        await rest(worked_seconds=0.01)
+    assert time.monotonic() - started >= shortest
 
 
 async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
-//! A program with OpenTelemetry's own exporter that makes spans at a steady rate and says how many it made.
+//! A program with OpenTelemetry's own exporter that makes spans at a steady rate until its standard input ends,
+//! and says how many it made.
 //!
-//!     sender SECONDS SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
+//!     sender SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::trace::{Tracer, TracerProvider};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 
 fn main() {
-    let mut given = std::env::args().skip(1).map(|text| text.parse::<f64>().expect("a number"));
-    let seconds = Duration::from_secs_f64(given.next().expect("SECONDS"));
-    let pause = Duration::from_secs_f64(1.0 / given.next().expect("SPANS_A_SECOND"));
+    let rate = std::env::args().nth(1).expect("SPANS_A_SECOND").parse::<f64>().expect("a number");
+    let pause = Duration::from_secs_f64(1.0 / rate);
 
     let exporter = SpanExporter::builder()
         .with_http()
@@ -26,8 +28,13 @@ fn main() {
     let tracer = provider.tracer("restart");
 
     let mut made = 0;
-    let started = Instant::now();
-    while started.elapsed() < seconds {
+    let input_ended = Arc::new(AtomicBool::new(false));
+    let seen_by_reader = input_ended.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        seen_by_reader.store(true, Ordering::Relaxed);
+    });
+    while !input_ended.load(Ordering::Relaxed) {
         tracer.in_span("rust", |_| {});
         made += 1;
         std::thread::sleep(pause);

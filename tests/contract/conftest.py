@@ -1,0 +1,45 @@
+"""A journal of each form, open."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from collector.journal import Journal
+from collector.settings import JournalSettings
+from tests.contract.forms import FORMS, Opened
+
+
+@pytest.fixture
+def settings() -> JournalSettings:
+    """A test that needs others overrides this fixture."""
+    return JournalSettings(min_free_disk_bytes=0)
+
+
+@pytest.fixture
+def consumers() -> tuple[str, ...]:
+    """A test that needs others overrides this fixture."""
+    return ("delivery",)
+
+
+@pytest.fixture
+def followers() -> tuple[str, ...]:
+    """A test that needs some overrides this fixture."""
+    return ()
+
+
+@pytest.fixture(params=FORMS.values(), ids=FORMS)
+async def opened(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    settings: JournalSettings,
+    consumers: tuple[str, ...],
+    followers: tuple[str, ...],
+) -> AsyncIterator[Opened]:
+    async with request.param(tmp_path, settings, consumers, followers) as opened:
+        yield opened
+
+
+@pytest.fixture
+def journal(opened: Opened) -> Journal:
+    return opened.journal
