@@ -44,6 +44,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "time_to_first_token_seconds": amount,
     "retry_attempt": count,
     "retry_max": count,
+    "model_attempt": count,
 }
 
 

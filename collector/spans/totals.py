@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from collector.spans.conventions import CostSource, ObservationKind
-from collector.spans.counting import MODEL_KINDS, counted, model_calls
+from collector.spans.counting import MODEL_KINDS, attempts_beside, counted, model_calls
 from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
@@ -47,6 +47,7 @@ class Totals:
 
 def count(tree: Tree) -> Counted:
     """Which spans count for what."""
+    tree = attempts_beside(tree)
     calls = model_calls(tree)
     return Counted(
         calls=calls,
@@ -74,7 +75,7 @@ def total(tree: Tree, using: Counted) -> Totals:
         workflow=first_of("workflow", spans),
         session=_session(tree),
         user=first_of("user", spans),
-        model_call_count=sum(spans[call].kind is ObservationKind.LLM for call in using.calls),
+        model_call_count=sum(spans[call].kind is not ObservationKind.EMBEDDING for call in using.calls),
         error_span_count=len(failed) - recovered,
         recovered_retry_count=recovered,
         tokens=add_tokens(tokens_of(spans[position]) for position in using.tokens),
