@@ -21,8 +21,8 @@ from proxy.locations import Reach, read_reach
 TABLE = "mlflow_routes.tsv"
 PREFIXES = {"-": ("",), "api": ("/api",), "ajax-api": ("/ajax-api",), "both": ("/api", "/ajax-api")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-# a part of a path: one segment, `:path` any number of them, `:name` one that doesn't begin with @, which marks
-# an organization in the Skill Registry's paths
+# a part of a path: one segment, `:path` any number of them, `:name` one that doesn't begin with @, which
+# marks an organization in the Skill Registry's paths
 PARAMETER = re.compile(r"\{(\w+)(:path|:name)?\}")
 PARTS = {None: "[^/]+", ":path": ".+", ":name": "[^/@][^/]*"}
 

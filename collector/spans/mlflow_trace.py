@@ -99,9 +99,9 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
 
 
 def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
-    """One span as OTLP, with the attributes named in `keys` (None: all), its links, and the exceptions among its events.
+    """One span as OTLP: the attributes named in `keys` (None: all), its links, the exceptions of its events.
 
-    Attributes that don't fit into OTLP are left out.
+    Attributes and links that don't fit into OTLP are left out.
     """
     plain = {name: document[name] for name in PLAIN_FIELDS if name in document}
     span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)

@@ -103,8 +103,15 @@ def _cost(tree: Tree, using: Counted) -> Cost:
     return Cost(
         usd=add_costs(tree.spans[position] for position in using.costs),
         source=CostSource.NONE if not sources else sources.pop() if len(sources) == 1 else None,
-        unpriced_model_calls=sum(not priced[call] for call in using.calls),
+        unpriced_model_calls=sum(
+            not priced[call] and not _used_nothing(tree.spans[call]) for call in using.calls
+        ),
     )
+
+
+def _used_nothing(span: SpanFacts) -> bool:
+    """An attempt at a model request that failed before there was an answer."""
+    return span.model_attempt is not None and not tokens_of(span).known
 
 
 def _under(tree: Tree, positions: Sequence[int]) -> list[bool]:

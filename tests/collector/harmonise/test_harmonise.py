@@ -229,10 +229,10 @@ CONTENT = {
     "agent_whose_user_sent_only_a_part_of_an_unknown_kind": (
         {
             "gen_ai.operation.name": "invoke_agent",
-            "pydantic_ai.all_messages": '[{"role": "user", "parts": [{"type": "acme.quote", "content": "Q"}]}]',
+            "pydantic_ai.all_messages": MESSAGES.replace('"text"', '"acme.quote"'),
             "final_result": "Hi.",
         },
-        ("Q", "Hi."),
+        ("Hello?", "Hi."),
     ),
     "chat_with_structured_messages_that_openinference_hides": (
         {**CHAT, "gen_ai.input.messages": json.loads(MESSAGES), "input.value": "Hello?"},

@@ -8,6 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic_ai import Agent, InstrumentationSettings
+from pydantic_ai.capabilities import Instrumentation
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RequestUsage
 from rich.console import Console
 
 from collector.cli.render_trace import one_line, render_trace
@@ -170,6 +181,32 @@ def test_rule_1_an_attempt_that_failed_is_a_call_beside_the_one_that_answered() 
     assert [(use.model, use.calls, use.errors) for use in found.models] == [("large", 1, 0), ("small", 1, 1)]
     assert [row.depth for row in found.spans] == [0, 1, 2]
     assert counts(*spans[1:]) == (40, 4)  # without anything above it
+
+
+async def test_rule_1_a_fallback_of_pydantic_ai_is_two_calls_and_no_error() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def fail(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        raise ModelHTTPError(status_code=503, model_name="small")
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        used = RequestUsage(input_tokens=10, output_tokens=1)
+        return ModelResponse(parts=[TextPart("Hello.")], usage=used)
+
+    models = [
+        FunctionModel(does, model_name=name) for does, name in ((fail, "gpt-4o-mini"), (answer, "gpt-4o"))
+    ]
+    settings = InstrumentationSettings(tracer_provider=provider)
+    await Agent(FallbackModel(*models), capabilities=[Instrumentation(settings=settings)]).run("Hello?")
+    provider.shutdown()
+    found = summary_of(*export_facts(encode_spans(exporter.get_finished_spans())))
+    assert (found.status, found.error_span_count, found.recovered_retry_count) == (TraceStatus.OK, 0, 1)
+    assert (found.tokens.input, found.cost.unpriced_model_calls) == (10, 0)
+    assert {(use.model, use.calls, use.errors) for use in found.models} == {
+        ("gpt-4o", 1, 0),
+        ("gpt-4o-mini", 1, 1),
+    }
 
 
 def test_rule_1_decisions_are_the_calls_of_the_request_above_them() -> None:
