@@ -187,7 +187,9 @@ def _have_first_say(member: Member, key: str, wanted: str) -> None:
         return
     said = member.view[key].string_value
     is_copy = key == SESSION and said == member.facts.conversation
-    if said != value and is_copy:
+    # MLflow writes a list otherwise than its own SDK does: that would be another session
+    is_list = key == SESSION and member.view[key].HasField("array_value")
+    if said != value and (is_copy or is_list):
         member.give(Part.SESSIONS, key, value, replaces=True)
 
 

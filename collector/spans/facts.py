@@ -31,7 +31,7 @@ from collector.spans.conventions import (
     Row,
     Source,
 )
-from collector.spans.readers import amount, count, member, shortened, text
+from collector.spans.readers import amount, count, member, session_id, shortened, text
 from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
 from collector.spans.usage import listed_cost, read_tokens
 from collector.spans.values import MAX_LINKS, RETRIES, SpanFacts, SpanLink, Tokens
@@ -49,6 +49,7 @@ _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
 READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
     **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max", "model_attempt"), count),
     **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
+    "session": session_id,
 }
 
 
@@ -359,7 +360,7 @@ def _session(
     """
     if said is None or by["session"].key != "session.id" or said != conversation:
         return said
-    others = first(OTHER_SESSIONS, attributes, kind, text)
+    others = first(OTHER_SESSIONS, attributes, kind, session_id)
     return others[0] if others else None
 
 

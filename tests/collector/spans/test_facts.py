@@ -312,6 +312,14 @@ def test_an_attempt_at_a_model_request_is_no_error_of_its_own() -> None:
     assert found.is_recovered_retry
 
 
+def test_a_path_of_sessions_is_the_json_that_mlflow_keeps() -> None:
+    for session in (["trip-2", "turn-ä"], '["trip-2","turn-ä"]'):
+        assert read({"session.id": session}).session == '["trip-2","turn-ä"]'
+        assert read({"mlflow.trace.session": session}).session == '["trip-2","turn-ä"]'
+    assert read({"session.id": ["trip-2", 7]}).session == "trip-2, 7"
+    assert read({"session.id": []}).session is None
+
+
 def test_a_prompts_name_is_apart_from_its_version() -> None:
     found = read({"gen_ai.prompt.name": "analyze-code", "gen_ai.prompt.version": "3"})
     assert (found.prompt_name, found.prompt_version) == ("analyze-code", "3")
