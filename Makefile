@@ -1,6 +1,7 @@
 # make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
 # make test   all tests          make lint   ruff, mypy, the page's JavaScript
 # make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
+# make test-mlflow-3.17   what depends on MLflow, against the oldest version that is supported
 # make lock   pin the newest versions that pyproject.toml allows
 # Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
 
@@ -13,10 +14,17 @@ WORKERS ?= 2
 # a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
+PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+# a third one: the oldest supported MLflow, and all else from the first
+MLFLOW_3_17 := $(VENV)/mlflow-3.17
+MLFLOW_3_17_LOCK := tests/system/mlflow_3_17.lock
+ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py tests/system/test_poison.py \
+  tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
+  tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
 PAGE_CHECKS := tests/page
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test test-foreign lint lint-page format bench lock clean
+.PHONY: run test test-foreign test-mlflow-3.17 lint lint-page format bench lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -27,6 +35,9 @@ test: $(STAMP) $(AGENT_1)/.installed
 
 test-foreign: $(STAMP)
 	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
+
+test-mlflow-3.17: $(STAMP) $(MLFLOW_3_17)/.installed
+	@SIDESPAN_TEST_MLFLOW_PYTHON=$(MLFLOW_3_17)/bin/python $(BIN)/python -m pytest $(ASK_MLFLOW)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -72,12 +83,22 @@ $(AGENT_1)/.installed: $(AGENT_1_LOCK) | $(STAMP)
 	@$(AGENT_1)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $(AGENT_1_LOCK)
 	@touch $@
 
+$(MLFLOW_3_17)/.installed: $(MLFLOW_3_17_LOCK) | $(STAMP)
+	@echo "Installing MLflow 3.17 into $(MLFLOW_3_17) ..."
+	@$(BIN)/python -m venv $(MLFLOW_3_17)
+	@$(MLFLOW_3_17)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $(MLFLOW_3_17_LOCK)
+	@$(BIN)/python -c '$(PACKAGES)' > `$(MLFLOW_3_17)/bin/python -c '$(PACKAGES)'`/service.pth
+	@touch $@
+
 lock: $(STAMP)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --no-strip-extras --all-extras --upgrade pyproject.toml -o requirements.lock
+	  --no-header --no-annotate --no-strip-extras --all-extras --override .ci/mlflow_parts_left_out.txt \
+	  --upgrade pyproject.toml .ci/mlflow_parts.in -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --no-strip-extras --upgrade tests/instrumentation/pydantic_ai_1.in -o $(AGENT_1_LOCK)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps \
+	  --no-header --no-annotate --no-strip-extras --upgrade tests/system/mlflow_3_17.in -o $(MLFLOW_3_17_LOCK)
 
 clean:
 	rm -rf $(VENV) .sidespan

@@ -21,7 +21,10 @@ from proxy.locations import Reach, read_reach
 TABLE = "mlflow_routes.tsv"
 PREFIXES = {"-": ("",), "api": ("/api",), "ajax-api": ("/ajax-api",), "both": ("/api", "/ajax-api")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
+# a part of a path: one segment, `:path` any number of them, `:name` one that doesn't begin with @, which
+# marks an organization in the Skill Registry's paths
+PARAMETER = re.compile(r"\{(\w+)(:path|:name)?\}")
+PARTS = {None: "[^/]+", ":path": ".+", ":name": "[^/@][^/]*"}
 
 
 class Action(StrEnum):
@@ -130,6 +133,6 @@ def _compile(path: str) -> re.Pattern[str]:
     position = 0
     for parameter in PARAMETER.finditer(path):
         parts.append(re.escape(path[position : parameter.start()]))
-        parts.append(f"(?P<{parameter[1]}>{'.+' if parameter[2] else '[^/]+'})")
+        parts.append(f"(?P<{parameter[1]}>{PARTS[parameter[2]]})")
         position = parameter.end()
     return re.compile("".join((*parts, re.escape(path[position:]))))

@@ -4,6 +4,7 @@
     limited      the experiments that the request touches are found (ids in path, query, body, GraphQL;
                  objects by asking MLflow), and each must be allowed
     narrowed     lists are cut down to what the client may see
+    presigned    an address in the storage instead of a file needs `artifacts.presigned` as well
     spending     a value that makes MLflow's host call a model needs `spend` as well
     denied       what can't be scoped surely
 
@@ -70,7 +71,7 @@ class Gate:
             query=read_query(ask.query, lists=list_parameters(ask.operation)),
         )
         try:
-            passage = await self._judge(work)
+            passage = await self._check_presigned(work, await self._judge(work))
             return await self._check_spending(work, passage)
         except Refusal as refusal:
             if self.policy.mode != "observe" or not could_be_open(refusal, work.ask.operation):
@@ -346,6 +347,18 @@ class Gate:
                     f"needs {widening.ARTIFACT_LOCATIONS}:admin, or the place in policy.artifact_roots",
                     decision.rule if decision else "",
                 )
+
+    async def _check_presigned(self, work: _Work, passage: Passage) -> Passage:
+        """The passage; where an address in the storage is asked for instead of the file, if that is allowed.
+
+        Raises Refusal (403). MLflow 3.18 knows the parameter on the files of models.
+        """
+        operation = work.ask.operation
+        if operation.resource != READ_ARTIFACTS.resource or "presigned" not in work.query:
+            return passage
+        needed = replace(operation, resource="artifacts.presigned", row=f"{operation.row} presigned")
+        work.ask = replace(work.ask, operation=needed)
+        return await self._judge(work)
 
     async def _check_spending(self, work: _Work, passage: Passage) -> Passage:
         """The passage, if what the body makes MLflow's host call is allowed too. Raises Refusal (403)."""

@@ -9,7 +9,7 @@
     key     `run_ids[]` is a list; `trace_metadata<mlflow.sourceRun>` is the entry of a map, or of a list of
             {"key", "value"}; the last key's name says what it is the id of
     role    (none)   an id that must exist and be the caller's
-            new      a trace id that may be new; if it isn't, it must be the caller's
+            new      an id that may be new; if it isn't, it must be the caller's
             narrow   a list of experiments, cut down to the caller's
             fill     the same, and the caller's are put in where none is named
             all      a filter over every experiment, narrowed to the caller's

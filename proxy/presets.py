@@ -43,6 +43,7 @@ STANDARD: Mapping[str, frozenset[Action]] = {
     "review-queues": DAILY,
     "scorers": DAILY,
     "mcp-servers": DAILY,
+    "skills": DAILY,
     "prompt-optimization": frozenset({Action.READ, Action.DELETE}),  # starting one spends money
     "workspaces": READ,
     "gateway.catalog": READ,

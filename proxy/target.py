@@ -21,7 +21,7 @@ MAX_QUERY_BYTES = 64 * 1024
 NAMED = re.compile(
     r"/(?:api|ajax-api)/(?:"
     r"2\.0/mlflow-artifacts/(?:artifacts|presigned|mpu/(?:create|complete|abort))"
-    r"|2\.0/mlflow/logged-models/[^/]+/tags|3\.0/mlflow/(?:mcp-servers|datasets|workspaces)"
+    r"|2\.0/mlflow/logged-models/[^/]+/tags|3\.0/mlflow/(?:mcp-servers|skills|datasets|workspaces)"
     r")/|/(?:static-files|build)/"
 )
 # the one route of MLflow's API that ends with a slash

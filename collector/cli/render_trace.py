@@ -69,6 +69,8 @@ def _row(row: Json, width: int) -> Text:
     if row["is_error"]:
         line.append("  ")
         line.append_text(_error(row))
+    for trace_id in dict.fromkeys(link["trace_id"] for link in row["links"]):
+        line.append(f"  links to {trace_id}", style="dim")
     return line
 
 

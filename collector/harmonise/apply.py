@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from collector.harmonise.nesting import cap_nesting
 from collector.harmonise.note import Note
 from collector.harmonise.parts import Part, write
 from collector.harmonise.rollup import leave_usage_to_parts
@@ -120,6 +121,7 @@ def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[
         give_session(members, known)
     if Part.CAPS in parts:
         cap_session(members)
+        cap_nesting(members)
     return known, left
 
 

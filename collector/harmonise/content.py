@@ -14,8 +14,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
+from collector.spans.facts import decode
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
+STRUCTURES = frozenset({"array_value", "kvlist_value"})
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 View = Mapping[str, AnyValue]
 
@@ -69,6 +71,8 @@ PROMPT = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.([0-9]{1,6})\.(?:m
 COMPLETION = re.compile(
     r"(?:gen_ai\.completion|llm\.output_messages)\.([0-9]{1,6})\.(?:message\.)?(role|content)"
 )
+# parts of a message whose content is nothing that somebody said
+NO_WORDS = frozenset({"blob", "reasoning"})
 EMPTY: tuple[Any, ...] = ({}, [], "", 0)
 FLATTENED = ("gen_ai.prompt.", "llm.input_messages.", "gen_ai.completion.", "llm.output_messages.")
 
@@ -85,7 +89,7 @@ def content_additions(kind: ObservationKind, view: View) -> list[Addition]:
 
 def shown(view: View, keys: Sequence[str]) -> str | None:
     """What MLflow would show of `keys`: the first text that isn't empty JSON."""
-    texts = (view[key].string_value for key in keys if key in view)
+    texts = (_text(view, key) for key in keys if key in view)
     return next((text for text in texts if text and not _is_empty(text)), None)
 
 
@@ -115,7 +119,13 @@ def _outputs(kind: ObservationKind, view: View) -> str | None:
 
 
 def _text(view: View, key: str) -> str | None:
-    return (view[key].string_value or None) if key in view else None
+    """An attribute's text; JSON where it is a structure, which MLflow makes of it too."""
+    value = view.get(key)
+    if value is None:
+        return None
+    if value.WhichOneof("value") in STRUCTURES:
+        return json.dumps(decode(value), ensure_ascii=False, default=str)
+    return value.string_value or None
 
 
 def _first_text(view: View, keys: Iterable[str]) -> str | None:
@@ -143,9 +153,13 @@ def _last_of(messages: str | None, *, role: str) -> str | None:
     for message in reversed(parsed) if isinstance(parsed, list) else ():
         if isinstance(message, dict) and message.get("role") == role:
             parts = message.get("parts")
-            for part in (*(parts if isinstance(parts, list) else ()), message):
-                if isinstance(part, dict) and isinstance(part.get("content"), str):
-                    return str(part["content"]) or None
+            listed = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+            said = [part for part in (*listed, message) if isinstance(part.get("content"), str)]
+            # of other kinds of parts than text some hold a file in base64, or what the model only thought
+            best = [part for part in said if part.get("type", "text") == "text"] or [
+                part for part in said if part.get("type") not in NO_WORDS
+            ]
+            return (str(best[0]["content"]) or None) if best else None
     return None
 
 

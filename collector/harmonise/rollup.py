@@ -11,7 +11,7 @@ from collector.harmonise.note import Note
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.spans import USAGE, usage_text
 from collector.harmonise.traces import Member
-from collector.spans.usage import PRICED_KINDS
+from collector.spans.counting import MODEL_KINDS
 from collector.spans.values import NO_TOKENS, SpanFacts, Tokens, add_tokens
 
 # to MLflow, a usage that says nothing: it neither reads another attribute nor prices the span
@@ -29,7 +29,7 @@ def leave_usage_to_parts(members: Sequence[Member], note: Note) -> None:
     below = _tokens_below(once)
     for id, member in once.items():
         own, whole = member.facts.tokens, member.facts.aggregated_tokens
-        parts_known = below[id].known or (note.counted and member.facts.kind not in PRICED_KINDS)
+        parts_known = below[id].known or (note.counted and member.facts.kind not in MODEL_KINDS)
         if own.known and parts_known:
             _silence(member, below[id])
         elif whole.known and not own.known and not parts_known:
@@ -48,7 +48,7 @@ def _silence(member: Member, below: Tokens) -> None:
 
 def _speaks_for_parts(facts: SpanFacts) -> bool:
     speaks = facts.tokens.known or facts.aggregated_tokens.known
-    return speaks and (facts.kind not in PRICED_KINDS or facts.is_roll_up)
+    return speaks and (facts.kind not in MODEL_KINDS or facts.is_roll_up)
 
 
 def _tokens_below(members: Mapping[str, Member]) -> dict[str, Tokens]:

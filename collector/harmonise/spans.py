@@ -7,6 +7,7 @@ from collector.harmonise.content import View, content_additions
 from collector.harmonise.mlflow_limits import is_object_of_numbers
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.counting import MODEL_KINDS
 from collector.spans.prices import price
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts, Tokens
@@ -29,7 +30,7 @@ def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list
     additions: list[Addition] = []
     if Part.TYPES in parts:
         additions.append(_type(facts.kind, view))
-    if Part.TOKENS in parts and facts.kind in PRICED_KINDS:
+    if Part.TOKENS in parts and facts.kind in MODEL_KINDS:
         additions += _tokens(facts)
     if Part.COST in parts and facts.kind in PRICED_KINDS and not facts.is_roll_up:
         if facts.cost_usd is not None and facts.cost_source is not CostSource.MLFLOW:

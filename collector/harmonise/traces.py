@@ -15,7 +15,7 @@ from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped, tag_nam
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
-from collector.spans.usage import PRICED_KINDS
+from collector.spans.counting import MODEL_KINDS
 from collector.spans.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."
@@ -82,7 +82,7 @@ def learn(members: Sequence[Member], note: Note) -> Known:
         user=(own and own.user) or note.user or _first(fact.user for fact in facts),
         telling=_telling([member for member in members if member is not root], note),
         telling_is_final=_is_attached(_earliest(members), members),
-        counted=note.counted or any(fact.kind in PRICED_KINDS and fact.tokens.known for fact in facts),
+        counted=note.counted or any(fact.kind in MODEL_KINDS and fact.tokens.known for fact in facts),
         root_seen=note.root_seen or any(member.is_root or _is_remote_child(member) for member in members),
     )
 
@@ -187,7 +187,9 @@ def _have_first_say(member: Member, key: str, wanted: str) -> None:
         return
     said = member.view[key].string_value
     is_copy = key == SESSION and said == member.facts.conversation
-    if said != value and is_copy:
+    # MLflow writes a list otherwise than its own SDK does: that would be another session
+    is_list = key == SESSION and member.view[key].HasField("array_value")
+    if said != value and (is_copy or is_list):
         member.give(Part.SESSIONS, key, value, replaces=True)
 
 

@@ -4,7 +4,8 @@ The first source that is there and can be read wins. A convention that is new to
 the rows it has something to say about; nothing else changes.
 
     gen_ai.*               OpenTelemetry GenAI, current and older names, pydantic-ai
-    llm.* session.id ...   OpenInference
+    pydantic_ai.*          pydantic-ai's retries, attempts and decisions
+    llm.* decision.* ...   OpenInference
     traceloop.* llm.usage  OpenLLMetry / Traceloop
     ai.*                   Vercel AI SDK
     langfuse.* lmnr.*      Langfuse, Laminar
@@ -32,6 +33,7 @@ class ObservationKind(StrEnum):
     GUARDRAIL = "GUARDRAIL"
     EVALUATOR = "EVALUATOR"
     WORKFLOW = "WORKFLOW"
+    DECISION = "DECISION"
     OTHER = "OTHER"
 
 
@@ -94,6 +96,13 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "invoke_workflow": ObservationKind.WORKFLOW,
         "retrieval": ObservationKind.RETRIEVER,
         "plan": ObservationKind.CHAIN,
+        "realtime_inference": ObservationKind.LLM,
+        "speech_to_text": ObservationKind.LLM,
+        "text_to_speech": ObservationKind.LLM,
+        "decide": ObservationKind.DECISION,
+        # names a model, and calls none
+        "fetch_response": ObservationKind.OTHER,
+        "user_speech": ObservationKind.OTHER,
     },
     "traceloop.span.kind": SAME_KINDS | {"task": ObservationKind.CHAIN},
     "llm.request.type": {
@@ -144,7 +153,9 @@ ROLL_UPS: Mapping[str, frozenset[str]] = {
 
 # fact -> where it stands in the span's attributes
 TABLE: Mapping[str, Row] = {
-    "request_model": row("gen_ai.request.model", "llm.request.model_name", "ai.model.id"),
+    "request_model": row(
+        "gen_ai.request.model", "llm.request.model_name", "ai.model.id", "decision.request.model_name"
+    ),
     "model": row(
         "gen_ai.response.model",
         "llm.response.model_name",
@@ -156,6 +167,9 @@ TABLE: Mapping[str, Row] = {
         "ai.model.id",
         "langfuse.observation.model.name",
         "embedding.model_name",
+        "decision.response.model_name",
+        "decision.request.model_name",
+        "decision.model_name",
         Source("model_name", only=ObservationKind.AGENT),
         Source("model", only=ObservationKind.LLM),
     ),
@@ -166,6 +180,8 @@ TABLE: Mapping[str, Row] = {
         "llm.system",
         "mlflow.llm.provider",
         "ai.model.provider",
+        "decision.provider",
+        "decision.system",
     ),
     "agent": row(
         "gen_ai.agent.name",
@@ -211,6 +227,8 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
         Source("langfuse.observation.usage_details", part="input"),
+        "decision.token_count.input",
+        "pydantic_ai.decision.usage.input_tokens",
         Source("input_tokens", only=ObservationKind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
@@ -221,6 +239,8 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
         Source("langfuse.observation.usage_details", part="output"),
+        "decision.token_count.output",
+        "pydantic_ai.decision.usage.output_tokens",
         Source("output_tokens", only=ObservationKind.LLM),
     ),
     "total_tokens": row(
@@ -277,18 +297,31 @@ TABLE: Mapping[str, Row] = {
         Source("ai.response.msToFirstChunk", divisor=1000),
         Source("ttft_ms", only=ObservationKind.LLM, divisor=1000),
     ),
-    "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
+    "finish_reason": row(
+        "gen_ai.response.finish_reasons",
+        "llm.finish_reason",
+        "ai.response.finishReason",
+        "pydantic_ai.response.state",
+    ),
     "prompt_version": row(
         "llm.prompt_template.version",
         "langfuse.observation.prompt.version",
         "traceloop.prompt.version",
         Source("mlflow.linkedPrompts", part="-1.version"),
+        "gen_ai.prompt.version",
+    ),
+    "prompt_name": row(
         "gen_ai.prompt.name",
+        "langfuse.observation.prompt.name",
+        "traceloop.prompt.key",
+        Source("mlflow.linkedPrompts", part="-1.name"),
+        "prompt.id",
     ),
     "error_type": row("error.type"),
-    "retry_cause": row("pydantic_ai.tool.retry.cause"),
-    "retry_attempt": row("pydantic_ai.tool.retry.attempt"),
-    "retry_max": row("pydantic_ai.tool.retry.max_retries"),
+    "retry_cause": row("pydantic_ai.tool.retry.cause", "pydantic_ai.output.retry.cause"),
+    "retry_attempt": row("pydantic_ai.tool.retry.attempt", "pydantic_ai.output.retry.attempt"),
+    "retry_max": row("pydantic_ai.tool.retry.max_retries", "pydantic_ai.output.retry.max_retries"),
+    "model_attempt": row("pydantic_ai.model_request.attempt"),
     "environment": row("langfuse.environment"),
     "service_version": row("langfuse.release"),
 }

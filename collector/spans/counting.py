@@ -3,19 +3,36 @@
 Frameworks write the usage of one model call on the call, again on the call around it, and again as a
 sum on the agent. The rules (each is a bug that somebody shipped):
 
-    model calls (LLM, EMBEDDING) are counted, the deepest of those that carry a value
+    model calls (LLM, EMBEDDING, DECISION) are counted, the deepest of those that carry a value
     a model call without a value is covered by the nearest ancestor that has one, if no call below has
     a value on any other span counts only where there is no model call at all to count
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from collector.spans.conventions import ObservationKind
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts
 
-MODEL_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
+MODEL_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING, ObservationKind.DECISION})
+
+
+def attempts_beside(tree: Tree) -> Tree:
+    """The tree with each failed attempt beside the model call above it: calls of their own, billed apart."""
+    moved = {position for position, span in enumerate(tree.spans) if span.model_attempt is not None}
+    if not moved:
+        return tree
+    parents = [
+        tree.parents[parent] if parent is not None and position in moved else parent
+        for position, parent in enumerate(tree.parents)
+    ]
+    children: list[list[int]] = [[] for _ in tree.spans]
+    for position, parent in enumerate(parents):
+        if parent is not None:
+            children[parent].append(position)
+    tops = [position for position, parent in enumerate(parents) if parent is None]
+    return replace(tree, parents=parents, children=children, tops=tops)
 
 
 def model_calls(tree: Tree) -> list[int]:

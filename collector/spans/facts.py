@@ -31,25 +31,25 @@ from collector.spans.conventions import (
     Row,
     Source,
 )
-from collector.spans.readers import amount, count, member, shortened, text
+from collector.spans.readers import amount, count, member, session_id, shortened, text
 from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
 from collector.spans.usage import listed_cost, read_tokens
-from collector.spans.values import SpanFacts, Tokens
+from collector.spans.values import MAX_LINKS, RETRIES, SpanFacts, SpanLink, Tokens
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
 TOOL_SPAN_PREFIX = "execute_tool "
-# pydantic-ai 1.x marks a tool's wish for another try by its exception alone
-RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 MAX_TIME_NS = 2**63 - 1
+TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
 _COUNTS = frozenset(AGGREGATED)
 _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
 READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
-    **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
+    **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max", "model_attempt"), count),
     **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
+    "session": session_id,
 }
 
 
@@ -164,13 +164,16 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         time_to_first_token_seconds=_first_token_seconds(said, by),
         finish_reason=said.get("finish_reason"),
         prompt_version=said.get("prompt_version"),
+        prompt_name=said.get("prompt_name"),
         tags=tags_of(attributes),
+        links=_links(span) if span.links else (),
         is_error=is_error,
         error_type=error_type,
         error_message=_error_message(span) if is_error else None,
         retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
         retry_attempt=said.get("retry_attempt"),
         retry_max=said.get("retry_max"),
+        model_attempt=said.get("model_attempt"),
         service=resource["service"],
         service_version=resource["service_version"] or said.get("service_version"),
         environment=resource["environment"] or said.get("environment"),
@@ -206,8 +209,8 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
 def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
     """The attributes that any fact may stand in, decoded; most of a span's are others."""
     if isinstance(attributes, Mapping):
-        return {key: _decode(attributes[key]) for key in attributes if _may_tell(key)}
-    return {key: _decode(each.value) for each in attributes if _may_tell(key := each.key)}
+        return {key: decode(attributes[key]) for key in attributes if _may_tell(key)}
+    return {key: decode(each.value) for each in attributes if _may_tell(key := each.key)}
 
 
 def _may_tell(key: str) -> bool:
@@ -274,21 +277,22 @@ def decode_attributes(
     The last of a name wins.
     """
     return {
-        attribute.key: _decode(attribute.value)
+        attribute.key: decode(attribute.value)
         for attribute in attributes
         if keys is None or attribute.key in keys or attribute.key.startswith(prefixes)
     }
 
 
-def _decode(value: AnyValue) -> Any:
+def decode(value: AnyValue) -> Any:
+    """OTLP's value as Python's."""
     # protobuf's decoder allows 100 levels of messages, so this recursion is bounded
     name = value.WhichOneof("value")
     if name == "string_value":  # by far the most
         return value.string_value
     if name == "array_value":
-        return [_decode(item) for item in value.array_value.values]
+        return [decode(item) for item in value.array_value.values]
     if name == "kvlist_value":
-        return {item.key: _decode(item.value) for item in value.kvlist_value.values}
+        return {item.key: decode(item.value) for item in value.kvlist_value.values}
     return None if name is None else getattr(value, name)
 
 
@@ -325,6 +329,16 @@ def _is_roll_up(attributes: Attributes) -> bool:
     return False
 
 
+def _links(span: Span) -> tuple[SpanLink, ...]:
+    """The first of its links that have ids of OTLP's length, each once."""
+    found = dict.fromkeys(
+        SpanLink(trace_id=link.trace_id.hex(), span_id=link.span_id.hex())
+        for link in span.links[: 4 * MAX_LINKS]
+        if len(link.trace_id) == TRACE_ID_BYTES and len(link.span_id) == SPAN_ID_BYTES
+    )
+    return tuple(found)[:MAX_LINKS]
+
+
 def _times(span: Span) -> tuple[int, int]:
     # after the year 2262 is nowhere: the index and MLflow hold 63 bits
     start, end = min(span.start_time_unix_nano, MAX_TIME_NS), min(span.end_time_unix_nano, MAX_TIME_NS)
@@ -346,7 +360,7 @@ def _session(
     """
     if said is None or by["session"].key != "session.id" or said != conversation:
         return said
-    others = first(OTHER_SESSIONS, attributes, kind, text)
+    others = first(OTHER_SESSIONS, attributes, kind, session_id)
     return others[0] if others else None
 
 

@@ -7,7 +7,8 @@
        "spans": [{"trace_id": base64, "span_id": base64, "parent_span_id": base64, "name": ...,
                   "start_time_unix_nano": number, "end_time_unix_nano": number,
                   "status": {"code": "STATUS_CODE_OK", "message": ...},
-                  "attributes": [{"key": ..., "value": {"int_value": 183}}], "events": [...]}]}}
+                  "attributes": [{"key": ..., "value": {"int_value": 183}}], "events": [...],
+                  "links": [{"trace_id": base64, "span_id": base64}]}]}}
 
 This is OTLP's Span in proto3 JSON under its original field names, so protobuf's own parser reads it. Two
 things differ from what the client sent: attribute texts that are JSON have become objects, lists and
@@ -98,17 +99,27 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
 
 
 def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
-    """One span as OTLP, with the attributes named in `keys` (None: all) and the exceptions among its events.
+    """One span as OTLP: the attributes named in `keys` (None: all), its links, the exceptions of its events.
 
-    Attributes that don't fit into OTLP are left out.
+    Attributes and links that don't fit into OTLP are left out.
     """
     plain = {name: document[name] for name in PLAIN_FIELDS if name in document}
     span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
     span.attributes.extend(_attributes(document, keys))
+    span.links.extend(_links(document))
     for event in document.get("events", ()):
         if event.get("name") == "exception":
             span.events.add(name="exception", attributes=_attributes(event, EXCEPTION_KEYS))
     return span
+
+
+def _links(document: dict[str, Any]) -> Iterator[Span.Link]:
+    for link in document.get("links", ()):
+        try:
+            ids = {"trace_id": link["trace_id"], "span_id": link["span_id"]}
+            yield json_format.ParseDict(ids, Span.Link())
+        except (KeyError, *PARSE_ERRORS):
+            continue
 
 
 def _attributes(document: dict[str, Any], keys: Collection[str] | None) -> Iterator[KeyValue]:

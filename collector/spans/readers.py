@@ -4,6 +4,7 @@ Readers never raise: a value of the wrong type is read as what was meant ("12" i
 so is a number over MAX_AMOUNT or MAX_COUNT.
 """
 
+import json
 import math
 from itertools import islice
 from typing import Any
@@ -34,6 +35,16 @@ def text(value: Any) -> str | None:
     if isinstance(value, list):
         return shortened(", ".join(islice(filter(None, map(text, value)), MAX_WORDS))) or None
     return None
+
+
+def session_id(value: Any) -> str | None:
+    """As `text`; a list of texts, which is a path of sessions (MLflow 3.18), as the JSON that MLflow keeps.
+
+    Source: https://github.com/mlflow/mlflow/blob/master/mlflow/tracing/utils/session_hierarchy.py
+    """
+    if isinstance(value, list) and value and all(isinstance(level, str) for level in value):
+        return text(json.dumps(value[:MAX_WORDS], ensure_ascii=False, separators=(",", ":")))
+    return text(value)
 
 
 def count(value: Any) -> int | None:

@@ -19,7 +19,7 @@ from collector.spans.conventions import (
     ObservationKind,
 )
 from collector.spans.facts import Attributes, clients_own, decode_attributes, facts, first
-from collector.spans.readers import amount, count, text
+from collector.spans.readers import amount, count, session_id, text
 from collector.spans.values import SpanFacts, Tokens
 
 # how an attribute's name begins -> whose it is; the longest beginning counts
@@ -44,6 +44,8 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "time_to_first_token_seconds": amount,
     "retry_attempt": count,
     "retry_max": count,
+    "session": session_id,
+    "model_attempt": count,
 }
 
 

@@ -206,6 +206,7 @@ def _rows(
             finish_reason=span.finish_reason,
             error_type=span.error_type,
             error_message=span.error_message,
+            links=span.links,
         )
         for position, span in enumerate(tree.spans[:limit])
     )

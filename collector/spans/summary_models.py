@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from collector.spans.conventions import CostSource, ObservationKind
-from collector.spans.values import Tokens
+from collector.spans.values import SpanLink, Tokens
 
 
 class TraceStatus(StrEnum):
@@ -89,7 +89,8 @@ class SpanRow:
     """One span of the tree. Rows stand in the order of a walk: parents first, children by start.
 
     `self_seconds` is the span's duration minus the time in which any child ran; `critical_seconds` how much
-    of the trace's critical path ran in the span itself, 0 for a span that nothing waited for.
+    of the trace's critical path ran in the span itself, 0 for a span that nothing waited for. `links` are
+    the spans, mostly of other traces, that it names as related.
     """
 
     span_id: str
@@ -113,6 +114,7 @@ class SpanRow:
     finish_reason: str | None
     error_type: str | None
     error_message: str | None
+    links: tuple[SpanLink, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

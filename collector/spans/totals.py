@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from collector.spans.conventions import CostSource, ObservationKind
-from collector.spans.counting import MODEL_KINDS, counted, model_calls
+from collector.spans.counting import MODEL_KINDS, attempts_beside, counted, model_calls
 from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
@@ -47,6 +47,7 @@ class Totals:
 
 def count(tree: Tree) -> Counted:
     """Which spans count for what."""
+    tree = attempts_beside(tree)
     calls = model_calls(tree)
     return Counted(
         calls=calls,
@@ -74,7 +75,7 @@ def total(tree: Tree, using: Counted) -> Totals:
         workflow=first_of("workflow", spans),
         session=_session(tree),
         user=first_of("user", spans),
-        model_call_count=sum(spans[call].kind is ObservationKind.LLM for call in using.calls),
+        model_call_count=sum(spans[call].kind is not ObservationKind.EMBEDDING for call in using.calls),
         error_span_count=len(failed) - recovered,
         recovered_retry_count=recovered,
         tokens=add_tokens(tokens_of(spans[position]) for position in using.tokens),
@@ -102,8 +103,15 @@ def _cost(tree: Tree, using: Counted) -> Cost:
     return Cost(
         usd=add_costs(tree.spans[position] for position in using.costs),
         source=CostSource.NONE if not sources else sources.pop() if len(sources) == 1 else None,
-        unpriced_model_calls=sum(not priced[call] for call in using.calls),
+        unpriced_model_calls=sum(
+            not priced[call] and not _used_nothing(tree.spans[call]) for call in using.calls
+        ),
     )
+
+
+def _used_nothing(span: SpanFacts) -> bool:
+    """An attempt at a model request that failed before there was an answer."""
+    return span.model_attempt is not None and not tokens_of(span).known
 
 
 def _under(tree: Tree, positions: Sequence[int]) -> list[bool]:

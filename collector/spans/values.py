@@ -40,6 +40,20 @@ def add_tokens(parts: Iterable[Tokens]) -> Tokens:
     return Tokens(**sums)
 
 
+# of a span's links the first; more are for batches of thousands
+MAX_LINKS = 20
+# pydantic-ai 1.x marks a tool's wish for another try by its exception alone
+RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanLink:
+    """Another span that a span names as related, often in another trace. Ids are lower-case hex."""
+
+    trace_id: str
+    span_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanFacts:
     """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
@@ -48,7 +62,8 @@ class SpanFacts:
     spans; a roll-up is a model call whose parts are spans of their own. `input_excluded_cache` marks that
     the client counted its input without the cached part, which has been added. `session` is what the client
     named as the session; `conversation` the id that frameworks make up for each run. `tags` are (key,
-    value), at most MAX_TAGS.
+    value), at most MAX_TAGS; `links` at most MAX_LINKS. `model_attempt` is the place, from 0, of a failed
+    attempt at the model request above it, which went on to another model.
     """
 
     trace_id: str
@@ -78,13 +93,16 @@ class SpanFacts:
     time_to_first_token_seconds: float | None = None
     finish_reason: str | None = None
     prompt_version: str | None = None
+    prompt_name: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    links: tuple[SpanLink, ...] = ()
     is_error: bool = False
     error_type: str | None = None
     error_message: str | None = None
     retry_cause: str | None = None
     retry_attempt: int | None = None
     retry_max: int | None = None
+    model_attempt: int | None = None
     service: str | None = None
     service_version: str | None = None
     environment: str | None = None
@@ -96,9 +114,15 @@ class SpanFacts:
 
     @property
     def is_recovered_retry(self) -> bool:
-        """An error that its agent was told of and may try again: not an error of the trace."""
-        return (
-            self.is_error
-            and self.retry_cause is not None
-            and (self.retry_attempt is None or self.retry_max is None or self.retry_attempt <= self.retry_max)
-        )
+        """An error that its agent was told of and may try again: not an error of the trace.
+
+        Of an attempt at a model request, the request's own span says whether another one succeeded.
+        """
+        if not self.is_error or (self.retry_cause is None and self.model_attempt is None):
+            return False
+        if self.retry_cause is None or self.retry_cause in RETRIES:
+            return True
+        # beyond the last try pydantic-ai 2 gives the cause alone
+        if self.retry_attempt is None:
+            return False
+        return self.retry_max is None or self.retry_attempt <= self.retry_max

@@ -50,6 +50,7 @@ def _file() -> FileDescriptorProto:
         ("end_time_unix_nano", 8, _F.TYPE_FIXED64, SINGLE, ""),
         ("attributes", 9, _F.TYPE_MESSAGE, REPEATED, f"{PACKAGE}.Span.AttributesEntry"),
         ("events", 11, _F.TYPE_MESSAGE, REPEATED, f"{TRACE}.Span.Event"),
+        ("links", 13, _F.TYPE_MESSAGE, REPEATED, f"{TRACE}.Span.Link"),
         ("status", 15, _F.TYPE_MESSAGE, SINGLE, f"{TRACE}.Status"),
     )
     span.nested_type.append(entry)

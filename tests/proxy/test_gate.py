@@ -722,6 +722,36 @@ class TestGraphql:
             await send("POST", "/graphql", {"query": text}, policy=policy)
 
 
+FILES_OF_MODELS = [
+    "/model-versions/get-artifact?name=model-a&version=1&path=x",
+    "/ajax-api/2.0/mlflow/logged-models/m-a/artifacts/files?artifact_file_path=x",
+]
+
+
+@pytest.mark.parametrize("target", FILES_OF_MODELS)
+async def test_an_address_in_the_storage_needs_more_than_the_file(target: str) -> None:
+    """MLflow 3.18 answers `presigned=true` with an address that everybody can read the file by."""
+    files = RuleText(allow=("artifacts:read",), experiments=("team-a/*",))
+    await send("GET", target, policy=limited(files))
+    for value in ("true", "True", ""):
+        with pytest.raises(Refusal, match="read artifacts.presigned") as caught:
+            await send("GET", f"{target}&presigned={value}", policy=limited(files))
+        assert caught.value.status == 403
+    everywhere = RuleText(allow=("artifacts:read",))
+    with pytest.raises(Refusal, match="read artifacts.presigned"):
+        await send("GET", f"{target}&presigned=true", policy=limited(everywhere))
+
+
+@pytest.mark.parametrize("target", FILES_OF_MODELS)
+async def test_an_address_in_the_storage_is_given_within_the_clients_experiments(target: str) -> None:
+    both = RuleText(allow=("artifacts:read", "artifacts.presigned:read"), experiments=("team-a/*",))
+    passage = await send("GET", f"{target}&presigned=true", policy=limited(both))
+    assert passage.experiments == (A.experiment,)
+    anothers = target.replace("model-a", "model-b").replace("m-a", "m-b")
+    with pytest.raises(Refusal):
+        await send("GET", f"{anothers}&presigned=true", policy=limited(both))
+
+
 async def test_a_rule_by_id_asks_mlflow_for_no_name() -> None:
     directory = Directory()
     policy = limited(RuleText(allow=("experiments:*",), experiments=("11",)))

@@ -229,6 +229,14 @@ TABLE: list[tuple[str, str, dict[str, bool]]] = [
         ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/aliases/x", (1, 1, 1, 0, 0, 0)),
         ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/tags/k", (1, 1, 1, 0, 0, 0)),
         ("DELETE", "/api/3.0/mlflow/mcp-servers/a/b/versions/1/tags/k", (1, 1, 1, 0, 0, 0)),
+        # the Skill Registry of MLflow 3.18
+        ("GET", "/api/3.0/mlflow/skills", (1, 1, 1, 1, 1, 0)),
+        ("GET", "/api/3.0/mlflow/skills/reviewer/versions/1", (1, 1, 1, 1, 1, 0)),
+        ("GET", "/ajax-api/3.0/mlflow/skills/@acme/reviewer/aliases/prod", (1, 1, 1, 1, 1, 0)),
+        ("POST", "/api/3.0/mlflow/skills/bulk-register", (1, 1, 1, 0, 1, 0)),
+        ("PATCH", "/api/3.0/mlflow/skills/@acme/reviewer/versions/1", (1, 1, 1, 0, 1, 0)),
+        ("DELETE", "/api/3.0/mlflow/skills/@acme/reviewer", (1, 1, 1, 0, 0, 0)),
+        ("DELETE", "/api/3.0/mlflow/skills/reviewer/tags/a/b", (1, 1, 1, 0, 0, 0)),
         # it makes the experiment's first label schema
         ("GET", "/api/3.0/mlflow/label-schemas/list", (1, 1, 1, 0, 1, 0)),
         # what makes MLflow's host call a model, and the names of what it could call

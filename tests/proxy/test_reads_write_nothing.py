@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import pytest
 
 from proxy.catalog import PARAMETER, Action, Operation, load_catalog
+from tests.proxy.inside_mlflow import is_too_new
 from tests.proxy.populate import V2, V3, call, make_endpoint, populate
 from tests.proxy.worlds import World, requests_of
 from tests.support.mlflow_server import MlflowServer
@@ -85,7 +86,11 @@ def reads() -> list[tuple[str, Operation]]:
     catalog = load_catalog()
     found = [(method, operation) for (method, _), operation in catalog.exact.items()]
     found += [(method, each) for method, rows in catalog.patterns.items() for _, each in rows]
-    return [(method, operation) for method, operation in found if operation.action is Action.READ]
+    return [
+        (method, operation)
+        for method, operation in found
+        if operation.action is Action.READ and not is_too_new(operation.route)
+    ]
 
 
 def request_for(
@@ -99,7 +104,7 @@ def request_for(
         target, body = built.target, json.loads(built.body or b"{}")
         if operation.row == "GET /3.0/mlflow/scorers/list":  # it takes one experiment or several
             target = target.partition("&")[0]
-    target = PARAMETER.sub("x1", target)
+    target = PARAMETER.sub("x1", target.replace("{version}", "1"))
     extra = {key: value.format(**words) for key, value in QUERIES.get(operation.row, {}).items()}
     if extra:
         target += ("&" if "?" in target else "?") + urlencode(extra)
@@ -141,6 +146,12 @@ def filled(mlflow_server: MlflowServer) -> World:
             "serialized_scorer": json.dumps(scorer),
         },
     )
+    if not is_too_new(f"{V3}/skills"):
+        for skill in ("x1", "@x1/x1"):
+            version = {"source": "https://example.com/skills.git", "source_type": "git", "ref": "main"}
+            call(mlflow_server.url, "POST", f"{V3}/skills/{skill}/versions", version)
+            alias = {"alias": "x1", "version": 1}
+            call(mlflow_server.url, "POST", f"{V3}/skills/{skill}/aliases", alias)
     return world
 
 

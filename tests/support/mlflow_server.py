@@ -13,11 +13,25 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from tests.support.ports import free_port
 
 START_SECONDS = 90
+# the Python that MLflow is installed for; `make test-mlflow-3.17` names that of another environment
+MLFLOW_PYTHON = os.path.abspath(os.environ.get("SIDESPAN_TEST_MLFLOW_PYTHON") or sys.executable)
+
+
+@cache
+def mlflow_version() -> tuple[int, int]:
+    """Major and minor number of the MLflow that the tests run against."""
+    script = "from importlib.metadata import version; print(version('mlflow'))"
+    found = subprocess.run(
+        [MLFLOW_PYTHON, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    major, minor, *_ = found.split(".")
+    return int(major), int(minor)
 
 
 @dataclass
@@ -46,7 +60,7 @@ class MlflowServer:
         }
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mlflow", "server"),
+                *(MLFLOW_PYTHON, "-m", "mlflow", "server"),
                 *("--backend-store-uri", f"sqlite:///{self.database}"),
                 *("--artifacts-destination", str(self.directory / "artifacts")),
                 *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),

@@ -1,5 +1,6 @@
 """The same payloads sent to MLflow directly and through Sidespan: through Sidespan every cell is right."""
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from collector.cli import remote
 from collector.cli.doctor import explain_trace
 from collector.settings import Settings
+from collector.spans.mlflow_trace import read_trace
+from collector.spans.values import SpanLink
 from tests.support.mlflow_server import MlflowServer
+from tests.support.otlp import all_spans
 from tests.support.senders import post
 from tests.support.sidespan import Sidespan
 from tests.system.harmonise_table import Shown, fresh, render, shown, span_contents
@@ -138,7 +143,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 Both = tuple[Shown, Shown]
-SERVICE = pytest.StashKey[str]()
+SERVICE = pytest.StashKey[Sidespan]()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +154,7 @@ def results(
     service = Sidespan(data_dir=tmp_path_factory.mktemp("harmonise") / "data", mlflow_url=mlflow_server.url)
     service.start()
     sent: dict[str, list[tuple[str, bytes]]] = {}
-    request.config.stash[SERVICE] = service.url
+    request.config.stash[SERVICE] = service
     try:
         for name in TABLE:
             for port in (mlflow_server.port, service.port):
@@ -216,7 +221,7 @@ def test_doctor_explains_a_trace_that_mlflow_has(
     request: pytest.FixtureRequest, results: Mapping[str, Any]
 ) -> None:
     trace_id, _ = results["vercel_ai_v6"]
-    url = request.config.stash[SERVICE]
+    url = request.config.stash[SERVICE].url
     spans = explain_trace(f"tr-{trace_id.hex()}", Settings(), url=url)["spans"]
     calls = [span for span in spans if span["name"] == "ai.generateText.doGenerate"]
     assert len(calls) == 2
@@ -228,6 +233,33 @@ def test_doctor_explains_a_trace_that_mlflow_has(
             "source": "ai.telemetry.metadata.sessionId",
         } in span["facts"]
         assert "mlflow.chat.tokenUsage" in {change["key"] for change in span["changes"]}
+
+
+def test_a_trace_with_all_that_mlflow_stumbles_over_can_be_read(
+    mlflow_server: MlflowServer, request: pytest.FixtureRequest, results: Mapping[str, Any]
+) -> None:
+    """JSON too deep for it, and a session in levels; links come back as they were sent."""
+    experiment_id = mlflow_server.create_experiment(f"harmonise-{uuid.uuid4().hex[:12]}")
+    trace_id, export = fresh("claude_code")
+    deep = '{"a":' * 40 + "1" + "}" * 40
+    root = next(span for span in all_spans(export) if not span.parent_span_id)
+    for span in all_spans(export):
+        levels = next(each for each in span.attributes if each.key == "session.id").value
+        for level in ("trip-2", "turn-5"):
+            levels.array_value.values.add(string_value=level)
+    root.attributes.add(key="plan").value.string_value = deep
+    root.links.add(trace_id=b"\x02" * 16, span_id=b"\x03" * 8)
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    service = request.config.stash[SERVICE]
+    assert post(service.port, export.SerializeToString(), headers)[0] == 200
+    service.wait_delivered(60)
+    assert shown(mlflow_server, experiment_id, trace_id).session == '["trip-2","turn-5"]'
+    path = f"/api/3.0/mlflow/traces/get?trace_id=tr-{trace_id.hex()}"
+    read = read_trace(json.dumps(remote.get_json(mlflow_server.url, path)).encode())
+    (linked,) = [span for span in read.spans if span.links]
+    assert linked.links == (SpanLink(trace_id="02" * 16, span_id="03" * 8),)
+    assert {span.session for span in read.spans} == {'["trip-2","turn-5"]'}
+    assert json.dumps(deep) in [each.get("plan") for _, each in span_contents(mlflow_server, trace_id)]
 
 
 def test_the_readme_shows_what_was_measured(results: Mapping[str, Any]) -> None:

@@ -183,6 +183,17 @@ function waterfall(trace) {
   return list;
 }
 
+/* the spans that it names as related, each with the page of its trace; "" where there is none */
+function linksTo(span) {
+  if (!span.links.length) return "";
+  return make("span", {
+    children: span.links.flatMap((other, place) => [
+      place ? ", " : "",
+      make("a", { href: `#/trace/${other.trace_id}`, text: other.trace_id, title: `span ${other.span_id}` }),
+    ]),
+  });
+}
+
 function spanDetails(span) {
   const parts = [
     ["Span id", span.span_id],
@@ -202,11 +213,15 @@ function spanDetails(span) {
     ["Cost", money(span.cost_usd)],
     ["Cost source", span.cost_source === "none" ? "" : span.cost_source],
     ["Finish reason", span.finish_reason],
+    ["Links to", linksTo(span)],
   ];
   return make("dl", {
     children: parts
       .filter(([, said]) => said !== null && said !== "")
-      .flatMap(([label, said]) => [make("dt", { text: label }), make("dd", { text: said })]),
+      .flatMap(([label, said]) => [
+        make("dt", { text: label }),
+        said instanceof Node ? make("dd", { children: [said] }) : make("dd", { text: said }),
+      ]),
   });
 }
 

@@ -182,7 +182,7 @@ def find_spans(
     experiment, id, name, low, high, complete, missing, run_id = found
     columns = ", ".join(f'"{column.name}"' for column in FACT_COLUMNS)
     rows = db.execute(
-        f"SELECT span_id, parent_span_id, {columns}, tags, error_message FROM spans"
+        f"SELECT span_id, parent_span_id, {columns}, tags, links, error_message FROM spans"
         " WHERE start_unix_ns BETWEEN ? AND ? AND trace_id = ? AND experiment = ?",
         [low, high, trace_id, experiment],
     ).fetchall()

@@ -12,7 +12,7 @@ them is a look for text.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ FACT_COLUMNS: tuple[Column, ...] = (
     *_facts("DOUBLE", "cost_usd"),
     *_facts("VARCHAR", "cost_source"),
     *_facts("DOUBLE", "time_to_first_token_seconds"),
-    *_facts("VARCHAR", "finish_reason", "prompt_version", "error_type", "retry_cause"),
-    *_facts("BIGINT", "retry_attempt", "retry_max"),
+    *_facts("VARCHAR", "finish_reason", "prompt_version", "prompt_name", "error_type", "retry_cause"),
+    *_facts("BIGINT", "retry_attempt", "retry_max", "model_attempt"),
     *_facts("VARCHAR", "service", "service_version", "environment"),
 )
 
@@ -60,6 +60,7 @@ SPAN_COLUMNS: tuple[Column, ...] = (
     Column("parent_span_id", "UBIGINT"),
     *FACT_COLUMNS,
     Column("tags", "VARCHAR"),  # JSON pairs
+    Column("links", "VARCHAR"),  # JSON pairs of trace id and span id
     Column("error_message", "VARCHAR"),  # a preview
     Column("error_group", "VARCHAR"),  # the message without what differs from case to case
     # what the span counts for within its trace
@@ -102,6 +103,8 @@ TRACE_COLUMNS: tuple[Column, ...] = (
     Column("providers", "VARCHAR"),
     Column("tools", "VARCHAR"),
     Column("prompts", "VARCHAR"),
+    Column("prompt_names", "VARCHAR"),
+    Column("linked_traces", "VARCHAR"),
     Column("tags", "VARCHAR"),
     Column("span_count", "INTEGER"),
     Column("model_calls", "INTEGER"),

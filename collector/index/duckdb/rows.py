@@ -17,7 +17,7 @@ from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
-from collector.spans.values import SpanFacts, Tokens
+from collector.spans.values import SpanFacts, SpanLink, Tokens
 
 Row = tuple[Any, ...]
 MAX_LISTED = 20
@@ -54,6 +54,8 @@ class TraceRecord(TypedDict):
     providers: str | None
     tools: str | None
     prompts: str | None
+    prompt_names: str | None
+    linked_traces: str | None
     tags: str | None
     span_count: int
     model_calls: int
@@ -80,6 +82,7 @@ class SpanWithinTrace(TypedDict):
     """What a row of `spans` says beside the facts: what the span counts for within its trace."""
 
     tags: str | None
+    links: str | None
     error_message: str | None
     error_group: str | None
     recovered_retry: bool
@@ -184,7 +187,9 @@ def _trace_record(
         "models": _list(span.model for span in calls),
         "providers": _list(span.provider for span in calls),
         "tools": _list(tools),
-        "prompts": _list(span.prompt_version for span in listed),
+        "prompts": _list(span.prompt_version or span.prompt_name for span in listed),
+        "prompt_names": _list(span.prompt_name for span in listed),
+        "linked_traces": _list(link.trace_id for span in listed for link in span.links),
         "tags": _list(f"{name}={value}" if value else name for span in listed for name, value in span.tags),
         "span_count": len(listed),
         "model_calls": whole.model_call_count,
@@ -226,6 +231,9 @@ def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_character
         message, group = _error(span, preview_characters) if span.is_error else (None, None)
         within_trace: SpanWithinTrace = {
             "tags": json.dumps(span.tags) if span.tags else None,
+            "links": json.dumps([(each.trace_id, each.span_id) for each in span.links])
+            if span.links
+            else None,
             "error_message": message,
             "error_group": group,
             "recovered_retry": span.is_recovered_retry if span.is_error else False,
@@ -251,7 +259,7 @@ def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_character
 
 
 def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[Any]) -> SpanFacts:
-    """The facts again; `row` holds FACT_COLUMNS, the tags and the error message."""
+    """The facts again; `row` holds FACT_COLUMNS, the tags, the links and the error message."""
     known = {
         column.fact: value for column, value in zip(FACT_COLUMNS, row, strict=False) if value is not None
     }
@@ -259,7 +267,7 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         sums: Tokens(**{each.name: known.pop(f"{sums}.{each.name}", None) for each in fields(Tokens)})
         for sums in ("tokens", "aggregated_tokens")
     }
-    tags, message = row[len(FACT_COLUMNS) :]
+    tags, links, message = row[len(FACT_COLUMNS) :]
     known["end_unix_ns"] = known["start_unix_ns"] + known.pop("duration_ns")
     enums = {"kind": ObservationKind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
     return SpanFacts(
@@ -268,6 +276,7 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         span_id=f"{span_id:016x}",
         parent_span_id=None if parent is None else f"{parent:016x}",
         tags=tuple((name, value) for name, value in json.loads(tags)) if tags else (),
+        links=tuple(SpanLink(trace_id=trace, span_id=span) for trace, span in json.loads(links or "[]")),
         error_message=message,
     )
 

@@ -231,7 +231,7 @@ class Store:
         columns = ", ".join(f's."{column.name}"' for column in FACT_COLUMNS)
         rows = self.db.execute(
             "SELECT s.experiment, replace(s.trace_id::VARCHAR, '-', ''), s.span_id, s.parent_span_id,"
-            f" {columns}, s.tags, s.error_message FROM spans s SEMI JOIN wanted w"
+            f" {columns}, s.tags, s.links, s.error_message FROM spans s SEMI JOIN wanted w"
             " ON s.trace_id = w.trace_id AND s.experiment = w.experiment"
             " WHERE s.start_unix_ns BETWEEN ? AND ?",
             [low, high],

@@ -30,6 +30,8 @@ TRACES: Mapping[str, Held] = {
     "provider": Held.SEVERAL,
     "tool": Held.SEVERAL,
     "prompt": Held.SEVERAL,
+    "prompt_name": Held.SEVERAL,
+    "links_to": Held.SEVERAL,
     "session": Held.ONE,
     "user": Held.ONE,
     "run_id": Held.ONE,
@@ -39,7 +41,7 @@ TRACES: Mapping[str, Held] = {
 SPANS: Mapping[str, Held] = dict.fromkeys(
     (
         *("status", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
-        *("provider", "tool", "prompt", "session", "user", "run_id", "error"),
+        *("provider", "tool", "prompt", "prompt_name", "session", "user", "run_id", "error"),
     ),
     Held.ONE,
 )

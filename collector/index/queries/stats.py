@@ -173,11 +173,11 @@ _SESSIONS: Mapping[str, StatsMetric] = {
 }
 _TRACE_DIMENSIONS = (
     *("experiment", "name", "service", "version", "environment", "agent", "model", "provider", "tool"),
-    *("prompt", "session", "user", "run_id", "status", "error", "tag"),
+    *("prompt", "prompt_name", "session", "user", "run_id", "status", "error", "tag"),
 )
 _SPAN_DIMENSIONS = (
     *("experiment", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
-    *("provider", "tool", "prompt", "session", "user", "run_id", "status", "error"),
+    *("provider", "tool", "prompt", "prompt_name", "session", "user", "run_id", "status", "error"),
 )
 
 
@@ -195,7 +195,7 @@ ENTITIES: Mapping[str, Entity] = {
     "traces": Entity(
         metrics=_TRACES,
         dimensions=_TRACE_DIMENSIONS,
-        lists=frozenset({"agent", "model", "provider", "tool", "prompt", "tag"}),
+        lists=frozenset({"agent", "model", "provider", "tool", "prompt", "prompt_name", "tag"}),
         filters=TRACE_FILTERS,
     ),
     "spans": Entity(metrics=_SPANS, dimensions=_SPAN_DIMENSIONS),

@@ -207,6 +207,37 @@ CONTENT = {
         },
         ("Hello?", "Hi."),
     ),
+    "agent_whose_user_sent_a_file_and_parts_of_an_unknown_kind": (
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "pydantic_ai.all_messages": json.dumps(
+                [
+                    {
+                        "role": "user",
+                        "parts": [
+                            {"type": "blob", "modality": "image", "content": "iVBORw0KGgo="},
+                            {"type": "acme.quote", "content": "Said before."},
+                            {"type": "text", "content": "What is this?"},
+                        ],
+                    }
+                ]
+            ),
+            "final_result": "Hi.",
+        },
+        ("What is this?", "Hi."),
+    ),
+    "agent_whose_user_sent_only_a_part_of_an_unknown_kind": (
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "pydantic_ai.all_messages": MESSAGES.replace('"text"', '"acme.quote"'),
+            "final_result": "Hi.",
+        },
+        ("Hello?", "Hi."),
+    ),
+    "chat_with_structured_messages_that_openinference_hides": (
+        {**CHAT, "gen_ai.input.messages": json.loads(MESSAGES), "input.value": "Hello?"},
+        (MESSAGES, None),
+    ),
     "tool_of_pydantic_ai_format_2": (
         {"gen_ai.operation.name": "execute_tool", "tool_arguments": '{"a":1}', "tool_response": "x"},
         ('{"a":1}', "x"),

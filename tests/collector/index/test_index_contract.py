@@ -249,6 +249,35 @@ async def test_a_trace_is_summarised_and_whole_only_when_all_of_it_is_there(stag
     assert await stage.index.trace(TraceQuery(trace_id="ab" * 16, max_spans=10)) is None
 
 
+async def test_links_lead_to_other_traces_and_back(stage: Stage) -> None:
+    request, other = agent_export(), agent_export()
+    linked = all_spans(other)[0]
+    all_spans(request)[2].links.add(trace_id=linked.trace_id, span_id=linked.span_id)
+    await stage.indexed(part_of(request, slice(0, 4)), other)
+    await stage.indexed(part_of(request, slice(4, 6)))  # late spans: its rows are put together again
+    body = await stage.index.trace(TraceQuery(trace_id=trace_id_of(request), max_spans=10))
+    assert body is not None
+    rows = {row["span_id"]: row["links"] for row in json.loads(body)["spans"]}
+    there = {"trace_id": linked.trace_id.hex(), "span_id": linked.span_id.hex()}
+    assert rows.pop(all_spans(request)[2].span_id.hex()) == [there]
+    assert not any(rows.values())
+    found = await stage.asked(QueryKind.TRACES, links_to=linked.trace_id.hex())
+    assert [row["trace_id"] for row in found["traces"]] == [trace_id_of(request)]
+
+
+async def test_prompts_are_told_apart_by_name_and_version(stage: Stage) -> None:
+    request = agent_export()
+    for place, version in ((2, "3"), (3, "4")):
+        for key, value in (("name", "greet"), ("version", version)):
+            all_spans(request)[place].attributes.add(key=f"gen_ai.prompt.{key}").value.string_value = value
+    await stage.indexed(request)
+    for by, keys in (("prompt", {"3", "4"}), ("prompt_name", {"greet"})):
+        groups = (await stage.asked(QueryKind.STATS, of="spans", by=by, metric="count"))["groups"]
+        assert {group["key"][by] for group in groups} - {None} == keys
+        for value in keys:
+            assert (await stage.asked(QueryKind.TRACES, **{by: value}))["traces"]
+
+
 async def test_owners_experiments_and_state_tell_where_traces_are(stage: Stage) -> None:
     request = agent_export()
     await stage.indexed(request, agent_export())

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import collector.spans
 from collector.spans.conventions import AGGREGATED, KEYS, KINDS, TABLE, CostSource, ObservationKind
 from collector.spans.facts import export_facts, facts
-from collector.spans.values import Tokens
+from collector.spans.values import MAX_LINKS, SpanLink, Tokens
+from collector.spans.wire import Export
 from tests.support.otlp import all_spans
 from tests.support.spans import START, otlp_span, payload
 
@@ -43,6 +45,14 @@ KIND_TABLE = {
     "genai_embeddings": ({"gen_ai.operation.name": "embeddings"}, ObservationKind.EMBEDDING),
     "genai_execute_tool": ({"gen_ai.operation.name": "execute_tool"}, ObservationKind.TOOL),
     "genai_invoke_agent": ({"gen_ai.operation.name": "invoke_agent"}, ObservationKind.AGENT),
+    "genai_realtime_inference": ({"gen_ai.operation.name": "realtime_inference"}, ObservationKind.LLM),
+    "genai_speech_to_text": ({"gen_ai.operation.name": "speech_to_text"}, ObservationKind.LLM),
+    "genai_decide": ({"gen_ai.operation.name": "decide"}, ObservationKind.DECISION),
+    "fetching_a_response_calls_no_model": (
+        {"gen_ai.operation.name": "fetch_response", "gen_ai.request.model": "gpt-4o"},
+        ObservationKind.OTHER,
+    ),
+    "openinference_decision": ({"openinference.span.kind": "DECISION"}, ObservationKind.DECISION),
     "genai_retrieval": ({"gen_ai.operation.name": "retrieval"}, ObservationKind.RETRIEVER),
     "traceloop_workflow": ({"traceloop.span.kind": "workflow"}, ObservationKind.WORKFLOW),
     "traceloop_request_type": ({"llm.request.type": "completion"}, ObservationKind.LLM),
@@ -73,7 +83,13 @@ SOURCES = [
     if field not in ("conversation", "error_type")
     for source in sources
 ]
-NUMBERS = {"retry_attempt": 7, "retry_max": 7, "cost_usd": 7.0, "time_to_first_token_seconds": 7.0}
+NUMBERS = {
+    "retry_attempt": 7,
+    "retry_max": 7,
+    "model_attempt": 7,
+    "cost_usd": 7.0,
+    "time_to_first_token_seconds": 7.0,
+}
 
 
 @pytest.mark.parametrize(("field", "source"), SOURCES)
@@ -277,6 +293,71 @@ def test_a_retry_within_its_limit_is_recovered(attempt: int, recovered: bool) ->
     }
     assert read(retry, status=Status(code=Status.STATUS_CODE_ERROR)).is_recovered_retry is recovered
     assert not read(retry).is_recovered_retry
+
+
+@pytest.mark.parametrize("of", ["tool", "output"])
+def test_beyond_the_last_try_pydantic_ai_2_gives_the_cause_alone(of: str) -> None:
+    cause = {f"pydantic_ai.{of}.retry.cause": "validation_error"}
+    failed = read(cause, status=Status(code=Status.STATUS_CODE_ERROR))
+    assert failed.retry_cause == "validation_error"
+    assert not failed.is_recovered_retry
+    again = {f"pydantic_ai.{of}.retry.attempt": 1, f"pydantic_ai.{of}.retry.max_retries": 1}
+    assert read(cause | again, status=Status(code=Status.STATUS_CODE_ERROR)).is_recovered_retry
+
+
+def test_an_attempt_at_a_model_request_is_no_error_of_its_own() -> None:
+    attempt = {"gen_ai.request.model": "gpt-4o", "pydantic_ai.model_request.attempt": 0}
+    found = read(attempt, status=Status(code=Status.STATUS_CODE_ERROR))
+    assert (found.kind, found.model_attempt) == (ObservationKind.LLM, 0)
+    assert found.is_recovered_retry
+
+
+def test_a_path_of_sessions_is_the_json_that_mlflow_keeps() -> None:
+    for session in (["trip-2", "turn-ä"], '["trip-2","turn-ä"]'):
+        assert read({"session.id": session}).session == '["trip-2","turn-ä"]'
+        assert read({"mlflow.trace.session": session}).session == '["trip-2","turn-ä"]'
+    assert read({"session.id": ["trip-2", 7]}).session == "trip-2, 7"
+    assert read({"session.id": []}).session is None
+
+
+def test_a_prompts_name_is_apart_from_its_version() -> None:
+    found = read({"gen_ai.prompt.name": "analyze-code", "gen_ai.prompt.version": "3"})
+    assert (found.prompt_name, found.prompt_version) == ("analyze-code", "3")
+    assert read({"gen_ai.prompt.name": "analyze-code"}).prompt_version is None
+
+
+def test_a_decisions_model_and_tokens_are_read() -> None:
+    """As OpenInference's spec/decision_spans.md names them."""
+    found = read(
+        {
+            "openinference.span.kind": "DECISION",
+            "decision.request.model_name": "jev-latest",
+            "decision.response.model_name": "jev-1",
+            "decision.provider": "typesafe",
+            "decision.token_count.input": 120,
+            "decision.token_count.output": 3,
+        }
+    )
+    assert (found.model, found.request_model, found.provider) == ("jev-1", "jev-latest", "typesafe")
+    assert (found.tokens.input, found.tokens.output, found.tokens.total) == (120, 3, 123)
+
+
+def test_links_are_read_each_once_and_only_with_ids_of_their_length() -> None:
+    good = Span.Link(trace_id=b"\x02" * 16, span_id=b"\x03" * 8)
+    bad = Span.Link(trace_id=b"\x02" * 3, span_id=b"\x03" * 8)
+    found = read({}, links=[bad, good, good])
+    assert found.links == (SpanLink(trace_id="02" * 16, span_id="03" * 8),)
+    many = [Span.Link(trace_id=bytes([n]) * 16, span_id=b"\x03" * 8) for n in range(1, 200)]
+    assert len(read({}, links=many).links) == MAX_LINKS
+
+
+def test_the_index_reads_links_from_the_wire_as_everybody_else_does() -> None:
+    export = ExportTraceServiceRequest()
+    span = otlp_span({}, links=[Span.Link(trace_id=b"\x02" * 16, span_id=b"\x03" * 8)])
+    export.resource_spans.add().scope_spans.add().spans.append(span)
+    on_the_wire = Export.FromString(export.SerializeToString())
+    assert list(export_facts(on_the_wire)) == list(export_facts(export))
+    assert next(export_facts(export)).links
 
 
 def test_resource_tells_service_version_and_environment() -> None:

@@ -8,6 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic_ai import Agent, InstrumentationSettings
+from pydantic_ai.capabilities import Instrumentation
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RequestUsage
 from rich.console import Console
 
 from collector.cli.render_trace import one_line, render_trace
@@ -15,7 +26,7 @@ from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import export_facts
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceStatus, TraceSummary
-from collector.spans.values import SpanFacts, Tokens
+from collector.spans.values import SpanFacts, SpanLink, Tokens
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, payload, spanfacts
 
@@ -153,6 +164,79 @@ def test_rule_1_cost_follows_the_same_way_and_says_what_it_lacks() -> None:
 def test_rule_1_a_call_is_counted_as_one_call_where_two_spans_tell_of_it() -> None:
     found = summary_of(spanfacts("a", None, LLM), spanfacts("b", "a", LLM), spanfacts("c", "b", TOOL))
     assert (found.model_call_count, found.tool_call_count) == (1, 1)
+
+
+def test_rule_1_an_attempt_that_failed_is_a_call_beside_the_one_that_answered() -> None:
+    """pydantic-ai's FallbackModel: what a rejected answer used was billed too."""
+    attempt = {"is_error": True, "model_attempt": 0, "model": "small"}
+    spans = [
+        spanfacts("a", None, AGENT, aggregated=(40, 4)),
+        spanfacts("b", "a", LLM, usage=(30, 3), cost=0.03, model="large"),
+        spanfacts("c", "b", LLM, usage=(10, 1), cost=0.01, **attempt),
+    ]
+    found = summary_of(*spans)
+    assert counts(*spans) == (40, 4)
+    assert found.cost.usd == pytest.approx(0.04)
+    assert (found.model_call_count, found.error_span_count, found.recovered_retry_count) == (2, 0, 1)
+    assert [(use.model, use.calls, use.errors) for use in found.models] == [("large", 1, 0), ("small", 1, 1)]
+    assert [row.depth for row in found.spans] == [0, 1, 2]
+    assert counts(*spans[1:]) == (40, 4)  # without anything above it
+
+
+async def test_rule_1_a_fallback_of_pydantic_ai_is_two_calls_and_no_error() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def fail(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        raise ModelHTTPError(status_code=503, model_name="small")
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        used = RequestUsage(input_tokens=10, output_tokens=1)
+        return ModelResponse(parts=[TextPart("Hello.")], usage=used)
+
+    models = [
+        FunctionModel(does, model_name=name) for does, name in ((fail, "gpt-4o-mini"), (answer, "gpt-4o"))
+    ]
+    settings = InstrumentationSettings(tracer_provider=provider)
+    await Agent(FallbackModel(*models), capabilities=[Instrumentation(settings=settings)]).run("Hello?")
+    provider.shutdown()
+    found = summary_of(*export_facts(encode_spans(exporter.get_finished_spans())))
+    assert (found.status, found.error_span_count, found.recovered_retry_count) == (TraceStatus.OK, 0, 1)
+    assert (found.tokens.input, found.cost.unpriced_model_calls) == (10, 0)
+    assert {(use.model, use.calls, use.errors) for use in found.models} == {
+        ("gpt-4o", 1, 0),
+        ("gpt-4o-mini", 1, 1),
+    }
+
+
+def test_rule_1_decisions_are_the_calls_of_the_request_above_them() -> None:
+    """pydantic-ai's decision models: `chat` holds the sum and the cost, each `decide` its own tokens."""
+    spans = [
+        spanfacts("a", None, LLM, usage=(30, 3), cost=0.03),
+        spanfacts("b", "a", ObservationKind.DECISION, usage=(10, 1)),
+        spanfacts("c", "a", ObservationKind.DECISION, usage=(20, 2)),
+    ]
+    found = summary_of(*spans)
+    assert (counts(*spans), found.cost.usd, found.model_call_count) == ((30, 3), 0.03, 2)
+    assert found.cost.unpriced_model_calls == 0
+    beside = [spanfacts("a", None, AGENT), spanfacts("d", "a", LLM, usage=(5, 1)), spans[1]]
+    assert counts(*beside) == (15, 2)
+
+
+def test_rule_1_an_internal_agent_that_counts_no_cache_takes_nothing_from_its_calls() -> None:
+    """OpenTelemetry's internal `invoke_agent` gives sums without their cached part, or none at all."""
+    call = replace(spanfacts("b", "a", LLM, usage=(30, 3)), tokens=Tokens(input=30, output=3, cache_read=20))
+    for agent in (spanfacts("a", None, AGENT, usage=(30, 3)), spanfacts("a", None, AGENT)):
+        assert summary_of(agent, call).tokens.cache_read == 20
+
+
+def test_links_to_other_spans_are_shown() -> None:
+    link = SpanLink(trace_id="ab" * 16, span_id="cd" * 8)
+    found = summary_of(spanfacts("a", None, AGENT, links=(link,)))
+    assert found.to_json()["spans"][0]["links"] == ({"trace_id": "ab" * 16, "span_id": "cd" * 8},)
+    printed = io.StringIO()
+    render_trace(json.loads(json.dumps(found.to_json())), Console(file=printed, width=200))
+    assert f"links to {'ab' * 16}" in printed.getvalue()
 
 
 def test_rule_2_cache_and_reasoning_are_parts_and_not_added() -> None:
