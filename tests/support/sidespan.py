@@ -24,6 +24,7 @@ class Sidespan:
     data_dir: Path
     mlflow_url: str
     port: int = field(default_factory=free_port)
+    grpc_port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Sidespan:
                 ],
                 stdout=log,
                 stderr=log,
-                env=clean | self.environment,
+                env=clean | {"SIDESPAN_RECEIVER__GRPC_PORT": str(self.grpc_port)} | self.environment,
                 pass_fds=self.pass_fds,
             )
         if wait:
