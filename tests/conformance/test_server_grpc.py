@@ -18,7 +18,7 @@ from collector.otlp.status import HTTP_STATUS, rpc_failure
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc import handler, health
 from collector.receivers.grpc.server import GrpcServer
-from collector.settings import MIB, ReceiverSettings, Settings
+from collector.settings import MIB, ReceiverSettings, ServerSettings, Settings
 from tests.conformance.conftest import reception_of
 from tests.support.grpc_calls import CHECK, LOGS, METRICS, TRACES, WATCH, Called, Metadata, call
 from tests.support.otlp import all_spans, export
@@ -34,12 +34,16 @@ def body(**kwargs: Any) -> bytes:
 class Grpc:
     """One gRPC receiver: its sink, its bounds, and a channel to it."""
 
-    target: str
+    port: int
     server: GrpcServer
     sink: Sink
     bounds: InFlightBounds
     channel: Any
     is_ready: bool = True
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     async def call(self, sent: bytes, method: str = TRACES, **how: Any) -> Called:
         return await call(self.channel, sent, method, **how)
@@ -49,12 +53,13 @@ class Grpc:
 async def receiver(limits: ReceiverSettings) -> AsyncIterator[Grpc]:
     sink, port = Sink(), free_port()
     bounds = InFlightBounds(max_requests=limits.max_concurrent_requests, max_bytes=limits.max_in_flight_bytes)
-    settings = Settings(receiver=limits)
+    settings = Settings(
+        receiver=limits, server=ServerSettings(header_timeout_seconds=0.5, max_head_bytes=4096)
+    )
     server = GrpcServer(settings, reception_of(sink, bounds, limits), lambda: found.is_ready)
     await server.start(settings.server, port)
-    target = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(target) as channel:
-        found = Grpc(target=target, server=server, sink=sink, bounds=bounds, channel=channel)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        found = Grpc(port=port, server=server, sink=sink, bounds=bounds, channel=channel)
         yield found
     await server.leave(0)
 
@@ -331,6 +336,40 @@ async def test_an_end_answers_what_is_in_flight_and_cuts_what_takes_too_long(rec
     receiver.server.cut()
     assert await never.code() is grpc.StatusCode.UNAVAILABLE
     await leaving
+
+
+class TestConnections:
+    """Bytes as they come, below any client."""
+
+    HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    PING = b"\x00\x00\x08\x06" + bytes(5) + b"pingpong"
+    GOAWAY, ENHANCE_YOUR_CALM = 7, 11
+
+    async def test_one_that_says_nothing_is_closed(self, receiver: Grpc) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+        await reader.read()
+        writer.close()
+
+    async def test_so_is_one_that_speaks_http_1(self, receiver: Grpc) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+        writer.write(b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async def test_one_that_pings_without_end_is_told_to_calm_down(self, receiver: Grpc) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+        writer.write(self.HELLO + self.PING * 20)
+        kind = None
+        while kind != self.GOAWAY:
+            head = await reader.readexactly(9)
+            kind, content = head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
+        assert int.from_bytes(content[4:8], "big") == self.ENHANCE_YOUR_CALM
+        writer.close()
+
+    async def test_metadata_over_the_bound_is_refused(self, receiver: Grpc) -> None:
+        answer = await receiver.call(body(), metadata=[("x-long", "a" * 5000)])
+        assert (answer.code, answer.retry_seconds) == ("RESOURCE_EXHAUSTED", None)
+        assert (await receiver.call(body(), metadata=[("x-long", "a" * 2000)])).code == "OK"
 
 
 @pytest.mark.parametrize(

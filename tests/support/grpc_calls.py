@@ -14,6 +14,8 @@ LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
+# a HealthCheckResponse
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.support.mlflow_server import MlflowServer
-from tests.support.senders import Senders
+from tests.support.ports import free_port
+from tests.support.senders import GrpcSenders, Senders
 from tests.support.sidespan import Sidespan
 
 ROUNDS = 20
@@ -18,8 +19,13 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
     moment = random.Random(20)
+    sidespan.grpc_port = free_port()
     sidespan.start()
-    with Senders(sidespan.port, headers={"x-mlflow-experiment-id": experiment_id}) as senders:
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    with (
+        Senders(sidespan.port, headers=headers) as senders,
+        GrpcSenders(sidespan.grpc_port, headers=headers) as callers,
+    ):
         for _ in range(ROUNDS):
             time.sleep(moment.uniform(0.05, 0.8))
             sidespan.kill()
@@ -28,8 +34,9 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
     sidespan.wait_delivered(120)
 
     stored = mlflow_server.spans(experiment_id)
-    assert len(senders.acknowledged) > 500
-    assert senders.acknowledged - stored == set()
+    for each in (senders, callers):
+        assert len(each.acknowledged) > 500
+        assert each.acknowledged - stored == set()
     assert sidespan.health()["parts"]["journal"]["dead_letters"] == 0
 
 
