@@ -60,5 +60,6 @@ def _print(name: str, found: tuple[Figures, ...], ceiling: tuple[Figures, ...]) 
     most, least = (statistics.median(column) for column in zip(*ceiling, strict=True))
     print(
         f"   {name:<28} {rate:>7,.0f} requests/s ({rate / most:.2f}, bar 0.50)  "
-        f"{rate * SPANS_A_TRACE:>8,.0f} spans/s  {spent * 1e6:>5,.0f} µs of a core a request ({least / spent:.2f}, bar 0.50)"
+        f"{rate * SPANS_A_TRACE:>8,.0f} spans/s  {spent * 1e6:>5,.0f} µs of a core a request "
+        f"({least / spent:.2f}, bar 0.50)"
     )

@@ -75,15 +75,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer
 
 
 class TestExporters:
-    @pytest.mark.parametrize("compression", ["none", "gzip"])
+    @pytest.mark.parametrize(
+        "compression", [{}, {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}], ids=["none", "gzip"]
+    )
     def test_the_python_exporters_spans_are_in_mlflow(
-        self, shared: Sidespan, mlflow_server: MlflowServer, experiment_id: str, compression: str
+        self, shared: Sidespan, mlflow_server: MlflowServer, experiment_id: str, compression: dict[str, str]
     ) -> None:
-        trace_id = run_exporter(
-            shared,
-            OTEL_EXPORTER_OTLP_HEADERS=f"x-mlflow-experiment-id={experiment_id}",
-            OTEL_EXPORTER_OTLP_COMPRESSION=compression,
-        )
+        headers = f"x-mlflow-experiment-id={experiment_id}"
+        trace_id = run_exporter(shared, OTEL_EXPORTER_OTLP_HEADERS=headers, **compression)
         shared.wait_delivered(30)
         spans = mlflow_server.spans(experiment_id)
         assert {trace for trace, _ in spans} == {f"tr-{trace_id}"}
@@ -139,18 +138,19 @@ reader = ["read-only"]
 """
 
 
-class TestClients:
-    @pytest.fixture(scope="class")
-    def guarded(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidespan, dict[str, str]]]:
-        home = tmp_path_factory.mktemp("clients")
-        (home / "sidespan.toml").write_text(CLIENTS)
-        tokens = tokens_for(home / "data" / "tokens.json", "writer", "reader")
-        found = Sidespan(home / "data", NOWHERE, grpc_port=free_port())
-        found.arguments = ("--config", str(home / "sidespan.toml"))
-        found.start()
-        yield found, tokens
-        found.stop()
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidespan, dict[str, str]]]:
+    home = tmp_path_factory.mktemp("clients")
+    (home / "sidespan.toml").write_text(CLIENTS)
+    tokens = tokens_for(home / "data" / "tokens.json", "writer", "reader")
+    found = Sidespan(home / "data", NOWHERE, grpc_port=free_port())
+    found.arguments = ("--config", str(home / "sidespan.toml"))
+    found.start()
+    yield found, tokens
+    found.stop()
 
+
+class TestClients:
     @pytest.mark.parametrize(
         ("name", "value", "code"),
         [

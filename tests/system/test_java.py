@@ -1,4 +1,4 @@
-"""Java's own HTTP client, which offers `Upgrade: h2c` on each plain request, and gRPC: their spans are stored.
+"""Java's own HTTP client, which offers `Upgrade: h2c` on each plain request, and gRPC: all is stored.
 
 Source: JDK, `java.net.http.HttpClient.Version.HTTP_2`, the default; RFC 9110, section 7.8.
 """
