@@ -16,6 +16,7 @@ import pytest
 from collector.cli import remote
 from tests.instrumentation.test_situations import clean
 from tests.support.mlflow_server import MlflowServer
+from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,6 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def service(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
     made = Sidespan(data_dir=tmp_path_factory.mktemp("examples") / "data", mlflow_url=mlflow_server.url)
+    made.grpc_port = free_port()
     made.start()
     yield made
     made.kill()
@@ -36,6 +38,7 @@ class Place:
         self.service, self.server = service, server
         self.name = f"examples-{uuid.uuid4().hex[:12]}"
         self.id = server.create_experiment(self.name)
+        self.grpc = f"http://127.0.0.1:{service.grpc_port}"
 
     def run(self, *command: str, **environment: str) -> str:
         """What it printed."""
@@ -168,6 +171,13 @@ def test_javascript_needs_no_package(place: Place) -> None:
         120,
         "javascript-1",
     )
+
+
+def test_the_grpc_exporters_trace_is_in_its_experiment(place: Place) -> None:
+    trace_id = place.run(sys.executable, str(EXAMPLES / "grpc_exporter.py"), SIDESPAN_GRPC=place.grpc).strip()
+    found = remote.get_json(place.service.url, f"/-/traces/{trace_id}")
+    assert (found["name"], found["session"], found["span_count"]) == ("question", "grpc-1", 2)
+    assert len(place.traces()) == 1
 
 
 def test_every_example_says_what_to_look_at() -> None:
