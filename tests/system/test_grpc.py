@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -65,6 +66,12 @@ def send(service: Sidespan, body: bytes, *, metadata: Metadata = (), seconds: fl
             return failed(error)
 
 
+def _never() -> Iterator[bytes]:
+    """A message that doesn't come."""
+    time.sleep(0.5)
+    yield from ()
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[Sidespan]:
     """One service for what leaves it as it was."""
@@ -96,6 +103,17 @@ class TestExporters:
         assert (len(body) > 3_000_000, answer.code) == (True, "OK")
         shared.wait_delivered(60)
         assert len(mlflow_server.spans(experiment_id)) == 600
+
+    def test_what_clients_do_wrong_leaves_no_traceback_in_the_log(self, shared: Sidespan) -> None:
+        assert send(shared, bytes(64 * 2**20 + 1)).code == "RESOURCE_EXHAUSTED"
+        with grpc.insecure_channel(f"127.0.0.1:{shared.grpc_port}") as channel:
+            for seconds in (0.001, 0.05):  # gone before, and while its message is awaited
+                channel.stream_unary(TRACES).future(_never(), timeout=seconds).exception()
+            channel.unary_unary(TRACES)(b"", compression=grpc.Compression.Gzip, timeout=10)
+        assert send(shared, b"").code == "OK"
+        text = shared.log.read_text()
+        assert "Traceback" not in text
+        assert "ERROR" not in text and '"error"' not in text
 
     def test_it_is_counted_and_in_the_health(self, shared: Sidespan) -> None:
         assert send(shared, b"\xff\xff").code == "INVALID_ARGUMENT"

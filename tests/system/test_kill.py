@@ -23,8 +23,8 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
     sidespan.start()
     headers = {"x-mlflow-experiment-id": experiment_id}
     with (
-        Senders(sidespan.port, headers=headers) as senders,
-        GrpcSenders(sidespan.grpc_port, headers=headers) as callers,
+        Senders(sidespan.port, headers=headers, threads=2) as senders,
+        GrpcSenders(sidespan.grpc_port, headers=headers, threads=2) as callers,
     ):
         for _ in range(ROUNDS):
             time.sleep(moment.uniform(0.05, 0.8))
@@ -34,8 +34,9 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
     sidespan.wait_delivered(120)
 
     stored = mlflow_server.spans(experiment_id)
+    assert len(senders.acknowledged) + len(callers.acknowledged) > 500
     for each in (senders, callers):
-        assert len(each.acknowledged) > 500
+        assert len(each.acknowledged) > 100
         assert each.acknowledged - stored == set()
     assert sidespan.health()["parts"]["journal"]["dead_letters"] == 0
 
