@@ -77,16 +77,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         )
         ready = partial(takes_exports, bounds, journal.log)
         grpc = await opened(open_grpc(settings, reception, ready))
-        health = ServiceHealth(
-            log=journal.log,
-            consumer=delivery,
-            worker=worker,
-            bounds=bounds,
-            mlflow=mlflow,
-            max_bytes=settings.journal.max_bytes,
-            grpc=grpc.to_json(),
-            indexer=indexer,
-        )
+        running = replace(running, grpc=grpc)
+        health = _health(settings, journal, mlflow, running, indexer)
         answers = answers_of(
             settings,
             journal=journal,
@@ -100,7 +92,22 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         parts = dispatch(http_receiver(settings, reception), own, proxy)
-        yield under(settings.server.root_path, parts), replace(running, grpc=grpc)
+        yield under(settings.server.root_path, parts), running
+
+
+def _health(
+    settings: Settings, journal: SqliteJournal, mlflow: Mlflow, running: Running, indexer: Indexer | None
+) -> ServiceHealth:
+    return ServiceHealth(
+        log=journal.log,
+        consumer=journal.consumer(DELIVERY),
+        worker=running.worker,
+        bounds=running.bounds,
+        mlflow=mlflow,
+        max_bytes=settings.journal.max_bytes,
+        grpc=running.grpc.to_json(),
+        indexer=indexer,
+    )
 
 
 def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:

@@ -17,13 +17,13 @@ from tests.support.sidespan import Sidespan
 
 ROUNDS = 5
 SECONDS = 5
-IN_FLIGHT = 16
+IN_FLIGHT = 64
 
 Figures = tuple[float, float]
 
 
 def run(directory: Path) -> None:
-    print("== acknowledged and durable over gRPC, 34 kB requests, 16 in flight")
+    print(f"== acknowledged and durable over gRPC, 34 kB requests, {IN_FLIGHT} in flight")
     nobody = f"http://127.0.0.1:{free_port()}"
     service = Sidespan(data_dir=directory / "grpc", mlflow_url=nobody, grpc_port=free_port())
     service.start()
