@@ -1,6 +1,6 @@
 """Sidespan's service: a durable OTLP collector in front of MLflow, with a proxy and summaries.
 
-    OTLP/HTTP :4318 /v1/traces
+    OTLP/HTTP :4318 /v1/traces, OTLP/gRPC :4317
           |   receivers/    read the body in bounds; prepare (decode, validate, route) -> append -> receipt
           v
        journal/             the durable log; the client is answered after the commit

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from google.rpc.code_pb2 import Code
+
 from collector.model.errors import Reason
-from collector.otlp.status import HTTP_STATUS
+from collector.otlp.status import HTTP_STATUS, RPC_CODE
 from collector.settings import Section, Settings
 from collector.settings.processors import ConditionSettings, Processor
 from collector.telemetry.metrics import Metrics
@@ -119,9 +121,10 @@ def _metrics() -> Iterator[str]:
 def _reasons() -> Iterator[str]:
     yield "\n## Reasons\n\nWhy an export or one of its spans was refused: label of `sidespan_spans_rejected_total` and"
     yield "`sidespan_requests_refused_total`, and part of what the client is told.\n"
-    yield "| reason | status, if the whole export is refused |\n| --- | --- |"
+    yield "| reason | HTTP's status, if the whole export is refused | gRPC's status |\n| --- | --- | --- |"
     for reason in Reason:
-        yield f"| `{reason.value}` | {HTTP_STATUS[reason]} |"
+        status = HTTP_STATUS[reason]
+        yield f"| `{reason.value}` | {status} | {Code.Name(RPC_CODE[status])} |"
 
 
 PAGES = {"settings.md": settings_page, "reference.md": reference_page}

@@ -47,11 +47,12 @@ def _show(service: subprocess.Popen[str]) -> int:
     line = service.stdout.readline()
     if not line:  # it has written the reason to stderr
         return service.wait()
-    url = json.loads(line)["url"]
+    announced = json.loads(line)
+    url = announced["url"]
     if not _wait_for_mlflow(url, service):
         return service.wait()
     trace_id = _run_agent(url)
-    _report(url, trace_id)
+    _report(url, announced.get("grpc_url"), trace_id)
     return service.wait()
 
 
@@ -94,13 +95,14 @@ def _run_agent(url: str) -> str:
     return str(answer["trace_id"])
 
 
-def _report(url: str, trace_id: str) -> None:
+def _report(url: str, grpc_url: str | None, trace_id: str) -> None:
     command = [sys.executable, "-m", "collector", "summary", "trace", trace_id, "--url", url]
     line = subprocess.run([*command, "--one-line"], capture_output=True, text=True, check=True).stdout
     print(
         f"\n  {line.strip()}\n\n"
         f"Sidespan    {url}/-/\n"
         f"MLflow UI   {url}/\n"
+        f"OTLP        {url} (HTTP), {grpc_url or 'off'} (gRPC)\n"
         "Try next\n"
         f"  .venv/bin/sidespan summary trace {trace_id}\n"
         "  .venv/bin/sidespan doctor\n"

@@ -9,6 +9,7 @@ from hypothesis import settings
 from tests.support.forked import end_forkers
 from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
+from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
 
 # an example on a busy machine may take longer than Hypothesis allows; pytest-timeout bounds each test
@@ -50,6 +51,7 @@ def shared_sidespan(
 ) -> Iterator[Sidespan]:
     """One service with the default settings, for tests that need no other and leave it running as it is."""
     service = Sidespan(data_dir=tmp_path_factory.mktemp("shared") / "data", mlflow_url=mlflow_server.url)
+    service.grpc_port = free_port()
     service.start()
     yield service
     service.kill()

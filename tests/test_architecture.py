@@ -25,6 +25,7 @@ PURE = [
     "collector/processors",
     "collector/receivers/prepare.py",
     "collector/receivers/routing.py",
+    "collector/model/addresses.py",
     "collector/model/batch.py",
     "collector/model/connected.py",
     "collector/model/durations.py",

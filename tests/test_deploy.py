@@ -77,6 +77,15 @@ def test_kubernetes_manifests_hold_together(file: Path) -> None:
         assert any(mount["mountPath"] == "/var/lib/sidespan" for mount in sidespan["volumeMounts"])
 
 
+def test_a_gateways_service_has_both_ports_of_otlp() -> None:
+    deployment = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Deployment")
+    service = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Service")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    inside = {port["name"]: port["containerPort"] for port in container["ports"]}
+    outside = {port["targetPort"]: port["port"] for port in service["spec"]["ports"]}
+    assert inside == outside == {"otlp-http": 4318, "otlp-grpc": 4317}
+
+
 def test_a_gateway_is_the_only_one_at_its_journal() -> None:
     deployment = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Deployment")
     assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
@@ -88,7 +97,7 @@ def test_a_gateway_is_the_only_one_at_its_journal() -> None:
 def test_the_compose_file_publishes_to_this_machine_only() -> None:
     (compose,) = documents(COMPOSE)
     sidespan = compose["services"]["sidespan"]
-    assert sidespan["ports"] == ["127.0.0.1:4318:4318"]
+    assert sidespan["ports"] == ["127.0.0.1:4318:4318", "127.0.0.1:4317:4317"]
     context = (COMPOSE.parent / sidespan["build"]["context"]).resolve()
     assert (context / sidespan["build"]["dockerfile"]).is_file()
     used = {v.split(":")[0] for s in compose["services"].values() for v in s.get("volumes", [])}

@@ -5,6 +5,7 @@ its own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -46,6 +47,7 @@ class ServiceHealth:
     bounds: InFlightBounds
     mlflow: Mlflow
     max_bytes: int
+    grpc: Mapping[str, object]
     indexer: Indexer | None = None
     _probed: tuple[float, Part] | None = None
 
@@ -57,12 +59,13 @@ class ServiceHealth:
         mlflow = await self._mlflow()
         parts = {
             "receiver": receiver,
+            "grpc": dict(self.grpc),
             "journal": journal,
             "delivery": self._delivery(state, mlflow_answers=mlflow["ok"]),
             "index": self._index(),
             "mlflow": mlflow,
         }
-        ready = receiver["ok"] and journal["ok"]
+        ready = takes_exports(self.bounds, self.log)
         if not rights.identified:
             return {"ready": ready}
         return {
@@ -118,6 +121,11 @@ class ServiceHealth:
         if self._probed is None or now - self._probed[0] > PROBE_AGAIN_SECONDS:
             self._probed = (now, await probe(self.mlflow))
         return self._probed[1]
+
+
+def takes_exports(bounds: InFlightBounds, log: Log) -> bool:
+    """Whether data is accepted at this moment."""
+    return not bounds.stopping and log.refusing is None
 
 
 async def probe(mlflow: Mlflow) -> Part:

@@ -125,15 +125,18 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
     uvloop.run(run())
 
 
-def _announce(as_json: bool) -> Callable[[str], None]:
-    def announce(url: str) -> None:
-        lines = (
+def _announce(as_json: bool) -> Callable[[str, str | None], None]:
+    def announce(url: str, grpc_url: str | None) -> None:
+        lines = [
             f"Sidespan is listening at {url}",
             f"  MLflow UI   {url}/",
             f"  Sidespan    {url}/-/",
             f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
-        )
-        typer.echo(json.dumps({"url": url}) if as_json else "\n".join(lines))
+        ]
+        if grpc_url is not None:
+            lines.append(f"  OTLP/gRPC   export OTEL_EXPORTER_OTLP_ENDPOINT={grpc_url}")
+        found = {"url": url} | ({"grpc_url": grpc_url} if grpc_url is not None else {})
+        typer.echo(json.dumps(found) if as_json else "\n".join(lines))
         sys.stdout.flush()
 
     return announce

@@ -27,7 +27,8 @@ from collector.model.batch import Route
 from collector.model.errors import Misconfigured, Rejected
 from collector.otlp.codec import decode
 from collector.otlp.media import Encoding
-from collector.settings import Settings, is_loopback
+from collector.receivers.grpc.opening import INSTALL_IT, check_grpc, is_installed
+from collector.settings import ReceiverSettings, Settings, is_loopback
 
 CLOCK_SECONDS = 5.0
 SERVICE_SECONDS = 3.0
@@ -52,7 +53,9 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]
     yield _check_data_dir(settings.data_dir)
     yield _check_disk(settings)
     yield _check_exposure(settings)
-    yield await _check_service(url)
+    health = await _ask_service(url)
+    yield _check_service(url, health)
+    yield _check_grpc(settings.receiver, health)
     async with open_mlflow(settings.mlflow, max_connections=2) as mlflow:
         reachable = await probe(mlflow)
         yield DoctorCheck(
@@ -147,11 +150,16 @@ def _ways_in(settings: Settings) -> str:
     return ", ".join(ways)
 
 
-async def _check_service(url: str) -> DoctorCheck:
+async def _ask_service(url: str) -> dict[str, Any] | remote.CannotReach:
     try:
-        health = await asyncio.to_thread(remote.get_readiness, url, timeout_seconds=SERVICE_SECONDS)
+        return await asyncio.to_thread(remote.get_readiness, url, timeout_seconds=SERVICE_SECONDS)
     except remote.CannotReach as error:
-        return DoctorCheck(name="service", ok=False, finding=error.finding, way_out=remote.START_IT)
+        return error
+
+
+def _check_service(url: str, health: dict[str, Any] | remote.CannotReach) -> DoctorCheck:
+    if isinstance(health, remote.CannotReach):
+        return DoctorCheck(name="service", ok=False, finding=health.finding, way_out=remote.START_IT)
     if "parts" not in health:
         return DoctorCheck(
             name="service",
@@ -166,6 +174,27 @@ async def _check_service(url: str) -> DoctorCheck:
         finding=f"{url}, version {health['version']}: " + ("; ".join(bad) or "all parts are ok"),
         way_out="fix the parts named here; accepted spans are not lost meanwhile" if bad else "",
     )
+
+
+def _check_grpc(settings: ReceiverSettings, health: dict[str, Any] | remote.CannotReach) -> DoctorCheck:
+    """As the running service says; else whether these settings can be met."""
+    part = None if isinstance(health, remote.CannotReach) else health.get("parts", {}).get("grpc")
+    if part is not None:
+        return DoctorCheck(
+            name="otlp/grpc",
+            ok=part["ok"],
+            finding=part["reason"],
+            way_out="" if part["ok"] else "free the port or choose another, then restart the service",
+        )
+    try:
+        check_grpc(settings)
+    except Misconfigured as error:
+        finding, _, way_out = str(error).partition(": ")
+        return DoctorCheck(name="otlp/grpc", ok=False, finding=finding, way_out=way_out)
+    wanted = f"port {settings.grpc_port}" if settings.grpc_port else "off: receiver.grpc_port = 0"
+    missing = settings.grpc_port and not is_installed()
+    finding = f"off: grpcio is not installed ({INSTALL_IT})" if missing else wanted
+    return DoctorCheck(name="otlp/grpc", ok=True, finding=finding)
 
 
 async def _check_clock(mlflow: Mlflow) -> DoctorCheck:

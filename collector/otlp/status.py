@@ -1,15 +1,16 @@
-"""What an OTLP client is told: errors and receipts to HTTP answers. Pure; the one table of statuses.
+"""What an OTLP client is told: errors and receipts to HTTP and gRPC. Pure; the one table of statuses.
 
-Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response.
-Clients retry 429, 502, 503, 504 and nothing else, so every trouble that passes is 503.
+Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response and #otlpgrpc-response.
+Clients retry 429, 502, 503, 504 and nothing else, so every trouble that passes is 503; over gRPC it is
+UNAVAILABLE, with RetryInfo.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from google.protobuf import any_pb2, json_format
-from google.rpc.error_details_pb2 import BadRequest
+from google.protobuf import json_format
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
@@ -54,7 +55,10 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.BUG: 503,
 }
 
-# google.rpc.Code, for readers of the body; clients act on the HTTP status
+# of a message over gRPC: it travels twice in trailers, of which clients read 8 kB
+MAX_TRAILER_CHARACTERS = 500
+
+# google.rpc.Code: the status over gRPC; over HTTP for readers of the body, clients act on the HTTP status
 RPC_CODE: Mapping[int, int] = {
     400: 3,
     401: 16,
@@ -113,6 +117,29 @@ def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
     return Answer(status=status, body=body, encoding=encoding, headers=headers)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcFailure:
+    """How a call fails: a google.rpc.Code, a message in ASCII, and `grpc-status-details-bin`."""
+
+    code: int
+    message: str
+    details: bytes
+
+
+def rpc_failure(error: Rejected | Unavailable) -> RpcFailure:
+    """The error as gRPC says it. RetryInfo is there exactly if the same request may pass later."""
+    code = RPC_CODE[HTTP_STATUS[error.reason]]
+    message = str(error)[:MAX_TRAILER_CHARACTERS].encode("ascii", "backslashreplace").decode()
+    status = Status(code=code, message=message[:MAX_TRAILER_CHARACTERS])
+    if isinstance(error, Unavailable):
+        retry = RetryInfo()
+        retry.retry_delay.seconds = error.retry_after_seconds
+        status.details.add().Pack(retry)
+    elif code == RPC_CODE[400]:
+        status.details.add().Pack(_bad_request(error.reason.value, status.message))
+    return RpcFailure(code=code, message=status.message, details=bytes(status.SerializeToString()))
+
+
 def refusal(
     http_status: int, message: str, encoding: Encoding, *, about: str = Reason.MALFORMED.value
 ) -> bytes:
@@ -120,11 +147,12 @@ def refusal(
     message = message[:MAX_MESSAGE_CHARACTERS]
     body = Status(code=RPC_CODE[http_status], message=message)
     if http_status == 400:
-        detail = any_pb2.Any()
-        violation = BadRequest.FieldViolation(field=about, description=message)
-        detail.Pack(BadRequest(field_violations=[violation]))
-        body.details.append(detail)
+        body.details.add().Pack(_bad_request(about, message))
     return _encode(body, encoding)
+
+
+def _bad_request(about: str, message: str) -> BadRequest:
+    return BadRequest(field_violations=[BadRequest.FieldViolation(field=about, description=message)])
 
 
 def explain(rejections: Sequence[Rejection]) -> str:

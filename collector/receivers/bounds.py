@@ -59,3 +59,8 @@ class Reservation:
             raise Unavailable(Reason.MEMORY_FULL, f"{self._bounds.bytes} bytes are in flight, send it again")
         self._bounds.bytes += size_bytes
         self._bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Let go of a part before the end."""
+        self._bounds.bytes -= size_bytes
+        self._bytes -= size_bytes

@@ -10,35 +10,31 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.mlflow.headers import HEADERS
-from collector.model.batch import Receipt
-from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
+from collector.model.errors import Reason, Rejected, SidespanError
 from collector.otlp.media import Encoding, encoding_of
-from collector.otlp.status import Answer, failure, success
-from collector.receivers.bounds import InFlightBounds, Reservation, draining
+from collector.otlp.status import FULL_SUCCESS, Answer, failure, success
+from collector.receivers.bounds import Reservation
 from collector.receivers.ingest import Encoded, Sender
+from collector.receivers.reception import (
+    TRACES,
+    BodyTimer,
+    Reception,
+    by_name,
+    check_repeated,
+    check_size,
+    routing,
+)
 from collector.settings import ReceiverSettings
-from collector.telemetry.fault_log import FaultLog
-from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
 
-TRACES = "/v1/traces"
-OTHER_SIGNALS = {"/v1/metrics": "metrics", "/v1/logs": "logs"}
-PATHS = frozenset(path + end for path in (TRACES, *OTHER_SIGNALS) for end in ("", "/"))
-
-# who exports; raises Rejected (unauthenticated, forbidden) or Unavailable
-Admit = Callable[[Scope], Awaitable[Sender]]
-# the last lines of the sentence, bound to what they need by app.py
-Ingest = Callable[[Encoded, Callable[[int], None]], Awaitable[Receipt]]
-
-_ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
-
+TRACES_PATH = "/v1/traces"
+SIGNALS = {TRACES_PATH: TRACES, "/v1/metrics": "metrics", "/v1/logs": "logs"}
+PATHS = frozenset(path + end for path in SIGNALS for end in ("", "/"))
 
 _ASTRAY = (
     "{path} takes no telemetry, /v1/traces does: set OTEL_EXPORTER_OTLP_ENDPOINT to this service's address "
@@ -50,110 +46,67 @@ class ExporterGone(SidespanError):
     """The client closed the connection before its body was complete; there is nobody to answer."""
 
 
-def otlp_endpoint(
-    ingest: Ingest,
-    *,
-    admit: Admit,
-    bounds: InFlightBounds,
-    settings: ReceiverSettings,
-    allowed_hosts: tuple[str, ...],
-    metrics: Metrics,
-) -> ASGIApp:
+def otlp_endpoint(reception: Reception, *, allowed_hosts: tuple[str, ...]) -> ASGIApp:
     """The ASGI app for PATHS, and for what `is_astray`."""
-    return _OtlpEndpoint(
-        ingest=ingest,
-        admit=admit,
-        bounds=bounds,
-        settings=settings,
-        allowed_hosts=allowed_hosts,
-        metrics=metrics,
-        fault_log=FaultLog(),
-    )
+    return _OtlpEndpoint(reception=reception, allowed_hosts=allowed_hosts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OtlpEndpoint:
-    ingest: Ingest
-    admit: Admit
-    bounds: InFlightBounds
-    settings: ReceiverSettings
+    reception: Reception
     allowed_hosts: tuple[str, ...]
-    metrics: Metrics
-    fault_log: FaultLog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _by_name(scope["headers"])
+        headers = by_name(scope["headers"])
         encoding = encoding_of(_text(headers, b"content-type"))
         try:
             answer = await self._answer(scope, headers, encoding, receive)
         except ExporterGone:
             return
-        except asyncio.CancelledError:
-            if not self.bounds.draining:
-                raise
-            # not a 500, on which the client would drop its data
-            answer = self._failure(draining(), encoding)
-        except (Rejected, Unavailable) as error:
-            answer = self._failure(error, encoding)
-        except Exception as error:
-            # nothing is stored yet, and a client drops its data on a 500
-            self.fault_log.tell_of(
-                "an export could not be processed; the client is asked to send it again", error
-            )
-            bug = Unavailable(Reason.BUG, "internal error, nothing is stored; send it again")
-            answer = self._failure(bug, encoding)
+        except (Exception, asyncio.CancelledError) as error:
+            answer = failure(self.reception.told(error), encoding or Encoding.JSON)
         await _send(answer, send)
 
     async def _answer(
         self, scope: Scope, headers: dict[bytes, bytes], encoding: Encoding | None, receive: Receive
     ) -> Answer:
-        settings = self.settings
-        _check_sender(scope, headers, self.allowed_hosts, settings.cors_allowed_origins)
+        reception = self.reception
+        _check_sender(scope, headers, self.allowed_hosts, reception.settings.cors_allowed_origins)
         if scope["method"] != "POST":
             raise Rejected(Reason.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed; use POST")
         if scope["path"] not in PATHS:
             raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
         if len(headers) != len(scope["headers"]):
-            _check_repeated(scope)
-        sender = await self.admit(scope)
-        if signal := OTHER_SIGNALS.get(scope["path"].rstrip("/")):
-            return _other_signal(signal, settings, encoding, self.metrics)
-        with self.bounds.request() as reservation:
-            return await self._traces(headers, encoding, sender, receive, reservation)
+            check_repeated(scope["headers"])
+        sender = await reception.admit(scope)
+        signal = SIGNALS[scope["path"].rstrip("/")]
+        if reception.drops(signal):
+            return FULL_SUCCESS[encoding or Encoding.JSON]
+        with reception.bounds.request() as reservation:
+            request = await self._read(headers, encoding, sender, receive, reservation)
+            return success(await reception.take(signal, request, reservation), request.encoding)
 
-    async def _traces(
+    async def _read(
         self,
         headers: dict[bytes, bytes],
         encoding: Encoding | None,
         sender: Sender,
         receive: Receive,
         reservation: Reservation,
-    ) -> Answer:
+    ) -> Encoded:
         if encoding is None:
             raise Rejected(
                 Reason.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type {_text(headers, b'content-type')!r} is not supported; "
                 "send application/x-protobuf or application/json",
             )
-        chunks = await read_body(headers, receive, reservation, self.settings)
-        request = Encoded(
-            chunks=chunks,
+        return Encoded(
+            chunks=await read_body(headers, receive, reservation, self.reception.settings),
             encoding=encoding,
             sender=sender,
             content_encoding=_text(headers, b"content-encoding"),
-            headers={
-                name: headers[raw].decode("latin-1").strip(" \t")
-                for raw, name in _ROUTING_HEADERS.items()
-                if raw in headers
-            },
+            headers=routing(headers),
         )
-        receipt = await self.ingest(request, reservation.reserve)
-        self.metrics.count_receipt(receipt)
-        return success(receipt, encoding)
-
-    def _failure(self, error: Rejected | Unavailable, encoding: Encoding | None) -> Answer:
-        self.metrics.requests_refused.labels(reason=error.reason.value).inc()
-        return failure(error, encoding or Encoding.JSON)
 
 
 def is_astray(scope: Scope) -> bool:
@@ -168,7 +121,7 @@ def is_astray(scope: Scope) -> bool:
     encoding = encoding_of(found.decode("latin-1"))
     path = scope["path"].rstrip("/")
     return encoding is Encoding.PROTOBUF or (
-        encoding is Encoding.JSON and (not path or path.endswith(TRACES))
+        encoding is Encoding.JSON and (not path or path.endswith(TRACES_PATH))
     )
 
 
@@ -183,30 +136,10 @@ async def read_body(
     length = headers.get(b"content-length", b"")
     declared = int(length) if length.isdigit() else None
     if declared is not None:
-        _check_size(declared, settings.max_body_bytes)
+        check_size(declared, settings.max_body_bytes)
         reservation.reserve(declared)
-    task = asyncio.current_task()
-    assert task is not None
-    expired = False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
-
-    # asyncio.timeout does the same and costs four times as much, on each request
-    timer = asyncio.get_running_loop().call_later(settings.body_timeout_seconds, expire)
-    try:
+    with BodyTimer(settings.body_timeout_seconds):
         return await _receive_all(receive, declared, reservation, settings)
-    except asyncio.CancelledError:
-        if not expired or task.uncancel() > 0:
-            raise
-        raise Unavailable(
-            Reason.SLOW_BODY,
-            f"the body did not arrive within {settings.body_timeout_seconds:g} seconds",
-        ) from None
-    finally:
-        timer.cancel()
 
 
 async def _receive_all(
@@ -222,7 +155,7 @@ async def _receive_all(
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(chunk)
-        _check_size(size, settings.max_body_bytes)
+        check_size(size, settings.max_body_bytes)
         if declared is None:
             reservation.reserve(len(chunk))
         chunks.append(chunk)
@@ -231,11 +164,6 @@ async def _receive_all(
             Reason.MALFORMED, f"the body has {size} bytes, Content-Length says {declared}; nothing is stored"
         )
     return chunks
-
-
-def _check_size(size_bytes: int, limit_bytes: int) -> None:
-    if size_bytes > limit_bytes:
-        raise Rejected(Reason.TOO_LARGE, f"the body is over {limit_bytes} bytes; send smaller batches")
 
 
 def _check_sender(
@@ -254,34 +182,6 @@ def _check_sender(
             Reason.FORBIDDEN,
             f"pages of {origin[:200]} may not send telemetry; list it in receiver.cors_allowed_origins",
         )
-
-
-def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """One value a name: of several the last, but lines of codings are one list (RFC 9110, section 5.3)."""
-    found = dict(headers)
-    if len(found) != len(headers) and b"content-encoding" in found:
-        found[b"content-encoding"] = b",".join(v for name, v in headers if name == b"content-encoding")
-    return found
-
-
-def _check_repeated(scope: Scope) -> None:
-    names = [name for name, _ in scope["headers"] if name in _ROUTING_HEADERS]
-    if len(set(names)) != len(names):
-        raise Rejected(Reason.INVALID_ROUTE, "a routing header (x-mlflow-…) is there twice; send it once")
-
-
-def _other_signal(
-    signal: str, settings: ReceiverSettings, encoding: Encoding | None, metrics: Metrics
-) -> Answer:
-    if settings.other_signals == "reject":
-        raise Rejected(
-            Reason.NOT_FOUND,
-            f"MLflow stores traces only: turn the {signal} exporter off (OTEL_{signal.upper()}_EXPORTER="
-            'none), or set receiver.other_signals = "accept-and-drop"',
-        )
-    metrics.signals_dropped.labels(signal=signal).inc()
-    empty = b"" if encoding is Encoding.PROTOBUF else b"{}"
-    return Answer(status=200, body=empty, encoding=encoding or Encoding.JSON)
 
 
 async def _send(answer: Answer, send: Send) -> None:

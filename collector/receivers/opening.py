@@ -12,9 +12,10 @@ from collector.processors.redact import REDACTION_FAILED, redactor
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.decoder.place import placing
-from collector.receivers.http import Admit, otlp_endpoint
+from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
 from collector.receivers.prepare import Rules
+from collector.receivers.reception import TRACES, Admit, Reception
 from collector.settings import Settings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -29,7 +30,7 @@ def bounds_of(settings: Settings) -> InFlightBounds:
 
 
 @asynccontextmanager
-async def open_http_receiver(
+async def open_reception(
     settings: Settings,
     *,
     bounds: InFlightBounds,
@@ -37,23 +38,23 @@ async def open_http_receiver(
     exists: Exists,
     append: Append,
     metrics: Metrics,
-) -> AsyncIterator[ASGIApp]:
-    """OTLP over HTTP into `append`, and the process that reads large bodies, until the block ends."""
+) -> AsyncIterator[Reception]:
+    """What all receivers share, and the process that reads large bodies, until the block ends."""
     async with open_decoder(settings) as decoder:
         prepare = prepare_of(settings, decoder)
 
         async def take(request: Encoded, reserve: Reserve) -> Receipt:
             return await ingest(request, prepare=prepare, reserve=reserve, exists=exists, append=append)
 
-        endpoint = otlp_endpoint(
-            take,
-            admit=admit,
-            bounds=bounds,
-            settings=settings.receiver,
-            allowed_hosts=settings.server.allowed_hosts,
-            metrics=metrics,
+        yield Reception(
+            ingests={TRACES: take}, admit=admit, bounds=bounds, settings=settings.receiver, metrics=metrics
         )
-        yield _with_cors(endpoint, settings.receiver.cors_allowed_origins)
+
+
+def http_receiver(settings: Settings, reception: Reception) -> ASGIApp:
+    """OTLP over HTTP."""
+    endpoint = otlp_endpoint(reception, allowed_hosts=settings.server.allowed_hosts)
+    return _with_cors(endpoint, settings.receiver.cors_allowed_origins)
 
 
 def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 from starlette.types import ASGIApp
 
-from collector.answers.health import ServiceHealth
+from collector.answers.health import ServiceHealth, takes_exports
 from collector.answers.opening import answers_of
 from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
@@ -22,7 +24,8 @@ from collector.index.opening import open_index_of
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
-from collector.receivers.opening import bounds_of, open_http_receiver
+from collector.receivers.grpc.opening import open_grpc
+from collector.receivers.opening import bounds_of, http_receiver, open_reception
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
@@ -62,8 +65,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         running = await opened(background(worker, journal, bounds, sampler=sampler, indexer=indexer))
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics))
-        receiver = await opened(
-            open_http_receiver(
+        reception = await opened(
+            open_reception(
                 settings,
                 bounds=bounds,
                 admit=ReceiverAdmission(access).admit,
@@ -72,15 +75,10 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
                 metrics=metrics,
             )
         )
-        health = ServiceHealth(
-            log=journal.log,
-            consumer=delivery,
-            worker=worker,
-            bounds=bounds,
-            mlflow=mlflow,
-            max_bytes=settings.journal.max_bytes,
-            indexer=indexer,
-        )
+        ready = partial(takes_exports, bounds, journal.log)
+        grpc = await opened(open_grpc(settings, reception, ready))
+        running = replace(running, grpc=grpc)
+        health = _health(settings, journal, mlflow, running, indexer)
         answers = answers_of(
             settings,
             journal=journal,
@@ -93,7 +91,23 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
-        yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
+        parts = dispatch(http_receiver(settings, reception), own, proxy)
+        yield under(settings.server.root_path, parts), running
+
+
+def _health(
+    settings: Settings, journal: SqliteJournal, mlflow: Mlflow, running: Running, indexer: Indexer | None
+) -> ServiceHealth:
+    return ServiceHealth(
+        log=journal.log,
+        consumer=journal.consumer(DELIVERY),
+        worker=running.worker,
+        bounds=running.bounds,
+        mlflow=mlflow,
+        max_bytes=settings.journal.max_bytes,
+        grpc=running.grpc.to_json(),
+        indexer=indexer,
+    )
 
 
 def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:

@@ -10,6 +10,7 @@ from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.journal import Journal
 from collector.receivers.bounds import InFlightBounds
+from collector.receivers.grpc.opening import NO_GRPC, GrpcDoor
 from collector.sampling.consumer import Sampler
 from collector.telemetry.supervision import RestartPause, Run, supervise
 
@@ -26,6 +27,7 @@ class Running:
     bounds: InFlightBounds
     delivering: "asyncio.Task[None]"
     beside: "tuple[asyncio.Task[None], ...]"
+    grpc: GrpcDoor = NO_GRPC
 
     def begin_to_stop(self) -> None:
         """Nothing new is begun behind the journal; exports are still taken."""
@@ -38,9 +40,16 @@ class Running:
         """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
         await asyncio.wait([self.delivering], timeout=seconds)
 
+    async def leave_grpc(self, *, seconds: float) -> None:
+        """Take no new calls over gRPC, and answer those that are there."""
+        if self.grpc.server is not None:
+            await self.grpc.server.leave(seconds)
+
     def refuse(self) -> None:
         """The time is over: exports get 503, those in flight as soon as they are cancelled."""
         self.bounds.draining = True
+        if self.grpc.server is not None:
+            self.grpc.server.cut()
 
 
 @asynccontextmanager

@@ -2,8 +2,9 @@
 
 delivery ends     exports are still accepted and taken; each answer says `Connection: close`
 no more accepts   what waits in the queue is left to whoever holds the socket: a supervisor, a new process
-goodbye           idle connections are closed after a moment in which their next request may still come
-the time is over  what is still being answered is cut: exports with 503, which clients repeat
+goodbye           idle connections are closed after a moment in which their next request may still come;
+                  over gRPC no new calls are taken, and those that are there are answered
+the time is over  what is still being answered is cut: exports with 503 or UNAVAILABLE, which clients repeat
 """
 
 import asyncio
@@ -73,13 +74,15 @@ class LeavingServer(uvicorn.Server):
             connection.answer_last()
         await self._unless_forced(self._running.delivered(seconds=self._seconds * DELIVERY_SHARE))
         await self._stop_accepting(sockets or [])
+        calls = asyncio.ensure_future(self._running.leave_grpc(seconds=self._seconds))
         quiet = max(began + min(IDLE_SECONDS, self._seconds * ANSWER_SHARE), now() + ACCEPTED_SECONDS)
-        while self._connections() and not self.force_exit and now() < began + self._seconds * ANSWER_SHARE:
+        end = began + self._seconds * ANSWER_SHARE
+        while (self._connections() or not calls.done()) and not self.force_exit and now() < end:
             if now() >= quiet:
                 for connection in self._connections():
                     connection.close_if_idle()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-        await self._cut()
+        await self._cut(calls)
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         """Close our descriptors of the sockets: if they are the last, what waits there would be reset."""
@@ -106,14 +109,13 @@ class LeavingServer(uvicorn.Server):
             await asyncio.wait([task], timeout=LOOK_EVERY_SECONDS)
         task.cancel()
 
-    async def _cut(self) -> None:
+    async def _cut(self, calls: "asyncio.Future[None]") -> None:
         """End what has not ended by itself."""
         self._running.refuse()
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CUT_SECONDS)
+        await asyncio.wait([*tasks, calls], timeout=CUT_SECONDS)
         for connection in self._connections():
             connection.transport.close()
 

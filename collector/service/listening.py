@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
+from collector.model.addresses import url_at
 from collector.model.errors import Misconfigured
 from collector.settings import ServerSettings, Settings, is_loopback
 
@@ -103,6 +104,4 @@ def is_at(listener: socket.socket, settings: ServerSettings) -> bool:
 def address(listener: socket.socket, *, tls: bool = False) -> str:
     """The URL under which the socket is reached from here."""
     host, port = listener.getsockname()[:2]
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (compared, not bound)
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+    return url_at(host, port, tls=tls)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.model.errors import Misconfigured
+from collector.receivers.grpc.opening import check_grpc
 from collector.service.app import open_app
 from collector.service.leaving import LeavingServer, server_config
 from collector.service.listening import Listeners, address, open_listeners
@@ -23,7 +24,8 @@ _log = logging.getLogger("sidespan")
 # a process that took over and died may hold the journal for a moment longer
 RESUME_SECONDS = 5.0
 
-Announce = Callable[[str], None]
+# the address of the port, and that of OTLP/gRPC if there is one
+Announce = Callable[[str, str | None], None]
 
 
 @dataclass(slots=True)
@@ -42,13 +44,14 @@ class _Stop:
         (self.twice if self.asked.is_set() else self.asked).set()
 
 
-async def run_service(settings: Settings, *, announce: Announce = lambda url: None) -> None:
+async def run_service(settings: Settings, *, announce: Announce = lambda url, grpc_url: None) -> None:
     """Serve until SIGTERM or SIGINT, or until a new process has taken over (see takeover.py).
 
-    `announce` gets the address once the port listens. A second signal ends the wait for answers.
+    `announce` gets the addresses once the ports listen. A second signal ends the wait for answers.
     Raises Misconfigured.
     """
     tls_options(settings.server)  # known before another process is asked to go
+    check_grpc(settings.receiver)
     with ExitStack() as stack:
         predecessor = await find_predecessor(settings) if settings.server.takeover else None
         listeners = _listeners(settings, predecessor)
@@ -59,11 +62,11 @@ async def run_service(settings: Settings, *, announce: Announce = lambda url: No
             await predecessor.leave()
         stop = _Stop()
 
-        def serving(url: str) -> None:
+        def serving(url: str, grpc_url: str | None) -> None:
             stop.listen()
             if predecessor is not None:
                 predecessor.tell_serving()
-            announce(url)
+            announce(url, grpc_url)
 
         successor = await _serve(settings, listeners, stop, serving)
         while successor is not None and not await _is_replaced(successor, stop):
@@ -90,8 +93,8 @@ async def _serve(
         server = LeavingServer(config, protocol, running, seconds=settings.server.shutdown_seconds)
         url = address(listeners[0], tls=settings.server.tls_certificate_file is not None)
         _calm_garbage_collection()
-        serving(url)
-        _log.info("serving", extra={"url": url, "mlflow": settings.mlflow.url})
+        serving(url, running.grpc.url)
+        _log.info("serving", extra={"url": url, "grpc": running.grpc.url, "mlflow": settings.mlflow.url})
         ending = asyncio.create_task(_end(server, stop, door))
         try:
             await server.serve(sockets=list(listeners))
@@ -124,7 +127,7 @@ async def _resume(settings: Settings, listeners: Listeners, stop: _Stop) -> Succ
     deadline = asyncio.get_running_loop().time() + RESUME_SECONDS
     while True:
         try:
-            return await _serve(settings, listeners, stop, lambda url: None)
+            return await _serve(settings, listeners, stop, lambda url, grpc_url: None)
         except Misconfigured:
             if asyncio.get_running_loop().time() > deadline:
                 raise

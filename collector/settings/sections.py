@@ -126,8 +126,13 @@ class MlflowSettings(Section):
 class ReceiverSettings(Section):
     """OTLP in."""
 
+    grpc_port: int = Field(4317, ge=0, le=65535)
+    """Port for OTLP/gRPC at `server.host` (4317 is OTLP's default); 0 switches it off. It needs the extra
+    `grpc`. If you don't set it, and grpcio is not installed or the port is taken, Sidespan starts without
+    OTLP/gRPC and says so in its log."""
     max_body_bytes: int = Field(64 * MIB, gt=0)
-    """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); beyond it 413."""
+    """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); beyond it 413, over gRPC
+    RESOURCE_EXHAUSTED."""
     max_spans: int = Field(100_000, gt=0)
     """Spans in one request, counted before they are read; beyond it 413."""
     max_messages: int = Field(3_000_000, gt=0)
@@ -135,15 +140,16 @@ class ReceiverSettings(Section):
     max_attribute_depth: int = Field(32, ge=1, le=46)
     """Levels of nested lists and maps in an attribute; a span with more is rejected."""
     max_in_flight_bytes: int = Field(256 * MIB, gt=0)
-    """Memory for bodies being read or waiting for their commit; beyond it 503."""
+    """Memory for bodies being read or waiting for their commit; beyond it 503, over gRPC UNAVAILABLE."""
     decoder_memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
     """Memory of the process that reads large bodies, one at a time; a body that needs more gets 413."""
     max_concurrent_requests: int = Field(1000, gt=0)
-    """Requests being read or waiting for their commit; beyond it 503."""
+    """Requests being read or waiting for their commit; beyond it 503, over gRPC UNAVAILABLE."""
     body_timeout_seconds: float = Field(30.0, gt=0)
-    """Time for a body to arrive; a slower sender gets 503 and is disconnected."""
+    """Time for a body to arrive; a slower sender gets 503 and is disconnected, over gRPC UNAVAILABLE."""
     other_signals: Literal["reject", "accept-and-drop"] = "reject"
-    """`/v1/metrics` and `/v1/logs`: `reject` (404) or `accept-and-drop` (200, counted)."""
+    """`/v1/metrics` and `/v1/logs`, and their services over gRPC: `reject` (404, NOT_FOUND) or
+    `accept-and-drop` (200, OK, counted)."""
     cors_allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may send OTLP (browser SDKs); `*` for any."""
 
@@ -156,6 +162,11 @@ class ReceiverSettings(Section):
         if self.decoder_memory_bytes < 3 * self.max_body_bytes:
             raise ValueError("decoder_memory_bytes must be at least three times max_body_bytes")
         return self
+
+    @property
+    def wants_grpc(self) -> bool:
+        """Whether somebody has chosen the port: then OTLP/gRPC must be there."""
+        return "grpc_port" in self.model_fields_set and self.grpc_port != 0
 
 
 class RoutingSettings(Section):
@@ -334,6 +345,11 @@ class Settings(Section):
                 f"server.host = {self.server.host!r} lets other machines in, and no clients are "
                 'configured: keep 127.0.0.1, write auth.mode = "clients" (docs/policies.md), or write '
                 'auth.mode = "none" to let anybody in'
+            )
+        if self.receiver.grpc_port and self.receiver.grpc_port == self.server.port:
+            raise ValueError(
+                f"receiver.grpc_port = {self.receiver.grpc_port} is also server.port: OTLP/gRPC needs a port "
+                "of its own; choose another, or 0 to switch it off"
             )
         check_access(self.auth, self.oidc, self.trusted_header, self.policy)
         return self

@@ -7,7 +7,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-ALL = ("footprint", "acknowledge", "guard", "formats", "index", "deliver", "process", "proxy", "overhead")
+ALL = (
+    "footprint",
+    "acknowledge",
+    "grpc",
+    "guard",
+    "formats",
+    "index",
+    "deliver",
+    "process",
+    "proxy",
+    "overhead",
+)
 
 
 def main() -> None:

@@ -62,16 +62,26 @@ async def service(tmp_path: Path) -> AsyncIterator[tuple[Sidespan, FakeMlflow]]:
 
 @pytest.mark.parametrize("restart", [stop_and_start, take_over], ids=["supervisors_socket", "takeover"])
 @pytest.mark.parametrize(
-    "language", [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in ("go", "rust")]
+    ("language", "protocol"),
+    [
+        pytest.param(language, protocol, marks=pytest.mark.xdist_group(language), id=id)
+        for id, language, protocol in (
+            ("go", "go", "http"),
+            ("rust", "rust", "http"),
+            ("go_grpc", "go", "grpc"),
+        )
+    ],
 )
 async def test_ten_restarts_lose_no_span(
     request: pytest.FixtureRequest,
     service: tuple[Sidespan, FakeMlflow],
     language: str,
+    protocol: str,
     restart: Callable[[Sidespan], float],
 ) -> None:
     program = request.getfixturevalue(language)
     sidespan, fake = service
+    sidespan.grpc_port = free_port()
     with listener_at(sidespan.port) as listener:
         if restart is stop_and_start:
             activate(sidespan, listener)
@@ -82,7 +92,10 @@ async def test_ten_restarts_lose_no_span(
             [str(program), str(SPANS_A_SECOND)],
             env={
                 **os.environ,
-                "OTEL_EXPORTER_OTLP_ENDPOINT": sidespan.url,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": sidespan.url
+                if protocol == "http"
+                else f"http://127.0.0.1:{sidespan.grpc_port}",
+                **({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} if protocol == "grpc" else {}),
                 "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=1",
             },
             stdin=subprocess.PIPE,  # its end is the end of the sender

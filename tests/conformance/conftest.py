@@ -15,6 +15,7 @@ from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Encoded, Sender, ingest
 from collector.receivers.prepare import Rules
+from collector.receivers.reception import TRACES, Reception
 from collector.settings import ReceiverSettings, RoutingSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.serve import serve
@@ -71,7 +72,8 @@ async def anybody(_: Any) -> Sender:
     return Sender()
 
 
-def receiver_app(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -> Any:
+def reception_of(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -> Reception:
+    """What a receiver of either protocol needs, into the sink."""
     prepare = placing(Rules(limits=limits, routing=RoutingSettings()))
 
     async def take(request: Encoded, reserve: Callable[[int], None]) -> Receipt:
@@ -83,14 +85,12 @@ def receiver_app(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -
             append=sink.append,
         )
 
-    return otlp_endpoint(
-        take,
-        admit=anybody,
-        bounds=bounds,
-        settings=limits,
-        allowed_hosts=("localhost", "127.0.0.1"),
-        metrics=Metrics(),
-    )
+    return Reception(ingests={TRACES: take}, admit=anybody, bounds=bounds, settings=limits, metrics=Metrics())
+
+
+def receiver_app(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -> Any:
+    reception = reception_of(sink, bounds, limits)
+    return otlp_endpoint(reception, allowed_hosts=("localhost", "127.0.0.1"))
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class Place:
         self.service, self.server = service, server
         self.name = f"examples-{uuid.uuid4().hex[:12]}"
         self.id = server.create_experiment(self.name)
+        self.grpc = f"http://127.0.0.1:{service.grpc_port}"
 
     def run(self, *command: str, **environment: str) -> str:
         """What it printed."""
@@ -164,6 +165,13 @@ def test_javascript_needs_no_package(place: Place) -> None:
         120,
         "javascript-1",
     )
+
+
+def test_the_grpc_exporters_trace_is_in_its_experiment(place: Place) -> None:
+    trace_id = place.run(sys.executable, str(EXAMPLES / "grpc_exporter.py"), SIDESPAN_GRPC=place.grpc).strip()
+    found = remote.get_json(place.service.url, f"/-/traces/{trace_id}")
+    assert (found["name"], found["session"], found["span_count"]) == ("question", "grpc-1", 2)
+    assert len(place.traces()) == 1
 
 
 def test_every_example_says_what_to_look_at() -> None:

@@ -4,9 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 
+import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.grpc_calls import TRACES
 from tests.support.otlp import all_spans, export
 
 SpanKey = tuple[str, str]
@@ -37,7 +40,7 @@ class Senders:
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
         self.acknowledged: set[SpanKey] = set()
-        self.statuses: dict[int, int] = {}
+        self.statuses: dict[int | str, int] = {}
 
     def __enter__(self) -> "Senders":
         for thread in self._threads:
@@ -74,13 +77,43 @@ class Senders:
         except (HTTPException, OSError):
             connection.close()
             return False
+        return self._note(request, answer.status)
+
+    def _note(self, request: ExportTraceServiceRequest, status: int | str) -> bool:
+        taken = status in (200, "OK")
         with self._lock:
-            self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
-            if answer.status == 200:
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            if taken:
                 self.acknowledged |= {
                     (f"tr-{span.trace_id.hex()}", span.span_id.hex()) for span in all_spans(request)
                 }
-        return answer.status == 200
+        return taken
+
+
+class GrpcSenders(Senders):
+    """The same over gRPC."""
+
+    def _run(self) -> None:
+        metadata = tuple(pair for pair in self._headers.items() if pair[0] != "content-type")
+        # a connection of its own, and one that comes back at once
+        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 100))
+        with grpc.insecure_channel(f"127.0.0.1:{self._port}", options=options) as channel:
+            call = channel.unary_unary(TRACES)
+            while not self._stop.is_set():
+                request = self._build()
+                body = request.SerializeToString()
+                while not self._stop.is_set() and not self._call(call, request, body, metadata):
+                    time.sleep(0.05)
+                time.sleep(self._pause_seconds)
+
+    def _call(
+        self, call: Any, request: ExportTraceServiceRequest, body: bytes, metadata: tuple[Any, ...]
+    ) -> bool:
+        try:
+            call(body, metadata=metadata, timeout=10)
+        except grpc.RpcError as error:
+            return self._note(request, error.code().name)
+        return self._note(request, "OK")
 
 
 def post(port: int, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:

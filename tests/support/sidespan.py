@@ -24,6 +24,7 @@ class Sidespan:
     data_dir: Path
     mlflow_url: str
     port: int = field(default_factory=free_port)
+    grpc_port: int | None = 0
     environment: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -34,6 +35,11 @@ class Sidespan:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def _grpc(self) -> dict[str, str]:
+        """Off unless a test asks for it; None: as it is by default."""
+        return {} if self.grpc_port is None else {"SIDESPAN_RECEIVER__GRPC_PORT": str(self.grpc_port)}
 
     @property
     def log(self) -> Path:
@@ -51,7 +57,7 @@ class Sidespan:
                 ],
                 stdout=log,
                 stderr=log,
-                env=clean | self.environment,
+                env=clean | self._grpc | self.environment,
                 pass_fds=self.pass_fds,
             )
         if wait:

@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from proxy.locations import ObjectKind
 from tests.proxy.populate import V2, V3, call, populate
 from tests.proxy.worlds import World, requests_of, rows
+from tests.support.grpc_calls import TRACES
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
+from tests.support.ports import free_port
 from tests.support.proxied import tokens_for
 from tests.support.sidespan import Sidespan
 
 pytestmark = pytest.mark.slow
+
+HTTP_STATUS_OF = {"INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404}
 
 POLICY = """
 [auth]
@@ -71,6 +76,15 @@ class House:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def call(self, client: str, body: bytes, **metadata: str) -> tuple[int, bytes]:
+        """An export over gRPC: HTTP's status for its code, and its answer or message."""
+        given = {"authorization": f"Bearer {self.tokens[client]}"} | metadata
+        with grpc.insecure_channel(f"127.0.0.1:{self.sidespan.grpc_port}") as channel:
+            try:
+                return 200, channel.unary_unary(TRACES)(body, metadata=tuple(given.items()), timeout=30)
+            except grpc.RpcError as error:
+                return HTTP_STATUS_OF[error.code().name], error.details().encode()
+
     def state(self) -> dict[str, str]:
         return self.server.state()
 
@@ -83,6 +97,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
     tokens = tokens_for(home / "data" / "tokens.json", "anna", "bert", "root")
     sidespan = Sidespan(home / "data", mlflow_server.url)
     sidespan.arguments = ("--config", str(config))
+    sidespan.grpc_port = free_port()
     sidespan.start()
     try:
         suffix = os.urandom(4).hex()
@@ -193,8 +208,15 @@ def test_pages_of_a_narrowed_list_are_full(house: House) -> None:
     assert sorted(seen) == sorted(names)
 
 
+@pytest.mark.parametrize("door", ["http", "grpc"], scope="class")
 class TestTracesByOtlp:
+    @pytest.fixture(autouse=True)
+    def _through(self, door: str) -> None:
+        self.door = door
+
     def post(self, house: House, client: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        if self.door == "grpc":
+            return house.call(client, body, **headers)
         kind = {"content-type": "application/x-protobuf"}
         return house.send(client, "POST", "/v1/traces", body, **kind | headers)
 
@@ -213,6 +235,7 @@ class TestTracesByOtlp:
     def test_a_client_exports_into_its_own_experiment(self, house: House) -> None:
         own = house.worlds["anna"]
         otlp = export(spans=2)
+        before = self.letters(house)
         for headers in (
             {"x-mlflow-experiment-id": own.experiment},
             {"x-mlflow-experiment-name": own.name.replace("/", "%2F")},
@@ -221,7 +244,7 @@ class TestTracesByOtlp:
             status, answer = self.post(house, "anna", otlp.SerializeToString(), **headers)
             assert status == 200, answer
         self.delivered(house)
-        assert [letter for letter in self.letters(house) if letter["client"] == "anna"] == []
+        assert self.letters(house) == before
         trace = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
         assert len(self.spans(house, f"tr-{trace}")["trace"]["spans"]) == 2
 

@@ -1,4 +1,4 @@
-"""Java's own HTTP client, which offers `Upgrade: h2c` on each plain request: the spans it sends are stored.
+"""Java's own HTTP client, which offers `Upgrade: h2c` on each plain request, and gRPC: all is stored.
 
 Source: JDK, `java.net.http.HttpClient.Version.HTTP_2`, the default; RFC 9110, section 7.8.
 """
@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
+from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
 
 JAVA = Path(__file__).parents[1] / "clients" / "java"
@@ -44,12 +45,20 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_every_span_of_opentelemetrys_exporter_is_stored(
-    mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, exporter: Path, compression: str
+    mlflow_server: MlflowServer,
+    sidespan: Sidespan,
+    experiment_id: str,
+    exporter: Path,
+    compression: str,
+    protocol: str,
 ) -> None:
+    sidespan.grpc_port = free_port()
     sidespan.start()
-    command = ["java", "-cp", "lib/*", "Export.java", sidespan.url, experiment_id, compression, str(SPANS)]
+    url = sidespan.url if protocol == "http" else f"http://127.0.0.1:{sidespan.grpc_port}"
+    command = ["java", "-cp", "lib/*", "Export.java", protocol, url, experiment_id, compression, str(SPANS)]
     assert run(command, exporter) == "exported\n"
     sidespan.wait_delivered(60)
     assert len(mlflow_server.spans(experiment_id)) == SPANS

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.support.mlflow_server import MlflowServer
-from tests.support.senders import Senders
+from tests.support.ports import free_port
+from tests.support.senders import GrpcSenders, Senders
 from tests.support.sidespan import Sidespan
 
 ROUNDS = 20
@@ -19,17 +20,24 @@ def test_what_was_answered_with_200_survives_20_kills_under_load(
 ) -> None:
     moment = random.Random(20)
     sidespan.environment = {"SIDESPAN_INDEX__ENABLED": "false"}  # test_index.py kills that
+    sidespan.grpc_port = free_port()
     sidespan.start()
-    with Senders(sidespan.port, headers={"x-mlflow-experiment-id": experiment_id}) as senders:
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    with (
+        Senders(sidespan.port, headers=headers, threads=2) as senders,
+        GrpcSenders(sidespan.grpc_port, headers=headers, threads=2) as callers,
+    ):
         for _ in range(ROUNDS):
             time.sleep(moment.uniform(0.05, 0.8))
             sidespan.kill()
             sidespan.start()
-        senders.wait_for(500)
+        senders.wait_for(250)
+        callers.wait_for(250)
     sidespan.wait_delivered(120)
 
     stored = mlflow_server.spans(experiment_id)
-    assert senders.acknowledged - stored == set()
+    for each in (senders, callers):
+        assert each.acknowledged - stored == set()
     assert sidespan.health()["parts"]["journal"]["dead_letters"] == 0
 
 

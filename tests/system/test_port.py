@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,8 +21,10 @@ from google.rpc import error_details_pb2 as _details  # noqa: F401 (json_format 
 from google.rpc.status_pb2 import Status
 
 from collector.otlp.media import Encoding
+from tests.support.grpc_calls import TRACES
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
+from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
 from tests.support.timing import patient, within
 
@@ -350,8 +353,22 @@ def _certificate(
     return key, built.sign(signer or key, hashes.SHA256())
 
 
+def _exports_over_grpc(found: Sidespan, credentials: grpc.ChannelCredentials | None) -> str:
+    """The code by which a call with these credentials ends."""
+    target = f"localhost:{found.grpc_port}"
+    channel = (
+        grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    )
+    with channel:
+        try:
+            channel.unary_unary(TRACES)(export(spans=1).SerializeToString(), timeout=10)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
 def test_https_is_spoken_where_a_certificate_is_set(authority: Path, tmp_path: Path) -> None:
-    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9")
+    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9", grpc_port=free_port())
     found.environment = {
         "SIDESPAN_SERVER__TLS_CERTIFICATE_FILE": str(authority / "server.pem"),
         "SIDESPAN_SERVER__TLS_KEY_FILE": str(authority / "server.key"),
@@ -370,13 +387,16 @@ def test_https_is_spoken_where_a_certificate_is_set(authority: Path, tmp_path: P
             assert answer.status == 200
         with urllib.request.urlopen(f"{url}/-/ready", timeout=5, context=context) as answer:
             assert json.loads(answer.read())["parts"]["delivery"]["pending_spans"] == 1
+        trusting = grpc.ssl_channel_credentials((authority / "ca.pem").read_bytes())
+        assert _exports_over_grpc(found, trusting) == "OK"
+        assert _exports_over_grpc(found, None) == "UNAVAILABLE"
         assert f"https://127.0.0.1:{found.port}" in found.log.read_text()
     finally:
         assert found.stop() == 0
 
 
 def test_a_client_certificate_can_be_asked_for(authority: Path, tmp_path: Path) -> None:
-    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9")
+    found = Sidespan(tmp_path / "data", "http://127.0.0.1:9", grpc_port=free_port())
     found.environment = {
         "SIDESPAN_SERVER__TLS_CERTIFICATE_FILE": str(authority / "server.pem"),
         "SIDESPAN_SERVER__TLS_KEY_FILE": str(authority / "server.key"),
@@ -393,6 +413,11 @@ def test_a_client_certificate_can_be_asked_for(authority: Path, tmp_path: Path) 
         own.load_cert_chain(authority / "client.pem", authority / "client.key")
         with urllib.request.urlopen(url, timeout=5, context=own) as answer:
             assert answer.status == 200
+        ca, key, certificate = (
+            (authority / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem")
+        )
+        assert _exports_over_grpc(found, grpc.ssl_channel_credentials(ca)) == "UNAVAILABLE"
+        assert _exports_over_grpc(found, grpc.ssl_channel_credentials(ca, key, certificate)) == "OK"
     finally:
         assert found.stop() == 0
 

@@ -50,6 +50,7 @@ def test_nothing_in_the_data_folder_is_open_to_others(sidespan: Sidespan, experi
 def test_the_embedded_mlflow_keeps_its_store_to_itself(tmp_path: Path) -> None:
     port, data_dir = free_port(), tmp_path / "data"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDESPAN_")}
+    clean["SIDESPAN_RECEIVER__GRPC_PORT"] = "0"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [

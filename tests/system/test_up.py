@@ -10,8 +10,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 
+from tests.support.grpc_calls import CHECK, SERVING
 from tests.support.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,10 +33,11 @@ def _processes_with(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_main_job_tells_one_story_and_ctrl_c_stops_every_child(tmp_path: Path) -> None:
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     job = subprocess.Popen(
         [sys.executable, "examples/run.py", "--port", str(port), "--data-dir", str(tmp_path / "data")],
         cwd=REPOSITORY,
+        env=os.environ | {"SIDESPAN_RECEIVER__GRPC_PORT": str(grpc_port)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,6 +52,9 @@ def test_the_main_job_tells_one_story_and_ctrl_c_stops_every_child(tmp_path: Pat
                 break
         assert "3 model calls" in said, said
         assert re.search(r"summary trace [0-9a-f]{32}", said)
+        assert f"http://127.0.0.1:{grpc_port} (gRPC)" in said
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+            assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             assert b"MLflow" in page.read()
         assert _processes_with(str(tmp_path))

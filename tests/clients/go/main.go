@@ -1,7 +1,7 @@
 // A program with OpenTelemetry's own exporter that makes spans at a steady rate until its standard input ends,
 // and says how many it made.
 //
-//	sender SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set
+//	sender SPANS_A_SECOND    with OTEL_EXPORTER_OTLP_ENDPOINT set, and OTEL_EXPORTER_OTLP_PROTOCOL=grpc for gRPC
 package main
 
 import (
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/trace"
 )
@@ -23,6 +25,13 @@ func must[T any](value T, err error) T {
 		panic(err)
 	}
 	return value
+}
+
+func exporter(ctx context.Context) *otlptrace.Exporter {
+	if os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" {
+		return must(otlptracegrpc.New(ctx))
+	}
+	return must(otlptracehttp.New(ctx))
 }
 
 func main() {
@@ -36,7 +45,7 @@ func main() {
 		last.Store(err.Error())
 	}))
 	provider := trace.NewTracerProvider(
-		trace.WithBatcher(must(otlptracehttp.New(ctx)), trace.WithBatchTimeout(100*time.Millisecond)))
+		trace.WithBatcher(exporter(ctx), trace.WithBatchTimeout(100*time.Millisecond)))
 	tracer := provider.Tracer("restart")
 
 	made := 0

@@ -19,6 +19,7 @@ from collector.index.feed import Indexer
 from collector.index.protocol import BatchRefused, IndexedBatch
 from collector.model.faults import Faults
 from collector.receivers.bounds import InFlightBounds
+from collector.receivers.grpc.opening import NO_GRPC
 from collector.settings import HarmoniseSettings
 from collector.telemetry.fault_log import AGAIN_SECONDS, FaultLog
 from collector.telemetry.metrics import Metrics
@@ -68,6 +69,7 @@ async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
             bounds=InFlightBounds(max_requests=1, max_bytes=1),
             mlflow=stage.target.mlflow,
             max_bytes=1,
+            grpc=NO_GRPC.to_json(),
         )
         found = await health.read(rights=EVERYTHING)
         await asyncio.sleep(0.3)
