@@ -69,7 +69,7 @@ def _row(row: Json, width: int) -> Text:
     if row["is_error"]:
         line.append("  ")
         line.append_text(_error(row))
-    for trace_id in dict.fromkeys(link["trace_id"] for link in row["links"]):
+    for trace_id in dict.fromkeys(link["trace_id"] for link in row.get("links", ())):
         line.append(f"  links to {trace_id}", style="dim")
     return line
 

@@ -43,6 +43,8 @@ MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
+# facts of a span that are what its attributes say, and nothing else
+AS_SAID = ("finish_reason", "prompt_version", "prompt_name", "retry_attempt", "retry_max", "model_attempt")
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
 _COUNTS = frozenset(AGGREGATED)
 _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
@@ -162,21 +164,16 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         cost_usd=cost_usd,
         cost_source=cost_source,
         time_to_first_token_seconds=_first_token_seconds(said, by),
-        finish_reason=said.get("finish_reason"),
-        prompt_version=said.get("prompt_version"),
-        prompt_name=said.get("prompt_name"),
         tags=tags_of(attributes),
         links=_links(span) if span.links else (),
         is_error=is_error,
         error_type=error_type,
         error_message=_error_message(span) if is_error else None,
         retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
-        retry_attempt=said.get("retry_attempt"),
-        retry_max=said.get("retry_max"),
-        model_attempt=said.get("model_attempt"),
         service=resource["service"],
         service_version=resource["service_version"] or said.get("service_version"),
         environment=resource["environment"] or said.get("environment"),
+        **{fact: said.get(fact) for fact in AS_SAID},
     )
 
 

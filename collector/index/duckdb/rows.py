@@ -27,7 +27,20 @@ _facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
 OWN, RUN = "own", "run"
 
 
-class TraceRecord(TypedDict):
+class TraceLists(TypedDict):
+    """What the spans of a trace name, each once."""
+
+    agents: str | None
+    models: str | None
+    providers: str | None
+    tools: str | None
+    prompts: str | None
+    prompt_names: str | None
+    linked_traces: str | None
+    tags: str | None
+
+
+class TraceRecord(TraceLists):
     """A row of `traces`, by column."""
 
     experiment: int
@@ -45,18 +58,10 @@ class TraceRecord(TypedDict):
     service_version: str | None
     environment: str | None
     agent: str | None
-    agents: str | None
     workflow: str | None
     session: str | None
     user: str | None
     run_id: str | None
-    models: str | None
-    providers: str | None
-    tools: str | None
-    prompts: str | None
-    prompt_names: str | None
-    linked_traces: str | None
-    tags: str | None
     span_count: int
     model_calls: int
     tool_calls: int
@@ -179,18 +184,11 @@ def _trace_record(
         "service_version": whole.service_version,
         "environment": whole.environment,
         "agent": whole.agent,
-        "agents": _list(span.agent for span in listed),
         "workflow": whole.workflow,
         "session": whole.session,
         "user": whole.user,
         "run_id": run_id,
-        "models": _list(span.model for span in calls),
-        "providers": _list(span.provider for span in calls),
-        "tools": _list(tools),
-        "prompts": _list(span.prompt_version or span.prompt_name for span in listed),
-        "prompt_names": _list(span.prompt_name for span in listed),
-        "linked_traces": _list(link.trace_id for span in listed for link in span.links),
-        "tags": _list(f"{name}={value}" if value else name for span in listed for name, value in span.tags),
+        **_lists(listed, calls, tools),
         "span_count": len(listed),
         "model_calls": whole.model_call_count,
         "tool_calls": len(tools),
@@ -210,6 +208,19 @@ def _trace_record(
         "error_type": type,
         "error_message": message,
         "error_group": group,
+    }
+
+
+def _lists(spans: Sequence[SpanFacts], calls: Sequence[SpanFacts], tools: Sequence[str | None]) -> TraceLists:
+    return {
+        "agents": _list(span.agent for span in spans),
+        "models": _list(span.model for span in calls),
+        "providers": _list(span.provider for span in calls),
+        "tools": _list(tools),
+        "prompts": _list(span.prompt_version or span.prompt_name for span in spans),
+        "prompt_names": _list(span.prompt_name for span in spans),
+        "linked_traces": _list(link.trace_id for span in spans for link in span.links),
+        "tags": _list(f"{name}={value}" if value else name for span in spans for name, value in span.tags),
     }
 
 
