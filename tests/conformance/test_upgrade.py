@@ -202,6 +202,7 @@ class TestAnotherLengthThanContentLength:
             mlflow=MlflowSettings(url="http://127.0.0.1:9"),
             data_dir=tmp_path,
             index=IndexSettings(enabled=False),
+            receiver=ReceiverSettings(grpc_port=0),
         )
         async with open_app(settings) as (app, _), serve(app, http="httptools", ws="none") as url:
             head = b"POST /-/dead-letters/retry HTTP/1.1\r\nhost: localhost\r\n" + H2C

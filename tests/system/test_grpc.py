@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.proxy.test_clients import Issuer
 from tests.support.fake_mlflow import FakeMlflow, running
 from tests.support.grpc_calls import CHECK, SERVING, TRACES, Called, Metadata, failed
 from tests.support.mlflow_server import MlflowServer
@@ -98,11 +99,12 @@ class TestExporters:
     def test_a_large_message_is_read_in_the_decoders_process(
         self, shared: Sidespan, mlflow_server: MlflowServer, experiment_id: str
     ) -> None:
-        body = b"".join(agent_export().SerializeToString() for _ in range(100))
+        """It is over the 4 MiB that gRPC takes by default."""
+        body = b"".join(agent_export().SerializeToString() for _ in range(130))
         answer = send(shared, body, metadata=[("x-mlflow-experiment-id", experiment_id)])
-        assert (len(body) > 3_000_000, answer.code) == (True, "OK")
+        assert (len(body) > 4 * 2**20, answer.code) == (True, "OK")
         shared.wait_delivered(60)
-        assert len(mlflow_server.spans(experiment_id)) == 600
+        assert len(mlflow_server.spans(experiment_id)) == 780
 
     def test_what_clients_do_wrong_leaves_no_traceback_in_the_log(self, shared: Sidespan) -> None:
         assert send(shared, bytes(64 * 2**20 + 1)).code == "RESOURCE_EXHAUSTED"
@@ -143,6 +145,16 @@ class TestExporters:
         assert checks["otlp/grpc"]["ok"]
         assert f"at port {shared.grpc_port}" in checks["otlp/grpc"]["finding"]
 
+
+OIDC = """
+[auth]
+mode = "clients"
+[oidc]
+issuer = "{issuer}"
+audience = "sidespan"
+[policy.clients]
+anna = ["ingest-only"]
+"""
 
 CLIENTS = """
 [auth]
@@ -197,6 +209,23 @@ class TestClients:
         last = json.loads(lines[-1])
         assert (last["client"], last["decision"], last["path"]) == ("reader", "denied", TRACES)
         assert last["peer"] == "127.0.0.1"
+
+
+async def test_a_json_web_token_is_its_client(tmp_path: Path) -> None:
+    issuer = Issuer()
+    issuer.add("k1", "ES256")
+    config = tmp_path / "sidespan.toml"
+    config.write_text(OIDC.format(issuer=issuer.url))
+    service = Sidespan(tmp_path / "data", NOWHERE, grpc_port=free_port(), arguments=("--config", str(config)))
+    async with issuer.running():
+        await asyncio.to_thread(service.start)
+        found = {}
+        for name, claims in (("anna", {}), ("stranger", {"sub": "bert"}), ("expired", {"exp": 1})):
+            metadata = [("authorization", f"Bearer {issuer.token(**claims)}")]
+            body = export().SerializeToString()
+            found[name] = (await asyncio.to_thread(send, service, body, metadata=metadata)).code
+        await asyncio.to_thread(service.stop)
+    assert found == {"anna": "OK", "stranger": "PERMISSION_DENIED", "expired": "UNAUTHENTICATED"}
 
 
 async def test_a_takeover_and_a_stop_under_load_lose_nothing(tmp_path: Path) -> None:
