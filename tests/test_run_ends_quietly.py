@@ -15,9 +15,10 @@ BOTH = (
 
 
 @pytest.mark.slow
-def test_a_run_with_duckdb_and_hypothesis_reports_no_leak_at_exit() -> None:
+@pytest.mark.parametrize("options", [(), ("--numprocesses", "2")], ids=["one_process", "two_processes"])
+def test_a_run_with_duckdb_and_hypothesis_reports_no_leak_at_exit(options: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *BOTH],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *BOTH],
         cwd=ROOT,
         capture_output=True,
         text=True,

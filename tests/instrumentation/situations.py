@@ -178,7 +178,7 @@ def mcp_tools() -> None:
     from pydantic_ai.mcp import MCPToolset
 
     server = PythonStdioTransport(Path(__file__).with_name("mcp_server.py"))
-    agent = Agent(model(), name="weather", toolsets=[MCPToolset(server)])
+    agent = Agent(model(), name="weather", toolsets=[MCPToolset(server, init_timeout=60)])
     agent.run_sync(QUESTION)
 
 

@@ -64,7 +64,7 @@ class Sidespan:
             self.wait()
 
     def wait(self) -> None:
-        """Until it listens; raises with the end of its log if it doesn't."""
+        """Until it listens; if it doesn't, it is ended and the end of its log raised."""
         assert self.process is not None
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -73,6 +73,7 @@ class Sidespan:
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.02)
+        self.kill()
         raise RuntimeError(f"sidespan did not start:\n{self.log.read_text()[-2000:]}")
 
     def health(self) -> dict[str, Any]:
