@@ -1,13 +1,19 @@
 """What MLflow needs on one span, from its facts alone. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.content import View, content_additions
 from collector.harmonise.mlflow_limits import is_object_of_numbers
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.facts import decode
 from collector.spans.prices import price
+from collector.spans.readers import unquoted
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts, Tokens
 
@@ -24,7 +30,9 @@ TYPES: Mapping[ObservationKind, str] = {
 } | {ObservationKind.OTHER: "UNKNOWN"}
 
 
-def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list[Addition]:
+def span_additions(
+    facts: SpanFacts, view: View, parts: frozenset[Part], events: Sequence[Span.Event] = ()
+) -> list[Addition]:
     """The additions for one span; `view` are its attributes by name."""
     additions: list[Addition] = []
     if Part.TYPES in parts:
@@ -37,7 +45,7 @@ def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list
     if Part.CAPS in parts:
         additions += _readable(view, additions)
     if Part.CONTENT in parts:
-        additions += content_additions(facts.kind, view)
+        additions += content_additions(facts.kind, view, events)
     return additions
 
 
@@ -73,12 +81,12 @@ def cost_text(facts: SpanFacts, usd: float) -> str:
 def _type(kind: ObservationKind, view: View) -> Addition:
     name = TYPES[kind]
     if kind is ObservationKind.LLM and any(
-        key in view and view[key].string_value.lower() == "chat" for key in CHAT
+        key in view and unquoted(view[key].string_value).lower() == "chat" for key in CHAT
     ):
         name = "CHAT_MODEL"
     own = view[SPAN_TYPE].string_value if SPAN_TYPE in view else ""
     # UNKNOWN is what MLflow's SDK writes when nobody said anything
-    replaces = own.strip('"') == "UNKNOWN" and kind is not ObservationKind.OTHER
+    replaces = unquoted(own) == "UNKNOWN" and kind is not ObservationKind.OTHER
     return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=replaces)
 
 
@@ -88,8 +96,12 @@ def _readable(view: View, additions: list[Addition]) -> list[Addition]:
     return [
         Addition(part=Part.CAPS, key=key, value=own.get(key, nothing), replaces=True)
         for key, nothing in ((USAGE, ""), (COST, "{}"))
-        if key in view and not is_object_of_numbers(view[key].string_value)
+        if key in view and not is_object_of_numbers(_plain(view[key]))
     ]
+
+
+def _plain(value: AnyValue) -> Any:
+    return value.string_value if value.HasField("string_value") else decode(value)
 
 
 def _tokens(facts: SpanFacts) -> list[Addition]:

@@ -32,6 +32,8 @@ class ObservationKind(StrEnum):
     GUARDRAIL = "GUARDRAIL"
     EVALUATOR = "EVALUATOR"
     WORKFLOW = "WORKFLOW"
+    TASK = "TASK"
+    MEMORY = "MEMORY"
     OTHER = "OTHER"
 
 
@@ -72,16 +74,24 @@ def row(*sources: str | Source) -> Row:
 SAME_KINDS = {kind.value.lower(): kind for kind in ObservationKind if kind is not ObservationKind.OTHER}
 _VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
 
+# operations on an agent's memory: OpenTelemetry's, and Strands' and VoltAgent's own
+_MEMORY = dict.fromkeys(
+    (
+        *(f"{verb}_memory" for verb in ("create", "update", "upsert", "delete", "search")),
+        *(f"{verb}_memory_store" for verb in ("create", "delete")),
+        *(f"memory.{verb}" for verb in ("search", "add", "inject", "extract")),
+        "memory",
+    ),
+    ObservationKind.MEMORY,
+)
+
 # attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
 KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
-    "mlflow.spanType": SAME_KINDS
-    | {
-        "chat_model": ObservationKind.LLM,
-        "task": ObservationKind.CHAIN,
-        "parser": ObservationKind.CHAIN,
-        "memory": ObservationKind.OTHER,
-    },
-    "openinference.span.kind": SAME_KINDS | {"prompt": ObservationKind.CHAIN},
+    # Logfire sends log lines, and spans that have only begun, as spans with the attributes of the call
+    "logfire.span_type": {"log": ObservationKind.OTHER, "pending_span": ObservationKind.OTHER},
+    "mlflow.spanType": SAME_KINDS | {"chat_model": ObservationKind.LLM, "parser": ObservationKind.CHAIN},
+    "openinference.span.kind": SAME_KINDS
+    | {"prompt": ObservationKind.CHAIN, "decision": ObservationKind.CHAIN},
     "gen_ai.operation.name": {
         "chat": ObservationKind.LLM,
         "generate_content": ObservationKind.LLM,
@@ -94,8 +104,11 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "invoke_workflow": ObservationKind.WORKFLOW,
         "retrieval": ObservationKind.RETRIEVER,
         "plan": ObservationKind.CHAIN,
-    },
-    "traceloop.span.kind": SAME_KINDS | {"task": ObservationKind.CHAIN},
+        "handle_conversation_turn": ObservationKind.CHAIN,
+        "rerank": ObservationKind.RERANKER,
+    }
+    | _MEMORY,
+    "traceloop.span.kind": SAME_KINDS,
     "llm.request.type": {
         "chat": ObservationKind.LLM,
         "completion": ObservationKind.LLM,
@@ -173,6 +186,11 @@ TABLE: Mapping[str, Row] = {
         "agent_name",
         Source("traceloop.entity.name", only=ObservationKind.AGENT),
         Source("lmnr.span.path", part="-1", only=ObservationKind.AGENT),
+        Source("graph.node.name", only=ObservationKind.AGENT),
+        Source("graph.node.id", only=ObservationKind.AGENT),
+        "traceloop.association.properties.lc_agent_name",
+        "langfuse.observation.metadata.lc_agent_name",
+        Source("metadata", part="lc_agent_name"),
     ),
     "tool": row(
         "gen_ai.tool.name",
@@ -181,7 +199,7 @@ TABLE: Mapping[str, Row] = {
         Source("traceloop.entity.name", only=ObservationKind.TOOL),
         Source("tool_name", only=ObservationKind.TOOL),
     ),
-    "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
+    "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name"),
     "conversation": row("gen_ai.conversation.id"),
     "session": row(
         "sidespan.session.id",
@@ -210,7 +228,9 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.inputTokens",
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
-        Source("langfuse.observation.usage_details", part="input"),
+        Source("langfuse.observation.usage_details", part="input_tokens"),
+        "ai.usage.tokens",
+        Source("gen_ai.usage.raw", part="input_tokens"),
         Source("input_tokens", only=ObservationKind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
@@ -220,7 +240,8 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.outputTokens",
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
-        Source("langfuse.observation.usage_details", part="output"),
+        Source("langfuse.observation.usage_details", part="output_tokens"),
+        Source("gen_ai.usage.raw", part="output_tokens"),
         Source("output_tokens", only=ObservationKind.LLM),
     ),
     "total_tokens": row(
@@ -229,7 +250,8 @@ TABLE: Mapping[str, Row] = {
         "llm.usage.total_tokens",
         Source("mlflow.chat.tokenUsage", part="total_tokens"),
         "ai.usage.totalTokens",
-        Source("langfuse.observation.usage_details", part="total"),
+        Source("langfuse.observation.usage_details", part="total_tokens"),
+        Source("gen_ai.usage.raw", part="total_tokens"),
     ),
     "cache_read_tokens": row(
         "gen_ai.usage.cache_read.input_tokens",
@@ -240,7 +262,8 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.prompt_details.cache_input",
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
-        Source("langfuse.observation.usage_details", part="input_cached_tokens"),
+        Source("langfuse.observation.usage_details", part="cache_read_input_tokens"),
+        Source("gen_ai.usage.raw", part="cache_read_input_tokens"),
         Source("cache_read_tokens", only=ObservationKind.LLM),
     ),
     "cache_write_tokens": row(
@@ -250,6 +273,9 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.cache_write_tokens",
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
+        "gen_ai.usage.cache_write_input_tokens",
+        Source("langfuse.observation.usage_details", part="cache_creation_input_tokens"),
+        Source("gen_ai.usage.raw", part="cache_creation_input_tokens"),
         Source("cache_creation_tokens", only=ObservationKind.LLM),
     ),
     "reasoning_tokens": row(
@@ -260,6 +286,8 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.completion_details.reasoning",
         "ai.usage.reasoningTokens",
         "llm.usage.reasoning_tokens",
+        Source("langfuse.observation.usage_details", part="reasoning_tokens"),
+        Source("gen_ai.usage.raw", part="reasoning_tokens"),
     ),
     "cost_usd": row(
         "gen_ai.usage.cost.amount",
@@ -268,6 +296,8 @@ TABLE: Mapping[str, Row] = {
         "llm.cost.total",
         Source("mlflow.llm.cost", part="total_cost", cost=CostSource.MLFLOW),
         Source("langfuse.observation.cost_details", part="total"),
+        "gen_ai.cost.total_cost",
+        "litellm.cost.total",
     ),
     "time_to_first_token_seconds": row(
         "gen_ai.response.time_to_first_chunk",
@@ -310,6 +340,8 @@ TAG_PREFIXES = (
     "lmnr.association.properties.",
     "ai.telemetry.metadata.",
 )
+# how LangChain and LangGraph begin the names of what they note about each step
+STEP_METADATA = ("langgraph_", "ls_", "lc_", "checkpoint_", "__pregel_")
 # what such members say has a row of its own
 NO_TAGS = frozenset({"session_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
 MAX_TAGS = 50
@@ -325,7 +357,7 @@ HTTP_MARKS = frozenset({"http.request.method", "http.method", "http.route", "htt
 def rolled_up(sources: Row) -> Row:
     """The same names for the sum over an agent's run, which pydantic-ai gives names of their own."""
     own, rolled = "gen_ai.usage.", "gen_ai.aggregated_usage."
-    return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own)))
+    return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own) and not s.part))
 
 
 USAGE = ("input", "output", "total", "cache_read", "cache_write", "reasoning")
