@@ -107,7 +107,11 @@ def _body(attributes: dict[str, Any]) -> str | None:
 def _as_text(value: Any) -> str | None:
     if isinstance(value, str):
         return value or None
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) and value else None
+    return (
+        json.dumps(value, ensure_ascii=False, default=str)
+        if isinstance(value, list | dict) and value
+        else None
+    )
 
 
 def _as_value(text: str) -> Any:

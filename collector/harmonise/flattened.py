@@ -1,4 +1,4 @@
-"""Lists that stand in attributes with numbers in their names: `llm.input_messages.0.message.content`. Pure."""
+"""Lists in attributes with numbers in their names: `llm.input_messages.0.message.content`. Pure."""
 
 import json
 import re

@@ -24,7 +24,7 @@ Spoken = tuple[SpanFacts, View, Sequence[Span.Event]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """Question and answer, each with the time of the span that it is of: its start, its end (ns since 1970)."""
+    """Question and answer, each with the start or the end of its span in nanoseconds since 1970."""
 
     question: Said | None = None
     answer: Said | None = None
@@ -36,8 +36,8 @@ class Preview:
     @staticmethod
     def from_json(values: Sequence[Sequence[int | str] | None]) -> "Preview":
         """Raises ValueError or TypeError where that is not what was written."""
-        question, answer = (each and (int(each[0]), str(each[1])) for each in values)
-        return Preview(question=question or None, answer=answer or None)
+        question, answer = ((int(each[0]), str(each[1])) if each else None for each in values)
+        return Preview(question=question, answer=answer)
 
 
 NO_PREVIEW = Preview()

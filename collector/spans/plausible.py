@@ -12,9 +12,7 @@ CLOCK_SECONDS = 0.01
 _NAME = "time_to_first_token_seconds"
 
 
-def first_token_seconds(
-    said: Mapping[str, Any], by: Mapping[str, Source], duration_ns: int
-) -> float | None:
+def first_token_seconds(said: Mapping[str, Any], by: Mapping[str, Source], duration_ns: int) -> float | None:
     """The time to the first token, which lies within the span.
 
     Seconds that don't are milliseconds under a name for seconds (strands-agents writes `timeToFirstByteMs`

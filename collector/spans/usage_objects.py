@@ -163,7 +163,7 @@ def _is_written(key: str) -> bool:
 
 
 def _exclusive(parts: Mapping[str, int]) -> list[int]:
-    """Those that are taken out of `input` or `output`; a service tier is not, and a lifetime is part of another."""
+    """Those that are taken out of `input` or `output`: not a service tier, nor what is part of another."""
     without_lifetimes = any(_is_written(key) and value for key, value in parts.items())
     return [
         value

@@ -6,8 +6,8 @@ from typing import Any
 from collector.spans.json_text import read_json
 from collector.spans.readers import MAX_WORDS, text
 
-# finish reasons that mean: the answer was cut at a limit. OpenAI, Anthropic and Gemini, OpenAI's Responses API,
-# Mistral, Anthropic's context window
+# finish reasons that mean: the answer was cut at a limit. In order: OpenAI, Anthropic and Gemini, OpenAI's
+# Responses API, Mistral, Anthropic's context window
 TRUNCATED = frozenset(
     {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 )

@@ -91,7 +91,10 @@ ANSWERS = {
         '{"content": {"parts": [{"text": "Hm.", "thought": true}, {"text": "Sunny."}], "role": "model"}}',
         "Sunny.",
     ),
-    "gemini_calls_a_tool": ('{"content": {"parts": [{"function_call": {"name": "f"}}], "role": "model"}}', None),
+    "gemini_calls_a_tool": (
+        '{"content": {"parts": [{"function_call": {"name": "f"}}], "role": "model"}}',
+        None,
+    ),
     "gemini_candidates": (
         '{"candidates": [{"content": {"role": "model", "parts": [{"text": "Sunny."}]}}]}',
         "Sunny.",
@@ -290,9 +293,12 @@ def test_only_binary_data_is_left_out_of_a_copy(content: str) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.sampled_from(["user", "text"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["role", "content", "parts", "type", "text", "messages", "id", "kwargs", "name"]), inner
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "parts", "type", "text", "messages", "id", "kwargs", "name"]),
+            inner,
+        )
     ),
     max_leaves=12,
 )
