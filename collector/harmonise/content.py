@@ -31,7 +31,7 @@ from collector.harmonise.flattened import (
     flattened_members,
     flattened_messages,
 )
-from collector.harmonise.messages import ASSISTANT, USER, said, without_binary
+from collector.harmonise.messages import ASSISTANT, USER, as_chat, said, without_binary
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
 from collector.spans.facts import decode
@@ -100,16 +100,34 @@ OUTPUTS_UNREAD = (
 )
 # calls of tools are no answer
 ANSWERS = tuple(key for key in OUTPUTS_READ if key != "ai.response.toolCalls")
+# what holds a conversation, or may
+CONVERSING = frozenset(
+    {
+        ObservationKind.AGENT,
+        ObservationKind.CHAIN,
+        ObservationKind.LLM,
+        ObservationKind.OTHER,
+        ObservationKind.TASK,
+        ObservationKind.WORKFLOW,
+    }
+)
 EMPTY: tuple[Any, ...] = ({}, [], "", 0)
 Events = Sequence[Span.Event]
 
 
-def content_additions(kind: ObservationKind, view: View, events: Events = ()) -> list[Addition]:
-    """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole."""
-    found = (
-        (INPUTS, None if INPUTS in view else _inputs(kind, view, events)),
-        (OUTPUTS, None if OUTPUTS in view else _outputs(kind, view, events)),
-    )
+def content_additions(
+    kind: ObservationKind, view: View, events: Events = (), *, is_root: bool = False
+) -> list[Addition]:
+    """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole.
+
+    Those of a root are what it shows of the trace: messages get the form from which it takes the text.
+    """
+    inputs = None if INPUTS in view else _inputs(kind, view, events)
+    outputs = None if OUTPUTS in view else _outputs(kind, view, events)
+    if is_root and kind in CONVERSING:
+        inputs = _chat(inputs, view, INPUTS_READ, USER) or inputs
+        outputs = _chat(outputs, view, OUTPUTS_READ, ASSISTANT) or outputs
+    found = ((INPUTS, inputs), (OUTPUTS, outputs))
     return [Addition(part=Part.CONTENT, key=key, value=value) for key, value in found if value is not None]
 
 
@@ -178,6 +196,13 @@ def _outputs(kind: ObservationKind, view: View, events: Events) -> str | None:
         told = decoded(events)
         found = None if are_read(told, READ_AS_OUTPUT) else event_output(told)
     return found or _first_text(view, OUTPUTS_READ)
+
+
+def _chat(given: str | None, view: View, keys: Sequence[str], role: str) -> str | None:
+    if keys[0] in view:
+        return None
+    value = given or shown(view, keys)
+    return None if value is None else as_chat(value, role=role)
 
 
 def _text(view: View, key: str) -> str | None:

@@ -8,6 +8,7 @@
 Images, audio, files, reasoning and tool calls are no text. What has another form is text as a whole.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ ROLES = {
 }
 TEXT_PARTS = frozenset({None, "text", "input_text", "output_text", "refusal"})
 TEXTS_OF_PARTS = ("text", "content", "refusal")
+SPEAKERS = frozenset(ROLES) | {"system", "developer", "tool"}
+# where MLflow looks for messages
+READ_BY_MLFLOW = ("messages", "input", "output")
 # where an object that is no message itself keeps its messages, in the order in which they are looked for
 HOLDERS = (
     "messages",
@@ -75,6 +79,25 @@ def said(value: str | None, *, role: str) -> str | None:
     return None
 
 
+def as_chat(value: str, *, role: str) -> str | None:
+    """Messages as MLflow takes texts from them: {"messages": [{"role", "content"}]}.
+
+    None where there is no text, or where MLflow finds it itself (mlflow/tracing/utils/truncation.py). `role`
+    is that of parts without a message around them.
+    """
+    if value.lstrip()[:1] not in ("[", "{"):
+        return None
+    decoded = read_json(value, max_characters=MAX_CONTENT_CHARACTERS)
+    if isinstance(decoded, dict) and _is_read_by_mlflow(decoded):
+        return None
+    chat = [
+        _chat_message(spoken_by or role, each) for spoken_by, each in _messages(decoded, MAX_LEVELS) or ()
+    ]
+    if not any(message["content"] for message in chat):
+        return None
+    return without_binary(json.dumps({"messages": chat}, ensure_ascii=False))
+
+
 def is_binary(text: str) -> bool:
     """Whether a text is binary data in the form of text: a data URL, or base64."""
     if len(text) < MIN_BINARY_CHARACTERS:
@@ -119,21 +142,23 @@ def _messages(value: Any, levels: int) -> list[Message] | None:
 def _of_list(values: Sequence[Any], levels: int) -> list[Message] | None:
     if values and all(_is_part(each) for each in values):
         return [(None, list(values))]
+    if len(values) == 2 and all(isinstance(each, str) for each in values) and values[0].lower() in SPEAKERS:
+        return [(ROLES.get(values[0].lower(), values[0].lower()), values[1])]
     found = [_messages(each, levels - 1) for each in values]
     known = [each for each in found if each is not None]
     return [message for each in known for message in each] if known else None
 
 
 def _role(value: Mapping[str, Any]) -> str | None:
-    """Whose message an object is; "" where it is somebody else's, None where it is none."""
+    """Whose message an object is; None where it is none."""
     said_by = value.get("role")
-    if said_by is None and "content" in value:  # LangChain
+    if said_by is None and ("content" in value or isinstance(value.get("data"), dict)):  # LangChain
         said_by = value.get("type") if value.get("type") in ROLES or value.get("type") == "tool" else None
     if said_by is None and isinstance(value.get("id"), list) and isinstance(value.get("kwargs"), dict):
         said_by = str(value["id"][-1]) if value["id"] else ""
     if not isinstance(said_by, str):
         return None
-    return ROLES.get(said_by.lower(), "")
+    return ROLES.get(said_by.lower(), said_by.lower())
 
 
 def _is_part(value: Any) -> bool:
@@ -150,7 +175,7 @@ def _text(message: Any) -> str | None:
         return _text_of_string(message)
     if isinstance(message, list):
         return "\n".join(filter(None, map(_text_of_part, message))) or None
-    for key in ("parts", "content", "kwargs"):
+    for key in ("parts", "content", "kwargs", "data"):
         if content := message.get(key):
             return _text(content) if isinstance(content, str | list | dict) else None
     return _text_of_part(message)
@@ -171,6 +196,27 @@ def _text_of_part(part: Any) -> str | None:
         return None
     text = next((part[key] for key in TEXTS_OF_PARTS if isinstance(part.get(key), str)), None)
     return None if text is None or is_binary(text) else text
+
+
+def _chat_message(role: str, message: Any) -> dict[str, Any]:
+    """With its text as its content, and whatever else it holds."""
+    others = {}
+    if isinstance(message, dict) and "role" in message:
+        parts = message.get("parts")
+        is_text = isinstance(parts, list) and all(_text_of_part(part) for part in parts)
+        left_out = ("content", "parts") if is_text or not parts else ("content",)
+        others = {key: each for key, each in message.items() if key not in left_out}
+    return {**others, "role": role, "content": _text(message) or ""}
+
+
+def _is_read_by_mlflow(value: Mapping[str, Any]) -> bool:
+    listed = [value[key] for key in READ_BY_MLFLOW if isinstance(value.get(key), list)]
+    choices = value.get("choices")
+    if isinstance(choices, list):
+        listed.append([each.get("message") for each in choices[:1] if isinstance(each, dict)])
+    return any(
+        isinstance(each, dict) and "role" in each and each.get("content") for each in itertools.chain(*listed)
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -45,7 +45,7 @@ def span_additions(
     if Part.CAPS in parts:
         additions += _readable(view, additions)
     if Part.CONTENT in parts:
-        additions += content_additions(facts.kind, view, events)
+        additions += content_additions(facts.kind, view, events, is_root=facts.parent_span_id is None)
     return additions
 
 

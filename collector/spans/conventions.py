@@ -105,6 +105,7 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "retrieval": ObservationKind.RETRIEVER,
         "plan": ObservationKind.CHAIN,
         "handle_conversation_turn": ObservationKind.CHAIN,
+        "execute_event_loop_cycle": ObservationKind.CHAIN,
         "rerank": ObservationKind.RERANKER,
     }
     | _MEMORY,
@@ -157,7 +158,12 @@ ROLL_UPS: Mapping[str, frozenset[str]] = {
 
 # fact -> where it stands in the span's attributes
 TABLE: Mapping[str, Row] = {
-    "request_model": row("gen_ai.request.model", "llm.request.model_name", "ai.model.id"),
+    "request_model": row(
+        "gen_ai.request.model",
+        "llm.request.model_name",
+        "ai.model.id",
+        Source("llm.invocation_parameters", part="model"),
+    ),
     "model": row(
         "gen_ai.response.model",
         "llm.response.model_name",
@@ -171,6 +177,7 @@ TABLE: Mapping[str, Row] = {
         "embedding.model_name",
         Source("model_name", only=ObservationKind.AGENT),
         Source("model", only=ObservationKind.LLM),
+        Source("llm.invocation_parameters", part="model"),
     ),
     "provider": row(
         "gen_ai.provider.name",
@@ -209,6 +216,7 @@ TABLE: Mapping[str, Row] = {
         "traceloop.association.properties.session_id",
         "lmnr.association.properties.session_id",
         "ai.telemetry.metadata.sessionId",
+        "traceloop.association.properties.thread_id",
     ),
     "user": row(
         "sidespan.user.id",
@@ -343,7 +351,7 @@ TAG_PREFIXES = (
 # how LangChain and LangGraph begin the names of what they note about each step
 STEP_METADATA = ("langgraph_", "ls_", "lc_", "checkpoint_", "__pregel_")
 # what such members say has a row of its own
-NO_TAGS = frozenset({"session_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
+NO_TAGS = frozenset({"session_id", "thread_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
 MAX_TAGS = 50
 
 # what the service itself has put on a span on its way to MLflow: not the client's word

@@ -37,7 +37,13 @@ from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
 from collector.spans.usage import listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import SpanFacts, Tokens
-from collector.spans.vocabulary import finish_reason, plausible_name, provider
+from collector.spans.vocabulary import (
+    FINISH_EVENTS,
+    finish_reason,
+    finish_reason_of,
+    plausible_name,
+    provider,
+)
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
@@ -169,7 +175,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         cost_usd=cost_usd,
         cost_source=cost_source,
         time_to_first_token_seconds=first_token_seconds(said, by, end - start),
-        finish_reason=said.get("finish_reason"),
+        finish_reason=said.get("finish_reason") or _finish_reason_in_events(span, kind),
         prompt_version=said.get("prompt_version"),
         tags=tags_of(attributes),
         is_error=is_error,
@@ -358,6 +364,16 @@ def _session(
 
 def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
     return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is ObservationKind.TOOL else None
+
+
+def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:
+    """Strands tells it of the last message only, in an event."""
+    if kind is not ObservationKind.LLM:
+        return None
+    for event in reversed(span.events):
+        if key := FINISH_EVENTS.get(event.name):
+            return finish_reason_of(decode_attributes(event.attributes, {key}).get(key))
+    return None
 
 
 def _error_message(span: Span) -> str | None:

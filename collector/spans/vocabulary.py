@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from collector.spans.json_text import read_json
+from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 from collector.spans.readers import MAX_WORDS, text
 
 # finish reasons that mean: the answer was cut at a limit. In order: OpenAI, Anthropic and Gemini, OpenAI's
@@ -13,6 +13,12 @@ TRUNCATED = frozenset(
 )
 # an enum's own name before its member: `FinishReason.LENGTH`, `FINISH_REASON_MAX_TOKENS`
 _ENUM = re.compile(r"^[a-z]*_?(?:finish|stop)_?reason[._]")
+
+# span events that tell a reason -> the attribute that it stands in, by itself or within messages
+FINISH_EVENTS = {
+    "gen_ai.choice": "finish_reason",
+    "gen_ai.client.inference.operation.details": "gen_ai.output.messages",
+}
 
 # The Vercel AI SDK names provider and endpoint: `openai.chat`, `anthropic.messages`
 # (https://ai-sdk.dev/docs/ai-sdk-core/telemetry)
@@ -58,6 +64,15 @@ def finish_reason(value: Any) -> str | None:
         value = decoded if isinstance(decoded, list) else value
     said = [text(each) for each in value[:MAX_WORDS]] if isinstance(value, list) else [text(value)]
     return text([_ENUM.sub("", each.lower()) for each in said if each])
+
+
+def finish_reason_of(value: Any) -> str | None:
+    """As `finish_reason`, of a reason or of messages that hold one each, which may be JSON text."""
+    if isinstance(value, str) and value.startswith("["):
+        value = read_json(value, max_characters=MAX_CONTENT_CHARACTERS)
+    if isinstance(value, list):
+        value = [each.get("finish_reason") if isinstance(each, dict) else each for each in value]
+    return finish_reason(value)
 
 
 def is_truncated(reason: str | None) -> bool:

@@ -255,7 +255,7 @@ CONTENT = {
 def test_a_span_gets_the_inputs_and_outputs_that_mlflow_misses(
     attributes: dict[str, Any], content: tuple[str | None, str | None]
 ) -> None:
-    found = one(attributes)
+    (found,) = given_to(span(2, 1, attributes))
     assert (found.get("mlflow.spanInputs"), found.get("mlflow.spanOutputs")) == content
 
 

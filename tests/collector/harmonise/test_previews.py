@@ -164,8 +164,14 @@ def test_a_question_is_the_users_text(value: str, question: str) -> None:
     assert said(value, role="user") == question
 
 
-def one(attributes: dict[str, Any], events: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
-    made = span(1, None, attributes)
+def one(
+    attributes: dict[str, Any],
+    events: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    *,
+    parent: int | None = 1,
+) -> dict[str, Any]:
+    """What a span is given, alone in its request."""
+    made = span(2, parent, attributes)
     for name, members in events:
         event = made.events.add(name=name)
         for key, value in members.items():
@@ -392,3 +398,76 @@ def test_what_is_replaced_is_kept_as_json_of_its_own_type() -> None:
     assert json.loads(found["sidespan.replaced"]) == {
         "mlflow.chat.tokenUsage": {"input_tokens": "many", "raw": "AP8=", "rate": "nan"}
     }
+
+
+OWN_MESSAGES = {
+    "opentelemetry": (
+        "gen_ai.output.messages",
+        json.dumps(
+            [
+                {"role": "assistant", "parts": [TOOL_CALL]},
+                {"role": "tool", "parts": [{"type": "tool_call_response", "response": "21"}]},
+                {"role": "assistant", "parts": [text("Sunny.")], "finish_reason": "stop"},
+            ]
+        ),
+        [
+            {"role": "assistant", "parts": [TOOL_CALL], "content": ""},
+            {"role": "tool", "parts": [{"type": "tool_call_response", "response": "21"}], "content": ""},
+            {"role": "assistant", "finish_reason": "stop", "content": "Sunny."},
+        ],
+    ),
+    "langgraph_state": (
+        "output.value",
+        '{"messages": [{"type": "human", "data": {"content": "Weather?"}},'
+        ' {"type": "ai", "data": {"content": "Sunny."}}]}',
+        [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "Sunny."}],
+    ),
+    "langgraph_pairs": (
+        "output.value",
+        '{"messages": [["user", "Weather?"], ["assistant", "Sunny."]]}',
+        [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "Sunny."}],
+    ),
+    "gemini": (
+        "output.value",
+        '{"candidates": [{"content": {"role": "model", "parts": [{"text": "Sunny."}]}}], "usage": {}}',
+        [{"role": "assistant", "content": "Sunny."}],
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "value", "chat"), OWN_MESSAGES.values(), ids=OWN_MESSAGES)
+def test_messages_of_a_root_get_the_form_whose_text_mlflow_shows(
+    key: str, value: str, chat: list[dict[str, Any]]
+) -> None:
+    assert json.loads(one({**AGENT, key: value}, parent=None)[OUTPUTS]) == {"messages": chat}
+
+
+LEFT = {
+    "text": ("output.value", "Sunny."),
+    "messages_that_mlflow_reads": (
+        "output.value",
+        '{"messages": [{"role": "assistant", "content": "Sunny."}]}',
+    ),
+    "a_response_that_mlflow_reads": (
+        "output.value",
+        '{"choices": [{"message": {"role": "assistant", "content": "Sunny."}}]}',
+    ),
+    "the_applications_own_object": ("output.value", '{"degrees": 21}'),
+    "no_text_at_all": ("gen_ai.output.messages", messages("assistant", TOOL_CALL)),
+    "what_the_client_set_for_mlflow": (OUTPUTS, messages("assistant", text("Sunny."))),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), LEFT.values(), ids=LEFT)
+def test_what_a_root_shows_well_is_left_as_it_is(key: str, value: str) -> None:
+    assert one({**AGENT, key: value}, parent=None) == {}
+
+
+def test_texts_that_are_no_conversation_keep_their_form() -> None:
+    found = one({"openinference.span.kind": "RETRIEVER", "output.value": '[{"text": "May"}]'}, parent=None)
+    assert found == {}
+
+
+def test_messages_below_a_root_keep_their_form() -> None:
+    *_, child = given_to(span(1, None, {}), span(2, 1, {**AGENT, **SUNNY}), parts=CONTENT)
+    assert child == {}

@@ -352,7 +352,7 @@ STEP = {
     ids=["openinference", "openllmetry", "langfuse"],
 )
 def test_what_langgraph_notes_of_a_step_is_no_tag(attributes: dict[str, Any]) -> None:
-    assert dict(read(attributes).tags) == {"plan": "gold", "thread_id": "t-1"}
+    assert dict(read(attributes).tags) == {"plan": "gold"}
 
 
 def test_langfuses_tags_have_no_json_quotes() -> None:
@@ -384,3 +384,41 @@ def test_a_decision_is_a_step_of_a_chain() -> None:
 def test_a_line_of_logfires_log_is_no_call(type: str) -> None:
     assert read({**CHAT, "logfire.span_type": type}).kind is ObservationKind.OTHER
     assert read({**CHAT, "logfire.span_type": "span"}).kind is ObservationKind.LLM
+
+
+REASONS_IN_EVENTS = {
+    "strands": (
+        [
+            ("gen_ai.user.message", {"content": "x"}),
+            ("gen_ai.choice", {"finish_reason": "max_tokens", "message": '[{"text": "Sun"}]'}),
+        ],
+        "max_tokens",
+    ),
+    "strands_today": (
+        [
+            (
+                "gen_ai.client.inference.operation.details",
+                {"gen_ai.output.messages": '[{"role": "assistant", "finish_reason": "max_tokens"}]'},
+            )
+        ],
+        "max_tokens",
+    ),
+    "none": ([("gen_ai.user.message", {"content": "x"})], None),
+}
+
+
+@pytest.mark.parametrize(("events", "reason"), REASONS_IN_EVENTS.values(), ids=REASONS_IN_EVENTS)
+def test_a_finish_reason_may_stand_in_an_event(events: list[Any], reason: str | None) -> None:
+    span = otlp_span(CHAT)
+    for name, attributes in events:
+        added = span.events.add(name=name)
+        for key, value in attributes.items():
+            added.attributes.add(key=key).value.string_value = value
+    assert facts(span, {}).finish_reason == reason
+    span.attributes[0].value.string_value = "invoke_agent"
+    assert facts(span, {}).finish_reason is None
+
+
+def test_a_failed_call_tells_its_model_among_its_parameters() -> None:
+    found = read({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"model": "gpt-4o-mini"}'})
+    assert (found.model, found.request_model) == ("gpt-4o-mini", "gpt-4o-mini")
