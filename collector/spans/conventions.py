@@ -74,15 +74,10 @@ def row(*sources: str | Source) -> Row:
 SAME_KINDS = {kind.value.lower(): kind for kind in ObservationKind if kind is not ObservationKind.OTHER}
 _VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
 
-# operations on an agent's memory: OpenTelemetry's, and Strands' and VoltAgent's own
-_MEMORY = dict.fromkeys(
-    (
-        *(f"{verb}_memory" for verb in ("create", "update", "upsert", "delete", "search")),
-        *(f"{verb}_memory_store" for verb in ("create", "delete")),
-        *(f"memory.{verb}" for verb in ("search", "add", "inject", "extract")),
-        "memory",
-    ),
-    ObservationKind.MEMORY,
+# operations on an agent's memory: OpenTelemetry's, Strands' and VoltAgent's
+_MEMORY = (
+    "create_memory update_memory upsert_memory delete_memory search_memory create_memory_store"
+    " delete_memory_store memory.search memory.add memory.inject memory.extract memory"
 )
 
 # attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
@@ -90,8 +85,7 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
     # Logfire sends log lines, and spans that have only begun, as spans with the attributes of the call
     "logfire.span_type": {"log": ObservationKind.OTHER, "pending_span": ObservationKind.OTHER},
     "mlflow.spanType": SAME_KINDS | {"chat_model": ObservationKind.LLM, "parser": ObservationKind.CHAIN},
-    "openinference.span.kind": SAME_KINDS
-    | {"prompt": ObservationKind.CHAIN, "decision": ObservationKind.CHAIN},
+    "openinference.span.kind": SAME_KINDS | {"prompt": ObservationKind.CHAIN},
     "gen_ai.operation.name": {
         "chat": ObservationKind.LLM,
         "generate_content": ObservationKind.LLM,
@@ -108,7 +102,7 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "execute_event_loop_cycle": ObservationKind.CHAIN,
         "rerank": ObservationKind.RERANKER,
     }
-    | _MEMORY,
+    | dict.fromkeys(_MEMORY.split(), ObservationKind.MEMORY),
     "traceloop.span.kind": SAME_KINDS,
     "llm.request.type": {
         "chat": ObservationKind.LLM,
@@ -162,7 +156,8 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.request.model",
         "llm.request.model_name",
         "ai.model.id",
-        Source("llm.invocation_parameters", part="model"),
+        # the request as OpenInference copies it, where its `llm.model_name` is the answer's
+        Source("llm.invocation_parameters", part="model", only=ObservationKind.LLM),
     ),
     "model": row(
         "gen_ai.response.model",
@@ -348,11 +343,6 @@ TAG_PREFIXES = (
     "lmnr.association.properties.",
     "ai.telemetry.metadata.",
 )
-# how LangChain and LangGraph begin the names of what they note about each step
-STEP_METADATA = ("langgraph_", "ls_", "lc_", "checkpoint_", "__pregel_")
-# what such members say has a row of its own
-NO_TAGS = frozenset({"session_id", "thread_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
-MAX_TAGS = 50
 
 # what the service itself has put on a span on its way to MLflow: not the client's word
 ADDED = "sidespan.added"

@@ -293,6 +293,7 @@ def decode_attributes(
 
 
 def decode(value: AnyValue) -> Any:
+    """OTLP's value as Python's."""
     # protobuf's decoder allows 100 levels of messages, so this recursion is bounded
     name = value.WhichOneof("value")
     if name == "string_value":  # by far the most

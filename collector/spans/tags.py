@@ -5,9 +5,6 @@ from typing import Any
 
 from collector.spans.conventions import (
     KEYS,
-    MAX_TAGS,
-    NO_TAGS,
-    STEP_METADATA,
     TAG_LISTS,
     TAG_OBJECTS,
     TAG_PREFIXES,
@@ -15,6 +12,11 @@ from collector.spans.conventions import (
 from collector.spans.json_text import read_json
 from collector.spans.readers import text
 
+# how LangChain and LangGraph begin the names of what they note about each step
+STEP_METADATA = ("langgraph_", "ls_", "lc_", "checkpoint_", "__pregel_")
+# what such members say has a row of its own
+NO_TAGS = frozenset({"session_id", "thread_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
+MAX_TAGS = 50
 # a longer name of an attribute or of a member is no tag's
 MAX_NAME_CHARACTERS = 500
 # names with a row in the table are never tags, whatever they begin with

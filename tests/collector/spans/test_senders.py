@@ -376,10 +376,6 @@ def test_operations_have_their_kinds(operation: str, kind: ObservationKind) -> N
     assert read({"gen_ai.operation.name": operation}).kind is kind
 
 
-def test_a_decision_is_a_step_of_a_chain() -> None:
-    assert read({"openinference.span.kind": "DECISION"}).kind is ObservationKind.CHAIN
-
-
 @pytest.mark.parametrize("type", ["log", "pending_span"])
 def test_a_line_of_logfires_log_is_no_call(type: str) -> None:
     assert read({**CHAT, "logfire.span_type": type}).kind is ObservationKind.OTHER
