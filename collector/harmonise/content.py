@@ -31,7 +31,7 @@ from collector.harmonise.flattened import (
     flattened_members,
     flattened_messages,
 )
-from collector.harmonise.messages import ASSISTANT, USER, as_chat, said, without_binary
+from collector.harmonise.messages import ASSISTANT, USER, as_chat, said, spoken, without_binary
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
 from collector.spans.facts import decode
@@ -90,6 +90,9 @@ INPUTS_UNREAD = (
     "gen_ai.retrieval.query",
     "gen_ai.memory.query.text",
     "reranker.query",
+    "mastra.agent_run.input",
+    "mastra.model_generation.input",
+    "mastra.model_step.input",
 )
 OUTPUTS_UNREAD = (
     "tool_response",
@@ -97,9 +100,12 @@ OUTPUTS_UNREAD = (
     "gen_ai.completion",
     "gen_ai.retrieval.documents",
     "gen_ai.memory.records",
+    "mastra.agent_run.output",
+    "mastra.model_generation.output",
 )
 # calls of tools are no answer
-ANSWERS = tuple(key for key in OUTPUTS_READ if key != "ai.response.toolCalls")
+ANSWERS = tuple(key for key in (*OUTPUTS_READ, *OUTPUTS_UNREAD) if key != "ai.response.toolCalls")
+QUESTIONS = (*INPUTS_READ, "pydantic_ai.all_messages", *INPUTS_UNREAD)
 # what holds a conversation, or may
 CONVERSING = frozenset(
     {
@@ -138,15 +144,12 @@ def shown(view: View, keys: Sequence[str]) -> str | None:
 
 
 def question(view: View, events: Events) -> str | None:
-    """What a model call or an agent was asked, in words: the last text of the user."""
-    asked = (said(text, role=USER) for text in _values(view, INPUTS_READ))
+    """What a model call or an agent was asked, in words: the last text of the user, no arguments in JSON."""
+    asked = (spoken(text, role=USER) for text in _values(view, QUESTIONS))
     if found := next(filter(None, asked), None):
         return found
-    return (
-        said(_text(view, "pydantic_ai.all_messages"), role=USER)
-        or said(flattened_messages(view, PROMPT), role=USER)
-        or said(_text(view, "gen_ai.prompt"), role=USER)
-        or (question_in(decoded(events)) if events else None)
+    return said(flattened_messages(view, PROMPT), role=USER) or (
+        question_in(decoded(events)) if events else None
     )
 
 
@@ -155,11 +158,8 @@ def answer(view: View, events: Events) -> str | None:
     answered = (said(text, role=ASSISTANT) for text in _values(view, ANSWERS))
     if found := next(filter(None, answered), None):
         return found
-    return (
-        _text(view, "final_result")
-        or said(flattened_messages(view, COMPLETION), role=ASSISTANT)
-        or said(_text(view, "gen_ai.completion"), role=ASSISTANT)
-        or (answer_in(decoded(events)) if events else None)
+    return said(flattened_messages(view, COMPLETION), role=ASSISTANT) or (
+        answer_in(decoded(events)) if events else None
     )
 
 
@@ -178,7 +178,7 @@ def _inputs(kind: ObservationKind, view: View, events: Events) -> str | None:
     if found is None and events:
         told = decoded(events)
         found = None if are_read(told, READ_AS_INPUT) else event_input(told)
-    return found or _first_text(view, INPUTS_READ)
+    return found or (_first_text(view, INPUTS_READ) if kind is ObservationKind.TOOL else None)
 
 
 def _outputs(kind: ObservationKind, view: View, events: Events) -> str | None:
@@ -195,7 +195,7 @@ def _outputs(kind: ObservationKind, view: View, events: Events) -> str | None:
     if found is None and events:
         told = decoded(events)
         found = None if are_read(told, READ_AS_OUTPUT) else event_output(told)
-    return found or _first_text(view, OUTPUTS_READ)
+    return found or (_first_text(view, OUTPUTS_READ) if kind is ObservationKind.TOOL else None)
 
 
 def _chat(given: str | None, view: View, keys: Sequence[str], role: str) -> str | None:

@@ -31,6 +31,14 @@ ROLES = {
 TEXT_PARTS = frozenset({None, "text", "input_text", "output_text", "refusal"})
 TEXTS_OF_PARTS = ("text", "content", "refusal")
 SPEAKERS = frozenset(ROLES) | {"system", "developer", "tool"}
+# where a question stands among a framework's arguments, and which others there may be: the Vercel AI SDK's
+# `ai.prompt`, smolagents' run
+PROMPTS = {
+    "prompt": frozenset({"system"}),
+    "task": frozenset(
+        {"stream", "reset", "images", "additional_args", "max_steps", "return_full_result", "self"}
+    ),
+}
 # where MLflow looks for messages
 READ_BY_MLFLOW = ("messages", "input", "output")
 # where an object that is no message itself keeps its messages, in the order in which they are looked for
@@ -63,16 +71,27 @@ Message = tuple[str | None, Any]
 
 def said(value: str | None, *, role: str) -> str | None:
     """What the last message of `role` with any text says; `value` itself where it holds no messages."""
+    return _said(value, role, otherwise=value)
+
+
+def spoken(value: str | None, *, role: str) -> str | None:
+    """As `said`; None where `value` is an object or a list without messages."""
+    return _said(value, role, otherwise=None)
+
+
+def _said(value: str | None, role: str, *, otherwise: str | None) -> str | None:
     if not value or value.isspace():
         return None
     if value.lstrip()[:1] not in ("[", "{", '"'):
         return None if is_binary(value) else value
     decoded = read_json(value, max_characters=MAX_CONTENT_CHARACTERS)
+    if decoded is None:
+        return value
     if isinstance(decoded, str):
-        return said(decoded, role=role) if not decoded.startswith('"') else decoded
+        return decoded if decoded.startswith('"') else _said(decoded, role, otherwise=decoded)
     found = _messages(decoded, MAX_LEVELS)
     if found is None:
-        return value
+        return otherwise
     for spoken_by, content in reversed(found):
         if spoken_by in (None, role) and (text := _text(content)):
             return text
@@ -131,6 +150,8 @@ def _messages(value: Any, levels: int) -> list[Message] | None:
         return []
     if _is_part(value):
         return [(None, [value])]
+    if prompt := _prompt(value):
+        return prompt
     for key in HOLDERS:
         if isinstance(value.get(key), list | dict):
             found = _messages(value[key], levels - 1)
@@ -149,11 +170,20 @@ def _of_list(values: Sequence[Any], levels: int) -> list[Message] | None:
     return [message for each in known for message in each] if known else None
 
 
+def _prompt(value: Mapping[str, Any]) -> list[Message] | None:
+    """The messages of the arguments that a framework passes to its agent or model."""
+    for key, others in PROMPTS.items():
+        if isinstance(value.get(key), str) and others.issuperset(value.keys() - {key}):
+            system = [("system", value["system"])] if isinstance(value.get("system"), str) else []
+            return [*system, (USER, value[key])]
+    return None
+
+
 def _role(value: Mapping[str, Any]) -> str | None:
     """Whose message an object is; None where it is none."""
     said_by = value.get("role")
     if said_by is None and ("content" in value or isinstance(value.get("data"), dict)):  # LangChain
-        said_by = value.get("type") if value.get("type") in ROLES or value.get("type") == "tool" else None
+        said_by = type if (type := _type(value)) in SPEAKERS else None
     if said_by is None and isinstance(value.get("id"), list) and isinstance(value.get("kwargs"), dict):
         said_by = str(value["id"][-1]) if value["id"] else ""
     if not isinstance(said_by, str):
@@ -166,7 +196,11 @@ def _is_part(value: Any) -> bool:
         return False
     if isinstance(value.get("text"), str) or not WORDLESS.isdisjoint(value):
         return True
-    return isinstance(value.get("type"), str) and value["type"] not in ROLES and "kwargs" not in value
+    return (type := _type(value)) is not None and type not in ROLES and "kwargs" not in value
+
+
+def _type(value: Mapping[str, Any]) -> str | None:
+    return value["type"] if isinstance(value.get("type"), str) else None
 
 
 def _text(message: Any) -> str | None:
@@ -192,7 +226,7 @@ def _text_of_string(text: str) -> str | None:
 def _text_of_part(part: Any) -> str | None:
     if isinstance(part, str):
         return None if is_binary(part) else part
-    if not isinstance(part, dict) or part.get("thought") or part.get("type") not in TEXT_PARTS:
+    if not isinstance(part, dict) or part.get("thought") or _type(part) not in TEXT_PARTS:
         return None
     text = next((part[key] for key in TEXTS_OF_PARTS if isinstance(part.get(key), str)), None)
     return None if text is None or is_binary(text) else text

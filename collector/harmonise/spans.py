@@ -38,7 +38,7 @@ def span_additions(
     if Part.TYPES in parts:
         additions.append(_type(facts.kind, view))
     if Part.TOKENS in parts and facts.kind in PRICED_KINDS:
-        additions += _tokens(facts)
+        additions += _tokens(facts, view)
     if Part.COST in parts and facts.kind in PRICED_KINDS and not facts.is_roll_up:
         if facts.cost_usd is not None and facts.cost_source is not CostSource.MLFLOW:
             additions.append(Addition(part=Part.COST, key=COST, value=cost_text(facts, facts.cost_usd)))
@@ -85,9 +85,12 @@ def _type(kind: ObservationKind, view: View) -> Addition:
     ):
         name = "CHAT_MODEL"
     own = view[SPAN_TYPE].string_value if SPAN_TYPE in view else ""
+    said = unquoted(own)
     # UNKNOWN is what MLflow's SDK writes when nobody said anything
-    replaces = unquoted(own) == "UNKNOWN" and kind is not ObservationKind.OTHER
-    return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=replaces)
+    if said == "UNKNOWN" and kind is not ObservationKind.OTHER:
+        return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=True)
+    # MLflow would group spans by a type with JSON's quotes around it
+    return Addition(part=Part.TYPES, key=SPAN_TYPE, value=said or name, replaces=said != own)
 
 
 def _readable(view: View, additions: list[Addition]) -> list[Addition]:
@@ -104,13 +107,16 @@ def _plain(value: AnyValue) -> Any:
     return value.string_value if value.HasField("string_value") else decode(value)
 
 
-def _tokens(facts: SpanFacts) -> list[Addition]:
+def _tokens(facts: SpanFacts, view: View) -> list[Addition]:
     additions = []
     if facts.tokens.known and not facts.is_roll_up:
         additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(facts.tokens)))
     for key, value in ((MODEL, facts.model), (PROVIDER, facts.provider)):
         if value is not None:
-            additions.append(Addition(part=Part.TOKENS, key=key, value=value))
+            quoted = key in view and unquoted(own := view[key].string_value) != own
+            additions.append(
+                Addition(part=Part.TOKENS, key=key, value=unquoted(own) if quoted else value, replaces=quoted)
+            )
     if facts.tokens.reasoning is not None:
         additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(facts.tokens.reasoning)))
     return additions

@@ -99,7 +99,11 @@ def note_for(known: Known, note: Note) -> Note | None:
     """What later spans of the trace will need; None where the note, or its absence, says it already."""
     root = known.root
     # a web server's span is named after what it serves: that may come later, or a better one may
-    waits = root is not None and root.facts.is_http and (not known.telling_is_final or note != Note())
+    # and one that shows nothing shows what its calls say
+    unsaid = _is_silent(root) and not (known.preview.question and known.preview.answer)
+    waits = (
+        root is not None and (root.facts.is_http or unsaid) and (not known.telling_is_final or note != Note())
+    )
     if root is not None and not waits and note == Note():
         return None  # all there: the common case writes nothing
     new = Note(

@@ -92,6 +92,7 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "text_completion": ObservationKind.LLM,
         "response": ObservationKind.LLM,
         "embeddings": ObservationKind.EMBEDDING,
+        "embedding": ObservationKind.EMBEDDING,
         "execute_tool": ObservationKind.TOOL,
         "create_agent": ObservationKind.AGENT,
         "invoke_agent": ObservationKind.AGENT,
@@ -100,6 +101,7 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "plan": ObservationKind.CHAIN,
         "handle_conversation_turn": ObservationKind.CHAIN,
         "execute_event_loop_cycle": ObservationKind.CHAIN,
+        "agent_step": ObservationKind.CHAIN,
         "rerank": ObservationKind.RERANKER,
     }
     | dict.fromkeys(_MEMORY.split(), ObservationKind.MEMORY),
@@ -211,6 +213,8 @@ TABLE: Mapping[str, Row] = {
         "traceloop.association.properties.session_id",
         "lmnr.association.properties.session_id",
         "ai.telemetry.metadata.sessionId",
+        "ai.settings.context.sessionId",
+        "mastra.metadata.sessionId",
         "traceloop.association.properties.thread_id",
     ),
     "user": row(
@@ -222,6 +226,9 @@ TABLE: Mapping[str, Row] = {
         "traceloop.association.properties.user_id",
         "lmnr.association.properties.user_id",
         "ai.telemetry.metadata.userId",
+        "ai.settings.context.userId",
+        "mastra.metadata.userId",
+        "llm.user",
     ),
     "trace_name": row("mlflow.traceTag.mlflow.traceName", "langfuse.trace.name"),
     "input_tokens": row(
@@ -265,6 +272,7 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.prompt_details.cache_input",
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
+        "ai.usage.inputTokenDetails.cacheReadTokens",
         Source("langfuse.observation.usage_details", part="cache_read_input_tokens"),
         Source("gen_ai.usage.raw", part="cache_read_input_tokens"),
         Source("cache_read_tokens", only=ObservationKind.LLM),
@@ -277,6 +285,7 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
         "gen_ai.usage.cache_write_input_tokens",
+        "ai.usage.inputTokenDetails.cacheWriteTokens",
         Source("langfuse.observation.usage_details", part="cache_creation_input_tokens"),
         Source("gen_ai.usage.raw", part="cache_creation_input_tokens"),
         Source("cache_creation_tokens", only=ObservationKind.LLM),
@@ -288,6 +297,7 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.thoughts_tokens",
         "llm.token_count.completion_details.reasoning",
         "ai.usage.reasoningTokens",
+        "ai.usage.outputTokenDetails.reasoningTokens",
         "llm.usage.reasoning_tokens",
         Source("langfuse.observation.usage_details", part="reasoning_tokens"),
         Source("gen_ai.usage.raw", part="reasoning_tokens"),
@@ -310,7 +320,12 @@ TABLE: Mapping[str, Row] = {
         Source("ai.response.msToFirstChunk", divisor=1000),
         Source("ttft_ms", only=ObservationKind.LLM, divisor=1000),
     ),
-    "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
+    "finish_reason": row(
+        "gen_ai.response.finish_reasons",
+        "llm.finish_reason",
+        "ai.response.finishReason",
+        "gen_ai.response.finish_reason",
+    ),
     "prompt_version": row(
         "llm.prompt_template.version",
         "langfuse.observation.prompt.version",
@@ -325,6 +340,9 @@ TABLE: Mapping[str, Row] = {
     "environment": row("langfuse.environment"),
     "service_version": row("langfuse.release"),
 }
+
+# methods of a model's class that have a span of their own, but only build the request (LlamaIndex)
+NO_CALLS = frozenset({"_prepare_chat_with_tools"})
 
 # fact -> where it stands in the resource's attributes, which come before the span's own
 RESOURCE_TABLE: Mapping[str, Row] = {

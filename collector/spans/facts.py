@@ -21,7 +21,6 @@ from collector.spans.conventions import (
     AGGREGATED,
     HTTP_MARKS,
     KEYS,
-    KINDS,
     RESOURCE_TABLE,
     ROLL_UPS,
     TABLE,
@@ -31,10 +30,11 @@ from collector.spans.conventions import (
     Row,
     Source,
 )
+from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
-from collector.spans.readers import amount, count, member, shortened, text, unquoted
+from collector.spans.readers import amount, count, member, shortened, text
 from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
-from collector.spans.usage import listed_cost, read_tokens
+from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import SpanFacts, Tokens
 from collector.spans.vocabulary import (
@@ -47,7 +47,7 @@ from collector.spans.vocabulary import (
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
-TOOL_SPAN_PREFIX = "execute_tool "
+TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 MAX_TIME_NS = 2**63 - 1
@@ -135,7 +135,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         clients_own(attributes)
     names = tuple(filter(KEYS.__contains__, attributes))
     open_objects(names, attributes)
-    kind = _kind(names, attributes)
+    kind = kind_of(names, attributes, span.name)
     said, by = _read(names, attributes, kind)
     tokens, excluded = read_tokens(
         {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
@@ -157,7 +157,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         start_unix_ns=start,
         end_unix_ns=end,
         kind=kind,
-        is_http=not HTTP_MARKS.isdisjoint(attributes),
+        is_http=kind not in PRICED_KINDS and not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
         trace_name=said.get("trace_name"),
         model=said.get("model"),
@@ -305,23 +305,6 @@ def decode(value: AnyValue) -> Any:
     return None if name is None else getattr(value, name)
 
 
-@lru_cache(maxsize=4096)
-def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in KINDS if key in names)
-
-
-def _kind(names: tuple[str, ...], attributes: Attributes) -> ObservationKind:
-    for key in _kind_names(names):
-        value = attributes[key]
-        if isinstance(value, str) and (kind := KINDS[key].get(unquoted(value).lower())):
-            return kind
-    if text(attributes.get("gen_ai.tool.name")):
-        return ObservationKind.TOOL
-    if first(TABLE["request_model"], attributes, ObservationKind.OTHER, text):
-        return ObservationKind.LLM
-    return ObservationKind.OTHER
-
-
 def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
     """Without what the service itself had added before MLflow stored the span."""
     added = attributes.get(ADDED)
@@ -364,7 +347,9 @@ def _session(
 
 
 def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
-    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is ObservationKind.TOOL else None
+    if kind is not ObservationKind.TOOL:
+        return None
+    return text(span.name.removeprefix(TOOL_SPAN_PREFIX).removesuffix(TOOL_METHOD))
 
 
 def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:

@@ -90,13 +90,13 @@ def langfuse_usage(value: Any) -> Any:
 
 
 def langfuse_cost(value: Any) -> Any:
-    """Langfuse's `cost_details`: `total`, else the sum of the parts."""
+    """Langfuse's `cost_details`: `total`, else the sum of the parts; all zeros stand for no price."""
     if not isinstance(value, dict):
         return value
     parts = {key: found for key, each in value.items() if (found := amount(each)) is not None}
     if "total" not in parts and parts:
         parts["total"] = sum(parts.values())
-    return parts
+    return parts if any(parts.values()) else {}
 
 
 def _as_it_is(value: Any) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.messages import is_binary, said, without_binary
+from collector.harmonise.messages import as_chat, is_binary, said, spoken, without_binary
 from collector.harmonise.parts import Part
 from collector.spans.facts import decode_attributes
 from tests.collector.harmonise.test_harmonise import (
@@ -297,15 +297,12 @@ def test_only_binary_data_is_left_out_of_a_copy(content: str) -> None:
     assert (copied[0]["content"] == content) != is_binary(content)
 
 
+MEMBERS = (
+    "role content parts type text messages id kwargs name data prompt choices message output system thought"
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.sampled_from(["user", "text"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["role", "content", "parts", "type", "text", "messages", "id", "kwargs", "name"]),
-            inner,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS.split()), inner),
     max_leaves=12,
 )
 
@@ -313,7 +310,8 @@ json_values = st.recursive(
 @given(json_values)
 def test_no_messages_whatsoever_raise(value: Any) -> None:
     for role in ("user", "assistant"):
-        assert isinstance(said(json.dumps(value), role=role), str | None)
+        for read in (said, spoken, as_chat):
+            assert isinstance(read(json.dumps(value), role=role), str | None)
 
 
 # roots
@@ -471,3 +469,52 @@ def test_texts_that_are_no_conversation_keep_their_form() -> None:
 def test_messages_below_a_root_keep_their_form() -> None:
     *_, child = given_to(span(1, None, {}), span(2, 1, {**AGENT, **SUNNY}), parts=CONTENT)
     assert child == {}
+
+
+def test_a_plain_root_that_came_first_is_told_of_question_and_answer_later() -> None:
+    sent, _ = in_requests([SILENT_AGENTS[:1], SILENT_AGENTS[2:3], SILENT_AGENTS[1:2] + SILENT_AGENTS[3:]])
+    roots = [each for export in sent for each in all_spans(export) if not each.parent_span_id]
+    told = attributes_of(roots[-1])
+    assert (told[INPUTS], told[OUTPUTS]) == ("Weather?", "Sunny.")
+
+
+def test_arguments_of_an_agent_in_json_are_no_question() -> None:
+    crew = {**AGENT, "input.value": '{"agent": {"role": "weather_agent"}, "task": {"id": 1}}'}
+    spans = [SILENT_AGENTS[0], timed(2, 1, crew, 8), *SILENT_AGENTS[2:]]
+    root, *_ = given_to(*spans, parts=CONTENT)
+    assert root[INPUTS] == "Weather?"
+
+
+def test_an_empty_list_is_no_content_of_an_agent() -> None:
+    root, *_ = given_to(
+        timed(1, None, {**AGENT, "gen_ai.input.messages": "[]"}, 9), *SILENT_AGENTS[2:], parts=CONTENT
+    )
+    assert root[INPUTS] == "Weather?"
+
+
+PROMPTS = {
+    "vercel": ("ai.prompt", '{"system": "Be brief.", "prompt": "Weather?"}'),
+    "smolagents": ("input.value", '{"task": "Weather?", "stream": false, "additional_args": null}'),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), PROMPTS.values(), ids=PROMPTS)
+def test_a_frameworks_prompt_is_its_users_question(key: str, value: str) -> None:
+    found = json.loads(one({**AGENT, key: value}, parent=None)[INPUTS])
+    assert found["messages"][-1] == {"role": "user", "content": "Weather?"}
+
+
+QUOTED = {
+    "mlflow.spanType": ('"CHAT_MODEL"', "CHAT_MODEL"),
+    "mlflow.llm.model": ('"gpt-4o-mini"', "gpt-4o-mini"),
+    "mlflow.llm.provider": ('"openai"', "openai"),
+}
+
+
+def test_mlflow_groups_by_values_of_its_own_sdk_without_json_quotes() -> None:
+    client = {key: quoted for key, (quoted, _) in QUOTED.items()}
+    export = request(span(1, None, client))
+    harmonise(export, parts=ALL, notes={})
+    found = attributes_of(all_spans(export)[0])
+    assert {key: found[key] for key in QUOTED} == {key: plain for key, (_, plain) in QUOTED.items()}
+    assert json.loads(found["sidespan.replaced"]) == client

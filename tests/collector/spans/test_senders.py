@@ -418,3 +418,58 @@ def test_a_finish_reason_may_stand_in_an_event(events: list[Any], reason: str | 
 def test_a_failed_call_tells_its_model_among_its_parameters() -> None:
     found = read({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"model": "gpt-4o-mini"}'})
     assert (found.model, found.request_model) == ("gpt-4o-mini", "gpt-4o-mini")
+
+
+ROWS = {
+    "vercel_7_session": ({"ai.settings.context.sessionId": "s"}, "session", "s"),
+    "vercel_7_user": ({"ai.settings.context.userId": "u"}, "user", "u"),
+    "mastra_session": ({"mastra.metadata.sessionId": "s"}, "session", "s"),
+    "litellm_user": ({"llm.user": "u"}, "user", "u"),
+    "langgraph_thread": ({"traceloop.association.properties.thread_id": "t"}, "session", "t"),
+    "litellm_embedding": ({"gen_ai.operation.name": "embedding"}, "kind", ObservationKind.EMBEDDING),
+    "vercel_7_step": ({"gen_ai.operation.name": "agent_step"}, "kind", ObservationKind.CHAIN),
+    "strands_cycle": (
+        {"gen_ai.operation.name": "execute_event_loop_cycle"},
+        "kind",
+        ObservationKind.CHAIN,
+    ),
+    "semantic_kernel_reason": (
+        {"gen_ai.response.finish_reason": "FinishReason.LENGTH"},
+        "finish_reason",
+        "length",
+    ),
+    "a_models_client_is_no_web_server": ({**CHAT, "http.request.method": "POST"}, "is_http", False),
+    "a_failed_call_of_langfuse_has_no_price": (
+        {"langfuse.observation.cost_details": '{"input": 0, "output": 0, "total": 0}'},
+        "cost_usd",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("attributes", "fact", "value"), ROWS.values(), ids=ROWS)
+def test_single_frameworks_tell(attributes: dict[str, Any], fact: str, value: Any) -> None:
+    assert getattr(read(attributes), fact) == value
+
+
+def test_vercels_details_are_parts() -> None:
+    found = read(
+        {
+            **CHAT,
+            **USED,
+            "ai.usage.inputTokenDetails.cacheReadTokens": 40,
+            "ai.usage.outputTokenDetails.reasoningTokens": 5,
+        }
+    )
+    assert (found.tokens.cache_read, found.tokens.reasoning) == (40, 5)
+
+
+def test_a_method_that_only_builds_a_request_is_no_call() -> None:
+    llm = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"}
+    assert read(llm, name="OpenAI._prepare_chat_with_tools").kind is ObservationKind.CHAIN
+    assert read(llm, name="OpenAI.achat").kind is ObservationKind.LLM
+
+
+def test_a_tools_name_is_without_the_method_that_calls_it() -> None:
+    assert read({"openinference.span.kind": "TOOL"}, name="weather.__call__").tool == "weather"
+    assert read({"mlflow.spanType": '"TOOL"'}, name="weather").tool == "weather"
