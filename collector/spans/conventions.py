@@ -144,7 +144,14 @@ ROLL_UPS: Mapping[str, frozenset[str]] = {
 
 # fact -> where it stands in the span's attributes
 TABLE: Mapping[str, Row] = {
-    "request_model": row("gen_ai.request.model", "llm.request.model_name", "ai.model.id"),
+    "request_model": row(
+        "gen_ai.request.model",
+        "llm.request.model_name",
+        "ai.model.id",
+        # the request as OpenInference copies it, where its `llm.model_name` is the answer's
+        Source("llm.invocation_parameters", part="model", only=ObservationKind.LLM),
+    ),
+    "response_model": row("gen_ai.response.model", "llm.response.model_name", "ai.response.model"),
     "model": row(
         "gen_ai.response.model",
         "llm.response.model_name",

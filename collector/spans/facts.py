@@ -149,6 +149,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         trace_name=said.get("trace_name"),
         model=said.get("model"),
         request_model=said.get("request_model"),
+        response_model=said.get("response_model"),
         provider=said.get("provider"),
         agent=said.get("agent"),
         tool=said.get("tool") or _tool_from_name(span, kind),

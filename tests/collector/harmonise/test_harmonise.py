@@ -13,11 +13,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.mlflow_limits import capped, tag_name
+from collector.harmonise.mlflow_limits import capped
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
 from collector.spans.conventions import KEYS, ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
+from collector.spans.labels import tag_name
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
 
