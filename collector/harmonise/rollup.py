@@ -11,13 +11,13 @@ call, would be counted twice. What counts is worked out as for summaries and the
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.harmonise.note import KeptSpan, Note, keep, unpacked
+from collector.harmonise.note import MAX_ROOT_BYTES, KeptSpan, Note, keep, unpacked
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.seen import MAX_SEEN, SeenSpan, checksum, noted
 from collector.harmonise.spans import COST, MODEL, PROVIDER, REASONING, USAGE, cost_text, usage_text
 from collector.harmonise.traces import Member, alone
 from collector.spans.conventions import CostSource
-from collector.spans.same_call import BETWEEN, united
+from collector.spans.same_call import BETWEEN, same_calls, united
 from collector.spans.totals import count, tokens_of
 from collector.spans.tree import build_tree
 from collector.spans.usage import PRICED_KINDS
@@ -28,7 +28,7 @@ NO_USAGE = ""
 COUNTED_PARTS = frozenset({Part.TOKENS, Part.COST})
 # of the whole spans that a note holds: while a parent is to come, and for as long as there are notes at all
 MAX_WAITING_BYTES = 8 * 1024
-MAX_SETTLED_BYTES = 2 * 1024
+MAX_SETTLED_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,10 @@ class Share:
         return self.tokens is not None or self.cost_usd is not None
 
     @property
+    def muted(self) -> "Share":
+        return Share(facts=self.facts, tokens=None, cost_usd=None, below=self.below)
+
+    @property
     def told(self) -> int:
         """A checksum of what MLflow is told."""
         facts = self.facts
@@ -57,18 +61,41 @@ def share_usage(members: Sequence[Member], note: Note, parts: frozenset[Part]) -
         if Part.TOKENS in parts:
             _silence_plainly(members, note)
         return
-    shares = shares_of(_all_facts(members, note), counted_before=_counted_before(note))
-    loud = _loud_for_good(members, note, shares)
+    shares = _weighed(members, note)
     for member in members:
-        share = shares[member.facts.span_id]
-        if _is_inside(member.facts, loud, shares):
-            share = Share(facts=share.facts, tokens=None, cost_usd=None, below=NO_TOKENS)
-        _tell(member, share, parts)
+        _tell(member, shares[member.facts.span_id], parts)
 
 
-def shares_of(spans: Collection[SpanFacts], *, counted_before: bool = False) -> dict[str, Share]:
-    """By span id. `counted_before`: there are model calls with tokens that are not among `spans`."""
-    tree = united(build_tree(spans))
+def _weighed(members: Sequence[Member], note: Note) -> dict[str, Share]:
+    """What each span that is known tells MLflow: what counts as its own, as far as MLflow can still be told.
+
+    What MLflow was told of a span that is neither at hand nor kept stays as it is: a call that another
+    span tells of already is not told of again, and one of which nothing was told is told of by that other.
+    """
+    facts = _all_facts(members, note)
+    within_reach = {member.facts.span_id for member in members} | {each.span_id for each in note.kept}
+    fixed = {each.facts.span_id: each.told for each in note.seen if each.facts.span_id not in within_reach}
+    silent = frozenset(id for id, told in fixed.items() if not told)
+    shares = shares_of(facts, counted_before=_counted_before(note), silent=silent)
+    loud = frozenset(
+        id
+        for id, told in fixed.items()
+        if told and not shares[id].is_counted and shares[id].facts.kind in PRICED_KINDS
+    )
+    for id in [id for id in shares if _is_inside(shares[id].facts, loud, shares)]:
+        shares[id] = shares[id].muted
+    return shares
+
+
+def shares_of(
+    spans: Collection[SpanFacts], *, counted_before: bool = False, silent: Collection[str] = ()
+) -> dict[str, Share]:
+    """By span id. `counted_before`: there are model calls with tokens that are not among `spans`.
+
+    Those in `silent` can't tell anything: where one's call counts, the span around it tells of it.
+    """
+    said = build_tree(spans)
+    tree = united(said)
     using = count(tree)
     tokens, costs = frozenset(using.tokens), frozenset(using.costs)
     calls_counted = counted_before or any(tree.spans[each].kind in PRICED_KINDS for each in tokens)
@@ -82,8 +109,12 @@ def shares_of(spans: Collection[SpanFacts], *, counted_before: bool = False) -> 
         shares[span.span_id] = Share(
             facts=span, tokens=taken, cost_usd=span.cost_usd if priced else None, below=below[position]
         )
-        if parent is not None and (said := taken or below[position]).known:
-            below[parent] = add_tokens([below[parent], said])
+        if parent is not None and (counts := taken or below[position]).known:
+            below[parent] = add_tokens([below[parent], counts])
+    for around, call in enumerate(same_calls(said) if silent else ()):
+        if call is not None and said.spans[call].span_id in silent:
+            inner, outer = said.spans[call].span_id, said.spans[around].span_id
+            shares[outer], shares[inner] = shares[inner], shares[inner].muted
     return shares
 
 
@@ -92,7 +123,7 @@ def send_again(members: Sequence[Member], note: Note) -> list[bytes]:
     if not note.kept:
         return []
     here = {member.facts.span_id for member in members}
-    shares = shares_of(_all_facts(members, note), counted_before=_counted_before(note))
+    shares = _weighed(members, note)
     told = {each.facts.span_id: each.told for each in note.seen}
     return [
         unpacked(kept)
@@ -106,20 +137,44 @@ def send_again(members: Sequence[Member], note: Note) -> list[bytes]:
 def remember_usage(
     members: Sequence[Member], note: Note
 ) -> tuple[tuple[SeenSpan, ...], tuple[KeptSpan, ...]]:
-    """What a later request needs to count the trace again; nothing where all of it seems to be here."""
+    """What a later request needs to count the trace again: of one that seems to be all here, its calls."""
+    ids = {member.facts.span_id for member in members} | {each.facts.span_id for each in note.seen}
+    is_whole = all(parent in ids for m in members if (parent := m.facts.parent_span_id) is not None)
+    if is_whole and not note.seen and any(member.is_root for member in members):
+        if not any(_may_be_around_a_call(member.facts) for member in members):
+            return (), ()
+        if _is_plain(members):
+            members = _calls_and_below(members)
+    shares = _weighed(members, note)
     facts = _all_facts(members, note)
-    ids = {each.span_id for each in facts}
-    open_ids = {each.span_id for each in facts if each.parent_span_id and each.parent_span_id not in ids}
-    lone = len(facts) == 1 and _says_usage(facts[0])
-    if not note.seen and not open_ids and not lone and any(member.is_root for member in members):
-        return (), ()
-    shares = shares_of(facts, counted_before=_counted_before(note))
     seen = [SeenSpan(facts=noted(each), told=shares[each.span_id].told) for each in facts]
     doubtful = [
-        (member.facts.span_id, alone(member)) for member in members if shares[member.facts.span_id].is_counted
+        (member.facts.span_id, alone(member))
+        for member in members
+        if shares[member.facts.span_id].is_counted and member.span.ByteSize() <= MAX_ROOT_BYTES
     ]
-    max_bytes = MAX_WAITING_BYTES if open_ids else MAX_SETTLED_BYTES
+    max_bytes = MAX_SETTLED_BYTES if is_whole else MAX_WAITING_BYTES
     return tuple(seen[-MAX_SEEN:]), keep(doubtful, note.kept, max_bytes=max_bytes)
+
+
+def _calls_and_below(members: Sequence[Member]) -> list[Member]:
+    """The model calls, and what another instrumentation's span of one may come to stand under."""
+    kinds = {m.facts.span_id: m.facts.kind for m in members}
+    parents = {m.facts.span_id: m.facts.parent_span_id for m in members}
+    found = []
+    for member in members:
+        at: str | None = member.facts.span_id
+        for _ in members:
+            if at is None or kinds.get(at) not in BETWEEN:
+                break
+            at = parents[at]
+        if at is not None and kinds.get(at) in PRICED_KINDS:
+            found.append(member)
+    return found
+
+
+def _may_be_around_a_call(facts: SpanFacts) -> bool:
+    return facts.kind in PRICED_KINDS or _says_usage(facts)
 
 
 def _counted_before(note: Note) -> bool:
@@ -241,19 +296,6 @@ def _raise(member: Member, below: Tokens) -> None:
     if (below.total or 0) > (member.facts.tokens.total or 0):
         sums = usage_text(below)
         member.additions.insert(0, Addition(part=Part.TOKENS, key=USAGE, value=sums, replaces=True))
-
-
-def _loud_for_good(members: Sequence[Member], note: Note, shares: Mapping[str, Share]) -> frozenset[str]:
-    """Model spans of which MLflow counts something, that should be silent, and can't be sent once more."""
-    at_hand = {member.facts.span_id for member in members}
-    return frozenset(
-        each.facts.span_id
-        for each in note.seen
-        if each.told
-        and each.facts.span_id not in at_hand
-        and each.facts.kind in PRICED_KINDS
-        and not shares[each.facts.span_id].is_counted
-    )
 
 
 def _is_inside(facts: SpanFacts, loud: Collection[str], shares: Mapping[str, Share]) -> bool:

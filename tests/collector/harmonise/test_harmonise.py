@@ -512,9 +512,17 @@ def test_however_a_trace_is_cut_and_repeated_it_comes_out_right(
     assert as_mlflow_takes_it(sent) == {"name": "span 2", "session": "main", "user": "ann"}
 
 
-def test_a_whole_trace_leaves_no_note() -> None:
-    _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
+def test_a_whole_trace_without_model_calls_leaves_no_note() -> None:
+    _, notes = in_requests([[PARTED[1], PARTED[0]]])
     assert notes == {}
+
+
+def test_a_whole_trace_leaves_its_model_calls() -> None:
+    """Another instrumentation, with an exporter of its own, may tell of one of them later."""
+    _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
+    note = Note.from_bytes(notes[TRACE])
+    assert [each.facts.kind for each in note.seen] == [ObservationKind.LLM]
+    assert (note.root, len(notes[TRACE]) < 1500) == (None, True)
 
 
 def test_a_root_is_sent_once_more_only_for_what_it_was_waiting_for() -> None:
