@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from collector.harmonise.previews import NO_PREVIEW, Preview
 from collector.harmonise.seen import SeenSpan, seen_from_json, seen_to_json
 
 if sys.version_info >= (3, 14):
@@ -22,7 +23,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MAX_TEXT_CHARACTERS = 1000
 # of the root, and of what compression makes of it: there may be 200,000 notes, one for each plain web request
 MAX_ROOT_BYTES = 64 * 1024
 MAX_PACKED_BYTES = 4 * 1024
@@ -46,8 +46,6 @@ class Telling:
 
     start_unix_ns: int
     name: str
-    inputs: str | None = None
-    outputs: str | None = None
     rank: int = 0
     span_id: str = ""
 
@@ -78,6 +76,7 @@ class Note:
     conversation: str | None = None
     user: str | None = None
     telling: Telling | None = None
+    preview: Preview = NO_PREVIEW
     counted: bool = False
     root_seen: bool = False
     root: bytes | None = None
@@ -91,8 +90,8 @@ class Note:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.telling is not None:
             told = self.telling
-            texts = [told.name, _cut(told.inputs), _cut(told.outputs)]
-            values["telling"] = [told.start_unix_ns, *texts, told.rank, told.span_id]
+            values["telling"] = [told.start_unix_ns, told.name, told.rank, told.span_id]
+        values["preview"] = self.preview.to_json() if self.preview != NO_PREVIEW else None
         if self.root is not None:
             values["root"] = _packed(self.root)
         if self.seen:
@@ -108,11 +107,13 @@ class Note:
         try:
             values = json.loads(content)
             telling, root = values.get("telling"), values.get("root")
+            preview = values.get("preview")
             return Note(
                 session=values.get("session"),
                 conversation=values.get("conversation"),
                 user=values.get("user"),
                 telling=telling and _telling(telling),
+                preview=Preview.from_json(preview) if preview else NO_PREVIEW,
                 counted=bool(values.get("counted")),
                 root_seen=bool(values.get("root_seen")),
                 root=_unpacked(root) if root else None,
@@ -153,7 +154,7 @@ def unpacked(kept: KeptSpan) -> bytes:
 
 
 def _telling(values: Sequence[int | str | None]) -> Telling:
-    names = ("start_unix_ns", "name", "inputs", "outputs", "rank", "span_id")
+    names = ("start_unix_ns", "name", "rank", "span_id")
     told: dict[str, Any] = dict(zip(names, values, strict=False))
     return Telling(**told)
 
@@ -169,7 +170,3 @@ def _packed(root: bytes) -> str | None:
 
 def _unpacked(text: str) -> bytes:
     return zlib.decompressobj().decompress(base64.b64decode(text), MAX_ROOT_BYTES)
-
-
-def _cut(text: str | None) -> str | None:
-    return None if text is None else text[:MAX_TEXT_CHARACTERS]

@@ -11,10 +11,11 @@ call, would be counted twice. What counts is worked out as for summaries and the
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from collector.harmonise.content import View
 from collector.harmonise.note import MAX_ROOT_BYTES, KeptSpan, Note, keep, unpacked
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.seen import MAX_SEEN, SeenSpan, checksum, noted
-from collector.harmonise.spans import COST, MODEL, PROVIDER, REASONING, USAGE, cost_text, usage_text
+from collector.harmonise.spans import COST, REASONING, USAGE, cost_text, model_additions, usage_text
 from collector.harmonise.traces import Member, alone
 from collector.spans.conventions import CostSource
 from collector.spans.same_call import BETWEEN, same_calls, united
@@ -248,7 +249,7 @@ def _tell(member: Member, share: Share, parts: frozenset[Part]) -> None:
         return
     if member.facts.kind in PRICED_KINDS or share.is_counted:
         member.additions[:] = [each for each in member.additions if each.part not in COUNTED_PARTS]
-        member.additions += [each for each in _counted(share) if each.part in parts]
+        member.additions += [each for each in _counted(share, member.view) if each.part in parts]
     if Part.TOKENS in parts and share.tokens is None and member.facts.tokens.known:
         _silence(member, share)
 
@@ -263,20 +264,17 @@ def _speaks_for_itself(share: Share) -> bool:
     return not facts.is_roll_up and share.tokens == whole and share.cost_usd == said
 
 
-def _counted(share: Share) -> list[Addition]:
-    facts, additions = share.facts, []
+def _counted(share: Share, view: View) -> list[Addition]:
+    facts = share.facts
+    additions: list[Addition] = []
     if share.tokens is not None:
         additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(share.tokens)))
-        if share.tokens.reasoning is not None:
-            additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(share.tokens.reasoning)))
+        if (reasoning := share.tokens.reasoning) is not None:
+            additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(reasoning)))
     if share.cost_usd is not None:
         additions.append(Addition(part=Part.COST, key=COST, value=cost_text(facts, share.cost_usd)))
     if facts.kind in PRICED_KINDS or share.cost_usd is not None:
-        additions += [
-            Addition(part=Part.TOKENS, key=key, value=value)
-            for key, value in ((MODEL, facts.model), (PROVIDER, facts.provider))
-            if value is not None
-        ]
+        additions += model_additions(facts, view)
     return additions
 
 

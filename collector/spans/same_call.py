@@ -71,7 +71,7 @@ def _silent(span: SpanFacts) -> SpanFacts:
 def _unite(inner: SpanFacts, outer: SpanFacts) -> SpanFacts:
     """What either says of the call; where both do, the inner one's word."""
     tokens = _tokens(inner.tokens, outer.tokens)
-    answered = inner.response_model or outer.response_model
+    answered = _answering(inner, outer)
     call = replace(
         inner,
         model=answered or inner.model or outer.model,
@@ -91,6 +91,14 @@ def _unite(inner: SpanFacts, outer: SpanFacts) -> SpanFacts:
     )
     usd, source = _cost(call, (inner, outer))
     return replace(call, cost_usd=usd, cost_source=source)
+
+
+def _answering(inner: SpanFacts, outer: SpanFacts) -> str | None:
+    """The model that answered; an instrumentation of streams may take the requested one for it."""
+    said, other = inner.response_model, outer.response_model
+    if said is None or (other is not None and said == inner.request_model):
+        return other
+    return said
 
 
 def _tokens(inner: Tokens, outer: Tokens) -> Tokens:
