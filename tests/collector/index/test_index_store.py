@@ -286,7 +286,7 @@ def trace_contents(store: Store) -> list[dict[str, Any]]:
     """The rows of traces, whatever the order of columns and of what is listed in one."""
     names = [column.name for column in TRACE_COLUMNS]
     columns = ", ".join(f'"{name}"' for name in names)
-    rows = store.db.execute(f"SELECT {columns} FROM traces ORDER BY trace_id").fetchall()  # noqa: S608
+    rows = store.db.execute(f"SELECT {columns} FROM traces ORDER BY trace_id").fetchall()
     return [
         {
             name: set(value.split(SEPARATOR)) if name.endswith("models") and value else value
