@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.content import View, answer, question
-from collector.spans.conventions import ObservationKind
+from collector.spans.totals import TELLING
 from collector.spans.values import SpanFacts
 
 MAX_NOTED_CHARACTERS = 1000
-# of two that begin, or end, at once the first in this order
-TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
-
 Said = tuple[int, str]
 Spoken = tuple[SpanFacts, View, Sequence[Span.Event]]
 

@@ -107,16 +107,23 @@ def _plain(value: AnyValue) -> Any:
     return value.string_value if value.HasField("string_value") else decode(value)
 
 
-def _tokens(facts: SpanFacts, view: View) -> list[Addition]:
+def model_additions(facts: SpanFacts, view: View) -> list[Addition]:
+    """The model and the provider of a call, under the names by which MLflow groups costs."""
     additions = []
-    if facts.tokens.known and not facts.is_roll_up:
-        additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(facts.tokens)))
     for key, value in ((MODEL, facts.model), (PROVIDER, facts.provider)):
         if value is not None:
             quoted = key in view and unquoted(own := view[key].string_value) != own
             additions.append(
                 Addition(part=Part.TOKENS, key=key, value=unquoted(own) if quoted else value, replaces=quoted)
             )
+    return additions
+
+
+def _tokens(facts: SpanFacts, view: View) -> list[Addition]:
+    additions = []
+    if facts.tokens.known and not facts.is_roll_up:
+        additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(facts.tokens)))
+    additions += model_additions(facts, view)
     if facts.tokens.reasoning is not None:
         additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(facts.tokens.reasoning)))
     return additions

@@ -161,6 +161,7 @@ TABLE: Mapping[str, Row] = {
         # the request as OpenInference copies it, where its `llm.model_name` is the answer's
         Source("llm.invocation_parameters", part="model", only=ObservationKind.LLM),
     ),
+    "response_model": row("gen_ai.response.model", "llm.response.model_name", "ai.response.model"),
     "model": row(
         "gen_ai.response.model",
         "llm.response.model_name",

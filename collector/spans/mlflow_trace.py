@@ -26,6 +26,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import KEYS, TAG_PREFIXES
 from collector.spans.facts import facts
+from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
+from collector.spans.readers import text
 from collector.spans.values import SpanFacts
 from collector.spans.vocabulary import FINISH_EVENTS
 
@@ -55,6 +57,39 @@ class MlflowTrace:
     spans: tuple[SpanFacts, ...]
     experiment_id: str | None
     run_id: str | None = None
+    labels: TraceLabels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledTrace:
+    """A trace as MLflow has it, without its spans."""
+
+    trace_id: str
+    experiment_id: str
+    session: str | None
+    user: str | None
+    labels: TraceLabels
+
+
+def read_labelled(body: bytes) -> list[LabelledTrace]:
+    """The traces in MLflow's answer to batchGetInfos or search, those of experiments. Raises ValueError."""
+    try:
+        answer = json.loads(body)
+        infos = answer.get("trace_infos", answer.get("traces", ()))
+        return [_labelled(info) for info in infos if "mlflow_experiment" in info["trace_location"]]
+    except NO_TRACE as error:
+        raise ValueError(f"no traces in MLflow's JSON: {error!r}") from error
+
+
+def _labelled(info: Mapping[str, Any]) -> LabelledTrace:
+    metadata = info.get("trace_metadata", {})
+    return LabelledTrace(
+        trace_id=str(info["trace_id"]).removeprefix("tr-"),
+        experiment_id=str(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
+        session=text(metadata.get(SESSION)),
+        user=text(metadata.get(USER)),
+        labels=read_labels(info),
+    )
 
 
 def read_trace(body: bytes) -> MlflowTrace:
@@ -82,6 +117,7 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
         spans=tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ())),
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
+        labels=read_labels(information),
     )
 
 

@@ -17,6 +17,7 @@ TRACE_COLUMNS: Mapping[str, str] = {
     "version": "service_version",
     "agent": "agents",
     "model": "models",
+    "response_model": "response_models",
     "provider": "providers",
     "tool": "tools",
     "prompt": "prompts",
@@ -31,7 +32,9 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "kind": "kind",
     "version": "service_version",
     "agent": "owning_agent",
-    "model": "model",
+    # as `called_model` and `answering_model` of SpanFacts
+    "model": "coalesce(request_model, model)",
+    "response_model": "coalesce(response_model, CASE WHEN NOT is_error THEN model END)",
     "provider": "provider",
     "tool": "tool",
     "prompt": "prompt_version",

@@ -13,12 +13,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.mlflow_limits import capped, tag_name
+from collector.harmonise.mlflow_limits import capped
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
 from collector.harmonise.previews import Preview
 from collector.spans.conventions import KEYS, ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
+from collector.spans.labels import tag_name
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
 
@@ -512,9 +513,17 @@ def test_however_a_trace_is_cut_and_repeated_it_comes_out_right(
     assert as_mlflow_takes_it(sent) == {"name": "span 2", "session": "main", "user": "ann"}
 
 
-def test_a_whole_trace_leaves_no_note() -> None:
-    _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
+def test_a_whole_trace_without_model_calls_leaves_no_note() -> None:
+    _, notes = in_requests([[PARTED[1], PARTED[0]]])
     assert notes == {}
+
+
+def test_a_whole_trace_leaves_its_model_calls() -> None:
+    """Another instrumentation, with an exporter of its own, may tell of one of them later."""
+    _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
+    note = Note.from_bytes(notes[TRACE])
+    assert [each.facts.kind for each in note.seen] == [ObservationKind.LLM]
+    assert (note.root, len(notes[TRACE]) < 1500) == (None, True)
 
 
 def test_a_root_is_sent_once_more_only_for_what_it_was_waiting_for() -> None:
@@ -636,3 +645,10 @@ def test_no_shape_of_a_trace_makes_it_fail(shape: list[tuple[int, int]]) -> None
     """Repeated spans, missing parents, spans that are each other's parents, several roots."""
     made = [span(number, parent or None, {**AGENT, **USED}) for number, parent in shape]
     assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
+
+
+def test_a_web_servers_root_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
+    create = span(2, 1, {"gen_ai.operation.name": "create_agent"}, name="create_agent weather")
+    invoke = span(3, 1, AGENT, name="invoke_agent weather")
+    for spans in ([create, invoke, span(1, None, WEB)], [invoke, create, span(1, None, WEB)]):
+        assert given_to(*spans)[-1][NAME] == "invoke_agent weather"
