@@ -27,6 +27,7 @@ TRACES: Mapping[str, Held] = {
     "environment": Held.ONE,
     "agent": Held.SEVERAL,
     "model": Held.SEVERAL,
+    "response_model": Held.SEVERAL,
     "provider": Held.SEVERAL,
     "tool": Held.SEVERAL,
     "prompt": Held.SEVERAL,
@@ -41,7 +42,8 @@ TRACES: Mapping[str, Held] = {
 SPANS: Mapping[str, Held] = dict.fromkeys(
     (
         *("status", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
-        *("provider", "tool", "prompt", "prompt_name", "session", "user", "run_id", "error"),
+        *("response_model", "provider", "tool", "prompt", "prompt_name", "session", "user", "run_id"),
+        "error",
     ),
     Held.ONE,
 )
