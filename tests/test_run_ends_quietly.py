@@ -15,6 +15,7 @@ BOTH = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [(), ("--numprocesses", "2")], ids=["one_process", "two_processes"])
 def test_a_run_with_duckdb_and_hypothesis_reports_no_leak_at_exit(options: tuple[str, ...]) -> None:
     done = subprocess.run(
@@ -22,7 +23,7 @@ def test_a_run_with_duckdb_and_hypothesis_reports_no_leak_at_exit(options: tuple
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
