@@ -523,6 +523,9 @@ def test_a_whole_trace_leaves_its_model_calls() -> None:
     _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
     note = Note.from_bytes(notes[TRACE])
     assert [each.facts.kind for each in note.seen] == [ObservationKind.LLM]
+    large = {f"x{number}": "y" for number in range(30)}
+    _, notes = in_requests([[span(2, 1, {**CHAT, **USED, **large}), PARTED[0]]])
+    assert Note.from_bytes(notes[TRACE]).calls == ("02" * 8,)
     assert (note.root, len(notes[TRACE]) < 1500) == (None, True)
 
 
