@@ -709,3 +709,10 @@ def test_the_run_below_a_root_without_a_session_is_the_session_however_the_trace
     for pieces in ([spans], [[each] for each in spans], [[each] for each in reversed(spans)]):
         sent, _ = in_requests(pieces)
         assert as_mlflow_takes_it(sent)["session"] == "run"
+
+
+def test_a_web_servers_root_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
+    create = span(2, 1, {"gen_ai.operation.name": "create_agent"}, name="create_agent weather")
+    invoke = span(3, 1, AGENT, name="invoke_agent weather")
+    for spans in ([create, invoke, span(1, None, WEB)], [invoke, create, span(1, None, WEB)]):
+        assert given_to(*spans)[-1][NAME] == "invoke_agent weather"
