@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -10,7 +10,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from collector.harmonise.nesting import cap_nesting
 from collector.harmonise.note import Note
 from collector.harmonise.parts import Part, write
-from collector.harmonise.rollup import COUNTED_PARTS, remember_usage, send_again, share_usage
+from collector.harmonise.rollup import (
+    COUNTED_PARTS,
+    Remembered,
+    remember_usage,
+    send_again,
+    share_usage,
+)
 from collector.harmonise.spans import span_additions
 from collector.harmonise.traces import (
     Known,
@@ -27,6 +33,8 @@ from collector.harmonise.traces import (
 )
 from collector.model.faults import Faults
 from collector.spans.facts import bare_facts, resource_facts, span_facts
+
+REMEMBERED = tuple(each.name for each in fields(Remembered))
 
 
 @dataclass(slots=True)
@@ -112,8 +120,11 @@ def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[
     for member in members:
         member.additions += span_additions(member.facts, member.view, parts, member.span.events)
     known = learn(members, note)
+    if Part.CONTENT not in parts:
+        known = replace(known, words_are_wanted=False)
     counts = COUNTED_PARTS & parts
-    left = note_for(known, note, *(remember_usage(members, note) if counts else ((), ())))
+    remembered = remember_usage(members, note) if counts else Remembered()
+    left = note_for(known, note, {name: getattr(remembered, name) for name in REMEMBERED})
     if counts:
         share_usage(members, note, parts)
     name_and_tag(members, known, parts)
