@@ -1,0 +1,115 @@
+"""Runs one scenario beside the provider and the receiver, and keeps what was sent."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.data.capture import environments
+from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
+from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, join
+from tests.data.capture.provider.server import Recorded, running
+from tests.support.ports import free_port
+
+SCENARIO_SECONDS = 240
+KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "ANONYMIZED_TELEMETRY": "False",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OTEL_SDK_DISABLED": "false",
+    "TRACELOOP_TELEMETRY": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    # a scenario speaks with this machine only
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+
+
+async def capture(framework: Framework) -> list[str]:
+    """Make the capture again; what changed, as lines. Raises Failed where the scenario does."""
+    environments.prepare(framework)
+    recorded, port = Recorded(), free_port()
+    async with running(recorded, port):
+        printed = await _scenario(framework, port)
+    if not recorded.traces:
+        raise Failed(f"nothing was exported\n{printed[-4000:]}")
+    return _keep(framework, recorded)
+
+
+async def _scenario(framework: Framework, port: int) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *environments.command(framework),
+        cwd=framework.environment,
+        env=_environment(framework, f"http://127.0.0.1:{port}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), SCENARIO_SECONDS)
+    except TimeoutError:
+        process.kill()
+        raise Failed(f"the scenario did not end within {SCENARIO_SECONDS} s") from None
+    if process.returncode:
+        raise Failed(printed.decode(errors="replace")[-6000:])
+    return printed.decode(errors="replace")
+
+
+def _environment(framework: Framework, url: str) -> Mapping[str, str]:
+    """A home of its own, the provider under every name that libraries look for, and no keys."""
+    home = ENVIRONMENTS / "home" / framework.name
+    home.mkdir(parents=True, exist_ok=True)
+    return {
+        **{name: os.environ[name] for name in KEPT if name in os.environ},
+        **QUIET,
+        "HOME": str(home),
+        "PYTHONPATH": str(HERE),
+        "PROVIDER_URL": url,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OPENAI_BASE_URL": f"{url}/v1",
+        "OPENAI_API_BASE": f"{url}/v1",
+        "OPENAI_API_KEY": "none",
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_BASE": url,
+        "ANTHROPIC_API_KEY": "none",
+        "GOOGLE_GEMINI_BASE_URL": url,
+        "GOOGLE_API_KEY": "none",
+        "GEMINI_API_KEY": "none",
+    }
+
+
+def _keep(framework: Framework, recorded: Recorded) -> list[str]:
+    found = {"versions": dict(environments.versions(framework)), "calls": recorded.calls}
+    lines = [f"{name} {version}" for name, version in found["versions"].items()]
+    folder = framework.folder
+    (folder / CALLS).write_text(_json(found))
+    _write(folder / CAPTURE, recorded.traces)
+    _write(folder / LOGS, recorded.logs)
+    size = (folder / CAPTURE).stat().st_size
+    lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
+    if size > MAX_BYTES:
+        lines.append(f"more than {MAX_BYTES} bytes: make the scenario smaller")
+    return lines
+
+
+def _write(file: Path, requests: Iterable[bytes]) -> None:
+    """Nothing to keep leaves no file."""
+    if content := join(requests):
+        file.write_bytes(content)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _json(found: Mapping[str, Any]) -> str:
+    """One line a call."""
+    calls = ",\n".join(f"    {json.dumps(call)}" for call in found["calls"])
+    versions = json.dumps(found["versions"])
+    return f'{{\n  "versions": {versions},\n  "calls": [\n{calls}\n  ]\n}}\n'

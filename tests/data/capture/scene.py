@@ -1,0 +1,57 @@
+"""What scenarios share. It runs in a framework's own environment, where nothing of Sidespan is installed."""
+
+from __future__ import annotations
+
+QUESTION = "What is the weather in Paris?"
+SESSION, USER = "capture-session", "capture-user"
+AGENT = "weather_agent"
+INSTRUCTIONS = "You are brief."
+
+
+def ask(city: str) -> str:
+    """A question that leads to a call of the tool; `Nowhere` makes the tool fail."""
+    return f"What is the weather in {city}?"
+
+
+# the answer to this is cut off by the limit of tokens, to that there is none but 400
+CUT_OFF, FAILING = "Tell me all about the sea.", "Please fail."
+
+
+def weather(city: str) -> str:
+    """The weather of a city."""
+    if city == "Nowhere":
+        raise LookupError("there is no such city")
+    return f"sunny in {city}"
+
+
+def tracer_provider(service: str):  # type: ignore[no-untyped-def]
+    """OpenTelemetry's own SDK with its own exporter, for frameworks that bring no set-up.
+
+    It is the global provider too. Call `shutdown()` at the end, which sends what is left.
+    """
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service, "service.version": "3.1"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def attempt(call, *arguments, **named):  # type: ignore[no-untyped-def]
+    """`call`, which is meant to fail: whatever it raises has been traced by then."""
+    try:
+        call(*arguments, **named)
+    except Exception as error:
+        print(f"as expected: {type(error).__name__}")
+
+
+async def failing(awaitable):  # type: ignore[no-untyped-def]
+    """The same for what is awaited."""
+    try:
+        await awaitable
+    except Exception as error:
+        print(f"as expected: {type(error).__name__}")

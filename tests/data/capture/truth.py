@@ -1,0 +1,223 @@
+"""What the scenario of a capture did: truth.toml, and what the provider recorded. Pure but for reading.
+
+    title = "OpenAI Agents SDK, OpenInference"
+
+    [gaps]                          # cell -> why its place in the table is empty, for all traces
+    user = "the sender does not tell"
+    [pending]                       # cell -> what Sidespan still gets wrong; fails as soon as it is right
+    types = "rerank is a reranker"
+
+    [[traces]]
+    asks = "Paris"                  # whose calls are this trace's: provider/script.py's subject
+    name = "Agent workflow"
+    types = {AGENT = 2, LLM = 2, TOOL = 1}
+    tools = {weather = 1}
+    agent = "weather_agent"
+    session = "capture-session"
+    user = "capture-user"
+    errors = 1                      # spans that failed; left out: 0
+    [traces.gaps]                        # of this trace only; `is` where the sender tells something else
+    cost = {why = "the sender counts no tokens of a stream", is = 0.1}
+
+A gap's cell must be empty, or what `is` says; every other cell must be the truth. Tokens, cost, model calls,
+truncated answers, the question and the answer are known from the provider.
+"""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tests.data.capture.environments import FRAMEWORKS
+from tests.data.capture.files import CALLS, TRUTH
+
+# US dollars for a million tokens: input, from the cache, to the cache, output; by the answering model
+PRICES: Mapping[str, tuple[float, float, float, float]] = {
+    "gpt-4o-mini": (0.15, 0.075, 0.15, 0.6),
+    "gpt-4o-mini-2024-07-18": (0.15, 0.075, 0.15, 0.6),
+    "gpt-4o": (2.5, 1.25, 2.5, 10.0),
+    "gpt-4o-2024-08-06": (2.5, 1.25, 2.5, 10.0),
+    "claude-sonnet-4-5-20250929": (3.0, 0.3, 3.75, 15.0),
+    "gemini-2.5-flash": (0.3, 0.03, 0.3, 2.5),
+    "text-embedding-3-small": (0.02, 0.02, 0.02, 0.0),
+}
+TOKENS = ("input", "output", "cached", "cache_write", "reasoning")
+# cells of one trace, and those of a capture as a whole, in the order of the table
+TRACE_CELLS = (
+    "name",
+    "status",
+    "model_calls",
+    "tool_calls",
+    *TOKENS,
+    "cost",
+    "errors",
+    "truncated",
+    "agent",
+    "session",
+    "user",
+    "request",
+    "response",
+)
+CAPTURE_CELLS = ("types", "models", "answering", "model_cost")
+CELLS = (*TRACE_CELLS, *CAPTURE_CELLS)
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A cell that isn't the truth, and why; `told` is what the sender makes of it."""
+
+    why: str
+    told: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceTruth:
+    """One trace. `cells` is the truth, which `gaps` and `pending` make exceptions of."""
+
+    asks: str
+    cells: Mapping[str, Any]
+    gaps: Mapping[str, Gap] = field(default_factory=dict)
+    pending: Mapping[str, str] = field(default_factory=dict)
+
+    def expected(self, cell: str) -> Any:
+        return self.gaps[cell].told if cell in self.gaps else self.cells[cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """One capture; its own `cells` are sums over its traces."""
+
+    name: str
+    title: str
+    versions: Mapping[str, str]
+    traces: Sequence[TraceTruth]
+    whole: TraceTruth
+
+
+@lru_cache
+def truth(folder: Path) -> Truth:
+    """What is written beside a capture. Raises KeyError or ValueError where that isn't whole."""
+    written = tomllib.loads((folder / TRUTH).read_text())
+    recorded = json.loads((folder / CALLS).read_text())
+    gaps, pending = _gaps(written.get("gaps", {})), written.get("pending", {})
+    traces = [_trace(each, recorded["calls"], gaps, pending) for each in written["traces"]]
+    return Truth(
+        name=folder.name,
+        title=written["title"],
+        versions=recorded["versions"],
+        traces=traces,
+        whole=_whole(written["traces"], traces, gaps, pending),
+    )
+
+
+def truths() -> list[Truth]:
+    """Of every capture that has one, by title."""
+    found = [truth(path.parent) for path in FRAMEWORKS.glob(f"*/{TRUTH}")]
+    return sorted(found, key=lambda each: each.title.lower())
+
+
+def _gaps(written: Mapping[str, Any]) -> Mapping[str, Gap]:
+    if unknown := written.keys() - set(CELLS):
+        raise ValueError(f"no such cells: {sorted(unknown)}; known are {CELLS}")
+    return {
+        cell: Gap(why=said) if isinstance(said, str) else Gap(why=said["why"], told=said["is"])
+        for cell, said in written.items()
+    }
+
+
+def _trace(
+    written: Mapping[str, Any],
+    recorded: Sequence[Mapping[str, Any]],
+    gaps: Mapping[str, Gap],
+    pending: Mapping[str, str],
+) -> TraceTruth:
+    calls = [call for call in recorded if call["asks"] == written["asks"]]
+    return TraceTruth(
+        asks=written["asks"],
+        cells={**_said(written), **_recorded(calls)},
+        gaps={**gaps, **_gaps(written.get("gaps", {}))},
+        pending={**pending, **written.get("pending", {})},
+    )
+
+
+def _said(written: Mapping[str, Any]) -> dict[str, Any]:
+    errors = written.get("errors", 0)
+    return {
+        "name": written["name"],
+        "status": written.get("status", "ERROR" if errors else "OK"),
+        "tool_calls": written.get("tools", {}),
+        "errors": errors,
+        "agent": written.get("agent"),
+        "session": written.get("session"),
+        "user": written.get("user"),
+        "request": written.get("request", question(written["asks"])),
+        "response": written.get("response", answer(written["asks"])),
+    }
+
+
+def question(asks: str) -> str:
+    """What was asked, as scene.py says it."""
+    known = {"sea": "Tell me all about the sea.", "fail": "Please fail."}
+    return known.get(asks, f"What is the weather in {asks}?")
+
+
+def answer(asks: str) -> str | None:
+    known = {"sea": "The sea is", "fail": None}
+    return known.get(asks, f"It is sunny in {asks}.")
+
+
+def _recorded(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    chats = [call for call in calls if not call["api"].endswith("embeddings")]
+    tokens = [call["tokens"] for call in calls if call["tokens"]]
+    used = {name: sum(each[name] for each in tokens) for name in TOKENS}
+    return {
+        "model_calls": len(chats),
+        # what no provider counted is unknown, not nothing
+        **{name: used[name] or None for name in TOKENS},
+        "cost": round(sum(map(cost, calls)), 12) if tokens else None,
+        "truncated": sum(call["finish"] == "length" for call in chats),
+        "models": Counter(call["requested"] for call in calls),
+        "answering": Counter(call["answering"] or call["requested"] for call in calls),
+    }
+
+
+def cost(call: Mapping[str, Any]) -> float:
+    """What one call costs in US dollars by the providers' price lists."""
+    if not (tokens := call["tokens"]):
+        return 0.0
+    of_input, of_cached, of_written, of_output = PRICES[call["answering"]]
+    plain = tokens["input"] - tokens["cached"] - tokens["cache_write"]
+    whole = (
+        plain * of_input
+        + tokens["cached"] * of_cached
+        + tokens["cache_write"] * of_written
+        + tokens["output"] * of_output
+    )
+    return whole / MILLION
+
+
+def _whole(
+    written: Sequence[Mapping[str, Any]],
+    traces: Sequence[TraceTruth],
+    gaps: Mapping[str, Gap],
+    pending: Mapping[str, str],
+) -> TraceTruth:
+    """Sums over the traces, of what is expected of each."""
+    sums: dict[str, Counter[str]] = {cell: Counter() for cell in ("types", "models", "answering")}
+    for said, trace in zip(written, traces, strict=True):
+        sums["types"].update(said["types"])
+        for cell in ("models", "answering"):
+            sums[cell].update(trace.expected(cell))
+    dollars = [trace.expected("cost") for trace in traces if trace.expected("cost")]
+    cells = {cell: dict(counts) for cell, counts in sums.items()}
+    return TraceTruth(
+        asks="",
+        cells={**cells, "model_cost": round(sum(dollars), 12) if dollars else None},
+        gaps=gaps,
+        pending=pending,
+    )
