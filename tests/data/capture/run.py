@@ -3,9 +3,14 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.data.capture import environments
 from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
@@ -14,6 +19,8 @@ from tests.data.capture.provider.server import Recorded, running
 from tests.support.ports import free_port
 
 SCENARIO_SECONDS = 240
+# a folder of this machine, and what stands for it in a capture
+PATHS = ((str(HERE.parents[2]), "/app"), (sys.base_prefix, "/python"))
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -91,8 +98,8 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     lines = [f"{name} {version}" for name, version in found["versions"].items()]
     folder = framework.folder
     (folder / CALLS).write_text(_json(found))
-    _write(folder / CAPTURE, recorded.traces)
-    _write(folder / LOGS, recorded.logs)
+    _write(folder / CAPTURE, (without_paths(each, ExportTraceServiceRequest) for each in recorded.traces))
+    _write(folder / LOGS, (without_paths(each, ExportLogsServiceRequest) for each in recorded.logs))
     size = (folder / CAPTURE).stat().st_size
     lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
     if size > MAX_BYTES:
@@ -106,6 +113,24 @@ def _write(file: Path, requests: Iterable[bytes]) -> None:
         file.write_bytes(content)
     else:
         file.unlink(missing_ok=True)
+
+
+def without_paths(body: bytes, kind: type[Message]) -> bytes:
+    """The request without the folders of this machine, which are in stack traces and places in code."""
+    request = kind.FromString(body)
+    _replace(request)
+    return request.SerializeToString()
+
+
+def _replace(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING and not field.is_repeated:
+            for path, neutral in PATHS:
+                value = value.replace(path, neutral)
+            setattr(message, field.name, value)
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in value if field.is_repeated else [value]:
+                _replace(inner)
 
 
 def _json(found: Mapping[str, Any]) -> str:
