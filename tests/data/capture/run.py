@@ -3,14 +3,18 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.data.capture import environments
 from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
 from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, join
 from tests.data.capture.provider.server import Recorded, running
+from tests.support.otlp import all_spans
 from tests.support.ports import free_port
 
 SCENARIO_SECONDS = 240
@@ -91,7 +95,7 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     lines = [f"{name} {version}" for name, version in found["versions"].items()]
     folder = framework.folder
     (folder / CALLS).write_text(_json(found))
-    _write(folder / CAPTURE, recorded.traces)
+    _write(folder / CAPTURE, map(_brief, recorded.traces))
     _write(folder / LOGS, recorded.logs)
     size = (folder / CAPTURE).stat().st_size
     lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
@@ -102,10 +106,28 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
 
 def _write(file: Path, requests: Iterable[bytes]) -> None:
     """Nothing to keep leaves no file."""
-    if content := join(requests):
+    if content := join(map(_portable, requests)):
         file.write_bytes(content)
     else:
         file.unlink(missing_ok=True)
+
+
+def _portable(request: bytes) -> bytes:
+    """Without the names of this machine's folders: another of the same length keeps the request whole."""
+    for folder in (HERE.parents[2], Path(sys.base_prefix)):
+        name = str(folder).encode()
+        request = request.replace(name, b"/folder".ljust(len(name), b"-")[: len(name)])
+    return request
+
+
+def _brief(request: bytes) -> bytes:
+    """With the last line only of each stack trace, which would be most of a capture."""
+    export = ExportTraceServiceRequest.FromString(request)
+    for span in all_spans(export):
+        for attribute in (each for event in span.events for each in event.attributes):
+            if attribute.key == "exception.stacktrace":
+                attribute.value.string_value = attribute.value.string_value.strip().rpartition("\n")[2]
+    return export.SerializeToString()
 
 
 def _json(found: Mapping[str, Any]) -> str:

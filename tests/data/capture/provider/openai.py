@@ -1,6 +1,7 @@
 """OpenAI's forms of a request and an answer: chat completions, responses and embeddings. Pure."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ FAILURE = {
         "code": "refused",
     }
 }
+# how a result begins in such a text
+TOLD = re.compile(r"Observation:|Error:\\n")
 Event = tuple[str, Mapping[str, Any] | str]
 
 
@@ -26,8 +29,15 @@ def chat_ask(body: Mapping[str, Any]) -> Ask:
         model=body["model"],
         text=json.dumps(messages),
         tools={tool["name"]: tool.get("parameters") or {} for tool in tools},
-        results=sum(message["role"] == "tool" for message in messages),
+        results=sum(map(_is_result, messages)),
         stream=bool(body.get("stream")),
+    )
+
+
+def _is_result(message: Mapping[str, Any]) -> bool:
+    """Some frameworks (smolagents) bring a tool's result as a text of the user's."""
+    return message["role"] == "tool" or (
+        message["role"] == "user" and TOLD.search(json.dumps(message["content"])) is not None
     )
 
 
