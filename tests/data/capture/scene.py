@@ -24,6 +24,23 @@ def weather(city: str) -> str:
     return f"sunny in {city}"
 
 
+# the tool as OpenAI's chat completions take it
+OPENAI_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
+
+
 def tracer_provider(service: str):  # type: ignore[no-untyped-def]
     """OpenTelemetry's own SDK with its own exporter, for frameworks that bring no set-up.
 
