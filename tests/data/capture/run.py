@@ -121,13 +121,19 @@ def _portable(request: bytes) -> bytes:
 
 
 def _brief(request: bytes) -> bytes:
-    """With the last line only of each stack trace, which would be most of a capture."""
+    """With the first and last line only of stack traces, which would be most of a capture."""
     export = ExportTraceServiceRequest.FromString(request)
     for span in all_spans(export):
+        span.status.message = _without_frames(span.status.message)  # LangChain puts them there too
         for attribute in (each for event in span.events for each in event.attributes):
             if attribute.key == "exception.stacktrace":
-                attribute.value.string_value = attribute.value.string_value.strip().rpartition("\n")[2]
+                attribute.value.string_value = _without_frames(attribute.value.string_value)
     return export.SerializeToString()
+
+
+def _without_frames(text: str) -> str:
+    before, mark, frames = text.partition("Traceback (most recent call last):\n")
+    return f"{before}{mark}  ...\n{frames.strip().rpartition(chr(10))[2]}" if mark else text
 
 
 def _json(found: Mapping[str, Any]) -> str:

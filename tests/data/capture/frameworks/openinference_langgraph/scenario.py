@@ -13,7 +13,6 @@ from scene import (
     QUESTION,
     SESSION,
     USER,
-    ask,
     attempt,
     tracer_provider,
     weather,
@@ -54,7 +53,6 @@ def run(question: str, *, stream: bool = False) -> None:
 
 with using_user(USER):
     run(QUESTION)
-    run(ask("Nowhere"))
     run(CUT_OFF, stream=True)
     attempt(run, FAILING)
 provider.shutdown()
