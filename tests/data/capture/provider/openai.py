@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.data.capture.provider import dspy
 from tests.data.capture.provider.script import Ask, Reply, Tokens, ToolUse
 
 CREATED = 1_790_000_000
@@ -25,11 +26,13 @@ Event = tuple[str, Mapping[str, Any] | str]
 def chat_ask(body: Mapping[str, Any]) -> Ask:
     messages = body.get("messages", ())
     tools = [each["function"] for each in body.get("tools") or () if "function" in each]
+    text = json.dumps(messages)
     return Ask(
         model=body["model"],
-        text=json.dumps(messages),
+        text=text,
         tools={tool["name"]: tool.get("parameters") or {} for tool in tools},
-        results=sum(map(_is_result, messages)),
+        fields=dspy.fields(text),
+        results=sum(map(_is_result, messages)) + dspy.results(text),
         stream=bool(body.get("stream")),
     )
 

@@ -6,7 +6,7 @@ import { createTool } from "@mastra/core/tools";
 import { Observability } from "@mastra/observability";
 import { OtelExporter } from "@mastra/otel-exporter";
 import { z } from "zod";
-import { AGENT, CUT_OFF, FAILING, INSTRUCTIONS, QUESTION, SESSION, USER, ask, attempt, weather } from "./scene.mjs";
+import { AGENT, CUT_OFF, FAILING, INSTRUCTIONS, SESSION, USER, ask, failing } from "./scene.mjs";
 
 const openai = createOpenAI({ baseURL: process.env.OPENAI_BASE_URL, apiKey: "none" });
 const agent = new Agent({
@@ -20,7 +20,10 @@ const agent = new Agent({
       id: "weather",
       description: "The weather of a city.",
       inputSchema: z.object({ city: z.string() }),
-      execute: async ({ city }) => weather(city),
+      execute: async ({ city }) => {
+        if (city === "Nowhere") throw new Error("there is no such city");
+        return `sunny in ${city}`;
+      },
     }),
   },
 });
@@ -41,8 +44,8 @@ const mastra = new Mastra({
 });
 const asked = mastra.getAgent(AGENT);
 const asking = { maxSteps: 3, tracingOptions: { metadata: { sessionId: SESSION, userId: USER } } };
-await asked.generate(QUESTION, asking);
+await asked.generate(ask("Paris"), asking);
 await asked.generate(ask("Nowhere"), asking);
 await (await asked.stream(CUT_OFF, asking)).consumeStream();
-await attempt(asked.generate(FAILING, asking));
+await failing(asked.generate(FAILING, asking));
 await mastra.shutdown();

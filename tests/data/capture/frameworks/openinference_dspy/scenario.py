@@ -3,7 +3,7 @@
 import dspy
 from openinference.instrumentation import using_attributes
 from openinference.instrumentation.dspy import DSPyInstrumentor
-from scene import CUT_OFF, FAILING, QUESTION, SESSION, USER, ask, attempt, tracer_provider, weather
+from scene import CUT_OFF, FAILING, QUESTION, SESSION, USER, attempt, tracer_provider, weather
 
 provider = tracer_provider("dspy-agent")
 DSPyInstrumentor().instrument(tracer_provider=provider)
@@ -16,7 +16,6 @@ def run(question: str) -> None:
 
 with using_attributes(session_id=SESSION, user_id=USER):
     run(QUESTION)
-    run(ask("Nowhere"))
     attempt(dspy.Predict("question -> answer"), question=CUT_OFF)
     attempt(dspy.Predict("question -> answer"), question=FAILING)
 provider.shutdown()

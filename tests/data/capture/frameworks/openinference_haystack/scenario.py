@@ -3,7 +3,7 @@
 from haystack import Document, Pipeline
 from haystack.components.agents import Agent
 from haystack.components.builders import ChatPromptBuilder
-from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder
+from haystack.components.embedders import OpenAITextEmbedder
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.components.generators.utils import print_streaming_chunk
 from haystack.components.rankers import LostInTheMiddleRanker
@@ -52,8 +52,12 @@ def run(question: str, *, stream: bool = False) -> None:
 
 def retrieve(question: str) -> None:
     store = InMemoryDocumentStore()
-    texts = [Document(content="Paris is sunny."), Document(content="London is grey.")]
-    store.write_documents(OpenAIDocumentEmbedder(model="text-embedding-3-small").run(texts)["documents"])
+    store.write_documents(
+        [
+            Document(content="Paris is sunny.", embedding=[0.25, 0.5, 0.25]),
+            Document(content="London is grey.", embedding=[0.5, 0.25, 0.25]),
+        ]
+    )
     template = [ChatMessage.from_user("{{ documents[0].content }} {{ question }}")]
     pipeline = Pipeline()
     pipeline.add_component("embedder", OpenAITextEmbedder(model="text-embedding-3-small"))

@@ -1,6 +1,7 @@
 """LlamaIndex with OpenInference: an agent, then embeddings, retrieval and rerank over an index."""
 
 import asyncio
+import os
 
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
@@ -24,9 +25,14 @@ from scene import (
     weather,
 )
 
+PROVIDER = {"api_base": os.environ["OPENAI_BASE_URL"], "max_retries": 0}
+model = OpenAI(model="gpt-4o-mini", **PROVIDER)
+index = VectorStoreIndex.from_documents(  # before spans are made of it
+    [Document(text="Paris is sunny."), Document(text="London is grey.")],
+    embed_model=OpenAIEmbedding(model="text-embedding-3-small", **PROVIDER),
+)
 provider = tracer_provider("llamaindex-agent")
 LlamaIndexInstrumentor().instrument(tracer_provider=provider)
-model = OpenAI(model="gpt-4o-mini", max_retries=0)
 
 
 async def run(question: str, *, stream: bool = False) -> None:
@@ -41,10 +47,6 @@ async def run(question: str, *, stream: bool = False) -> None:
 
 
 def retrieve(question: str) -> None:
-    index = VectorStoreIndex.from_documents(
-        [Document(text="Paris is sunny."), Document(text="London is grey.")],
-        embed_model=OpenAIEmbedding(model="text-embedding-3-small", max_retries=0),
-    )
     # the provider ranks nothing: whatever it answers, the first text is the best
     rerank = LLMRerank(llm=model, top_n=1, parse_choice_select_answer_fn=lambda *_: ([1], [9.0]))
     index.as_query_engine(llm=model, node_postprocessors=[rerank]).query(question)

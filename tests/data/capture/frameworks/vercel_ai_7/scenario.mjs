@@ -5,7 +5,11 @@ import { embed, generateText, isStepCount, registerTelemetry, streamText, tool }
 import { z } from "zod";
 import * as scene from "./scene.mjs";
 
-const provider = scene.tracerProvider("vercel-7-agent");
+const weather = async ({ city }) => {
+  if (city === "Nowhere") throw new Error("there is no such city");
+  return scene.weather({ city });
+};
+const provider = scene.tracerProvider("vercel-7");
 registerTelemetry(new OpenTelemetry({ usage: true, runtimeContext: true }));
 const openai = createOpenAI({ baseURL: process.env.OPENAI_BASE_URL, apiKey: "none" });
 const common = {
@@ -22,13 +26,13 @@ const asking = {
     weather: tool({
       description: "The weather of a city.",
       inputSchema: z.object({ city: z.string() }),
-      execute: async ({ city }) => scene.weather(city),
+      execute: weather,
     }),
   },
 };
-await generateText({ ...asking, prompt: scene.QUESTION });
+await generateText({ ...asking, prompt: scene.ask("Paris") });
 await generateText({ ...asking, prompt: scene.ask("Nowhere") });
 await streamText({ ...asking, prompt: scene.CUT_OFF }).consumeStream();
-await scene.attempt(generateText({ ...asking, prompt: scene.FAILING }));
+await scene.failing(generateText({ ...asking, prompt: scene.FAILING }));
 await embed({ ...common, model: openai.embedding("text-embedding-3-small"), value: scene.ask("London") });
 await provider.shutdown();
