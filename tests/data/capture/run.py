@@ -8,16 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.data.capture import environments
 from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
 from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, join
 from tests.data.capture.provider.server import Recorded, running
-from tests.support.otlp import all_spans
 from tests.support.ports import free_port
 
 SCENARIO_SECONDS = 240
+# a folder of this machine, and what stands for it in a capture
+PATHS = ((str(HERE.parents[2]), "/app"), (sys.base_prefix, "/python"))
+STACK, NEWLINE = "Traceback (most recent call last):\n", "\n"
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -95,8 +99,8 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     lines = [f"{name} {version}" for name, version in found["versions"].items()]
     folder = framework.folder
     (folder / CALLS).write_text(_json(found))
-    _write(folder / CAPTURE, map(_brief, recorded.traces))
-    _write(folder / LOGS, recorded.logs)
+    _write(folder / CAPTURE, (without_paths(each, ExportTraceServiceRequest) for each in recorded.traces))
+    _write(folder / LOGS, (without_paths(each, ExportLogsServiceRequest) for each in recorded.logs))
     size = (folder / CAPTURE).stat().st_size
     lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
     if size > MAX_BYTES:
@@ -106,34 +110,34 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
 
 def _write(file: Path, requests: Iterable[bytes]) -> None:
     """Nothing to keep leaves no file."""
-    if content := join(map(_portable, requests)):
+    if content := join(requests):
         file.write_bytes(content)
     else:
         file.unlink(missing_ok=True)
 
 
-def _portable(request: bytes) -> bytes:
-    """Without the names of this machine's folders: another of the same length keeps the request whole."""
-    for folder in (HERE.parents[2], Path(sys.base_prefix)):
-        name = str(folder).encode()
-        request = request.replace(name, b"/folder".ljust(len(name), b"-")[: len(name)])
-    return request
+def without_paths(body: bytes, kind: type[Message]) -> bytes:
+    """The request without the folders of this machine, which are in stack traces and places in code."""
+    request = kind.FromString(body)
+    _replace(request)
+    return request.SerializeToString()
 
 
-def _brief(request: bytes) -> bytes:
-    """With the first and last line only of stack traces, which would be most of a capture."""
-    export = ExportTraceServiceRequest.FromString(request)
-    for span in all_spans(export):
-        span.status.message = _without_frames(span.status.message)  # LangChain puts them there too
-        for attribute in (each for event in span.events for each in event.attributes):
-            if attribute.key == "exception.stacktrace":
-                attribute.value.string_value = _without_frames(attribute.value.string_value)
-    return export.SerializeToString()
+def _replace(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING and not field.is_repeated:
+            for path, neutral in PATHS:
+                value = value.replace(path, neutral)
+            setattr(message, field.name, _without_frames(value))
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in value if field.is_repeated else [value]:
+                _replace(inner)
 
 
 def _without_frames(text: str) -> str:
-    before, mark, frames = text.partition("Traceback (most recent call last):\n")
-    return f"{before}{mark}  ...\n{frames.strip().rpartition(chr(10))[2]}" if mark else text
+    """Stack traces would be most of a capture: their first and last lines are enough."""
+    before, mark, frames = text.partition(STACK)
+    return f"{before}{mark}  ...\n{frames.rstrip().rpartition(NEWLINE)[2]}" if mark else text
 
 
 def _json(found: Mapping[str, Any]) -> str:

@@ -1,25 +1,18 @@
-// What scenarios in JavaScript share: the same words as scene.py.
+// What scenarios in JavaScript share: OpenTelemetry's own SDK with its own exporter, and the questions.
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { resourceFromAttributes } from "@opentelemetry/resources";
 import { BatchSpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { NodeTracerProvider } from "@opentelemetry/sdk-trace-node";
 
-export const QUESTION = "What is the weather in Paris?";
+export const ask = (city) => `What is the weather in ${city}?`;
+export const CUT_OFF = "Tell me all about the sea.";
+export const FAILING = "Please fail.";
 export const SESSION = "capture-session";
 export const USER = "capture-user";
 export const AGENT = "weather_agent";
 export const INSTRUCTIONS = "You are brief.";
-export const ask = (city) => `What is the weather in ${city}?`;
-export const CUT_OFF = "Tell me all about the sea.";
-export const FAILING = "Please fail.";
+export const weather = ({ city }) => `sunny in ${city}`;
 
-/** The weather of a city. */
-export function weather(city) {
-  if (city === "Nowhere") throw new Error("there is no such city");
-  return `sunny in ${city}`;
-}
-
-/** OpenTelemetry's own SDK and exporter, registered globally; `await shutdown()` at the end. */
 export function tracerProvider(service) {
   const provider = new NodeTracerProvider({
     resource: resourceFromAttributes({ "service.name": service, "service.version": "3.1" }),
@@ -29,8 +22,7 @@ export function tracerProvider(service) {
   return provider;
 }
 
-/** Awaits what is meant to fail: whatever it throws has been traced by then. */
-export async function attempt(promise) {
+export async function failing(promise) {
   try {
     await promise;
   } catch (error) {

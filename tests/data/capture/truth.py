@@ -26,7 +26,7 @@ truncated answers, the question and the answer are known from the provider.
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +53,8 @@ TRACE_CELLS = (
     "status",
     "model_calls",
     "tool_calls",
+    "tools",
+    "models",
     *TOKENS,
     "cost",
     "errors",
@@ -63,7 +65,7 @@ TRACE_CELLS = (
     "request",
     "response",
 )
-CAPTURE_CELLS = ("types", "models", "answering", "model_cost")
+CAPTURE_CELLS = ("types", "answering", "model_cost")
 CELLS = (*TRACE_CELLS, *CAPTURE_CELLS)
 MILLION = 1_000_000
 
@@ -112,7 +114,7 @@ def truth(folder: Path) -> Truth:
         title=written["title"],
         versions=recorded["versions"],
         traces=traces,
-        whole=_whole(written["traces"], traces, gaps, pending),
+        whole=_whole(traces, gaps, pending),
     )
 
 
@@ -151,7 +153,9 @@ def _said(written: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": written["name"],
         "status": written.get("status", "ERROR" if errors else "OK"),
-        "tool_calls": written.get("tools", {}),
+        "types": written["types"],
+        "tool_calls": sum(written.get("tools", {}).values()),
+        "tools": written.get("tools", {}),
         "errors": errors,
         "agent": written.get("agent"),
         "session": written.get("session"),
@@ -202,23 +206,24 @@ def cost(call: Mapping[str, Any]) -> float:
     return whole / MILLION
 
 
-def _whole(
-    written: Sequence[Mapping[str, Any]],
-    traces: Sequence[TraceTruth],
-    gaps: Mapping[str, Gap],
-    pending: Mapping[str, str],
-) -> TraceTruth:
-    """Sums over the traces, of what is expected of each."""
-    sums: dict[str, Counter[str]] = {cell: Counter() for cell in ("types", "models", "answering")}
-    for said, trace in zip(written, traces, strict=True):
-        sums["types"].update(said["types"])
-        for cell in ("models", "answering"):
-            sums[cell].update(trace.expected(cell))
-    dollars = [trace.expected("cost") for trace in traces if trace.expected("cost")]
-    cells = {cell: dict(counts) for cell, counts in sums.items()}
-    return TraceTruth(
-        asks="",
-        cells={**cells, "model_cost": round(sum(dollars), 12) if dollars else None},
-        gaps=gaps,
-        pending=pending,
-    )
+def _whole(traces: Sequence[TraceTruth], gaps: Mapping[str, Gap], pending: Mapping[str, str]) -> TraceTruth:
+    """What statistics say of all traces: sums of what is expected of each, or how many have a value."""
+    told = {cell: [trace.expected(cell) for trace in traces] for cell in (*traces[0].cells,)}
+    cells: dict[str, Any] = {cell: add(values) for cell, values in told.items()}
+    cells["model_cost"] = cells["cost"]
+    pending = {cell: why for trace in traces for cell, why in trace.pending.items()} | dict(pending)
+    own = {cell: gap for cell, gap in gaps.items() if cell in CAPTURE_CELLS}
+    return TraceTruth(asks="", cells=cells, gaps=own, pending=pending)
+
+
+def add(values: Iterable[Any]) -> Any:
+    """Numbers are added up, counts by name too; of names and ids it is counted how many traces have them."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, Mapping) for value in known):
+        counts: Counter[str] = Counter()
+        for value in known:
+            counts.update(value)
+        return dict(counts)
+    if all(isinstance(value, str) for value in known):
+        return dict(Counter(known))
+    return round(sum(known), 12)

@@ -51,5 +51,24 @@ scene.attempt(
     model="gpt-4o-mini",
     messages=[{"role": "user", "content": scene.FAILING}],
 )
+# as its integrations of other libraries tell usage: the members add up, none is a part of another
+with langfuse.start_as_current_observation(
+    as_type="generation", name="by hand", model="gpt-4o-mini", input=scene.ask("Oslo")
+) as generation:
+    made = scene.complete(scene.ask("Oslo"))
+    used = made["usage"]
+    cached = used["prompt_tokens_details"]["cached_tokens"]
+    reasoning = used["completion_tokens_details"]["reasoning_tokens"]
+    generation.update(
+        output=made["choices"][0]["message"]["content"],
+        usage_details={
+            "input": used["prompt_tokens"] - cached,
+            "input_cache_read": cached,
+            "output": used["completion_tokens"] - reasoning,
+            "output_reasoning": reasoning,
+            "total": used["total_tokens"],
+        },
+        cost_details={"input": 0.000015, "output": 0.000012, "total": 0.000027},
+    )
 langfuse.flush()
 langfuse.shutdown()

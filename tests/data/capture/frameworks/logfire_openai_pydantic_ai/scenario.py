@@ -18,10 +18,9 @@ async def main() -> None:
     with logfire.span("ask"):
         logfire.info("asking", session=scene.SESSION)
         await agent.run(scene.QUESTION, conversation_id=scene.SESSION)
-    async with agent.run_stream(scene.ask("Oslo")) as run:
+    async with agent.run_stream(scene.ask("Oslo"), conversation_id=scene.SESSION) as run:
         await run.get_output()
-    await agent.run(scene.CUT_OFF)
-    await scene.failing(agent.run(scene.FAILING))
+    await scene.failing(agent.run(scene.FAILING, conversation_id=scene.SESSION))
 
 
 logfire.configure(send_to_logfire=False, service_name="logfire", service_version="3.1", console=False)

@@ -17,10 +17,10 @@ async def main() -> None:
         capabilities=[Instrumentation()],
     )
     await agent.run(scene.QUESTION, conversation_id=scene.SESSION)
-    async with agent.run_stream(scene.ask("Oslo")) as run:
+    async with agent.run_stream(scene.ask("Oslo"), conversation_id=scene.SESSION) as run:
         await run.get_output()
-    await agent.run(scene.CUT_OFF)
-    await scene.failing(agent.run(scene.FAILING))
+    await agent.run(scene.CUT_OFF, conversation_id=scene.SESSION)
+    await scene.failing(agent.run(scene.FAILING, conversation_id=scene.SESSION))
 
 
 provider = scene.tracer_provider("pydantic-ai")
