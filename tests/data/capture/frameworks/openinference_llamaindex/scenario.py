@@ -14,13 +14,11 @@ from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from scene import (
     AGENT,
     CUT_OFF,
-    FAILING,
     INSTRUCTIONS,
     QUESTION,
     SESSION,
     USER,
     ask,
-    attempt,
     tracer_provider,
     weather,
 )
@@ -52,10 +50,12 @@ def retrieve(question: str) -> None:
     index.as_query_engine(llm=model, node_postprocessors=[rerank]).query(question)
 
 
+async def main() -> None:
+    await run(QUESTION)
+    await run(CUT_OFF, stream=True)
+
+
 with using_attributes(session_id=SESSION, user_id=USER):
-    asyncio.run(run(QUESTION))
-    asyncio.run(run(ask("Nowhere")))
-    asyncio.run(run(CUT_OFF, stream=True))
-    attempt(lambda: asyncio.run(run(FAILING)))
+    asyncio.run(main())
     retrieve(ask("London"))
 provider.shutdown()
