@@ -16,7 +16,8 @@
     session = "capture-session"
     user = "capture-user"
     errors = 1                      # spans that failed; left out: 0
-    [traces.gaps]                        # of this trace only; `is` where the sender tells something else
+    embeds = true                   # the question was embedded, so there is no answer
+    [traces.gaps]                   # of this trace only; `is` where the sender tells something else
     cost = {why = "the sender counts no tokens of a stream", is = 0.1}
 
 A gap's cell must be empty, or what `is` says; every other cell must be the truth. Tokens, cost, model calls,
@@ -55,6 +56,7 @@ TRACE_CELLS = (
     "tool_calls",
     "tools",
     "models",
+    "answering",
     *TOKENS,
     "cost",
     "errors",
@@ -65,7 +67,9 @@ TRACE_CELLS = (
     "request",
     "response",
 )
-CAPTURE_CELLS = ("types", "answering", "model_cost")
+CAPTURE_CELLS = ("types", "model_cost")
+NUMBERS = frozenset({"model_calls", "tool_calls", "cost", "errors", "truncated", *TOKENS})
+COUNTS = frozenset({"types", "tools", "models", "answering"})
 CELLS = (*TRACE_CELLS, *CAPTURE_CELLS)
 MILLION = 1_000_000
 
@@ -80,12 +84,11 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceTruth:
-    """One trace. `cells` is the truth, which `gaps` and `pending` make exceptions of."""
+    """One trace. `cells` is the truth, `gaps` what a sender doesn't tell of it."""
 
     asks: str
     cells: Mapping[str, Any]
     gaps: Mapping[str, Gap] = field(default_factory=dict)
-    pending: Mapping[str, str] = field(default_factory=dict)
 
     def expected(self, cell: str) -> Any:
         return self.gaps[cell].told if cell in self.gaps else self.cells[cell]
@@ -93,13 +96,14 @@ class TraceTruth:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """One capture; its own `cells` are sums over its traces."""
+    """One capture; `whole` has the sums over its traces. `pending` is wrong so far, and why, by cell."""
 
     name: str
     title: str
     versions: Mapping[str, str]
     traces: Sequence[TraceTruth]
     whole: TraceTruth
+    pending: Mapping[str, str] = field(default_factory=dict)
 
 
 @lru_cache
@@ -107,14 +111,19 @@ def truth(folder: Path) -> Truth:
     """What is written beside a capture. Raises KeyError or ValueError where that isn't whole."""
     written = tomllib.loads((folder / TRUTH).read_text())
     recorded = json.loads((folder / CALLS).read_text())
-    gaps, pending = _gaps(written.get("gaps", {})), written.get("pending", {})
-    traces = [_trace(each, recorded["calls"], gaps, pending) for each in written["traces"]]
+    gaps = _gaps(written.get("gaps", {}))
+    traces = [_trace(each, recorded["calls"], gaps) for each in written["traces"]]
     return Truth(
         name=folder.name,
         title=written["title"],
         versions=recorded["versions"],
         traces=traces,
-        whole=_whole(traces, gaps, pending),
+        whole=_whole(traces, gaps),
+        pending={
+            cell: why
+            for each in (written, *written["traces"])
+            for cell, why in each.get("pending", {}).items()
+        },
     )
 
 
@@ -137,14 +146,12 @@ def _trace(
     written: Mapping[str, Any],
     recorded: Sequence[Mapping[str, Any]],
     gaps: Mapping[str, Gap],
-    pending: Mapping[str, str],
 ) -> TraceTruth:
     calls = [call for call in recorded if call["asks"] == written["asks"]]
     return TraceTruth(
         asks=written["asks"],
         cells={**_said(written), **_recorded(calls)},
         gaps={**gaps, **_gaps(written.get("gaps", {}))},
-        pending={**pending, **written.get("pending", {})},
     )
 
 
@@ -161,7 +168,7 @@ def _said(written: Mapping[str, Any]) -> dict[str, Any]:
         "session": written.get("session"),
         "user": written.get("user"),
         "request": written.get("request", question(written["asks"])),
-        "response": written.get("response", answer(written["asks"])),
+        "response": written.get("response", None if written.get("embeds") else answer(written["asks"])),
     }
 
 
@@ -186,8 +193,8 @@ def _recorded(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{name: used[name] or None for name in TOKENS},
         "cost": round(sum(map(cost, calls)), 12) if tokens else None,
         "truncated": sum(call["finish"] == "length" for call in chats),
-        "models": Counter(call["requested"] for call in calls),
-        "answering": Counter(call["answering"] or call["requested"] for call in calls),
+        "models": Counter(call["requested"] for call in calls),  # a failed call has no other
+        "answering": Counter(call["answering"] for call in calls if call["answering"]),
     }
 
 
@@ -206,24 +213,22 @@ def cost(call: Mapping[str, Any]) -> float:
     return whole / MILLION
 
 
-def _whole(traces: Sequence[TraceTruth], gaps: Mapping[str, Gap], pending: Mapping[str, str]) -> TraceTruth:
+def _whole(traces: Sequence[TraceTruth], gaps: Mapping[str, Gap]) -> TraceTruth:
     """What statistics say of all traces: sums of what is expected of each, or how many have a value."""
-    told = {cell: [trace.expected(cell) for trace in traces] for cell in (*traces[0].cells,)}
-    cells: dict[str, Any] = {cell: add(values) for cell, values in told.items()}
+    cells = {cell: add(cell, [trace.expected(cell) for trace in traces]) for cell in traces[0].cells}
     cells["model_cost"] = cells["cost"]
-    pending = {cell: why for trace in traces for cell, why in trace.pending.items()} | dict(pending)
     own = {cell: gap for cell, gap in gaps.items() if cell in CAPTURE_CELLS}
-    return TraceTruth(asks="", cells=cells, gaps=own, pending=pending)
+    return TraceTruth(asks="", cells=cells, gaps=own)
 
 
-def add(values: Iterable[Any]) -> Any:
+def add(cell: str, values: Iterable[Any]) -> Any:
     """Numbers are added up, counts by name too; of names and ids it is counted how many traces have them."""
     known = [value for value in values if value is not None]
-    if all(isinstance(value, Mapping) for value in known):
+    if cell in COUNTS:
         counts: Counter[str] = Counter()
         for value in known:
             counts.update(value)
         return dict(counts)
-    if all(isinstance(value, str) for value in known):
-        return dict(Counter(known))
-    return round(sum(known), 12)
+    if cell in NUMBERS:
+        return round(sum(known), 12)
+    return dict(Counter(known))
