@@ -71,9 +71,9 @@ def command(framework: Framework) -> list[str]:
         return [str(framework.environment / "bin/python"), str(framework.folder / "scenario.py")]
     # node looks for packages beside the file that imports them
     for file in (HERE / "scene.mjs", framework.folder / "scenario.mjs"):
-        if file.exists():
-            shutil.copy(file, framework.environment / file.name)
-    return ["node", str(framework.environment / "scenario.mjs")]
+        shutil.copy(file, framework.environment / file.name)
+    own = framework.environment / "node_modules/.bin/node"  # of those that need a newer one
+    return [str(own) if own.exists() else "node", str(framework.environment / "scenario.mjs")]
 
 
 def versions(framework: Framework) -> Mapping[str, str]:

@@ -24,6 +24,7 @@ from tests.support.ports import free_port
 SCENARIO_SECONDS = 240
 # a folder of this machine, and what stands for it in a capture
 PATHS = ((str(HERE.parents[2]), "/app"), (sys.base_prefix, "/python"))
+STACK, NEWLINE = "Traceback (most recent call last):\n", "\n"
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -146,7 +147,7 @@ def without_paths(body: bytes, kind: type[Message]) -> bytes:
 def _replace(message: Message) -> None:
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING and not field.is_repeated:
-            setattr(message, field.name, _neutral(value))
+            setattr(message, field.name, _without_frames(_neutral(value)))
         elif field.type == field.TYPE_MESSAGE:
             for inner in value if field.is_repeated else [value]:
                 _replace(inner)
@@ -156,6 +157,12 @@ def _neutral(text: str) -> str:
     for path, neutral in PATHS:
         text = text.replace(path, neutral)
     return text
+
+
+def _without_frames(text: str) -> str:
+    """Stack traces would be most of a capture: their first and last lines are enough."""
+    before, mark, frames = text.partition(STACK)
+    return f"{before}{mark}  ...\n{frames.rstrip().rpartition(NEWLINE)[2]}" if mark else text
 
 
 def _json(found: Mapping[str, Any]) -> str:

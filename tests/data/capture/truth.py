@@ -45,6 +45,7 @@ PRICES: Mapping[str, tuple[float, float, float, float]] = {
     "claude-sonnet-4-5-20250929": (3.0, 0.3, 3.75, 15.0),
     "gemini-2.5-flash": (0.3, 0.03, 0.3, 2.5),
     "text-embedding-3-small": (0.02, 0.02, 0.02, 0.0),
+    "gemini-embedding-001": (0.15, 0.15, 0.15, 0.0),
 }
 TOKENS = ("input", "output", "cached", "cache_write", "reasoning")
 # cells of one trace, and those of a capture as a whole, in the order of the table

@@ -4,5 +4,6 @@ script.py      what is answered to which question, and with which usage; knows n
 openai.py      chat completions, responses and embeddings, streamed too
 anthropic.py   messages, streamed too
 gemini.py      generateContent and embedContent, streamed too
+dspy.py        DSPy's fields, which stand in the text of a question and its answer
 server.py      all of them on one port, beside a receiver that keeps what is exported over OTLP
 """

@@ -21,13 +21,16 @@ def ask(model: str, body: Mapping[str, Any], *, stream: bool) -> Ask:
     return Ask(
         model=model,
         text=json.dumps([body.get("systemInstruction"), body.get("contents")]),
-        tools={
-            each["name"]: each.get("parameters") or each.get("parametersJsonSchema") or {}
-            for each in declared
-        },
+        tools={each["name"]: _schema(each) for each in declared},
         results=sum("functionResponse" in part for part in parts),
         stream=stream,
     )
+
+
+def _schema(declared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a tool's arguments; the client sends it under one of these names."""
+    names = ("parameters", "parametersJsonSchema", "parameters_json_schema")
+    return next((declared[name] for name in names if declared.get(name)), {})
 
 
 def answer(reply: Reply) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """OpenAI's forms of a request and an answer: chat completions, responses and embeddings. Pure."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.data.capture.provider import dspy
 from tests.data.capture.provider.script import Ask, Reply, Tokens, ToolUse
 
 CREATED = 1_790_000_000
@@ -16,18 +18,29 @@ FAILURE = {
         "code": "refused",
     }
 }
+# how a result begins in such a text
+TOLD = re.compile(r"Observation:|Error:\\n")
 Event = tuple[str, Mapping[str, Any] | str]
 
 
 def chat_ask(body: Mapping[str, Any]) -> Ask:
     messages = body.get("messages", ())
     tools = [each["function"] for each in body.get("tools") or () if "function" in each]
+    text = json.dumps(messages)
     return Ask(
         model=body["model"],
-        text=json.dumps(messages),
+        text=text,
         tools={tool["name"]: tool.get("parameters") or {} for tool in tools},
-        results=sum(message["role"] == "tool" for message in messages),
+        fields=dspy.fields(text),
+        results=sum(map(_is_result, messages)) + dspy.results(text),
         stream=bool(body.get("stream")),
+    )
+
+
+def _is_result(message: Mapping[str, Any]) -> bool:
+    """Some frameworks (smolagents) bring a tool's result as a text of the user's."""
+    return message["role"] == "tool" or (
+        message["role"] == "user" and TOLD.search(json.dumps(message["content"])) is not None
     )
 
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.data.capture.provider import dspy
+
 ANSWERING = {
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
     "gpt-4o": "gpt-4o-2024-08-06",
@@ -39,11 +41,15 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One request. `text` is all that it says, `results` how many results of tools it brings."""
+    """One request. `text` is all that it says, `results` how many results of tools it brings.
+
+    `fields` are those that DSPy wants in the text of the answer.
+    """
 
     model: str
     text: str
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fields: Sequence[str] = ()
     results: int = 0
     stream: bool = False
     thinks: bool = False
@@ -88,6 +94,9 @@ def reply(ask: Ask, *, writes_cache: bool = False, reasons: bool = True) -> Repl
         return Reply(model=model, asks=asks, finish="length", text="The sea is", tokens=tokens)
     uses = _uses(ask, asks)
     text = "" if uses else f"It is sunny in {asks}."
+    if ask.fields:
+        tool = "finish" if ask.results else "weather"
+        text = dspy.answer(ask.fields, text=text, tool=tool, city=asks)
     finish = "tool" if uses else "stop"
     return Reply(model=model, asks=asks, finish=finish, text=text, thought=thought, uses=uses, tokens=tokens)
 
