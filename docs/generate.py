@@ -1,4 +1,6 @@
-"""Writes docs/settings.md and docs/reference.md from the code; a test fails when they are out of date.
+"""Writes docs/settings.md, docs/reference.md and the table of frameworks in docs/harmonise.md.
+
+They come from the code and from tests/data/capture; a test fails when they are out of date.
 
 python docs/generate.py
 """
@@ -13,8 +15,10 @@ from collector.otlp.status import HTTP_STATUS
 from collector.settings import Section, Settings
 from collector.settings.processors import ConditionSettings, Processor
 from collector.telemetry.metrics import Metrics
+from tests.data.capture.table import table
 
 DOCS = Path(__file__).parent
+TABLE_BEGIN, TABLE_END = "<!-- frameworks: python docs/generate.py -->", "<!-- end of frameworks -->"
 
 SETTINGS_HEAD = """# Settings
 
@@ -124,7 +128,15 @@ def _reasons() -> Iterator[str]:
         yield f"| `{reason.value}` | {HTTP_STATUS[reason]} |"
 
 
-PAGES = {"settings.md": settings_page, "reference.md": reference_page}
+def harmonise_page() -> str:
+    """The page as it is, with the table as it should be."""
+    page = (DOCS / "harmonise.md").read_text(encoding="utf-8")
+    before, begin, rest = page.partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
+    return f"{before}{begin}\n\n{table()}\n\n{end}{after}"
+
+
+PAGES = {"settings.md": settings_page, "reference.md": reference_page, "harmonise.md": harmonise_page}
 
 
 def main() -> None:
