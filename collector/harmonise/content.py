@@ -111,6 +111,7 @@ CONVERSING = frozenset(
     {
         ObservationKind.AGENT,
         ObservationKind.CHAIN,
+        ObservationKind.EMBEDDING,
         ObservationKind.LLM,
         ObservationKind.OTHER,
         ObservationKind.TASK,

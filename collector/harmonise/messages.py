@@ -31,13 +31,17 @@ ROLES = {
 TEXT_PARTS = frozenset({None, "text", "input_text", "output_text", "refusal"})
 TEXTS_OF_PARTS = ("text", "content", "refusal")
 SPEAKERS = frozenset(ROLES) | {"system", "developer", "tool"}
-# where a question stands among a framework's arguments, and which others there may be: the Vercel AI SDK's
-# `ai.prompt`, smolagents' run
-PROMPTS = {
-    "prompt": frozenset({"system"}),
-    "task": frozenset(
-        {"stream", "reset", "images", "additional_args", "max_steps", "return_full_result", "self"}
+# where a text stands in what a framework passes or returns, whose it is, and which others may stand there:
+# the Vercel AI SDK's `ai.prompt`, smolagents' run, CrewAI's output
+TEXTS_OF_OBJECTS = {
+    "prompt": (USER, frozenset({"system"})),
+    "task": (
+        USER,
+        frozenset(
+            {"stream", "reset", "images", "additional_args", "max_steps", "return_full_result", "self"}
+        ),
     ),
+    "raw": (ASSISTANT, frozenset({"pydantic", "json_dict", "tasks_output", "token_usage"})),
 }
 # where MLflow looks for messages
 READ_BY_MLFLOW = ("messages", "input", "output")
@@ -89,6 +93,8 @@ def _said(value: str | None, role: str, *, otherwise: str | None) -> str | None:
         return value
     if isinstance(decoded, str):
         return decoded if decoded.startswith('"') else _said(decoded, role, otherwise=decoded)
+    if isinstance(decoded, list) and len(decoded) == 1 and isinstance(decoded[0], str):
+        return _text(decoded)
     found = _messages(decoded, MAX_LEVELS)
     if found is None:
         return otherwise
@@ -171,11 +177,11 @@ def _of_list(values: Sequence[Any], levels: int) -> list[Message] | None:
 
 
 def _prompt(value: Mapping[str, Any]) -> list[Message] | None:
-    """The messages of the arguments that a framework passes to its agent or model."""
-    for key, others in PROMPTS.items():
+    """The messages of what a framework passes to its agent or model, or returns."""
+    for key, (role, others) in TEXTS_OF_OBJECTS.items():
         if isinstance(value.get(key), str) and others.issuperset(value.keys() - {key}):
             system = [("system", value["system"])] if isinstance(value.get("system"), str) else []
-            return [*system, (USER, value[key])]
+            return [*system, (role, value[key])]
     return None
 
 

@@ -37,8 +37,27 @@ CONVENTIONS: Mapping[str, str] = {
     "langfuse.": "Langfuse",
     "lmnr.": "Laminar",
     "mlflow.": "MLflow",
+    "mastra.": "Mastra",
+    "litellm.": "LiteLLM",
     "span.type": "Claude Code",
     "http.": "OpenTelemetry HTTP",
+}
+
+
+# where each convention is defined
+DEFINED_AT: Mapping[str, str] = {
+    "OpenTelemetry GenAI": "https://github.com/open-telemetry/semantic-conventions-genai",
+    "OpenInference": "https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md",
+    "OpenLLMetry": "https://github.com/traceloop/openllmetry/tree/main/packages/opentelemetry-semantic-conventions-ai",
+    "pydantic-ai": "https://ai.pydantic.dev/logfire/",
+    "Vercel AI SDK": "https://ai-sdk.dev/docs/ai-sdk-core/telemetry",
+    "Langfuse": "https://github.com/langfuse/langfuse-python/blob/main/langfuse/_client/attributes.py",
+    "Laminar": "https://github.com/lmnr-ai/lmnr-python",
+    "MLflow": "https://github.com/mlflow/mlflow/blob/master/mlflow/tracing/constant.py",
+    "Mastra": "https://mastra.ai/docs/observability/overview",
+    "LiteLLM": "https://docs.litellm.ai/docs/observability/opentelemetry_integration",
+    "Claude Code": "https://docs.claude.com/en/docs/claude-code/monitoring-usage",
+    "OpenTelemetry HTTP": "https://opentelemetry.io/docs/specs/semconv/http/http-spans/",
 }
 
 

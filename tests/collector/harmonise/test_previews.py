@@ -110,6 +110,8 @@ ANSWERS = {
     ),
     "a_calls_name_and_arguments": ('{"name": "get_weather", "arguments": "{}"}', None),
     "vercel_tool_calls": ('[{"toolCallId": "1", "toolName": "f", "args": {}}]', None),
+    "crewai": ('{"raw": "Sunny.", "pydantic": null, "json_dict": null, "tasks_output": []}', "Sunny."),
+    "dspy": ('["Sunny."]', "Sunny."),
     "plain_text": ("Sunny.", "Sunny."),
     "a_text_in_json": ('"Sunny."', "Sunny."),
     "an_object_of_the_applications_own": ('{"degrees": 21}', '{"degrees": 21}'),
