@@ -38,6 +38,11 @@ class Framework:
         return self.folder / ("package.json" if self.is_node else "requirements.txt")
 
     @property
+    def needs_mlflow(self) -> bool:
+        """Its scenario speaks with MLflow's API, as MLflow's own SDK does."""
+        return not self.is_node and "set_tracking_uri" in (self.folder / "scenario.py").read_text()
+
+    @property
     def environment(self) -> Path:
         return ENVIRONMENTS / self.name
 

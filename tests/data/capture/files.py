@@ -6,12 +6,15 @@ calls.json      the versions, and what the provider answered to each call
 truth.toml      written by hand: what the scenario did, and what its sender doesn't tell (truth.py)
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-CAPTURE, LOGS, CALLS, TRUTH = "capture.binpb", "logs.binpb", "calls.json", "truth.toml"
+CAPTURE, LOGS, WRITTEN = "capture.binpb", "logs.binpb", "mlflow.json"
+CALLS, TRUTH = "calls.json", "truth.toml"
 MAX_BYTES = 60_000
 
 
@@ -39,6 +42,12 @@ def requests(folder: Path) -> list[ExportTraceServiceRequest]:
     """What the framework in `folder` exported, request by request."""
     content = (folder / CAPTURE).read_bytes()
     return [ExportTraceServiceRequest.FromString(each) for each in split(content)]
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    """What the framework in `folder` wrote to MLflow's API; nothing but from MLflow's own SDK."""
+    file = folder / WRITTEN
+    return list(json.loads(file.read_text())) if file.exists() else []
 
 
 def _varint(number: int) -> bytes:

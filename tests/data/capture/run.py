@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.data.capture import environments
 from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
-from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, join
+from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, WRITTEN, join
 from tests.data.capture.provider.server import Recorded, running
+from tests.support.mlflow_server import MlflowServer
 from tests.support.ports import free_port
 
 SCENARIO_SECONDS = 240
@@ -45,11 +48,27 @@ async def capture(framework: Framework) -> list[str]:
     """Make the capture again; what changed, as lines. Raises Failed where the scenario does."""
     environments.prepare(framework)
     recorded, port = Recorded(), free_port()
-    async with running(recorded, port):
-        printed = await _scenario(framework, port)
+    with _mlflow(framework) as mlflow_url:
+        async with running(recorded, port, mlflow_url):
+            printed = await _scenario(framework, port)
     if not recorded.traces:
         raise Failed(f"nothing was exported\n{printed[-4000:]}")
     return _keep(framework, recorded)
+
+
+@contextmanager
+def _mlflow(framework: Framework) -> Iterator[str | None]:
+    """A real MLflow behind the provider, if the scenario needs one."""
+    if not framework.needs_mlflow:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        server = MlflowServer(directory=Path(folder))
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 async def _scenario(framework: Framework, port: int) -> str:
@@ -101,6 +120,8 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     (folder / CALLS).write_text(_json(found))
     _write(folder / CAPTURE, (without_paths(each, ExportTraceServiceRequest) for each in recorded.traces))
     _write(folder / LOGS, (without_paths(each, ExportLogsServiceRequest) for each in recorded.logs))
+    if recorded.written:
+        (folder / WRITTEN).write_text(_neutral(json.dumps(recorded.written, indent=2)) + "\n")
     size = (folder / CAPTURE).stat().st_size
     lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
     if size > MAX_BYTES:
@@ -126,12 +147,16 @@ def without_paths(body: bytes, kind: type[Message]) -> bytes:
 def _replace(message: Message) -> None:
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING and not field.is_repeated:
-            for path, neutral in PATHS:
-                value = value.replace(path, neutral)
-            setattr(message, field.name, _without_frames(value))
+            setattr(message, field.name, _without_frames(_neutral(value)))
         elif field.type == field.TYPE_MESSAGE:
             for inner in value if field.is_repeated else [value]:
                 _replace(inner)
+
+
+def _neutral(text: str) -> str:
+    for path, neutral in PATHS:
+        text = text.replace(path, neutral)
+    return text
 
 
 def _without_frames(text: str) -> str:

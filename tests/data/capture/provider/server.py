@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from tests.data.capture.provider import anthropic, gemini, openai
 from tests.data.capture.provider.script import Ask, Reply, Tokens, reply, subject
 
+# where MLflow's SDK writes what it knows of a trace as a whole
+TRACES = "/api/3.0/mlflow/traces"
 MAX_BODY_BYTES = 100_000_000
 
 
@@ -27,6 +29,7 @@ class Recorded:
     calls: list[dict[str, Any]] = field(default_factory=list)
     traces: list[bytes] = field(default_factory=list)
     logs: list[bytes] = field(default_factory=list)
+    written: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, api: str, ask: Ask, made: Reply, tokens: Tokens | None) -> None:
         self.calls.append(
@@ -41,8 +44,11 @@ class Recorded:
         )
 
 
-def application(recorded: Recorded) -> web.Application:
-    """The routes of all providers and of OTLP over HTTP, under whatever prefix a framework puts before."""
+def application(recorded: Recorded, mlflow_url: str | None = None) -> web.Application:
+    """The routes of all providers and of OTLP over HTTP, under whatever prefix a framework puts before.
+
+    With `mlflow_url`, everything else is passed on to that MLflow.
+    """
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app["recorded"] = recorded
     app.router.add_post("/{before:.*}v1/traces", _record(recorded.traces))
@@ -53,12 +59,14 @@ def application(recorded: Recorded) -> web.Application:
     app.router.add_post("/{before:.*}embeddings", _embeddings)
     app.router.add_post("/{before:.*}v1/messages", _messages)
     app.router.add_post("/{before:.*}models/{model}:{method}", _gemini)
+    if mlflow_url:
+        app.router.add_route("*", "/{path:.*}", _pass_on(recorded, mlflow_url))
     return app
 
 
 @asynccontextmanager
-async def running(recorded: Recorded, port: int) -> AsyncIterator[None]:
-    runner = web.AppRunner(application(recorded))
+async def running(recorded: Recorded, port: int, mlflow_url: str | None = None) -> AsyncIterator[None]:
+    runner = web.AppRunner(application(recorded, mlflow_url))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
@@ -79,6 +87,25 @@ def _record(into: list[bytes]) -> Callable[[web.Request], Any]:
         return web.Response(content_type="application/x-protobuf")
 
     return record
+
+
+def _pass_on(recorded: Recorded, mlflow_url: str) -> Callable[[web.Request], Any]:
+    """Whatever is written about traces is kept."""
+
+    async def pass_on(request: web.Request) -> web.Response:
+        body, path = await request.read(), request.path_qs
+        if request.method in ("POST", "PATCH") and path.startswith(TRACES):
+            recorded.written.append({"method": request.method, "path": path, "body": body.decode()})
+        headers = {"content-type": request.headers.get("content-type", "application/json")}
+        async with (
+            ClientSession() as session,
+            session.request(request.method, mlflow_url + path, data=body or None, headers=headers) as answer,
+        ):
+            return web.Response(
+                status=answer.status, body=await answer.read(), content_type=answer.content_type
+            )
+
+    return pass_on
 
 
 async def _chat(request: web.Request) -> web.StreamResponse:
