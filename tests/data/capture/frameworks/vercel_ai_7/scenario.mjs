@@ -1,7 +1,16 @@
 // Vercel's AI SDK 7 with its OpenTelemetry integration, which ends an agent before its last step.
 import { createOpenAI } from "@ai-sdk/openai";
 import { OpenTelemetry } from "@ai-sdk/otel";
-import { embed, generateText, isStepCount, registerTelemetry, streamText, tool } from "ai";
+import {
+  embed,
+  experimental_decide,
+  generateText,
+  isStepCount,
+  registerTelemetry,
+  rerank,
+  streamText,
+  tool,
+} from "ai";
 import { z } from "zod";
 import * as scene from "./scene.mjs";
 
@@ -35,4 +44,27 @@ await generateText({ ...asking, prompt: scene.ask("Nowhere") });
 await streamText({ ...asking, prompt: scene.CUT_OFF }).consumeStream();
 await scene.failing(generateText({ ...asking, prompt: scene.FAILING }));
 await embed({ ...common, model: openai.embedding("text-embedding-3-small"), value: scene.ask("London") });
+// the provider has no models that rank or decide: these are made here
+const own = { specificationVersion: "v4", provider: "own" };
+await rerank({
+  ...common,
+  model: {
+    ...own,
+    modelId: "ranker",
+    doRerank: async () => ({ ranking: [{ index: 1, relevanceScore: 0.9 }] }),
+  },
+  query: scene.ask("Oslo"),
+  documents: ["London is grey.", "Oslo is sunny."],
+});
+await experimental_decide({
+  ...common,
+  model: {
+    ...own,
+    modelId: "decider",
+    supportedQuestionTypes: ["boolean"],
+    doDecide: async () => ({ answers: { sunny: { type: "boolean", probability: 0.9 } }, warnings: [] }),
+  },
+  state: scene.ask("Rome"),
+  questions: { sunny: { type: "boolean", instructions: "Is it sunny?" } },
+});
 await provider.shutdown();
