@@ -188,7 +188,7 @@ def _recorded(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tokens = [call["tokens"] for call in calls if call["tokens"]]
     used = {name: sum(each[name] for each in tokens) for name in TOKENS}
     return {
-        "model_calls": len(chats),
+        "model_calls": len(calls),  # embeddings are calls of a model too
         # what no provider counted is unknown, not nothing
         **{name: used[name] or None for name in TOKENS},
         "cost": round(sum(map(cost, calls)), 12) if tokens else None,
