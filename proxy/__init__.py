@@ -13,6 +13,7 @@
        |     widening.py   values that say where files lie
        |  whole.py      a body of another length than was declared                        -> 400
        |  headers.py    what of the headers goes up, what comes back
+       |  written.py    which traces a request has changed, for the index
        v  stream.py     body up, head, body down, in constant memory
     MLflow
 
@@ -25,12 +26,15 @@ from proxy.access import Access, AccessSettings, open_access
 from proxy.asgi import Observation, ProxyOptions, open_proxy
 from proxy.guard import check_host, check_origin
 from proxy.stream import Upstream
+from proxy.written import ChangedTraces, TellChanged
 
 __all__ = [
     "Access",
     "AccessSettings",
+    "ChangedTraces",
     "Observation",
     "ProxyOptions",
+    "TellChanged",
     "Upstream",
     "check_host",
     "check_origin",

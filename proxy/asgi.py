@@ -23,6 +23,7 @@ from proxy.policy import ANONYMOUS, Client
 from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
 from proxy.whole import whole
+from proxy.written import ChangedTraces, Overheard, TellChanged, changed_trace_ids, changes_traces
 
 _log = logging.getLogger("sidespan.proxy")
 
@@ -73,11 +74,19 @@ class ProxyOptions:
 
 @asynccontextmanager
 async def open_proxy(
-    *, upstream: Upstream, settings: ProxyOptions, access: Access, observe: Observe
+    *,
+    upstream: Upstream,
+    settings: ProxyOptions,
+    access: Access,
+    observe: Observe,
+    tell_changed: TellChanged | None = None,
 ) -> AsyncIterator[ASGIApp]:
-    """The app for every path that isn't the service's own, until the block ends."""
+    """The app for every path that isn't the service's own, until the block ends.
+
+    `tell_changed` is called with the traces that a request has changed in MLflow, once MLflow has said so.
+    """
     async with open_session(upstream) as session:
-        yield _Proxy(session, upstream, settings, access, observe)
+        yield _Proxy(session, upstream, settings, access, observe, tell_changed)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +112,7 @@ class _Proxy:
         settings: ProxyOptions,
         access: Access,
         observe: Observe,
+        tell_changed: TellChanged | None,
     ) -> None:
         self._session = session
         self._upstream = upstream
@@ -114,6 +124,7 @@ class _Proxy:
         if access.clients.asked:
             self._private |= {CREDENTIALS, MLFLOW_CREDENTIALS}
         self._observe = observe
+        self._tell_changed = tell_changed
         self._catalog = load_catalog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,11 +181,25 @@ class _Proxy:
         outgoing = self._outgoing(scope, operation, passage, body.content)
         if body.content is not None:
             current.tally.request_bytes += len(body.content)
+        overheard = Overheard(receive) if self._tell_changed and changes_traces(operation) else None
         await exchange(
-            self._session, self._upstream, outgoing, receive=receive, send=send, tally=current.tally
+            self._session,
+            self._upstream,
+            outgoing,
+            receive=overheard.receive if overheard else receive,
+            send=send,
+            tally=current.tally,
         )
+        if overheard and current.tally.status < 300:
+            self._tell(scope, operation, path, body.content or overheard.content)
         if operation.resource in ("experiments", "datasets") and operation.action is not Action.READ:
             self._access.lookup.forget()
+
+    def _tell(self, scope: Scope, operation: Operation, path: str, body: bytes | None) -> None:
+        ids = changed_trace_ids(operation, path, body)
+        if ids and self._tell_changed:
+            workspace = header_of(scope["headers"], b"x-mlflow-workspace")
+            self._tell_changed(ChangedTraces(trace_ids=ids, workspace=workspace))
 
     def _ask(self, client: Client, operation: Operation, path: str, scope: Scope, body: "_Inspected") -> Ask:
         return Ask(

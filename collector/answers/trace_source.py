@@ -19,6 +19,7 @@ from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowAnswer, MlflowTimeo
 from collector.mlflow.rest import Connection, MlflowApi
 from collector.model.batch import Route
 from collector.spans.facts import export_facts
+from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.mlflow_trace import MlflowTrace, read_export, read_trace
 from collector.spans.values import SpanFacts
 
@@ -47,6 +48,7 @@ class FoundTrace:
     experiment_id: str | None = None
     experiment_name: str | None = None
     incomplete: str | None = None
+    labels: TraceLabels = NO_LABELS
 
 
 async def _no_route(_: bytes) -> Route | None:
@@ -89,6 +91,7 @@ class TraceSource:
             experiment_id=experiment_id,
             experiment_name=name,
             incomplete=_incomplete(stored, spans, unsure),
+            labels=trace.labels,
         )
 
     async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:

@@ -114,6 +114,7 @@ def _summary(found: FoundTrace, max_spans: int) -> EncodedJson:
         experiment_id=found.experiment_id,
         experiment_name=found.experiment_name,
         incomplete=found.incomplete,
+        labels=found.labels,
         max_spans=max_spans,
     )
     return encode_json(summary.to_json())

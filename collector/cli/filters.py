@@ -23,7 +23,10 @@ def read_filters(
     status: Annotated[str | None, typer.Option(help="OK, ERROR or UNKNOWN.")] = None,
     service: Annotated[str | None, typer.Option(help="Service name; a trailing * matches any text.")] = None,
     agent: Annotated[str | None, typer.Option(help="Agent name; * as in --service.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model name; * as in --service.")] = None,
+    model: Annotated[str | None, typer.Option(help="Requested model; * as in --service.")] = None,
+    response_model: Annotated[
+        str | None, typer.Option(help="Model that answered; * as in --service.")
+    ] = None,
     tool: Annotated[str | None, typer.Option(help="Tool name; * as in --service.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id; * as in --service.")] = None,
     user: Annotated[str | None, typer.Option(help="User id; * as in --service.")] = None,
@@ -40,6 +43,7 @@ def read_filters(
         "service": service,
         "agent": agent,
         "model": model,
+        "response_model": response_model,
         "tool": tool,
         "session": session,
         "user": user,

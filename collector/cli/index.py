@@ -95,11 +95,11 @@ def index_verify(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the index's counts with MLflow's.
+    """Compare the index with MLflow: counts, and sessions, users and tags of the newest traces.
 
     The exit code is 1 if they differ.
     """
-    from collector.cli.render_tables import verify_table
+    from collector.cli.render_tables import verify_examples, verify_table
 
     ids = [_experiment_id(named, url) for named in experiment or ()]
     query = urlencode({"experiment_id": ids}, doseq=True)
@@ -108,8 +108,11 @@ def index_verify(
         typer.echo(json.dumps(answer))
     else:
         Console().print(verify_table(answer))
+        for line in verify_examples(answer):
+            typer.echo(line)
     rows = answer["experiments"]
-    if any(row[what]["difference"] for row in rows for what in ("traces", "spans")):
+    counts_differ = any(row[what]["difference"] for row in rows for what in ("traces", "spans"))
+    if counts_differ or any(any(row["labels"]["different"].values()) for row in rows):
         raise typer.Exit(1)
 
 

@@ -118,7 +118,22 @@ def verify_table(answer: Json) -> RenderableType:
                 f"{counts['mlflow']:,}",
                 Text(f"{more:+,}" if more else "same", style="yellow" if more else "green"),
             )
+        for what, count in row["labels"]["different"].items():
+            same = row["labels"]["compared"] - count
+            differs = Text(f"{count:,} differ" if count else "same", style="yellow" if count else "green")
+            of = (row["experiment_id"], printable(row["experiment_name"] or ""))
+            table.add_row(*of, f"{what} of traces", f"{same:,}", f"{row['labels']['compared']:,}", differs)
     return table
+
+
+def verify_examples(answer: Json) -> list[str]:
+    """A line for each of the first differences in a session, a user or tags."""
+    return [
+        f"{each['trace_id']}  {each['what']}: {printable(each['index'] or 'none')} in the index,"
+        f" {printable(each['mlflow'] or 'none')} in MLflow"
+        for row in answer["experiments"]
+        for each in row["labels"]["examples"]
+    ]
 
 
 def _time(unix_ns: int | None) -> str:

@@ -9,13 +9,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from collector.harmonise.note import Note
 from collector.harmonise.parts import Part, write
-from collector.harmonise.rollup import leave_usage_to_parts
+from collector.harmonise.rollup import COUNTED_PARTS, remember_usage, send_again, share_usage
 from collector.harmonise.spans import span_additions
 from collector.harmonise.traces import (
     Known,
     Member,
     cap_session,
     comes_first,
+    failed_root,
     give_content,
     give_session,
     learn,
@@ -56,6 +57,8 @@ def harmonise(
             if left is not None:
                 done.notes[trace_id] = left.to_bytes()
             if Part.SESSIONS in parts and (root := comes_first(members, known)):
+                _put_first(export, root)
+            elif Part.TYPES in parts and (root := failed_root(members)):
                 _put_first(export, root)
         except Exception as error:
             done.faults.add(error)
@@ -108,11 +111,12 @@ def _write(member: Member, faults: Faults) -> Mapping[Part, int]:
 def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[Known, Note | None]:
     """Collect each member's additions; nothing is written yet."""
     for member in members:
-        member.additions += span_additions(member.facts, member.view, parts)
+        member.additions += span_additions(member.facts, member.view, parts, member.span.events)
     known = learn(members, note)
-    left = note_for(known, note)
-    if Part.TOKENS in parts:
-        leave_usage_to_parts(members, note)
+    counts = COUNTED_PARTS & parts
+    left = note_for(known, note, *(remember_usage(members, note) if counts else ((), ())))
+    if counts:
+        share_usage(members, note, parts)
     name_and_tag(members, known, parts)
     if Part.CONTENT in parts:
         give_content(known)
@@ -126,18 +130,26 @@ def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[
 def _traces(
     export: ExportTraceServiceRequest, notes: Mapping[bytes, bytes], faults: Faults
 ) -> dict[bytes, list[Member]]:
-    """The spans by trace, in the order of the request, with a root that waited for what came now."""
+    """The spans by trace, in the order of the request, with earlier ones that MLflow is to be told again."""
     traces: dict[bytes, list[Member]] = {}
     for member in _members(export.resource_spans, faults):
         traces.setdefault(member.span.trace_id, []).append(member)
     for trace_id, members in traces.items():
+        if trace_id not in notes:
+            continue
         try:
-            if trace_id in notes and tells_more(members, note := Note.from_bytes(notes[trace_id])):
-                export.resource_spans.append(ResourceSpans.FromString(note.root or b""))
+            for content in _again(members, Note.from_bytes(notes[trace_id])):
+                export.resource_spans.append(ResourceSpans.FromString(content))
                 members.extend(_members(export.resource_spans[-1:], faults))
         except Exception as error:
             faults.add(error)
     return traces
+
+
+def _again(members: list[Member], note: Note) -> list[bytes]:
+    """Earlier spans, each a ResourceSpans: a root that waited for what came now, calls that count less."""
+    root = [note.root] if note.root is not None and tells_more(members, note) else []
+    return root + [content for content in send_again(members, note) if content not in root]
 
 
 def _members(parts: Iterable[ResourceSpans], faults: Faults) -> Iterator[Member]:

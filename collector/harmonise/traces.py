@@ -10,18 +10,20 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, last_text, shown
-from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped, tag_name
-from collector.harmonise.note import Note, Telling
+from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, shown
+from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped
+from collector.harmonise.note import KeptSpan, Note, Telling
 from collector.harmonise.parts import Addition, Part
-from collector.spans.conventions import ObservationKind
+from collector.harmonise.previews import Preview, Spoken, preview_of, says_more
+from collector.harmonise.seen import SeenSpan
+from collector.spans.labels import tag_name
+from collector.spans.totals import TELLING, telling_order
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts
 
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"
 SESSION, CONVERSATION, USER = "session.id", "gen_ai.conversation.id", "user.id"
-TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
 
 # Span.flags: whether the sender says if the parent is in another process, and that it is
 # (opentelemetry-proto 1.3, SpanFlags)
@@ -63,13 +65,17 @@ class Known:
     user: str | None
     telling: Telling | None
     telling_is_final: bool
+    preview: Preview
     counted: bool
     root_seen: bool
+    trace_name: str | None
+    first_root: tuple[int, str] | None
 
 
 def learn(members: Sequence[Member], note: Note) -> Known:
     """Put the spans at hand and the note together."""
-    root = next((member for member in members if member.is_root), None)
+    root = min((member for member in members if member.is_root), key=_start, default=None)
+    roots = [_start(root)] if root else []
     ordered = sorted(members, key=lambda member: (member is not root, member.facts.start_unix_ns))
     facts = [member.facts for member in ordered]
     own = root.facts if root else None
@@ -82,8 +88,11 @@ def learn(members: Sequence[Member], note: Note) -> Known:
         user=(own and own.user) or note.user or _first(fact.user for fact in facts),
         telling=_telling([member for member in members if member is not root], note),
         telling_is_final=_is_attached(_earliest(members), members),
+        preview=preview_of(_spoken(members, root), note.preview) if _is_silent(root) else note.preview,
         counted=note.counted or any(fact.kind in PRICED_KINDS and fact.tokens.known for fact in facts),
         root_seen=note.root_seen or any(member.is_root or _is_remote_child(member) for member in members),
+        trace_name=(own and own.trace_name) or note.trace_name or _first(fact.trace_name for fact in facts),
+        first_root=min(roots + ([note.first_root] if note.first_root else []), default=None),
     )
 
 
@@ -91,24 +100,36 @@ def tells_more(members: Sequence[Member], note: Note) -> bool:
     """Whether a root that MLflow has already is to be sent once more, for a better name has come."""
     if note.root is None or any(member.is_root for member in members):
         return False
-    return _telling(members, note) != note.telling
+    return _telling(members, note) != note.telling or says_more(_spoken(members, None), note.preview)
 
 
-def note_for(known: Known, note: Note) -> Note | None:
-    """What later spans of the trace will need; None where the note, or its absence, says it already."""
+def note_for(known: Known, note: Note, seen: tuple[SeenSpan, ...], kept: tuple[KeptSpan, ...]) -> Note | None:
+    """What later spans of the trace will need; None where the note, or its absence, says it already.
+
+    `seen` and `kept` are what counting will need (rollup.py).
+    """
     root = known.root
     # a web server's span is named after what it serves: that may come later, or a better one may
-    waits = root is not None and root.facts.is_http and (not known.telling_is_final or note != Note())
-    if root is not None and not waits and note == Note():
+    # and one that shows nothing shows what its calls say
+    unsaid = _is_silent(root) and not (known.preview.question and known.preview.answer)
+    waits = (
+        root is not None and (root.facts.is_http or unsaid) and (not known.telling_is_final or note != Note())
+    )
+    if root is not None and not waits and note == Note() and not seen:
         return None  # all there: the common case writes nothing
     new = Note(
         session=known.session,
         conversation=known.conversation,
         user=known.user,
         telling=known.telling,
+        preview=known.preview,
         counted=known.counted,
         root_seen=known.root_seen,
-        root=_alone(root) if root is not None and waits else note.root,
+        root=alone(root) if root is not None and waits else note.root,
+        trace_name=known.trace_name,
+        first_root=known.first_root,
+        seen=seen,
+        kept=kept,
     )
     return None if new == note else new
 
@@ -116,9 +137,9 @@ def note_for(known: Known, note: Note) -> Note | None:
 def name_and_tag(members: Sequence[Member], known: Known, parts: frozenset[Part]) -> None:
     """Give the root the trace's name and tags."""
     root = known.root
-    if root is None:
-        return
-    if Part.NAMES in parts and (name := _name(members, known)):
+    if root is None or known.first_root != _start(root):
+        return  # of several roots the first one names the trace
+    if Part.NAMES in parts and (name := _name(known)):
         root.give(Part.NAMES, TRACE_NAME, capped(name))
     if Part.CAPS in parts and TRACE_NAME in root.view and len(root.view[TRACE_NAME].string_value) > 4096:
         # MLflow refuses the whole request
@@ -129,15 +150,15 @@ def name_and_tag(members: Sequence[Member], known: Known, parts: frozenset[Part]
 
 
 def give_content(known: Known) -> None:
-    """Inputs and outputs for a root that has none, a web server's span say: those of what it served."""
-    if known.root is None or known.telling is None:
+    """Inputs and outputs for a root that has none, a web server's span say: those of what is below."""
+    if known.root is None:
         return
-    for key, value, read in (
-        (INPUTS, known.telling.inputs, INPUTS_READ),
-        (OUTPUTS, known.telling.outputs, OUTPUTS_READ),
+    for key, found, read in (
+        (INPUTS, known.preview.question, INPUTS_READ),
+        (OUTPUTS, known.preview.answer, OUTPUTS_READ),
     ):
-        if value and not known.root.text(key) and shown(known.root.view, read) is None:
-            known.root.give(Part.CONTENT, key, value)
+        if found and not _shows(known.root, key, read):
+            known.root.give(Part.CONTENT, key, found[1])
 
 
 def give_session(members: Sequence[Member], known: Known) -> None:
@@ -191,6 +212,17 @@ def _have_first_say(member: Member, key: str, wanted: str) -> None:
         member.give(Part.SESSIONS, key, value, replaces=True)
 
 
+def failed_root(members: Sequence[Member]) -> Member | None:
+    """A root that failed behind one that didn't: MLflow takes the state of a trace from the first one."""
+    roots = [member for member in members if member.is_root]
+    failed = next((root for root in roots if root.facts.is_error), None)
+    return None if failed is None or failed is roots[0] else failed
+
+
+def _start(member: Member) -> tuple[int, str]:
+    return member.facts.start_unix_ns, member.facts.span_id
+
+
 def _is_settled(members: Sequence[Member], known: Known) -> bool:
     """Whether no root with a session of its own is to be waited for."""
     return known.root_seen or not all(member.span.flags & HAS_IS_REMOTE for member in members)
@@ -200,12 +232,12 @@ def _is_remote_child(member: Member) -> bool:
     return bool(member.span.flags & IS_REMOTE)
 
 
-def _name(members: Sequence[Member], known: Known) -> str | None:
+def _name(known: Known) -> str | None:
     assert known.root is not None
     if TRACE_NAME in known.root.view:
         return None
-    if given := _first(member.facts.trace_name for member in members):
-        return given
+    if known.trace_name:
+        return known.trace_name
     if known.root.facts.is_http and known.telling is not None:
         return known.telling.name
     return known.root.facts.name
@@ -237,21 +269,35 @@ def _client_tags(members: Sequence[Member], root: Member) -> Iterable[tuple[str,
 def _telling(below: Sequence[Member], note: Note) -> Telling | None:
     """What the trace is about: by the earliest agent or model call below the root."""
     told = _earliest(below)
-    if told is None or (note.telling and note.telling.start_unix_ns < told.facts.start_unix_ns):
+    if told is None or (note.telling and note.telling.order < telling_order(told.facts)):
         return note.telling
+    start, rank, span_id = telling_order(told.facts)
     return Telling(
-        start_unix_ns=told.facts.start_unix_ns,
+        start_unix_ns=start,
+        rank=rank,
+        span_id=span_id,
         name=told.facts.name,
-        inputs=last_text(shown(told.view, INPUTS_READ) or told.text(INPUTS), role="user"),
-        outputs=last_text(shown(told.view, OUTPUTS_READ) or told.text(OUTPUTS), role="assistant"),
     )
+
+
+def _spoken(members: Sequence[Member], root: Member | None) -> list[Spoken]:
+    return [(each.facts, each.view, each.span.events) for each in members if each is not root]
+
+
+def _is_silent(root: Member | None) -> bool:
+    """Whether it may need the question or the answer of what is below; so far unknown, without a root."""
+    return root is None or not (_shows(root, INPUTS, INPUTS_READ) and _shows(root, OUTPUTS, OUTPUTS_READ))
+
+
+def _shows(root: Member, key: str, read: Sequence[str]) -> bool:
+    return root.text(key) is not None or shown(root.view, read) is not None
 
 
 def _earliest(members: Iterable[Member]) -> Member | None:
     """The first agent or model call; of two with one start, the agent."""
     return min(
         (member for member in members if member.facts.kind in TELLING),
-        key=lambda member: (member.facts.start_unix_ns, TELLING.index(member.facts.kind)),
+        key=lambda member: telling_order(member.facts),
         default=None,
     )
 
@@ -266,7 +312,7 @@ def _is_attached(member: Member | None, members: Sequence[Member]) -> bool:
     return member is not None and member.is_root
 
 
-def _alone(member: Member) -> bytes:
+def alone(member: Member) -> bytes:
     """The span with its resource and scope, as one serialized ResourceSpans."""
     scope = ScopeSpans(scope=member.scope.scope, schema_url=member.scope.schema_url, spans=[member.span])
     return ResourceSpans(

@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from collector.files.private import make_folder, opener
+from collector.index.differences import LabelComparison
 from collector.index.protocol import Index, IndexFailure, UnreadableTraces
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
-from collector.mlflow.rest import MlflowApi
+from collector.mlflow.rest import MAX_TRACES, MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
+from collector.spans.mlflow_trace import read_labelled
 
 PAGE = 200
 # MLflow reads every span of each into memory
 AT_ONCE = 25
+# traces of an experiment whose sessions, users and tags `verify` looks at
+MAX_COMPARED = 5000
 TIMEOUT_SECONDS = 60.0
 EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -89,7 +93,11 @@ class Backfill:
             }
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Traces and spans of experiments, in the index and in MLflow. Raises MlflowSays, IndexAway."""
+        """Traces and spans of experiments, in the index and in MLflow; and how the traces differ.
+
+        Sessions, users and tags are compared for the newest MAX_COMPARED traces of each experiment. Raises
+        MlflowSays, IndexAway.
+        """
         here = {counts.id: asdict(counts) for counts in (await self._index.state()).experiments}
         ids = list(experiment_ids) or [id for id in here if id is not None]
         rows = []
@@ -113,9 +121,26 @@ class Backfill:
                         }
                         for key in ("traces", "spans")
                     },
+                    "labels": asdict(await self._compare(id)),
                 }
             )
         return rows
+
+    async def _compare(self, id: str) -> LabelComparison:
+        """The newest traces of an experiment in MLflow, beside what the index says of them."""
+        comparison, token = LabelComparison(), ""
+        for _ in range(MAX_COMPARED // MAX_TRACES):
+            asking = self._api.search_traces(
+                id, filter_string="", order_by=["timestamp_ms DESC"], limit=MAX_TRACES, page_token=token
+            )
+            answer = await self._answer(asking)
+            token = str(_object(answer).get("next_page_token") or "")
+            theirs = read_labelled(answer.body)
+            ours = await self._index.labels(id, [trace.trace_id for trace in theirs])
+            comparison.add(theirs, ours)
+            if not token:
+                break
+        return comparison
 
     async def _experiment(self, document: Mapping[str, Any]) -> tuple[str, str]:
         id, name = document.get("experiment_id"), document.get("experiment_name")

@@ -7,6 +7,8 @@
     experiments                                     ->  the experiments that there are traces of
     state                                           ->  IndexState
     put           traces in MLflow's JSON           ->  StoredTraces      (backfill)
+    label         traces without spans, in MLflow's JSON: session, user, tags
+    labels        trace ids              ->  what it says of their sessions, users and tags
     name          an experiment's id and name
     forget        have the journal's entries come again
 
@@ -24,6 +26,7 @@ from typing import Protocol
 
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
+from collector.spans.labels import TraceLabels
 
 FILE_FORMATS = ("csv", "parquet")
 
@@ -210,6 +213,15 @@ class Index(Protocol):
 
         A span that is there already stays as it is: what the journal brings says more.
         """
+
+    async def label(self, infos: bytes) -> int:
+        """Note session, user and tags of traces, in MLflow's JSON of batchGetInfos; how many there were.
+
+        The spans may come later. Raises UnreadableTraces.
+        """
+
+    async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
+        """Session, user and tags of an experiment's traces (32 hex digits); what it lacks is missing."""
 
     async def name(self, experiment: ExperimentReference) -> None:
         """Both of an experiment's id and name are known now."""

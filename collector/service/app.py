@@ -18,6 +18,7 @@ from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
+from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import Mlflow, open_mlflow
@@ -57,11 +58,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
+        labels = None if index is None else LabelFeed(index, mlflow)
         bounds = bounds_of(settings)
         # ends before the journal closes
-        running = await opened(background(worker, journal, bounds, sampler=sampler, indexer=indexer))
+        running = await opened(
+            background(worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
+        )
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics))
+        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
         receiver = await opened(
             open_http_receiver(
                 settings,

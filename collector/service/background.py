@@ -8,6 +8,7 @@ from functools import partial
 
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
+from collector.index.label_feed import LabelFeed
 from collector.journal import Journal
 from collector.receivers.bounds import InFlightBounds
 from collector.sampling.consumer import Sampler
@@ -51,13 +52,14 @@ async def background(
     *,
     sampler: Sampler | None,
     indexer: Indexer | None,
+    labels: LabelFeed | None = None,
 ) -> AsyncIterator[Running]:
     """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
     delivering = _start("delivery", worker.run)
-    others = {"sampling": sampler, "index": indexer}
+    others = {"sampling": sampler, "index": indexer, "labels": labels}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))

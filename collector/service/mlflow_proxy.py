@@ -8,11 +8,12 @@ from prometheus_client import Counter
 from starlette.types import ASGIApp
 
 from collector.api.access import access_settings, identity_headers
+from collector.index.label_feed import LabelFeed
 from collector.mlflow.client import authorization, tls
 from collector.model.errors import Misconfigured
 from collector.settings import Settings
 from collector.telemetry.metrics import Metrics
-from proxy import Access, Observation, ProxyOptions, Upstream, open_access, open_proxy
+from proxy import Access, ChangedTraces, Observation, ProxyOptions, Upstream, open_access, open_proxy
 from proxy.tokens import BadTokens
 
 
@@ -27,15 +28,25 @@ async def open_mlflow_access(settings: Settings) -> AsyncIterator[Access]:
 
 
 @asynccontextmanager
-async def open_mlflow_proxy(settings: Settings, access: Access, metrics: Metrics) -> AsyncIterator[ASGIApp]:
-    """The proxy in front of MLflow, until the block ends. Raises Misconfigured."""
+async def open_mlflow_proxy(
+    settings: Settings, access: Access, metrics: Metrics, *, labels: LabelFeed | None
+) -> AsyncIterator[ASGIApp]:
+    """The proxy in front of MLflow, until the block ends. Raises Misconfigured.
+
+    `labels` hears of the traces that clients change in MLflow.
+    """
     async with open_proxy(
         upstream=upstream_of(settings),
         settings=_proxy_settings(settings),
         access=access,
         observe=partial(_observe, metrics),
+        tell_changed=None if labels is None else partial(_tell, labels),
     ) as proxy:
         yield proxy
+
+
+def _tell(labels: LabelFeed, changed: ChangedTraces) -> None:
+    labels.changed(changed.trace_ids, changed.workspace)
 
 
 def upstream_of(settings: Settings) -> Upstream:

@@ -26,7 +26,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import KEYS, TAG_PREFIXES
 from collector.spans.facts import facts
+from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
+from collector.spans.readers import text
 from collector.spans.values import SpanFacts
+from collector.spans.vocabulary import FINISH_EVENTS
 
 PLAIN_FIELDS = (
     "trace_id",
@@ -37,7 +40,10 @@ PLAIN_FIELDS = (
     "end_time_unix_nano",
     "status",
 )
-EXCEPTION_KEYS = frozenset({"exception.type", "exception.message"})
+# events that facts are read from -> their attributes
+EVENT_KEYS = {"exception": frozenset({"exception.type", "exception.message"})} | {
+    name: frozenset({key}) for name, key in FINISH_EVENTS.items()
+}
 # the run that a trace belongs to (mlflow.tracing.constant.TraceMetadataKey.SOURCE_RUN)
 RUN = "mlflow.sourceRun"
 NO_TRACE = (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError)
@@ -51,6 +57,39 @@ class MlflowTrace:
     spans: tuple[SpanFacts, ...]
     experiment_id: str | None
     run_id: str | None = None
+    labels: TraceLabels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledTrace:
+    """A trace as MLflow has it, without its spans."""
+
+    trace_id: str
+    experiment_id: str
+    session: str | None
+    user: str | None
+    labels: TraceLabels
+
+
+def read_labelled(body: bytes) -> list[LabelledTrace]:
+    """The traces in MLflow's answer to batchGetInfos or search, those of experiments. Raises ValueError."""
+    try:
+        answer = json.loads(body)
+        infos = answer.get("trace_infos", answer.get("traces", ()))
+        return [_labelled(info) for info in infos if "mlflow_experiment" in info["trace_location"]]
+    except NO_TRACE as error:
+        raise ValueError(f"no traces in MLflow's JSON: {error!r}") from error
+
+
+def _labelled(info: Mapping[str, Any]) -> LabelledTrace:
+    metadata = info.get("trace_metadata", {})
+    return LabelledTrace(
+        trace_id=str(info["trace_id"]).removeprefix("tr-"),
+        experiment_id=str(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
+        session=text(metadata.get(SESSION)),
+        user=text(metadata.get(USER)),
+        labels=read_labels(info),
+    )
 
 
 def read_trace(body: bytes) -> MlflowTrace:
@@ -78,6 +117,7 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
         spans=tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ())),
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
+        labels=read_labels(information),
     )
 
 
@@ -98,7 +138,7 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
 
 
 def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
-    """One span as OTLP, with the attributes named in `keys` (None: all) and the exceptions among its events.
+    """One span as OTLP, with the attributes named in `keys` (None: all) and the events that tell facts.
 
     Attributes that don't fit into OTLP are left out.
     """
@@ -106,8 +146,8 @@ def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Sp
     span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
     span.attributes.extend(_attributes(document, keys))
     for event in document.get("events", ()):
-        if event.get("name") == "exception":
-            span.events.add(name="exception", attributes=_attributes(event, EXCEPTION_KEYS))
+        if known := EVENT_KEYS.get(event.get("name")):
+            span.events.add(name=event["name"], attributes=_attributes(event, known))
     return span
 
 

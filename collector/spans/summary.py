@@ -1,6 +1,7 @@
 """A trace's spans -> its summary, by the counting rules. Pure.
 
-1. tokens and cost: over the model calls that carry them, never over what repeats them (counting.py)
+1. tokens and cost: over the model calls that carry them, never over what repeats them (counting.py);
+   two instrumentations' spans of one call are one call (same_call.py)
 2. cached and reasoning tokens are parts of input and output, never added to them
 3. an agent's own usage may be its last call only: model calls come first
    a tool's span right under its own is the same call again
@@ -16,6 +17,8 @@ from urllib.parse import quote
 
 from collector.spans.conventions import ObservationKind
 from collector.spans.critical_path import critical_path_ns
+from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.same_call import united
 from collector.spans.summary_models import (
     Experiment,
     ModelUse,
@@ -42,14 +45,16 @@ def summarise(
     experiment_id: str | None = None,
     experiment_name: str | None = None,
     incomplete: str | None = None,
+    labels: TraceLabels = NO_LABELS,
     max_spans: int = MAX_SPANS,
     max_errors: int = MAX_ERRORS,
 ) -> TraceSummary:
     """The summary of the spans of one trace, in any order and however often each is there.
 
-    `incomplete` is passed on: why spans may be lacking. No spans at all is a summary of nothing.
+    `incomplete` is passed on: why spans may be lacking. `labels` is what MLflow holds of the trace itself.
+    No spans at all is a summary of nothing.
     """
-    tree = build_tree(spans)
+    tree = united(build_tree(spans))
     using = count(tree)
     whole = total(tree, using)
     models, tools = _models(tree, using), _tools(tree, using)
@@ -71,8 +76,8 @@ def summarise(
         environment=whole.environment,
         agent=whole.agent,
         workflow=whole.workflow,
-        session=whole.session,
-        user=whole.user,
+        session=labels.session or whole.session,
+        user=labels.user or whole.user,
         span_count=len(tree.spans),
         model_call_count=whole.model_call_count,
         tool_call_count=len(using.tools),
@@ -127,7 +132,7 @@ def _grouped(
     groups: dict[tuple[str | None, str | None], list[SpanFacts]] = defaultdict(list)
     for position in positions:
         span = tree.spans[position]
-        groups[span.model, span.provider].append(span)
+        groups[span.called_model, span.provider].append(span)
     return groups
 
 

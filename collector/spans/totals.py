@@ -11,6 +11,10 @@ from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts, Tokens, add_tokens
+from collector.spans.vocabulary import agent_of_span_name
+
+# what tells what a trace is about, where its root doesn't; of two that begin together the first of these
+TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +74,11 @@ def total(tree: Tree, using: Counted) -> Totals:
         service=first_of("service", spans),
         service_version=first_of("service_version", spans),
         environment=first_of("environment", spans),
-        agent=first_of("agent", spans),
+        agent=first_of("agent", spans) or next(filter(None, map(_assumed_agent, spans)), None),
         workflow=first_of("workflow", spans),
         session=_session(tree),
         user=first_of("user", spans),
-        model_call_count=sum(spans[call].kind is ObservationKind.LLM for call in using.calls),
+        model_call_count=len(using.calls),
         error_span_count=len(failed) - recovered,
         recovered_retry_count=recovered,
         tokens=add_tokens(tokens_of(spans[position]) for position in using.tokens),
@@ -118,13 +122,18 @@ def _under(tree: Tree, positions: Sequence[int]) -> list[bool]:
 
 
 def _name(tree: Tree) -> str | None:
-    """The root's name; below a web server's span the first agent's or model call's (mlflow#19730)."""
+    """The root's name; below a web server's, that of the first span that tells more (mlflow#19730)."""
     if given := first_of("trace_name", tree.spans):
         return given
     if not tree.spans or not tree.spans[0].is_http:
         return first_of("name", tree.spans)
-    telling = (span for span in tree.spans if span.kind in (ObservationKind.AGENT, ObservationKind.LLM))
-    return first_of("name", telling) or tree.spans[0].name
+    told = min((span for span in tree.spans[1:] if span.kind in TELLING), key=telling_order, default=None)
+    return tree.spans[0].name if told is None else told.name or tree.spans[0].name
+
+
+def telling_order(span: SpanFacts) -> tuple[int, int, str]:
+    """Of the spans that tell what a trace is about the earliest comes first, an agent before a call."""
+    return span.start_unix_ns, TELLING.index(span.kind), span.span_id
 
 
 def _status(tree: Tree) -> TraceStatus:
@@ -160,11 +169,21 @@ def tool_calls(tree: Tree) -> list[int]:
 
 
 def owning_agents(tree: Tree) -> list[str | None]:
-    """Each span's agent: its own word, else that of the nearest span above."""
+    """Each span's agent: its own word, else that of the nearest span above that gives one.
+
+    Where none does, an agent is what its span is named after.
+    """
+    said: list[str | None] = []
     agents: list[str | None] = []
     for span, parent in zip(tree.spans, tree.parents, strict=True):
-        agents.append(span.agent or (None if parent is None else agents[parent]))
+        said.append(span.agent or (None if parent is None else said[parent]))
+        above = None if parent is None else agents[parent]
+        agents.append(said[-1] or _assumed_agent(span) or above)
     return agents
+
+
+def _assumed_agent(span: SpanFacts) -> str | None:
+    return agent_of_span_name(span.name) if span.kind is ObservationKind.AGENT else None
 
 
 def first_of(fact: str, spans: Iterable[SpanFacts]) -> str | None:

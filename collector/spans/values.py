@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.vocabulary import is_truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class SpanFacts:
     """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
 
     `tokens` are the span's own, `aggregated_tokens` a sum over its run that some frameworks give on agent
-    spans; a roll-up is a model call whose parts are spans of their own. `input_excluded_cache` marks that
+    spans; a roll-up is a model call whose parts are spans of their own. `model` is the one that answered,
+    where the sender tells, and else the requested one. `input_excluded_cache` marks that
     the client counted its input without the cached part, which has been added. `session` is what the client
     named as the session; `conversation` the id that frameworks make up for each run. `tags` are (key,
     value), at most MAX_TAGS.
@@ -63,6 +65,7 @@ class SpanFacts:
     trace_name: str | None = None
     model: str | None = None
     request_model: str | None = None
+    response_model: str | None = None
     provider: str | None = None
     agent: str | None = None
     tool: str | None = None
@@ -90,9 +93,24 @@ class SpanFacts:
     environment: str | None = None
 
     @property
+    def called_model(self) -> str | None:
+        """The model that was asked for: a call that failed names no other."""
+        return self.request_model or self.model
+
+    @property
+    def answering_model(self) -> str | None:
+        """The model that answered; None where the call failed before one did."""
+        return self.response_model or (None if self.is_error else self.model)
+
+    @property
     def duration_ns(self) -> int:
         """End minus start; never negative."""
         return self.end_unix_ns - self.start_unix_ns
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the answer was cut at a limit."""
+        return is_truncated(self.finish_reason)
 
     @property
     def is_recovered_retry(self) -> bool:

@@ -98,7 +98,11 @@ def _model_cost(server: MlflowServer, experiment_id: str) -> float:
 
 def summary(url: str, trace_id: str) -> Cells:
     """The cells of one trace in `/-/traces/{trace_id}`."""
-    found = remote.get_json(url, f"/-/traces/{trace_id}")
+    return of_summary(remote.get_json(url, f"/-/traces/{trace_id}"))
+
+
+def of_summary(found: Mapping[str, Any]) -> Cells:
+    """The cells of a trace's summary."""
     tokens = found["tokens"]
     return {
         "name": found["name"],

@@ -16,7 +16,9 @@ from tests.support.sidespan import Sidespan
 from tests.system import framework_cells as cells
 from tests.system.framework_replay import WAYS, Replay, replay
 
+pytestmark = pytest.mark.timeout(600)  # the first test sends everything, which takes long on a busy machine
 SENDERS = 4
+DELIVERY_SECONDS = 300
 # each entry is a window of its own, so that spans of one trace reach MLflow in several requests
 ONE_BY_ONE = {"SIDESPAN_DELIVERY__REQUEST_BYTES": "1", "SIDESPAN_DELIVERY__LINGER_SECONDS": "0"}
 ALL = {truth.name: truth for truth in truths()}
@@ -63,7 +65,7 @@ def results(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactor
         with ThreadPoolExecutor(SENDERS) as pool:
             through = _sent(pool, mlflow_server, service.port, WAYS)
             alone = _sent(pool, mlflow_server, mlflow_server.port, WAYS[:1])
-            service.wait_delivered(90)
+            service.wait_delivered(DELIVERY_SECONDS)
             service.wait_index()
             seen = list(pool.map(lambda sent: _through(mlflow_server, service.url, sent), through))
             bare = list(pool.map(lambda sent: _mlflow(mlflow_server, sent), alone))

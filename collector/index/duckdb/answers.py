@@ -31,10 +31,12 @@ from collector.index.queries.tables import (
     sessions_query,
     traces_query,
 )
+from collector.index.sql.columns import SEPARATOR
 from collector.index.sql.selection import where_experiments
 from collector.index.sql.stats import Groups, groups_sql, range_sql, series_sql, total_sql
 from collector.index.sql.tables import table_sql
 from collector.index.sql.where import Query
+from collector.spans.labels import TraceLabels
 from collector.spans.values import SpanFacts
 
 Db = duckdb.DuckDBPyConnection
@@ -152,7 +154,10 @@ def overview(db: Db, asked: Asked) -> dict[str, Any]:
 
 def facets(db: Db, asked: Asked) -> dict[str, Any]:
     """GET /-/traces/facets: what there is to filter by, the most frequent values first."""
-    names = ("experiment", "service", "environment", "version", "agent", "model", "tool", "name", "user")
+    names = (
+        *("experiment", "service", "environment", "version", "agent", "model", "response_model", "tool"),
+        *("name", "user"),
+    )
     return {
         name: [
             {"value": group["key"][name], "count": group["values"]["count"]}
@@ -172,17 +177,17 @@ def find_spans(
     where = where_experiments(Selection(visible_experiment_ids=experiments), DUCKDB)
     found = db.execute(
         "SELECT t.experiment, e.id, e.name, t.low_ns, t.start_unix_ns + t.duration_ns, t.complete,"
-        " t.missing_parents, t.run_id"
+        ' t.missing_parents, t.run_id, t.session, t."user"'
         f" FROM (SELECT * FROM traces WHERE trace_id = ? AND {where.sql}) t"
         " LEFT JOIN experiments e ON e.number = t.experiment ORDER BY t.span_count DESC LIMIT 1",
         [trace_id, *where.values],
     ).fetchone()
     if found is None:
         return None
-    experiment, id, name, low, high, complete, missing, run_id = found
+    experiment, id, name, low, high, complete, missing, run_id, session, user = found
     columns = ", ".join(f'"{column.name}"' for column in FACT_COLUMNS)
     rows = db.execute(
-        f"SELECT span_id, parent_span_id, {columns}, tags, error_message FROM spans"
+        f"SELECT span_id, parent_span_id, {columns}, tags, error_message, own_facts FROM spans"
         " WHERE start_unix_ns BETWEEN ? AND ? AND trace_id = ? AND experiment = ?",
         [low, high, trace_id, experiment],
     ).fetchall()
@@ -191,6 +196,8 @@ def find_spans(
         "experiment_name": name,
         "whole": bool(complete and not missing),
         "run_id": run_id,
+        "session": session,
+        "user": user,
     }
     return [facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows], about
 
@@ -203,6 +210,26 @@ def owners(db: Db, trace_id: str) -> frozenset[str]:
         [trace_id],
     )
     return frozenset(row[0] for row in rows.fetchall())
+
+
+def labels(db: Db, experiment_id: str, trace_ids: Sequence[str]) -> dict[str, TraceLabels]:
+    """What the index says of these traces' sessions, users and tags; what it hasn't got is missing."""
+    rows = db.execute(
+        "SELECT replace(t.trace_id::VARCHAR, '-', ''), t.session, t.\"user\", t.tags FROM traces t"
+        " JOIN experiments e ON e.number = t.experiment WHERE e.id = ? AND t.trace_id IN"
+        " (SELECT unnest(?::UUID[]))",
+        [experiment_id, list(trace_ids)],
+    ).fetchall()
+    return {
+        trace_id: TraceLabels(session=session, user=user, tags=_pairs(tags))
+        for trace_id, session, user, tags in rows
+    }
+
+
+def _pairs(tags: str | None) -> tuple[tuple[str, str], ...]:
+    listed = (tags or "").strip(SEPARATOR).split(SEPARATOR)
+    parts = (tag.partition("=") for tag in listed if tag)
+    return tuple((name, value) for name, _, value in parts)
 
 
 def experiment_counts(db: Db) -> list[ExperimentCounts]:

@@ -18,6 +18,7 @@ from collector.index.duckdb.messages import (
     NOT_FOUND,
     batch_from_json,
     error_from_json,
+    labels_from_json,
     lanes_to_json,
     query_to_json,
     state_from_json,
@@ -38,6 +39,7 @@ from collector.index.protocol import (
 )
 from collector.model.errors import Misconfigured
 from collector.model.experiment import ExperimentReference
+from collector.spans.labels import TraceLabels
 from collector.telemetry.supervision import CannotStart, ChildEnded, RestartPause, run_child, supervised
 
 START_SECONDS = 60.0
@@ -115,6 +117,15 @@ class IndexClient:
         query = {name: value for name, value in asdict(experiment).items() if value is not None}
         body = await self._sent("POST", "/put", data=traces, params=query, seconds=TAKE_SECONDS)
         return StoredTraces(**json.loads(body))
+
+    async def label(self, infos: bytes) -> int:
+        """As in the protocol."""
+        return int(json.loads(await self._sent("POST", "/label", data=infos, seconds=TAKE_SECONDS))["traces"])
+
+    async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
+        """As in the protocol."""
+        document = {"experiment_id": experiment_id, "trace_ids": list(trace_ids)}
+        return labels_from_json(json.loads(await self._post("/labels", document)))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

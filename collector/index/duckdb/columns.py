@@ -3,6 +3,7 @@
     experiments   where traces are in MLflow; a number stands for one, known by id, by name, or by both
     traces        one row a trace of an experiment: the whole by the counting rules
     spans         one row a span: its facts, and what it counts for within its trace
+    labels        session, user and tags that MLflow holds of a trace, whether its spans are here or not
     cursors       how far each lane of the journal is in here
 
 Times are nanoseconds since 1970 (BIGINT), ids as numbers: a trace id is a UUID, a span id a UBIGINT. Lists
@@ -12,7 +13,7 @@ them is a look for text.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ FACT_COLUMNS: tuple[Column, ...] = (
     *_facts("BIGINT", "start_unix_ns", "duration_ns"),
     *_facts("VARCHAR", "kind"),
     *_facts("BOOLEAN", "is_http", "is_roll_up", "input_excluded_cache", "is_error"),
-    *_facts("VARCHAR", "trace_name", "model", "request_model", "provider", "agent", "tool", "workflow"),
+    *_facts("VARCHAR", "trace_name", "model", "request_model", "response_model", "provider"),
+    *_facts("VARCHAR", "agent", "tool", "workflow"),
     *_facts("VARCHAR", "session", "conversation", "user"),
     *_tokens("", "tokens"),
     *_tokens("aggregated_", "aggregated_tokens"),
@@ -75,6 +77,9 @@ SPAN_COLUMNS: tuple[Column, ...] = (
     Column("of_session", "VARCHAR"),
     Column("of_user", "VARCHAR"),
     Column("of_run", "VARCHAR"),
+    # JSON of what the span says itself, where it tells of the same call as another one and the facts above
+    # are put together or left out
+    Column("own_facts", "VARCHAR"),
 )
 
 TRACE_COLUMNS: tuple[Column, ...] = (
@@ -98,7 +103,8 @@ TRACE_COLUMNS: tuple[Column, ...] = (
     Column("session", "VARCHAR"),
     Column("user", "VARCHAR"),
     Column("run_id", "VARCHAR"),
-    Column("models", "VARCHAR"),
+    Column("models", "VARCHAR"),  # as they were asked for
+    Column("response_models", "VARCHAR"),  # as they answered
     Column("providers", "VARCHAR"),
     Column("tools", "VARCHAR"),
     Column("prompts", "VARCHAR"),
@@ -119,6 +125,15 @@ TRACE_COLUMNS: tuple[Column, ...] = (
     Column("error_group", "VARCHAR"),
 )
 
+LABEL_COLUMNS: tuple[Column, ...] = (
+    Column("experiment", "INTEGER"),
+    Column("trace_id", "UUID"),
+    Column("session", "VARCHAR"),
+    Column("user", "VARCHAR"),
+    Column("tags", "VARCHAR"),  # JSON pairs
+    Column("seen_unix_ns", "BIGINT"),
+)
+
 
 def table_sql(name: str, columns: tuple[Column, ...]) -> str:
     """CREATE TABLE for it."""
@@ -132,4 +147,5 @@ SCHEMA = (
     "CREATE TABLE cursors (lane VARCHAR, sequence BIGINT)",
     table_sql("traces", TRACE_COLUMNS),
     table_sql("spans", SPAN_COLUMNS),
+    table_sql("labels", LABEL_COLUMNS),
 )

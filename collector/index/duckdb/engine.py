@@ -1,8 +1,8 @@
 """The index's verbs over the store: one thread that changes it, a few that read.
 
-take, put, name, forget, keep     in the one thread that changes the store; modest, for it works while
+take, put, label, name, forget    in the one thread that changes the store; modest, for it works while
                                   clients don't need the processor
-ask, trace, owners, state         in a thread of their own, with a connection of their own
+ask, trace, owners, state, labels in a thread of their own, with a connection of their own
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from collector.index.duckdb import answers
 from collector.index.duckdb.answers import Export
-from collector.index.duckdb.shard import Gathered, write_rows
+from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import Taker, stand_back
 from collector.index.protocol import (
@@ -45,7 +45,8 @@ from collector.index.protocol import (
 from collector.index.queries.asked import Asked
 from collector.journal.sqlite.reader import JournalUnreadable
 from collector.model.experiment import ExperimentReference
-from collector.spans.mlflow_trace import read_traces
+from collector.spans.labels import TraceLabels
+from collector.spans.mlflow_trace import read_labelled, read_traces
 from collector.spans.summary import summarise
 from collector.spans.values import SpanFacts
 from collector.telemetry.fault_log import FaultLog
@@ -146,6 +147,7 @@ class DuckdbIndex:
             trace_id=query.trace_id,
             experiment_id=about["experiment_id"],
             experiment_name=about["experiment_name"],
+            labels=TraceLabels(session=about["session"], user=about["user"]),
             max_spans=query.max_spans,
             incomplete=query.incomplete,
         )
@@ -186,12 +188,19 @@ class DuckdbIndex:
                 spans=list(trace.spans),
                 run_id=trace.run_id,
                 seen_unix_ns=min(span.start_unix_ns for span in trace.spans),
+                labels=trace.labels,
             )
-            for trace in _read_traces(body)
+            for trace in _read_document(read_traces, body)
             if trace.spans
         }
         for key, before in self._store.stored(list(traces)).items():
             traces[key] = _added(before, traces[key])
+        labels = {key: trace.labels for key, trace in traces.items()}
+        self._store.put_labels(labels, seen_unix_ns=time.time_ns())
+        self._write_anew(traces)
+        return StoredTraces(traces=len(traces), spans=sum(len(trace.spans) for trace in traces.values()))
+
+    def _write_anew(self, traces: Mapping[TraceKey, Gathered]) -> None:
         batch = write_rows(
             traces,
             into=self._settings.folder,
@@ -200,7 +209,29 @@ class DuckdbIndex:
         )
         self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
         self._store.put([batch], {})
-        return StoredTraces(traces=len(traces), spans=sum(len(trace.spans) for trace in traces.values()))
+
+    async def label(self, infos: bytes) -> int:
+        """As in the protocol."""
+        return await self._write(partial(self._label, infos))
+
+    def _label(self, body: bytes) -> int:
+        self._taker.put_off()
+        labels = {
+            (self._store.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each.labels
+            for each in _read_document(read_labelled, body)
+        }
+        stored = self._store.stored(list(labels))
+        self._store.put_labels(labels, seen_unix_ns=time.time_ns())
+        changed = {key: trace for key, trace in stored.items() if trace.spans and trace.labels != labels[key]}
+        for key, trace in changed.items():
+            trace.labels = labels[key]
+        if changed:
+            self._write_anew(changed)
+        return len(labels)
+
+    async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
+        """As in the protocol."""
+        return await self._read(lambda db: answers.labels(db, experiment_id, trace_ids))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""
@@ -310,9 +341,9 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _read_traces(body: bytes) -> Sequence[Any]:
+def _read_document(read: Callable[[bytes], T], body: bytes) -> T:
     try:
-        return read_traces(body)
+        return read(body)
     except ValueError as error:
         raise UnreadableTraces(str(error)) from error
 
@@ -322,4 +353,6 @@ def _added(before: Gathered, put: Gathered) -> Gathered:
     known = {span.span_id for span in before.spans}
     before.spans += [span for span in put.spans if span.span_id not in known]
     before.run_id = before.run_id or put.run_id
+    before.seen_unix_ns = put.seen_unix_ns if before.seen_unix_ns is None else before.seen_unix_ns
+    before.labels = put.labels
     return before

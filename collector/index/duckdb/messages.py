@@ -6,6 +6,8 @@
     POST /owners   {"trace_id"}           {"experiments"}
     GET  /state                           IndexState
     POST /put      traces (?id=, ?name=)  StoredTraces       502 UnreadableTraces
+    POST /label    trace infos            {"traces"}             502 UnreadableTraces
+    POST /labels   {"experiment_id", "trace_ids"}    TraceLabels by trace id
     POST /name     ExperimentReference    {}
     POST /forget   {}                     {}
 
@@ -31,6 +33,7 @@ from collector.index.protocol import (
 )
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
+from collector.spans.labels import TraceLabels
 
 Json = dict[str, Any]
 
@@ -128,6 +131,14 @@ def state_from_json(document: Json) -> IndexState:
     """An IndexState from what asdict makes of it."""
     experiments = [ExperimentCounts(**experiment) for experiment in document["experiments"]]
     return IndexState(**document | {"experiments": experiments})
+
+
+def labels_from_json(document: Json) -> Mapping[str, TraceLabels]:
+    """Labels by trace id, from what asdict makes of them."""
+    return {
+        trace_id: TraceLabels(**each | {"tags": tuple((name, value) for name, value in each["tags"])})
+        for trace_id, each in document.items()
+    }
 
 
 def _listed(ids: frozenset[str] | None) -> list[str] | None:

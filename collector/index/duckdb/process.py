@@ -77,6 +77,15 @@ async def _put(index: Index, request: Request) -> Response:
     return JSONResponse(asdict(await index.put(await request.body(), experiment)))
 
 
+async def _label(index: Index, request: Request) -> Response:
+    return JSONResponse({"traces": await index.label(await request.body())})
+
+
+async def _labels(index: Index, request: Request) -> Response:
+    labels = await index.labels(**await request.json())
+    return JSONResponse({trace_id: asdict(each) for trace_id, each in labels.items()})
+
+
 async def _name(index: Index, request: Request) -> Response:
     await index.name(ExperimentReference(**await request.json()))
     return JSONResponse({})
@@ -95,6 +104,8 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/owners", _owners),
     ("GET", "/state", _state),
     ("POST", "/put", _put),
+    ("POST", "/label", _label),
+    ("POST", "/labels", _labels),
     ("POST", "/name", _name),
     ("POST", "/forget", _forget),
 )

@@ -7,7 +7,7 @@ Whatever the order and however often each span is there, the rows are the same.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter, itemgetter
 from typing import Any, TypedDict
 
@@ -15,13 +15,14 @@ from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COL
 from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
+from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.same_call import united
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
 from collector.spans.values import SpanFacts, Tokens
 
 Row = tuple[Any, ...]
 MAX_LISTED = 20
-TRUNCATED = frozenset({"length", "max_tokens", "max_output_tokens"})
 _facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
 OWN, RUN = "own", "run"
@@ -51,6 +52,7 @@ class TraceRecord(TypedDict):
     user: str | None
     run_id: str | None
     models: str | None
+    response_models: str | None
     providers: str | None
     tools: str | None
     prompts: str | None
@@ -114,11 +116,10 @@ def values_of(record: type, columns: Sequence[Column]) -> Callable[[Any], Row]:
 # a row of `spans`: its ids, the facts, the span within its trace, its trace
 SPAN_IDS = ("experiment", "trace_id", "span_id", "parent_span_id")
 _trace_row = values_of(TraceRecord, TRACE_COLUMNS)
-_within_trace = values_of(
-    SpanWithinTrace,
-    SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) : -len(TraceOfSpan.__annotations__)],
-)
-_trace_of_span = values_of(TraceOfSpan, SPAN_COLUMNS[-len(TraceOfSpan.__annotations__) :])
+_behind_facts = SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) :]
+_within_trace_end = len(SpanWithinTrace.__annotations__)
+_within_trace = values_of(SpanWithinTrace, _behind_facts[:_within_trace_end])
+_trace_of_span = values_of(TraceOfSpan, _behind_facts[_within_trace_end:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +137,23 @@ def trace_rows(
     run_id: str | None,
     seen_unix_ns: int,
     preview_characters: int,
+    labels: TraceLabels = NO_LABELS,
 ) -> TraceRows:
     """The rows of a trace with at least one span. `preview_characters` bounds what is kept of messages."""
-    tree = build_tree(spans)
+    said = build_tree(spans)
+    tree = united(said)
     using = count(tree)
     trace = _trace_record(
-        tree, using, preview_characters, experiment=experiment, run_id=run_id, seen_unix_ns=seen_unix_ns
+        tree,
+        using,
+        preview_characters,
+        experiment=experiment,
+        run_id=run_id,
+        seen_unix_ns=seen_unix_ns,
+        labels=labels,
     )
-    return TraceRows(trace=_trace_row(trace), spans=_span_rows(tree, using, trace, preview_characters))
+    rows = _span_rows(tree, said, using, trace, preview_characters)
+    return TraceRows(trace=_trace_row(trace), spans=rows)
 
 
 def _trace_record(
@@ -154,6 +164,7 @@ def _trace_record(
     experiment: int,
     run_id: str | None,
     seen_unix_ns: int,
+    labels: TraceLabels,
 ) -> TraceRecord:
     message, group, type = _first_error(tree, preview_characters)
     whole = total(tree, using)
@@ -178,20 +189,21 @@ def _trace_record(
         "agent": whole.agent,
         "agents": _list(span.agent for span in listed),
         "workflow": whole.workflow,
-        "session": whole.session,
-        "user": whole.user,
+        "session": labels.session or whole.session,
+        "user": labels.user or whole.user,
         "run_id": run_id,
-        "models": _list(span.model for span in calls),
+        "models": _list(span.called_model for span in calls),
+        "response_models": _list(span.answering_model for span in calls),
         "providers": _list(span.provider for span in calls),
         "tools": _list(tools),
         "prompts": _list(span.prompt_version for span in listed),
-        "tags": _list(f"{name}={value}" if value else name for span in listed for name, value in span.tags),
+        "tags": _list(f"{name}={value}" if value else name for name, value in labels.over(listed)),
         "span_count": len(listed),
         "model_calls": whole.model_call_count,
         "tool_calls": len(tools),
         "error_spans": whole.error_span_count,
         "recovered_retries": whole.recovered_retry_count,
-        "truncated_calls": sum(span.finish_reason in TRUNCATED for span in calls),
+        "truncated_calls": sum(span.is_truncated for span in calls),
         "input_tokens": whole.tokens.input,
         "output_tokens": whole.tokens.output,
         "total_tokens": whole.tokens.total,
@@ -208,7 +220,9 @@ def _trace_record(
     }
 
 
-def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_characters: int) -> Sequence[Row]:
+def _span_rows(
+    tree: Tree, said: Tree, using: Counted, trace: TraceRecord, preview_characters: int
+) -> Sequence[Row]:
     calls, tokens = frozenset(using.calls), frozenset(using.tokens)
     costs, tools = frozenset(using.costs), frozenset(using.tools)
     agents, self_ns = owning_agents(tree), self_times_ns(tree)
@@ -245,13 +259,38 @@ def _span_rows(tree: Tree, using: Counted, trace: TraceRecord, preview_character
                 *_facts_of(span),
                 *_within_trace(within_trace),
                 *trace_of_span,
+                _own_facts(said.spans[position], span),
             )
         )
     return rows
 
 
+# what `united` changes
+UNITED_TEXTS = ("model", "request_model", "response_model", "provider", "finish_reason", "prompt_version")
+UNITED_TOKENS = ("tokens", "aggregated_tokens")
+UNITED = (*UNITED_TEXTS, "cost_usd", "time_to_first_token_seconds", "input_excluded_cache")
+
+
+def _own_facts(said: SpanFacts, counted: SpanFacts) -> str | None:
+    """What the span says itself where its row says another thing; `_said_itself` reads it."""
+    if said is counted:
+        return None
+    own: dict[str, Any] = {name: getattr(said, name) for name in UNITED}
+    own |= {name: astuple(getattr(said, name)) for name in UNITED_TOKENS}
+    return json.dumps({**own, "cost_source": said.cost_source.value})
+
+
+def _said_itself(counted: SpanFacts, own_facts: str | None) -> SpanFacts:
+    if own_facts is None:
+        return counted
+    own = json.loads(own_facts)
+    names = [field.name for field in fields(Tokens)]
+    tokens = {name: Tokens(**dict(zip(names, own.pop(name), strict=True))) for name in UNITED_TOKENS}
+    return replace(counted, **own | tokens | {"cost_source": CostSource(own["cost_source"])})
+
+
 def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[Any]) -> SpanFacts:
-    """The facts again; `row` holds FACT_COLUMNS, the tags and the error message."""
+    """What a span says itself; `row` holds FACT_COLUMNS, the tags, the error message and its own facts."""
     known = {
         column.fact: value for column, value in zip(FACT_COLUMNS, row, strict=False) if value is not None
     }
@@ -259,10 +298,10 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         sums: Tokens(**{each.name: known.pop(f"{sums}.{each.name}", None) for each in fields(Tokens)})
         for sums in ("tokens", "aggregated_tokens")
     }
-    tags, message = row[len(FACT_COLUMNS) :]
+    tags, message, own_facts = row[len(FACT_COLUMNS) :]
     known["end_unix_ns"] = known["start_unix_ns"] + known.pop("duration_ns")
     enums = {"kind": ObservationKind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
-    return SpanFacts(
+    counted = SpanFacts(
         **{"name": ""} | known | tokens | enums,
         trace_id=trace_id,
         span_id=f"{span_id:016x}",
@@ -270,6 +309,7 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         tags=tuple((name, value) for name, value in json.loads(tags)) if tags else (),
         error_message=message,
     )
+    return _said_itself(counted, own_facts)
 
 
 def _list(values: Iterable[str | None]) -> str | None:

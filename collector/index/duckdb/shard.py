@@ -24,6 +24,7 @@ from collector.model.batch import Position
 from collector.model.connected import connected
 from collector.model.faults import Faults
 from collector.spans.facts import export_facts
+from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
@@ -54,11 +55,15 @@ class Piece:
 
 @dataclass(slots=True)
 class Gathered:
-    """What is known of one trace: spans, and the run and time of what is stored of it, if something is."""
+    """What is known of one trace: spans, and the run and time of what is stored of it, if something is.
+
+    There may be labels of a trace whose spans are still to come.
+    """
 
     spans: list[SpanFacts] = field(default_factory=list)
     run_id: str | None = None
     seen_unix_ns: int | None = None
+    labels: TraceLabels = NO_LABELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +128,8 @@ def _with(fresh: Gathered, before: Gathered | None) -> Gathered:
     return Gathered(
         spans=[*fresh.spans, *before.spans],
         run_id=before.run_id or fresh.run_id,
-        seen_unix_ns=before.seen_unix_ns,
+        seen_unix_ns=fresh.seen_unix_ns if before.seen_unix_ns is None else before.seen_unix_ns,
+        labels=before.labels,
     )
 
 
@@ -176,6 +182,7 @@ class Rows:
             run_id=trace.run_id,
             seen_unix_ns=trace.seen_unix_ns or 0,
             preview_characters=self._preview_characters,
+            labels=trace.labels,
         )
         try:
             return make(trace.spans)

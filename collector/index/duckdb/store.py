@@ -6,6 +6,7 @@ so a crash neither loses nor doubles. A file that can't be read is set aside, an
 what the journal still holds.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -28,7 +29,9 @@ from collector.index.duckdb.columns import (
 )
 from collector.index.duckdb.rows import facts_of_row
 from collector.index.duckdb.shard import Batch, Gathered, TraceKey, write_rows
+from collector.index.duckdb.upgrade import STEPS, upgrade
 from collector.model.experiment import ExperimentReference
+from collector.spans.labels import NO_LABELS, TraceLabels
 
 _log = logging.getLogger("sidespan.index")
 
@@ -44,7 +47,10 @@ UNCUT = 1_000_000
 
 
 def open_store(folder: Path, *, memory_bytes: int, threads: int) -> "Store":
-    """The index in `folder`. A file that is broken or of another version is set aside."""
+    """The index in `folder`. A file of an earlier version is brought up to date (upgrade.py).
+
+    One that is broken, or of a later version, is set aside.
+    """
     make_folder(folder)
     path = folder / FILE_NAME
     for leftover in folder.glob("*.csv"):
@@ -85,13 +91,24 @@ def _connect(path: Path, config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection
                 for statement in SCHEMA:
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES (?, NULL)", [SCHEMA_VERSION])
-        found = db.execute("SELECT schema_version FROM meta").fetchone()
-        if found is None or found[0] != SCHEMA_VERSION:
-            raise _OtherVersion(f"an index of version {found}, this is {SCHEMA_VERSION}")
+        _bring_up_to_date(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _bring_up_to_date(db: duckdb.DuckDBPyConnection) -> None:
+    """Raises _OtherVersion: there is no way from the file's version to ours."""
+    found = db.execute("SELECT schema_version FROM meta").fetchone()
+    version = int(found[0]) if found else 0
+    if version in STEPS:
+        _log.info("the index is brought up to date", extra={"from": version, "to": SCHEMA_VERSION})
+        with transaction(db):
+            version = upgrade(db, version)
+        db.execute("CHECKPOINT")
+    if version != SCHEMA_VERSION:
+        raise _OtherVersion(f"an index of version {version}, this is {SCHEMA_VERSION}")
 
 
 @contextmanager
@@ -180,10 +197,11 @@ class Store:
                 if merged is not trace:
                     merged.spans += trace.spans
                     merged.run_id = merged.run_id or trace.run_id
+                    merged.labels = trace.labels if merged.labels == NO_LABELS else merged.labels
             batch = write_rows(whole, into=self.path.parent, name="joined", preview_characters=UNCUT)
             self.put([replace(batch, keys=keys)], {})
         with transaction(self.db):
-            for table in ("spans", "traces"):
+            for table in ("spans", "traces", "labels"):
                 self.db.execute(
                     f"UPDATE {table} SET experiment = ? WHERE experiment = ?",
                     [number, alone[0]],
@@ -209,6 +227,7 @@ class Store:
         if not keys:
             return {}
         self._wanted(keys)
+        labelled = self._labels()
         rows = self.db.execute(
             "SELECT t.experiment, replace(t.trace_id::VARCHAR, '-', ''), t.run_id, t.seen_unix_ns, t.low_ns,"
             " t.start_unix_ns + t.duration_ns FROM traces t SEMI JOIN wanted w"
@@ -218,20 +237,24 @@ class Store:
             (experiment, trace_id): Gathered(run_id=run_id, seen_unix_ns=seen)
             for experiment, trace_id, run_id, seen, _, _ in rows
         }
-        if not found:
-            return {}
+        if rows:
+            self._read_spans(found, rows)
+        for key, labels in labelled.items():
+            found.setdefault(key, Gathered()).labels = labels
+        return found
+
+    def _read_spans(self, found: Mapping[TraceKey, Gathered], rows: Sequence[Any]) -> None:
         self._wanted(list(found))
         # the range lets DuckDB pass over most of the table
         low, high = min(row[4] for row in rows), max(row[5] for row in rows)
         for experiment, trace_id, span in self._spans(low, high):
             found[experiment, trace_id].spans.append(span)
-        return found
 
     def _spans(self, low: int, high: int) -> Iterator[tuple[int, str, Any]]:
         columns = ", ".join(f's."{column.name}"' for column in FACT_COLUMNS)
         rows = self.db.execute(
             "SELECT s.experiment, replace(s.trace_id::VARCHAR, '-', ''), s.span_id, s.parent_span_id,"
-            f" {columns}, s.tags, s.error_message FROM spans s SEMI JOIN wanted w"
+            f" {columns}, s.tags, s.error_message, s.own_facts FROM spans s SEMI JOIN wanted w"
             " ON s.trace_id = w.trace_id AND s.experiment = w.experiment"
             " WHERE s.start_unix_ns BETWEEN ? AND ?",
             [low, high],
@@ -278,8 +301,9 @@ class Store:
         if not full:
             return
         shape = ", ".join(f"'{column.name}': '{column.type}'" for column in columns)
+        names = ", ".join(f'"{column.name}"' for column in columns)
         self.db.execute(
-            f"INSERT INTO {table} SELECT * FROM read_csv(?, columns = {{{shape}}}, header = false,"
+            f"INSERT INTO {table} ({names}) SELECT * FROM read_csv(?, columns = {{{shape}}}, header = false,"
             " auto_detect = false, delim = ',', quote = '\"', escape = '\"', nullstr = '',"
             " new_line = '\\r\\n', max_line_size = 16777216)",
             [full],
@@ -312,8 +336,37 @@ class Store:
             with transaction(self.db):
                 self._delete_wanted("spans", "", [])
                 self._delete_wanted("traces", "", [])
+                self.db.execute("DELETE FROM labels WHERE seen_unix_ns < ?", [seen_unix_ns])
             self.db.execute("CHECKPOINT")
         return count
+
+    # labels
+
+    def _labels(self) -> dict[TraceKey, TraceLabels]:
+        """Of the wanted traces, what MLflow was told of them."""
+        rows = self.db.execute(
+            "SELECT l.experiment, replace(l.trace_id::VARCHAR, '-', ''), l.session, l.\"user\", l.tags"
+            " FROM labels l SEMI JOIN wanted w ON l.trace_id = w.trace_id AND l.experiment = w.experiment"
+        ).fetchall()
+        return {
+            (experiment, trace_id): TraceLabels(
+                session=session, user=user, tags=tuple((name, value) for name, value in json.loads(tags))
+            )
+            for experiment, trace_id, session, user, tags in rows
+        }
+
+    def put_labels(self, labels: Mapping[TraceKey, TraceLabels], *, seen_unix_ns: int) -> None:
+        """What MLflow holds of these traces, in the place of what was known of it; rows stay as they are."""
+        self._wanted(list(labels))
+        rows = [
+            [experiment, trace_id, each.session, each.user, json.dumps(each.tags), seen_unix_ns]
+            for (experiment, trace_id), each in labels.items()
+            if each != NO_LABELS
+        ]
+        with transaction(self.db):
+            self._delete_wanted("labels", "", [])
+            if rows:
+                self.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def size_bytes(self) -> int:
         """Blocks in use; free ones are used again before the file grows."""

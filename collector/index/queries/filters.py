@@ -27,6 +27,7 @@ TRACES: Mapping[str, Held] = {
     "environment": Held.ONE,
     "agent": Held.SEVERAL,
     "model": Held.SEVERAL,
+    "response_model": Held.SEVERAL,
     "provider": Held.SEVERAL,
     "tool": Held.SEVERAL,
     "prompt": Held.SEVERAL,
@@ -39,7 +40,7 @@ TRACES: Mapping[str, Held] = {
 SPANS: Mapping[str, Held] = dict.fromkeys(
     (
         *("status", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
-        *("provider", "tool", "prompt", "session", "user", "run_id", "error"),
+        *("response_model", "provider", "tool", "prompt", "session", "user", "run_id", "error"),
     ),
     Held.ONE,
 )

@@ -33,6 +33,9 @@ class TraceRow(Shape):
     user: str | None
     run_id: str | None
     models: list[str]
+    """As they were asked for."""
+    response_models: list[str]
+    """As they answered."""
     tools: list[str]
     tags: list[str]
     span_count: int
@@ -220,6 +223,7 @@ class Facets(Shape):
     version: list[Facet]
     agent: list[Facet]
     model: list[Facet]
+    response_model: list[Facet]
     tool: list[Facet]
     name: list[Facet]
     user: list[Facet]

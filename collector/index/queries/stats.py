@@ -172,12 +172,12 @@ _SESSIONS: Mapping[str, StatsMetric] = {
     "users": CountDistinct("user"),
 }
 _TRACE_DIMENSIONS = (
-    *("experiment", "name", "service", "version", "environment", "agent", "model", "provider", "tool"),
-    *("prompt", "session", "user", "run_id", "status", "error", "tag"),
+    *("experiment", "name", "service", "version", "environment", "agent", "model", "response_model"),
+    *("provider", "tool", "prompt", "session", "user", "run_id", "status", "error", "tag"),
 )
 _SPAN_DIMENSIONS = (
     *("experiment", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
-    *("provider", "tool", "prompt", "session", "user", "run_id", "status", "error"),
+    *("response_model", "provider", "tool", "prompt", "session", "user", "run_id", "status", "error"),
 )
 
 
@@ -195,7 +195,7 @@ ENTITIES: Mapping[str, Entity] = {
     "traces": Entity(
         metrics=_TRACES,
         dimensions=_TRACE_DIMENSIONS,
-        lists=frozenset({"agent", "model", "provider", "tool", "prompt", "tag"}),
+        lists=frozenset({"agent", "model", "response_model", "provider", "tool", "prompt", "tag"}),
         filters=TRACE_FILTERS,
     ),
     "spans": Entity(metrics=_SPANS, dimensions=_SPAN_DIMENSIONS),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from collector.index.queries.stats import TOKENS
+from collector.spans.vocabulary import TRUNCATED
 
 # between the texts of a list within a text, and at both ends
 SEPARATOR = "\x1f"
@@ -16,6 +17,7 @@ TRACE_COLUMNS: Mapping[str, str] = {
     "version": "service_version",
     "agent": "agents",
     "model": "models",
+    "response_model": "response_models",
     "provider": "providers",
     "tool": "tools",
     "prompt": "prompts",
@@ -30,7 +32,9 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "kind": "kind",
     "version": "service_version",
     "agent": "owning_agent",
-    "model": "model",
+    # as `called_model` and `answering_model` of SpanFacts
+    "model": "coalesce(request_model, model)",
+    "response_model": "coalesce(response_model, CASE WHEN NOT is_error THEN model END)",
     "provider": "provider",
     "tool": "tool",
     "prompt": "prompt_version",
@@ -47,7 +51,7 @@ _SPAN_CONDITIONS = {
     "model_call": "model_call",
     "failed_model_call": f"model_call AND {_FAILED}",
     "counts_cost": "counts_cost",
-    "truncated": "finish_reason IN ('length', 'max_tokens', 'max_output_tokens')",
+    "truncated": f"list_has_any(string_split(finish_reason, ', '), {sorted(TRUNCATED)})",
 }
 _USER = {"user": '"user"'}
 

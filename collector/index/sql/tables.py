@@ -65,7 +65,7 @@ def trace_row(dialect: Dialect) -> Mapping[str, str]:
         "session": "t.session",
         "user": f"t.{_USER}",
         "run_id": "t.run_id",
-        **{name: dialect.list_of(f"t.{name}") for name in ("models", "tools", "tags")},
+        **{name: dialect.list_of(f"t.{name}") for name in ("models", "response_models", "tools", "tags")},
         **_named("t", "span_count", "model_calls", "tool_calls", "error_spans", "recovered_retries"),
         "missing_parents": "t.missing_parents",
         **_named("t", *(f"{name}_tokens" for name in TOKENS)),
@@ -93,7 +93,7 @@ def session_row(dialect: Dialect) -> Mapping[str, str]:
 
 def error_row(dialect: Dialect) -> Mapping[str, str]:
     """Column of the answer -> SQL over a group of spans that failed."""
-    listed = {"kinds": "kind", "agents": "owning_agent", "models": "model", "tools": "tool"}
+    listed = {"kinds": "kind", "agents": "owning_agent", "models": SPAN_COLUMNS["model"], "tools": "tool"}
     return {
         "error": "coalesce(error_group, error_type, 'error')",
         "type": dialect.at_highest("error_type", "start_unix_ns"),

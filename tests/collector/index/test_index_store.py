@@ -31,7 +31,7 @@ NAMES = [column.name for column in SPAN_COLUMNS]
 def again(row: Any) -> SpanFacts:
     """The facts that a row was made from."""
     first = NAMES.index(FACT_COLUMNS[0].name)
-    rest = row[NAMES.index("tags")], row[NAMES.index("error_message")]
+    rest = (row[NAMES.index(name)] for name in ("tags", "error_message", "own_facts"))
     facts = row[first : first + len(FACT_COLUMNS)]
     return facts_of_row(row[1], row[2], row[3], (*facts, *rest))
 

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.data.capture import environments
+from tests.data.capture.changes import changes, summaries
 from tests.data.capture.environments import ENVIRONMENTS, HERE, Failed, Framework
 from tests.data.capture.files import CALLS, CAPTURE, LOGS, MAX_BYTES, WRITTEN, join
 from tests.data.capture.provider.server import Recorded, running
@@ -117,6 +118,7 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     found = {"versions": dict(environments.versions(framework)), "calls": recorded.calls}
     lines = [f"{name} {version}" for name, version in found["versions"].items()]
     folder = framework.folder
+    before = summaries(folder)
     (folder / CALLS).write_text(_json(found))
     _write(folder / CAPTURE, (without_paths(each, ExportTraceServiceRequest) for each in recorded.traces))
     _write(folder / LOGS, (without_paths(each, ExportLogsServiceRequest) for each in recorded.logs))
@@ -126,7 +128,7 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     lines.append(f"{len(recorded.calls)} calls, {len(recorded.traces)} requests, {size} bytes")
     if size > MAX_BYTES:
         lines.append(f"more than {MAX_BYTES} bytes: make the scenario smaller")
-    return lines
+    return [*lines, *changes(before, summaries(folder))]
 
 
 def _write(file: Path, requests: Iterable[bytes]) -> None:

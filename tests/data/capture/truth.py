@@ -16,7 +16,8 @@
     session = "capture-session"
     user = "capture-user"
     errors = 1                      # spans that failed; left out: 0
-    embeds = true                   # the question was embedded, so there is no answer
+    embeds = true                   # the question was embedded, so there is no answer; also: response = ""
+    elsewhere = ["decider"]         # models that were called without the provider
     [traces.gaps]                   # of this trace only; `is` where the sender tells something else
     cost = {why = "the sender counts no tokens of a stream", is = 0.1}
 
@@ -148,6 +149,10 @@ def _trace(
     gaps: Mapping[str, Gap],
 ) -> TraceTruth:
     calls = [call for call in recorded if call["asks"] == written["asks"]]
+    calls += [
+        {"requested": model, "answering": model, "finish": "stop", "tokens": None}
+        for model in written.get("elsewhere", ())
+    ]
     return TraceTruth(
         asks=written["asks"],
         cells={**_said(written), **_recorded(calls)},
@@ -168,8 +173,14 @@ def _said(written: Mapping[str, Any]) -> dict[str, Any]:
         "session": written.get("session"),
         "user": written.get("user"),
         "request": written.get("request", question(written["asks"])),
-        "response": written.get("response", None if written.get("embeds") else answer(written["asks"])),
+        "response": _answer(written),
     }
+
+
+def _answer(written: Mapping[str, Any]) -> str | None:
+    if "response" in written:
+        return written["response"] or None
+    return None if written.get("embeds") else answer(written["asks"])
 
 
 def question(asks: str) -> str:
@@ -184,15 +195,14 @@ def answer(asks: str) -> str | None:
 
 
 def _recorded(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    chats = [call for call in calls if not call["api"].endswith("embeddings")]
     tokens = [call["tokens"] for call in calls if call["tokens"]]
     used = {name: sum(each[name] for each in tokens) for name in TOKENS}
     return {
-        "model_calls": len(calls),  # embeddings are calls of a model too
+        "model_calls": len(calls),  # embeddings too
         # what no provider counted is unknown, not nothing
         **{name: used[name] or None for name in TOKENS},
         "cost": round(sum(map(cost, calls)), 12) if tokens else None,
-        "truncated": sum(call["finish"] == "length" for call in chats),
+        "truncated": sum(call["finish"] == "length" for call in calls),
         "models": Counter(call["requested"] for call in calls),  # a failed call has no other
         "answering": Counter(call["answering"] for call in calls if call["answering"]),
     }

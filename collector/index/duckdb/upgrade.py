@@ -1,0 +1,49 @@
+"""Index files of earlier versions, brought up to date where they are: a step a version.
+
+    1 -> 2    `model` is the model that was asked for, `response_models` those that answered; embeddings are
+              model calls; labels of traces have a table
+
+The spans' facts are all there, so nothing has to be read again, and nothing is lost that the journal and
+MLflow no longer have.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+
+from collector.index.duckdb.columns import LABEL_COLUMNS, table_sql
+from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
+
+
+def _listed(value: str) -> str:
+    """SQL: the different values of a group as a list within a text."""
+    return f"'{SEPARATOR}' || string_agg(DISTINCT {value}, '{SEPARATOR}') || '{SEPARATOR}'"
+
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE spans ADD COLUMN response_model VARCHAR",
+        "ALTER TABLE spans ADD COLUMN own_facts VARCHAR",
+        "ALTER TABLE traces ADD COLUMN response_models VARCHAR",
+        table_sql("labels", LABEL_COLUMNS),
+        "UPDATE traces SET model_calls = called.calls, models = called.models,"  # noqa: S608 (constants)
+        " response_models = called.answering FROM (SELECT experiment, trace_id, count(*) AS calls,"
+        f" {_listed(SPAN_COLUMNS['model'])} AS models,"
+        f" {_listed(SPAN_COLUMNS['response_model'])} AS answering"
+        " FROM spans WHERE model_call GROUP BY experiment, trace_id) called"
+        " WHERE traces.experiment = called.experiment AND traces.trace_id = called.trace_id",
+    ),
+}
+
+
+def upgrade(db: duckdb.DuckDBPyConnection, version: int) -> int:
+    """Bring the tables from `version` as far as there are steps; the version reached. Inside a transaction.
+
+    Raises duckdb.Error: they are not of that version.
+    """
+    while version in STEPS:
+        for statement in STEPS[version]:
+            db.execute(statement)
+        version += 1
+    db.execute("UPDATE meta SET schema_version = ?", [version])
+    return version
