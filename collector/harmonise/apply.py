@@ -99,12 +99,10 @@ def _write(member: Member, faults: Faults) -> Mapping[Part, int]:
     """Put its additions on a span: all of them or, if that fails, none."""
     if member.is_raw:
         return {}
-    before = member.span.SerializeToString()
     try:
-        return write(member.span, member.additions)
+        return write(member.span, member.additions, member.view)
     except Exception as error:
         faults.add(error)
-        member.span.ParseFromString(before)
         return {}
 
 
@@ -157,10 +155,11 @@ def _members(parts: Iterable[ResourceSpans], faults: Faults) -> Iterator[Member]
         resource = resource_facts(resource_spans.resource.attributes, faults)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
+                view = {attribute.key: attribute.value for attribute in span.attributes}
                 yield Member(
                     span=span,
-                    facts=span_facts(span, resource, faults),
-                    view={attribute.key: attribute.value for attribute in span.attributes},
+                    facts=span_facts(span, resource, faults, view),
+                    view=view,
                     of=resource_spans,
                     scope=scope_spans,
                     additions=[],

@@ -3,15 +3,16 @@
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import ADDED, REPLACED
-from collector.spans.facts import decode_attributes
+from collector.spans.facts import decode
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 
@@ -38,45 +39,64 @@ class Addition:
     replaces: bool = False
 
 
-def write(span: Span, additions: list[Addition]) -> dict[Part, int]:
+def write(span: Span, additions: Sequence[Addition], view: Mapping[str, AnyValue]) -> dict[Part, int]:
     """Put the additions on the span, with the marks that tell them from the client's; how many of each part.
 
-    Without `replaces` an attribute that the client has set stays as it is.
+    Without `replaces` an attribute that the client has set stays as it is. `view` are the span's attributes
+    by name. Where it fails, the span is as it was.
     """
-    present = {attribute.key: attribute for attribute in span.attributes}
+    count = len(span.attributes)
+    undo: list[tuple[AnyValue, bytes]] = []
+    try:
+        return _write(span, additions, dict(view), undo)
+    except Exception:
+        del span.attributes[count:]
+        for value, before in undo:
+            value.ParseFromString(before)
+        raise
+
+
+def _write(
+    span: Span,
+    additions: Sequence[Addition],
+    present: dict[str, AnyValue],
+    undo: list[tuple[AnyValue, bytes]],
+) -> dict[Part, int]:
+    marks = present.get(ADDED), present.get(REPLACED)
+    undo += [(each, each.SerializeToString()) for each in marks if each is not None]
     added: list[str] = []
     replaced: dict[str, Any] = {}
     counts: dict[Part, int] = {}
     for addition in additions:
         old = present.get(addition.key)
         if old is None:
-            span.attributes.add(key=addition.key).value.string_value = addition.value
-            present[addition.key] = span.attributes[-1]
+            present[addition.key] = value = span.attributes.add(key=addition.key).value
+            value.string_value = addition.value
             added.append(addition.key)
         elif addition.replaces:
-            replaced[addition.key] = decode_attributes([old])[addition.key]
-            old.value.Clear()
-            old.value.string_value = addition.value
+            undo.append((old, old.SerializeToString()))
+            replaced[addition.key] = decode(old)
+            old.Clear()
+            old.string_value = addition.value
         else:
             continue
         counts[addition.part] = counts.get(addition.part, 0) + 1
-    _mark(span, added, replaced)
+    _mark(span, added, replaced, present)
     return counts
 
 
-def _mark(span: Span, added: list[str], replaced: Mapping[str, Any]) -> None:
+def _mark(span: Span, added: list[str], replaced: Mapping[str, Any], present: Mapping[str, AnyValue]) -> None:
     """`sidespan.added`: a list of names; `sidespan.replaced`: JSON text, name to the client's value."""
     if added:
-        marks = next((a for a in span.attributes if a.key == ADDED), None) or span.attributes.add(key=ADDED)
-        for key in added:
-            marks.value.array_value.values.add().string_value = key
+        marks = present[ADDED] if ADDED in present else span.attributes.add(key=ADDED).value
+        marks.array_value.values.extend(AnyValue(string_value=key) for key in added)
     if replaced:
-        own = next((a for a in span.attributes if a.key == REPLACED), None)
+        own = present.get(REPLACED)
         # one that is no object is not ours: the client wrote it
-        before = read_json(own.value.string_value, max_characters=MAX_CONTENT_CHARACTERS) if own else None
+        before = read_json(own.string_value, max_characters=MAX_CONTENT_CHARACTERS) if own else None
         values = {**replaced, **(before if isinstance(before, dict) else {})}
         text = json.dumps(_as_json(values), ensure_ascii=False)
-        (own or span.attributes.add(key=REPLACED)).value.string_value = text
+        (own or span.attributes.add(key=REPLACED).value).string_value = text
 
 
 def _as_json(value: Any) -> Any:

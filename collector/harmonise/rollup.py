@@ -149,12 +149,15 @@ def remember_usage(
     shares = _weighed(members, note)
     facts = _all_facts(members, note)
     seen = [SeenSpan(facts=noted(each), told=shares[each.span_id].told) for each in facts]
+    # of a whole trace only what is small by itself is kept
+    max_bytes, largest = (
+        (MAX_SETTLED_BYTES, 4 * MAX_SETTLED_BYTES) if is_whole else (MAX_WAITING_BYTES, MAX_ROOT_BYTES)
+    )
     doubtful = [
         (member.facts.span_id, alone(member))
         for member in members
-        if shares[member.facts.span_id].is_counted and member.span.ByteSize() <= MAX_ROOT_BYTES
+        if shares[member.facts.span_id].is_counted and member.span.ByteSize() <= largest
     ]
-    max_bytes = MAX_SETTLED_BYTES if is_whole else MAX_WAITING_BYTES
     return tuple(seen[-MAX_SEEN:]), keep(doubtful, note.kept, max_bytes=max_bytes)
 
 

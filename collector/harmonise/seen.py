@@ -6,7 +6,7 @@ looks at.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from collector.spans.conventions import CostSource, ObservationKind
@@ -16,6 +16,7 @@ from collector.spans.values import NO_TOKENS, SpanFacts, Tokens
 MAX_SEEN = 1000
 TEXTS = ("model", "request_model", "response_model", "provider")
 TOKENS = ("tokens", "aggregated_tokens")
+COUNTS = tuple(field.name for field in fields(Tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +73,21 @@ def _row(seen: SeenSpan) -> Mapping[str, Any]:
         "kind": None if facts.kind is ObservationKind.OTHER else facts.kind.value,
         "roll_up": facts.is_roll_up or None,
         **{name: getattr(facts, name) for name in TEXTS},
-        **{name: list(astuple(said)) for name in TOKENS if (said := getattr(facts, name)) != NO_TOKENS},
+        **{name: _counts(said) for name in TOKENS if (said := getattr(facts, name)) is not NO_TOKENS},
         "cost": None if facts.cost_usd is None else [facts.cost_usd, facts.cost_source.value],
         "told": seen.told or None,
     }
     return {name: value for name, value in row.items() if value is not None}
 
 
+def _counts(tokens: Tokens) -> list[int | None]:
+    return [getattr(tokens, name) for name in COUNTS]
+
+
 def _seen(row: Mapping[str, Any]) -> SeenSpan:
-    names = [field.name for field in fields(Tokens)]
     said: dict[str, Any] = {name: row.get(name) for name in TEXTS}
     for name in TOKENS:
-        said[name] = Tokens(**dict(zip(names, row[name], strict=True))) if name in row else NO_TOKENS
+        said[name] = Tokens(**dict(zip(COUNTS, row[name], strict=True))) if name in row else NO_TOKENS
     usd, source = row.get("cost", (None, CostSource.NONE))
     facts = SpanFacts(
         trace_id="",

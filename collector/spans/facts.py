@@ -54,6 +54,7 @@ MAX_TIME_NS = 2**63 - 1
 # before the name of a fact: its sum over a run
 SUMMED = "aggregated_"
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
+MAX_REMEMBERED_NAMES, MAX_REMEMBERED_CHARACTERS = 200, 10_000
 _COUNTS = frozenset(AGGREGATED)
 _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
 READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
@@ -104,10 +105,18 @@ def resource_facts(attributes: Iterable[KeyValue], faults: Faults | None = None)
         return dict.fromkeys(RESOURCE_TABLE)
 
 
-def span_facts(span: Span, resource: ResourceFacts, faults: Faults | None = None) -> SpanFacts:
-    """The facts of one span; where a bug keeps them from being read, those that need no attribute."""
+def span_facts(
+    span: Span,
+    resource: ResourceFacts,
+    faults: Faults | None = None,
+    view: Mapping[str, AnyValue] | None = None,
+) -> SpanFacts:
+    """The facts of one span; where a bug keeps them from being read, those that need no attribute.
+
+    `view` are its attributes by name, if the caller has them.
+    """
     try:
-        return _facts(span, resource)
+        return _facts(span, resource, view)
     except Exception as error:
         if faults is None:
             raise
@@ -129,8 +138,14 @@ def bare_facts(span: Span) -> SpanFacts:
     )
 
 
-def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> SpanFacts:
-    attributes = _told(span.attributes)
+def _facts(
+    span: Span,
+    resource: ResourceFacts,
+    view: Mapping[str, AnyValue] | None = None,
+    *,
+    is_marked: bool = False,
+) -> SpanFacts:
+    attributes = _told(span.attributes if view is None else view)
     if is_marked:
         clients_own(attributes)
     names = tuple(filter(KEYS.__contains__, attributes))
@@ -218,9 +233,23 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
 
 def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
     """The attributes that any fact may stand in, decoded; most of a span's are others."""
+    if isinstance(attributes, dict):
+        return {key: decode(attributes[key]) for key in _telling_names(tuple(attributes))}
     if isinstance(attributes, Mapping):
         return {key: decode(attributes[key]) for key in attributes if _may_tell(key)}
     return {key: decode(each.value) for each in attributes if _may_tell(key := each.key)}
+
+
+def _telling_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    # spans of one kind have the same names in the same order
+    if len(names) > MAX_REMEMBERED_NAMES or sum(map(len, names)) > MAX_REMEMBERED_CHARACTERS:
+        return tuple(filter(_may_tell, names))
+    return _remembered_names(names)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(filter(_may_tell, names))
 
 
 def _may_tell(key: str) -> bool:

@@ -6,9 +6,22 @@ It is loaded on the first call: 0.3 s and 47 MB that a service without unpriced 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 
 MAX_UNIT_COUNT = 2**53
+MINUTE_NS = 60_000_000_000
+# a price of one token: input, output, read from and written to the cache
+UnitPrices = tuple[Decimal, Decimal, Decimal, Decimal]
+COUNTED = 1_000_000
+ONE_OF_EACH = (
+    (COUNTED, 0, 0, 0),
+    (0, COUNTED, 0, 0),
+    (COUNTED, 0, COUNTED, 0),
+    (COUNTED, 0, 0, COUNTED),
+)
+# on both sides of every step that a list has for long inputs
+CHECKED = ((1009, 103, 211, 307), (150_001, 9_973, 0, 40_009), (3_000_017, 70_001, 900_001, 500_009))
 # before a model's name: `openrouter/openai/gpt-4o`, `publishers/google/models/gemini-2.5-pro`
 MAX_PREFIXES = 4
 # the list finds a provider by its models' names only where they begin as its chat models do: these are asked
@@ -44,8 +57,13 @@ def price(
     LiteLLM (`openai/gpt-4o-mini`) and Gemini (`models/gemini-2.5-flash`) write it.
     """
     listed = _listed(model, provider)
+    if listed is None:
+        return None
     counts = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
-    return _calculate(*listed, counts, at_unix_ns) if listed else None
+    units = _unit_prices(*listed, at_unix_ns // MINUTE_NS)
+    if units is None or not _is_priceable(counts):
+        return _calculate(*listed, counts, at_unix_ns)
+    return _multiplied(units, counts)
 
 
 @lru_cache(maxsize=2048)
@@ -74,14 +92,45 @@ def _names(model: str, provider: str | None) -> Iterator[tuple[str, str | None]]
         yield model, known
 
 
+@lru_cache(maxsize=4096)
+def _unit_prices(model: str, provider: str | None, minute: int) -> UnitPrices | None:
+    """Prices of a token: of input, output, from and to the cache; None where there is more to it.
+
+    Such as a price that depends on how many there are. The list works a price out in a third of a
+    millisecond; what it says of some counts is compared with what these prices come to.
+    """
+    at_unix_ns = minute * MINUTE_NS
+    singles = [_calculate(model, provider, counts, at_unix_ns) for counts in ONE_OF_EACH]
+    if None in singles:
+        return None
+    taken, given, read, written = (Decimal(repr(each.total)) / COUNTED for each in singles if each)
+    units = (taken, given, read, written)
+    agrees = all(
+        _multiplied(units, counts) == _calculate(model, provider, counts, at_unix_ns) for counts in CHECKED
+    )
+    return units if agrees else None
+
+
+def _multiplied(units: UnitPrices, counts: tuple[int, int, int, int]) -> Price:
+    taken, given, read, written = counts
+    for_input = (taken - read - written) * units[0] + read * units[2] + written * units[3]
+    for_output = given * units[1]
+    return Price(input=float(for_input), output=float(for_output), total=float(for_input + for_output))
+
+
+def _is_priceable(counts: tuple[int, int, int, int]) -> bool:
+    """The list refuses a cached part that is larger than the whole; such counts price nothing."""
+    taken, _, read, written = counts
+    return read + written <= taken and max(counts) <= MAX_UNIT_COUNT
+
+
 def _calculate(
     model: str, provider: str | None, tokens: tuple[int, int, int, int], at_unix_ns: int
 ) -> Price | None:
     from genai_prices import Usage, calc_price
 
     taken, given, read, written = tokens
-    # the list refuses a cached part that is larger than the whole; such counts price nothing
-    if read + written > taken or max(tokens) > MAX_UNIT_COUNT:
+    if not _is_priceable(tokens):
         return None
     try:
         found = calc_price(

@@ -303,6 +303,72 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
         assert watching.returncode == 0
 
 
+def test_what_mlflows_sdk_sets_through_the_proxy_is_in_the_answers(
+    mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    """Session, user and tags travel beside the spans: StartTraceV3, and the routes of tags."""
+    name = f"told-{tmp_path.name}"
+    mlflow_server.create_experiment(name)
+    service = Sidespan(data_dir=tmp_path / "data", mlflow_url=mlflow_server.url)
+    try:
+        started(service)
+        logged = subprocess.run(
+            [sys.executable, "-c", TOLD, service.url, name], capture_output=True, text=True, timeout=120
+        )
+        assert logged.returncode == 0, logged.stderr
+
+        def told() -> list[Any]:
+            rows = ask(service, "/-/traces", experiment_name=name)["traces"]
+            return [(row["session"], row["user"], row["tags"], row["span_count"]) for row in rows]
+
+        whole = [("sdk-session", "sdk-user", ["plan=gold", "tier=later"], 2)]
+        until(lambda: told() == whole, service=service)
+        (row,) = ask(service, "/-/traces", experiment_name=name)["traces"]
+        summary = ask(service, f"/-/traces/{row['trace_id']}")
+        assert (summary["session"], summary["user"]) == ("sdk-session", "sdk-user")
+        stats = ask(service, "/-/traces/stats", by=["session", "user"], experiment_name=name, metric="count")
+        assert stats["groups"][0]["key"] == {"session": "sdk-session", "user": "sdk-user"}
+        verified = cli(service, "index", "verify", "--experiment", name)
+        assert verified.returncode == 0, verified.stdout
+        # what changes beside the proxy is unknown until MLflow is read
+        set_tag(mlflow_server, row["trace_id"], "tier", "elsewhere")
+        differing = cli(service, "index", "verify", "--experiment", name)
+        assert differing.returncode == 1
+        assert (
+            f"{row['trace_id']}  tags: tier=later in the index, tier=elsewhere in MLflow" in differing.stdout
+        )
+        assert cli(service, "index", "backfill", "--experiment", name, "--restart").returncode == 0
+        assert cli(service, "index", "verify", "--experiment", name).returncode == 0
+        assert told() == [("sdk-session", "sdk-user", ["plan=gold", "tier=elsewhere"], 2)]
+    finally:
+        service.kill()
+
+
+def set_tag(server: MlflowServer, trace_id: str, key: str, value: str) -> None:
+    asked = urllib.request.Request(
+        f"{server.url}/api/3.0/mlflow/traces/tr-{trace_id}/tags",
+        data=json.dumps({"key": key, "value": value}).encode(),
+        headers={"content-type": "application/json"},
+        method="PATCH",
+    )
+    urllib.request.urlopen(asked, timeout=20).close()
+
+
+TOLD = """
+import sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_experiment(sys.argv[2])
+with mlflow.start_span("sdk root") as root:
+    mlflow.update_current_trace(
+        tags={"plan": "gold", "tier": "first"},
+        metadata={"mlflow.trace.session": "sdk-session", "mlflow.trace.user": "sdk-user"},
+    )
+    with mlflow.start_span("call", span_type="CHAT_MODEL"):
+        pass
+mlflow.flush_trace_async_logging()
+mlflow.set_trace_tag(root.trace_id, "tier", "later")
+"""
+
+
 def test_what_mlflow_holds_is_read_in_and_counts_agree(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     name = f"history-{tmp_path.name}"
     id = mlflow_server.create_experiment(name)

@@ -17,7 +17,7 @@ from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
 
 def _listed(value: str) -> str:
     """SQL: the different values of a group as a list within a text."""
-    return f"'{SEPARATOR}' || string_agg(DISTINCT {value}, '{SEPARATOR}') || '{SEPARATOR}'"
+    return f"'{SEPARATOR}' || string_agg(DISTINCT {value}, '{SEPARATOR}' ORDER BY {value}) || '{SEPARATOR}'"
 
 
 STEPS: Mapping[int, Sequence[str]] = {

@@ -37,6 +37,7 @@ from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Route
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
+from collector.spans.labels import TraceLabels
 from tests.collector.index.test_index_consumer import draft, journal_in
 from tests.support.otlp import agent_export, all_spans, new_span_id, new_trace_id, trace_ids_of
 
@@ -308,6 +309,45 @@ async def test_traces_of_mlflow_are_put_beside_what_is_there(stage: Stage) -> No
     names = (await stage.asked(QueryKind.STATS, of="spans", by="span", metric="count"))["groups"]
     counts = {group["key"]["span"]: group["values"]["count"] for group in names}
     assert counts["from MLflow"] == 2, "a span that is there stays as it is"
+
+
+def trace_info(trace_id: str, *, metadata: dict[str, str], tags: dict[str, str]) -> dict[str, Any]:
+    return {
+        "trace_id": f"tr-{trace_id}",
+        "trace_location": {"mlflow_experiment": {"experiment_id": "1"}},
+        "trace_metadata": metadata,
+        "tags": tags,
+    }
+
+
+async def test_what_mlflow_was_told_of_a_trace_holds_whichever_comes_first(stage: Stage) -> None:
+    early, late = agent_export(), agent_export()
+    told = {"mlflow.trace.session": "s", "mlflow.trace.user": "ann", "mlflow.trace.infoFinalized": "true"}
+    infos = [
+        trace_info(trace_id_of(each), metadata=told, tags={"plan": "gold", "mlflow.user": "root"})
+        for each in (early, late)
+    ]
+    await stage.indexed(early)
+    assert await stage.index.label(json.dumps({"trace_infos": infos}).encode()) == 2
+    await stage.indexed(late)
+    found = await stage.index.labels("1", [trace_id_of(early), trace_id_of(late), "ab" * 16])
+    labels = TraceLabels(session="s", user="ann", tags=(("plan", "gold"),))
+    assert found == {trace_id_of(early): labels, trace_id_of(late): labels}
+    traces = (await stage.asked(QueryKind.TRACES, tag="plan=gold", session="s", user="ann"))["traces"]
+    assert len(traces) == 2
+    summary = await stage.index.trace(TraceQuery(trace_id=trace_id_of(late), max_spans=1))
+    assert summary is not None
+    assert [json.loads(summary)[name] for name in ("session", "user")] == ["s", "ann"]
+
+
+async def test_a_tag_that_was_taken_away_is_gone(stage: Stage) -> None:
+    request = agent_export()
+    await stage.indexed(request)
+    for tags in ({"plan": "gold"}, {}):
+        info = trace_info(trace_id_of(request), metadata={}, tags=tags)
+        await stage.index.label(json.dumps({"trace_infos": [info]}).encode())
+        found = await stage.asked(QueryKind.TRACES, tag="plan")
+        assert len(found["traces"]) == len(tags)
 
 
 async def test_what_is_no_trace_of_mlflow_is_refused(stage: Stage) -> None:

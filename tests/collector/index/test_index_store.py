@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.duckdb.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
 from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
-from collector.index.duckdb.store import FILE_NAME
+from collector.index.duckdb.store import FILE_NAME, Store
+from collector.index.sql.columns import SEPARATOR
 from collector.model.experiment import ExperimentReference
+from collector.spans.conventions import ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.facts import export_facts
+from collector.spans.labels import TraceLabels
 from collector.spans.summary import summarise
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 from tests.support.indexed import content, made_spans, made_trace, put, store_in
 from tests.support.otlp import DATA
-from tests.support.spans import payload
+from tests.support.spans import payload, spanfacts
 
 PAYLOADS = sorted(path.stem for path in DATA.glob("*.binpb"))
 NAMES = [column.name for column in SPAN_COLUMNS]
@@ -264,3 +267,58 @@ def test_messages_that_differ_in_words_are_not(one: str, other: str) -> None:
 @given(st.text(max_size=3000))
 def test_any_text_has_a_bounded_group(text: str) -> None:
     assert len(normal_message(text)) <= 200
+
+
+def as_version_1(store: Store) -> None:
+    """Make the file what version 1 had written."""
+    for statement in (
+        "UPDATE traces SET models = response_models, model_calls = 0",
+        "ALTER TABLE traces DROP COLUMN response_models",
+        "ALTER TABLE spans DROP COLUMN response_model",
+        "ALTER TABLE spans DROP COLUMN own_facts",
+        "DROP TABLE labels",
+        "UPDATE meta SET schema_version = 1",
+    ):
+        store.db.execute(statement)
+
+
+def trace_contents(store: Store) -> list[dict[str, Any]]:
+    """The rows of traces, whatever the order of columns and of what is listed in one."""
+    names = [column.name for column in TRACE_COLUMNS]
+    columns = ", ".join(f'"{name}"' for name in names)
+    rows = store.db.execute(f"SELECT {columns} FROM traces ORDER BY trace_id").fetchall()
+    return [
+        {
+            name: set(value.split(SEPARATOR)) if name.endswith("models") and value else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in rows
+    ]
+
+
+def test_an_index_of_version_1_is_brought_up_to_date_with_all_it_holds(tmp_path: Path) -> None:
+    failed = spanfacts("b" * 16, None, ObservationKind.LLM, is_error=True, model="m", request_model="m")
+    answered = spanfacts("c" * 16, "b" * 16, ObservationKind.LLM, model="m-2024", request_model="m")
+    with store_in(tmp_path) as store:
+        put(store, [*made_spans(range(20)), replace(failed, parent_span_id="d" * 16), answered])
+        before = trace_contents(store)
+        as_version_1(store)
+    with store_in(tmp_path) as store:
+        assert trace_contents(store) == before
+        put(store, made_trace(99))
+        assert store.counts()[0] == 22
+    assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_labels_hold_for_spans_that_come_later_and_leave_with_their_trace(tmp_path: Path) -> None:
+    labels = TraceLabels(session="mine", user="ann", tags=(("plan", "gold"), ("tier", "blue")))
+    spans = [replace(span, session=None, user=None, tags=(("tier", "red"),)) for span in made_trace(3)]
+    with store_in(tmp_path) as store:
+        key = (store.number_of(ExperimentReference(id="1", name="shop")), spans[0].trace_id)
+        store.put_labels({key: labels}, seen_unix_ns=1)
+        put(store, spans[:1])
+        put(store, spans)
+        rows = store.db.execute('SELECT session, "user", tags FROM traces').fetchall()
+        assert rows == [("mine", "ann", "\x1fplan=gold\x1ftier=blue\x1f")]
+        assert store.forget(seen_before_unix_ns=2, max_bytes=2**40) == 1
+        assert store.db.execute("SELECT count(*) FROM labels").fetchone() == (0,)

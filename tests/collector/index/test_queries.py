@@ -44,6 +44,7 @@ from tests.support.indexed import (
     quantile,
     store_in,
 )
+from tests.support.spans import spanfacts
 
 SEEDS = range(300)
 SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
@@ -540,3 +541,33 @@ def test_an_empty_index_has_empty_answers(tmp_path: Path) -> None:
         Overview.model_validate(overview)
         assert overview["totals"]["count"]["b"] == 0
         assert json.dumps(answers.facets(empty.db, asked()))
+
+
+def test_a_failed_call_is_one_of_the_model_that_was_asked_for(tmp_path: Path) -> None:
+    """It names no other; the model that answers is called by the name of its version."""
+    asks: dict[str, Any] = {"request_model": "gpt-4o-mini", "parent": "a" * 16, "kind": ObservationKind.LLM}
+    answered = "gpt-4o-mini-2024-07-18"
+    spans = [
+        spanfacts("a" * 16, None, ObservationKind.AGENT),
+        spanfacts("b" * 16, **asks, model=answered, response_model=answered),
+        spanfacts("c" * 16, **asks, model="gpt-4o-mini", is_error=True),
+    ]
+    with store_in(tmp_path) as store:
+        put(store, spans)
+        of: dict[str, Any] = {"of": "models", "metric": ["count", "error_rate"]}
+        by_model = answers.stats(store.db, asked(**of, by="model"))["groups"]
+        by_answer = answers.stats(store.db, asked(**of, by="response_model", order="-count"))["groups"]
+        filtered = answers.stats(store.db, asked(**of, response_model="gpt-4o-mini-2024*"))["total"]
+        traces = answers.traces(store.db, asked(response_model=answered), tmp_path)
+        facets = answers.facets(store.db, asked())
+    assert by_model == [{"key": {"model": "gpt-4o-mini"}, "values": {"count": 2, "error_rate": 0.5}}]
+    assert {group["key"]["response_model"]: group["values"]["error_rate"] for group in by_answer} == {
+        answered: 0.0,
+        None: 1.0,
+    }
+    assert filtered == {"count": 1, "error_rate": 0.0}
+    assert isinstance(traces, dict)
+    assert [(row["models"], row["response_models"]) for row in traces["traces"]] == [
+        (["gpt-4o-mini"], [answered])
+    ]
+    assert [each["value"] for each in facets["response_model"]] == [answered]
