@@ -28,6 +28,9 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 # what a sender doesn't report of these is no gap where there was nothing to report
 ALWAYS = frozenset({"types", "name", "calls", "models", "errors"})
 
+# the reason that needs no number
+PLAIN = "the sender does not tell"
+
 
 def table() -> str:
     """The table and the words for its empty cells."""
@@ -52,9 +55,10 @@ def _cell(truth: Truth, column: str, cells: Sequence[str], reasons: dict[str, in
         return "–"
     if not any(gaps):
         return "yes"
-    numbers = sorted({reasons.setdefault(gap.why, len(reasons) + 1) for found in gaps for gap in found})
+    whys = {gap.why for found in gaps for gap in found} - {PLAIN}
+    numbers = sorted(reasons.setdefault(why, len(reasons) + 1) for why in sorted(whys))
     word = "no" if all(gaps) else "partly"
-    return f"{word} ({', '.join(map(str, numbers))})"
+    return f"{word} ({', '.join(map(str, numbers))})" if numbers else word
 
 
 def _has(trace: TraceTruth, cells: Iterable[str]) -> bool:
