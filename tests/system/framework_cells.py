@@ -2,20 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from collector.cli import remote
-from collector.index.queries.stats import ENTITIES
 from tests.data.capture.truth import TraceTruth
 from tests.support.mlflow_server import MlflowServer
 from tests.system.framework_replay import Replay
 from tests.system.harmonise_table import grouped
 
 Cells = Mapping[str, Any]
-# until the statistics tell the requested model from the answering one
-REQUESTED_FIRST = "response_model" in ENTITIES["models"].dimensions
 # the name of a cell -> what the index calls it
 INDEX_TOKENS = {
     "input": "input_tokens",
@@ -110,7 +107,9 @@ def of_summary(found: Mapping[str, Any]) -> Cells:
         "model_calls": found["model_call_count"],
         "tool_calls": found["tool_call_count"],
         "tools": {each["tool"]: each["calls"] for each in found["tools"]},
-        **_summary_models(found["models"]),
+        "models": {
+            each["model"]: each["calls"] for each in found["models"] if each["model"] and each["calls"]
+        },
         **{cell: tokens[name.removesuffix("_tokens")] or None for cell, name in INDEX_TOKENS.items()},
         "cost": found["cost"]["usd"],
         "errors": found["error_span_count"],
@@ -118,12 +117,6 @@ def of_summary(found: Mapping[str, Any]) -> Cells:
         "session": found["session"],
         "user": found["user"],
     }
-
-
-def _summary_models(models: Sequence[Mapping[str, Any]]) -> Cells:
-    if not REQUESTED_FIRST:
-        return {}
-    return {"models": {each["model"]: each["calls"] for each in models if each["model"] and each["calls"]}}
 
 
 def rows(url: str, sent: Replay) -> dict[str, Cells]:
@@ -151,14 +144,6 @@ def statistics(url: str, sent: Replay) -> Cells:
         "truncated": round((whole["truncated_share"] or 0) * calls),
         "tools": _counted(url, sent, of="tools", by="tool"),
         **{cell: _counted(url, sent, of="traces", by=by) for cell, by in NAMED.items()},
-        **_models(url, sent),
-    }
-
-
-def _models(url: str, sent: Replay) -> Cells:
-    if not REQUESTED_FIRST:
-        return {}
-    return {
         "models": _counted(url, sent, of="models", by="model"),
         "answering": _counted(url, sent, of="models", by="response_model"),
     }
