@@ -2,14 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from collector.harmonise.note import Note
 from collector.harmonise.parts import Part, write
-from collector.harmonise.rollup import COUNTED_PARTS, remember_usage, send_again, share_usage
+from collector.harmonise.rollup import (
+    COUNTED_PARTS,
+    Remembered,
+    remember_usage,
+    send_again,
+    share_usage,
+)
 from collector.harmonise.spans import span_additions
 from collector.harmonise.traces import (
     Known,
@@ -26,6 +32,8 @@ from collector.harmonise.traces import (
 )
 from collector.model.faults import Faults
 from collector.spans.facts import bare_facts, resource_facts, span_facts
+
+REMEMBERED = tuple(each.name for each in fields(Remembered))
 
 
 @dataclass(slots=True)
@@ -112,7 +120,8 @@ def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[
         member.additions += span_additions(member.facts, member.view, parts, member.span.events)
     known = learn(members, note)
     counts = COUNTED_PARTS & parts
-    left = note_for(known, note, *(remember_usage(members, note) if counts else ((), ())))
+    remembered = remember_usage(members, note) if counts else Remembered()
+    left = note_for(known, note, {name: getattr(remembered, name) for name in REMEMBERED})
     if counts:
         share_usage(members, note, parts)
     name_and_tag(members, known, parts)

@@ -28,6 +28,7 @@ MAX_ROOT_BYTES = 64 * 1024
 MAX_PACKED_BYTES = 4 * 1024
 # the newest of a trace
 MAX_KEPT = 8
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -69,7 +70,8 @@ class Note:
 
     `counted`: model calls with tokens were among its spans; `root` is a serialized ResourceSpans with the
     root alone; `first_root` says which of several it is that began first: its start and id. `seen` are the
-    spans that MLflow has, `kept` those of them that may have to be sent once more.
+    spans that MLflow has, `kept` those of them that may have to be sent once more; of a trace that came
+    as a whole `calls` alone are noted, the ids of its model calls.
     """
 
     session: str | None = None
@@ -84,6 +86,7 @@ class Note:
     first_root: tuple[int, str] | None = None
     seen: tuple[SeenSpan, ...] = ()
     kept: tuple[KeptSpan, ...] = ()
+    calls: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` reads it."""
@@ -99,7 +102,7 @@ class Note:
         values["kept"] = [[each.span_id, base64.b64encode(each.packed).decode()] for each in self.kept]
         known = {name: value for name, value in values.items() if value}
         # what can't be encoded would keep the whole trace from being delivered
-        return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return _encode(known).encode("utf-8", "replace")
 
     @staticmethod
     def from_bytes(content: bytes) -> "Note":
@@ -120,6 +123,7 @@ class Note:
                 trace_name=values.get("trace_name"),
                 first_root=_first_root(values.get("first_root")),
                 seen=seen_from_json(values.get("seen", ())),
+                calls=tuple(map(str, values.get("calls", ()))),
                 kept=tuple(
                     KeptSpan(span_id=id, packed=base64.b64decode(packed))
                     for id, packed in values.get("kept", ())

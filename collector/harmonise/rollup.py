@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from collector.harmonise.content import View
 from collector.harmonise.note import MAX_ROOT_BYTES, KeptSpan, Note, keep, unpacked
 from collector.harmonise.parts import Addition, Part
-from collector.harmonise.seen import MAX_SEEN, SeenSpan, checksum, noted
+from collector.harmonise.seen import MAX_SEEN, SeenSpan, call_alone, checksum, noted
 from collector.harmonise.spans import COST, REASONING, USAGE, cost_text, model_additions, usage_text
 from collector.harmonise.traces import Member, alone
 from collector.spans.conventions import CostSource
@@ -30,6 +30,8 @@ COUNTED_PARTS = frozenset({Part.TOKENS, Part.COST})
 # of the whole spans that a note holds: while a parent is to come, and for as long as there are notes at all
 MAX_WAITING_BYTES = 8 * 1024
 MAX_SETTLED_BYTES = 1024
+# a span with more is not small
+MAX_SMALL_ATTRIBUTES = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Share:
 
 def share_usage(members: Sequence[Member], note: Note, parts: frozenset[Part]) -> None:
     """Have each span tell MLflow of the tokens and the cost that count as its own, and no others."""
-    if not note.seen and _is_plain(members):
+    if not note.seen and not note.calls and _is_plain(members):
         if Part.TOKENS in parts:
             _silence_plainly(members, note)
         return
@@ -75,7 +77,7 @@ def _weighed(members: Sequence[Member], note: Note) -> dict[str, Share]:
     """
     facts = _all_facts(members, note)
     within_reach = {member.facts.span_id for member in members} | {each.span_id for each in note.kept}
-    fixed = {each.facts.span_id: each.told for each in note.seen if each.facts.span_id not in within_reach}
+    fixed = {each.facts.span_id: each.told for each in _seen(note) if each.facts.span_id not in within_reach}
     silent = frozenset(id for id, told in fixed.items() if not told)
     shares = shares_of(facts, counted_before=_counted_before(note), silent=silent)
     loud = frozenset(
@@ -135,17 +137,27 @@ def send_again(members: Sequence[Member], note: Note) -> list[bytes]:
     ]
 
 
-def remember_usage(
-    members: Sequence[Member], note: Note
-) -> tuple[tuple[SeenSpan, ...], tuple[KeptSpan, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What a note says for counting: its fields of these names."""
+
+    seen: tuple[SeenSpan, ...] = ()
+    kept: tuple[KeptSpan, ...] = ()
+    calls: tuple[str, ...] = ()
+
+
+def remember_usage(members: Sequence[Member], note: Note) -> Remembered:
     """What a later request needs to count the trace again: of one that seems to be all here, its calls."""
-    ids = {member.facts.span_id for member in members} | {each.facts.span_id for each in note.seen}
+    before = _seen(note)
+    ids = {member.facts.span_id for member in members} | {each.facts.span_id for each in before}
     is_whole = all(parent in ids for m in members if (parent := m.facts.parent_span_id) is not None)
-    if is_whole and not note.seen and any(member.is_root for member in members):
+    if is_whole and not before and any(member.is_root for member in members):
         if not any(_may_be_around_a_call(member.facts) for member in members):
-            return (), ()
+            return Remembered()
         if _is_plain(members):
             members = _calls_and_below(members)
+            if all(len(member.view) > MAX_SMALL_ATTRIBUTES for member in members):
+                return Remembered(calls=tuple(member.facts.span_id for member in members))
     shares = _weighed(members, note)
     facts = _all_facts(members, note)
     seen = [SeenSpan(facts=noted(each), told=shares[each.span_id].told) for each in facts]
@@ -158,7 +170,11 @@ def remember_usage(
         for member in members
         if shares[member.facts.span_id].is_counted and member.span.ByteSize() <= largest
     ]
-    return tuple(seen[-MAX_SEEN:]), keep(doubtful, note.kept, max_bytes=max_bytes)
+    return Remembered(seen=tuple(seen[-MAX_SEEN:]), kept=keep(doubtful, note.kept, max_bytes=max_bytes))
+
+
+def _seen(note: Note) -> Sequence[SeenSpan]:
+    return [*map(call_alone, note.calls), *note.seen] if note.calls else note.seen
 
 
 def _calls_and_below(members: Sequence[Member]) -> list[Member]:
@@ -183,12 +199,12 @@ def _may_be_around_a_call(facts: SpanFacts) -> bool:
 
 def _counted_before(note: Note) -> bool:
     """Whether there are model calls with tokens that the note says no more of."""
-    return note.counted and not 0 < len(note.seen) < MAX_SEEN
+    return note.counted and not note.calls and not 0 < len(note.seen) < MAX_SEEN
 
 
 def _all_facts(members: Iterable[Member], note: Note) -> list[SpanFacts]:
     """Of the spans that MLflow has and of those at hand, each once."""
-    facts = {each.facts.span_id: each.facts for each in note.seen}
+    facts = {each.facts.span_id: each.facts for each in _seen(note)}
     facts.update((member.facts.span_id, member.facts) for member in members)
     return list(facts.values())
 

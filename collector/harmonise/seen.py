@@ -49,6 +49,21 @@ def noted(facts: SpanFacts) -> SpanFacts:
     )
 
 
+def call_alone(span_id: str) -> SeenSpan:
+    """A model call of which no more is known than that MLflow was told of it."""
+    nothing_more = Tokens(input=0, output=0, total=0)
+    facts = SpanFacts(
+        trace_id="",
+        span_id=span_id,
+        name="",
+        start_unix_ns=0,
+        end_unix_ns=0,
+        kind=ObservationKind.LLM,
+        tokens=nothing_more,
+    )
+    return SeenSpan(facts=facts, told=1)
+
+
 def checksum(*told: Any) -> int:
     """The same for what is the same; differs for nearly everything else."""
     return zlib.crc32(repr(told).encode("utf-8", "replace"))

@@ -5,17 +5,17 @@ first span in a request that has `session.id` or `gen_ai.conversation.id` and it
 `user.id`; what it has once taken stays.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, shown
 from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped
-from collector.harmonise.note import KeptSpan, Note, Telling
+from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.previews import Preview, Spoken, preview_of, says_more
-from collector.harmonise.seen import SeenSpan
 from collector.spans.conventions import ObservationKind
 from collector.spans.labels import tag_name
 from collector.spans.totals import TELLING, telling_order
@@ -115,17 +115,17 @@ def tells_more(members: Sequence[Member], note: Note) -> bool:
     return _telling(members, note) != note.telling or says_more(_spoken(members, None), note.preview)
 
 
-def note_for(known: Known, note: Note, seen: tuple[SeenSpan, ...], kept: tuple[KeptSpan, ...]) -> Note | None:
+def note_for(known: Known, note: Note, counting: Mapping[str, Any]) -> Note | None:
     """What later spans of the trace will need; None where the note, or its absence, says it already.
 
-    `seen` and `kept` are what counting will need (rollup.py).
+    `counting` are the fields that counting will need (rollup.py).
     """
     root = known.root
     # a web server's span is named after what it serves: that may come later, or a better one may
     waits = root is not None and root.facts.is_http and (not known.telling_is_final or note != Note())
     # one that shows nothing shows what its calls say
     waits = waits or (known.lacks_words and (not known.is_whole or note != Note()))
-    if root is not None and not waits and note == Note() and not seen:
+    if root is not None and not waits and note == Note() and not any(counting.values()):
         return None  # all there: the common case writes nothing
     new = Note(
         session=known.session,
@@ -138,8 +138,7 @@ def note_for(known: Known, note: Note, seen: tuple[SeenSpan, ...], kept: tuple[K
         root=alone(root) if root is not None and waits else note.root,
         trace_name=known.trace_name,
         first_root=known.first_root,
-        seen=seen,
-        kept=kept,
+        **counting,
     )
     return None if new == note else new
 

@@ -45,6 +45,9 @@ def read_json(text: str, *, max_characters: int = MAX_CHARACTERS) -> Any:
         value = _decode(mended(text))
     except (ValueError, RecursionError):
         return None
+    # as many levels as brackets at the most
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return value
     return None if _is_deeper(value, MAX_DEPTH) else value
 
 

@@ -38,6 +38,7 @@ const TEXTS = [
   ["service", "Service", "service"],
   ["agent", "Agent", "agent"],
   ["model", "Model", "model"],
+  ["response_model", "Answering model", "response_model"],
   ["tool", "Tool", "tool"],
   ["name", "Name", "name"],
   ["user", "User", "user"],

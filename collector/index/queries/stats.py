@@ -29,6 +29,8 @@ MAX_BUCKETS = 2000
 DEFAULT_BUCKETS = 60
 STEPS_SECONDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000)
 NS_A_SECOND = 1_000_000_000
+# of US dollars: below a millionth of a millionth is only how floats are written
+COST_DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,15 @@ class CountDistinct:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The sum of a value, of the rows for which `where` holds, in a unit of which `per_unit` go into ours."""
+    """The sum of a value, of the rows for which `where` holds, in a unit of which `per_unit` go into ours.
+
+    Where `decimals` are given it is rounded: a sum of floats depends on their order.
+    """
 
     value: str
     where: str = ""
     per_unit: int = 1
+    decimals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,8 @@ _TRACES: Mapping[str, StatsMetric] = {
     **_FIRST_TOKEN,
     **_TOKEN_SUMS,
     **_TOKENS_PER_SECOND,
-    **_sums("cost_usd", "unpriced_model_calls"),
+    "cost_usd": Sum("cost_usd", decimals=COST_DECIMALS),
+    **_sums("unpriced_model_calls"),
     "truncated_share": Ratio("truncated_calls", "model_calls"),
     "spans": Sum("span_count"),
     **_sums("model_calls", "tool_calls"),
@@ -156,7 +163,7 @@ _MODELS: Mapping[str, StatsMetric] = {
     **_FIRST_TOKEN,
     **_TOKEN_SUMS,
     **_TOKENS_PER_SECOND,
-    "cost_usd": Sum("cost_usd", where="counts_cost"),
+    "cost_usd": Sum("cost_usd", where="counts_cost", decimals=COST_DECIMALS),
     "truncated_share": Share("truncated"),
 }
 _SESSIONS: Mapping[str, StatsMetric] = {
@@ -168,7 +175,8 @@ _SESSIONS: Mapping[str, StatsMetric] = {
     **_sums("recovered_retries"),
     **_DURATION,
     **_TOKEN_SUMS,
-    **_sums("cost_usd", "model_calls", "tool_calls"),
+    "cost_usd": Sum("cost_usd", decimals=COST_DECIMALS),
+    **_sums("model_calls", "tool_calls"),
     "users": CountDistinct("user"),
 }
 _TRACE_DIMENSIONS = (

@@ -72,8 +72,9 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
             return f"count(*){_among_rows(where, table)}"
         case CountDistinct(value=value):
             return f"count(DISTINCT {table.value(value)})"
-        case Sum(value=value, where=where, per_unit=unit):
-            return f"sum({table.value(value)}){_among_rows(where, table)}{_per(unit)}"
+        case Sum(value=value, where=where, per_unit=unit, decimals=decimals):
+            total = f"sum({table.value(value)}){_among_rows(where, table)}{_per(unit)}"
+            return total if decimals is None else f"round({total}, {decimals})"
         case Mean(value=value, per_unit=unit):
             return f"avg({table.value(value)}){_per(unit)}"
         case Maximum(value=value, per_unit=unit):

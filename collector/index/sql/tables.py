@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.index.queries.stats import TOKENS
+from collector.index.queries.stats import COST_DECIMALS, TOKENS
 from collector.index.queries.tables import TableName, TableQuery
 from collector.index.sql.columns import COUNTED, SPAN_COLUMNS, TRACE_COLUMNS
 from collector.index.sql.dialect import Dialect
@@ -148,7 +148,7 @@ def _session_sums(dialect: Dialect) -> str:
         "count(*) FILTER (WHERE status = 'ERROR') AS errors",
         *(f"sum({name}) AS {name}" for name in ("recovered_retries", "model_calls", "tool_calls")),
         *(f"sum({name}_tokens) AS {name}_tokens" for name in TOKENS),
-        "sum(cost_usd) AS cost_usd",
+        f"round(sum(cost_usd), {COST_DECIMALS}) AS cost_usd",
         f"{dialect.at_lowest('trace_id', 'start_unix_ns')} AS first_trace_id",
         f"{dialect.at_highest('trace_id', 'start_unix_ns')} AS last_trace_id",
     ]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.harmonise.apply import harmonise
 from collector.harmonise.mlflow_limits import capped
@@ -20,6 +20,8 @@ from collector.harmonise.previews import Preview
 from collector.spans.conventions import KEYS, ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
 from collector.spans.labels import tag_name
+from collector.spans.summary import summarise
+from collector.spans.summary_models import TraceStatus
 from tests.support.otlp import all_spans
 from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
 
@@ -523,6 +525,9 @@ def test_a_whole_trace_leaves_its_model_calls() -> None:
     _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
     note = Note.from_bytes(notes[TRACE])
     assert [each.facts.kind for each in note.seen] == [ObservationKind.LLM]
+    large = {f"x{number}": "y" for number in range(30)}
+    _, notes = in_requests([[span(2, 1, {**CHAT, **USED, **large}), PARTED[0]]])
+    assert Note.from_bytes(notes[TRACE]).calls == ("02" * 8,)
     assert (note.root, len(notes[TRACE]) < 1500) == (None, True)
 
 
@@ -645,6 +650,65 @@ def test_no_shape_of_a_trace_makes_it_fail(shape: list[tuple[int, int]]) -> None
     """Repeated spans, missing parents, spans that are each other's parents, several roots."""
     made = [span(number, parent or None, {**AGENT, **USED}) for number, parent in shape]
     assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
+
+
+# the same answer everywhere: what MLflow takes beside what the summary says
+
+WORKFLOW = {"gen_ai.operation.name": "invoke_workflow"}
+SAME_NAME = {
+    "a_workflow_below_a_web_server": [
+        span(1, None, WEB),
+        span(2, 1, WORKFLOW),
+        span(3, 2, AGENT),
+        span(4, 3, CHAT),
+    ],
+    "an_agent_and_a_call_that_begin_together": [
+        span(1, None, WEB),
+        span(3, 1, CHAT, start_time_unix_nano=START + 2_000_000),
+        span(2, 1, AGENT),
+    ],
+    "a_name_that_only_a_child_gives": [
+        span(1, None, {}),
+        span(2, 1, {"langfuse.trace.name": "nightly"}),
+        span(3, 1, CHAT),
+    ],
+    "two_roots": [span(1, None, AGENT), span(2, None, AGENT), span(3, 2, CHAT)],
+}
+
+
+@pytest.mark.parametrize("spans", SAME_NAME.values(), ids=SAME_NAME)
+def test_the_trace_has_one_name_in_mlflow_and_in_its_summary(spans: Sequence[Span]) -> None:
+    summary = summarise(export_facts(request(*spans)), trace_id=TRACE_ID)
+    for pieces in ([spans], [list(reversed(spans))], [[each] for each in reversed(spans)]):
+        sent, _ = in_requests(pieces)
+        assert as_mlflow_takes_it(sent)["name"] == summary.name
+
+
+def test_of_two_roots_mlflow_sees_the_one_that_failed_first() -> None:
+    """It takes the state of a trace from the first root of a request."""
+    failed = span(2, None, AGENT)
+    failed.status.code = Status.STATUS_CODE_ERROR
+    for spans in ([span(1, None, AGENT), failed], [span(3, 1, CHAT), span(1, None, AGENT), failed]):
+        (sent,), _ = in_requests([spans])
+        roots = [each for each in all_spans(sent) if not each.parent_span_id]
+        assert roots[0].span_id == failed.span_id
+        assert summarise(export_facts(request(*spans)), trace_id=TRACE_ID).status is TraceStatus.ERROR
+
+
+def test_a_session_behind_a_remote_child_is_the_summarys_alone() -> None:
+    """docs/harmonise.md says so: nobody knows whether a root in another process will ever come by here."""
+    child = span(2, 1, {**AGENT, "gen_ai.conversation.id": "run"}, flags=REMOTE)
+    root = span(1, None, {"session.id": "s"})
+    sent, _ = in_requests([[child], [root]])
+    assert as_mlflow_takes_it(sent)["session"] == "run"
+    assert summarise(export_facts(request(child, root)), trace_id=TRACE_ID).session == "s"
+
+
+def test_the_run_below_a_root_without_a_session_is_the_session_however_the_trace_is_split() -> None:
+    spans = [span(3, 2, CHAT), span(2, 1, {**AGENT, "gen_ai.conversation.id": "run"}), span(1, None, {})]
+    for pieces in ([spans], [[each] for each in spans], [[each] for each in reversed(spans)]):
+        sent, _ = in_requests(pieces)
+        assert as_mlflow_takes_it(sent)["session"] == "run"
 
 
 def test_a_web_servers_root_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
