@@ -132,8 +132,9 @@ def content_additions(
     inputs = None if INPUTS in view else _inputs(kind, view, events)
     outputs = None if OUTPUTS in view else _outputs(kind, view, events)
     if is_root and kind in CONVERSING:
-        inputs = _chat(inputs, view, INPUTS_READ, USER) or inputs
-        outputs = _chat(outputs, view, OUTPUTS_READ, ASSISTANT) or outputs
+        told = decoded(events) if events else ()
+        inputs = _chat(inputs, view, INPUTS_READ, event_input(told), role=USER) or inputs
+        outputs = _chat(outputs, view, OUTPUTS_READ, event_output(told), role=ASSISTANT) or outputs
     found = ((INPUTS, inputs), (OUTPUTS, outputs))
     return [Addition(part=Part.CONTENT, key=key, value=value) for key, value in found if value is not None]
 
@@ -199,10 +200,12 @@ def _outputs(kind: ObservationKind, view: View, events: Events) -> str | None:
     return found or (_first_text(view, OUTPUTS_READ) if kind is ObservationKind.TOOL else None)
 
 
-def _chat(given: str | None, view: View, keys: Sequence[str], role: str) -> str | None:
+def _chat(
+    given: str | None, view: View, keys: Sequence[str], in_events: str | None, *, role: str
+) -> str | None:
     if keys[0] in view:
         return None
-    value = given or shown(view, keys)
+    value = given or shown(view, keys) or in_events
     return None if value is None else as_chat(value, role=role)
 
 

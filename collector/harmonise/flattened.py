@@ -23,7 +23,7 @@ RETRIEVED = re.compile(
     rf"(?:retrieval\.documents|reranker\.output_documents)\.{_NUMBER}\.document\.(content|id|score|metadata)"
 )
 EMBEDDED = re.compile(rf"embedding\.embeddings\.{_NUMBER}\.embedding\.(text)")
-_BEGINNINGS: Mapping[re.Pattern[str], tuple[str, ...]] = {
+PREFIXES: Mapping[re.Pattern[str], tuple[str, ...]] = {
     PROMPT: ("gen_ai.prompt.", "llm.input_messages."),
     COMPLETION: ("gen_ai.completion.", "llm.output_messages."),
     RETRIEVED: ("retrieval.documents.", "reranker.output_documents."),
@@ -36,7 +36,7 @@ def flattened_messages(view: View, names: re.Pattern[str]) -> str | None:
     messages: dict[int, dict[str, Any]] = {}
     parts: dict[int, dict[int, dict[str, str]]] = {}
     for key, value in view.items():
-        if not key.startswith(_BEGINNINGS[names]) or not (match := names.fullmatch(key)):
+        if not key.startswith(PREFIXES[names]) or not (match := names.fullmatch(key)):
             continue
         number, member, part, of_part = match.groups()
         if member:
@@ -55,7 +55,7 @@ def flattened_members(view: View, names: re.Pattern[str]) -> str | None:
     """JSON of the list of objects that the names spell out."""
     members: dict[int, dict[str, Any]] = {}
     for key, value in view.items():
-        if key.startswith(_BEGINNINGS[names]) and (match := names.fullmatch(key)):
+        if key.startswith(PREFIXES[names]) and (match := names.fullmatch(key)):
             members.setdefault(int(match[1]), {})[match[2]] = decode(value)
     listed = [members[number] for number in sorted(members)]
     return json.dumps(listed, ensure_ascii=False, default=str) if listed else None

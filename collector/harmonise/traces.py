@@ -16,11 +16,14 @@ from collector.harmonise.note import KeptSpan, Note, Telling
 from collector.harmonise.parts import Addition, Part
 from collector.harmonise.previews import Preview, Spoken, preview_of, says_more
 from collector.harmonise.seen import SeenSpan
+from collector.spans.conventions import ObservationKind
 from collector.spans.labels import tag_name
 from collector.spans.totals import TELLING, telling_order
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts
 
+# a root that is one of these says itself what there is to be said
+NO_CONVERSATIONS = PRICED_KINDS | {ObservationKind.TOOL, ObservationKind.RETRIEVER, ObservationKind.RERANKER}
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"
 SESSION, CONVERSATION, USER = "session.id", "gen_ai.conversation.id", "user.id"
@@ -66,10 +69,18 @@ class Known:
     telling: Telling | None
     telling_is_final: bool
     preview: Preview
+    is_whole: bool
     counted: bool
     root_seen: bool
     trace_name: str | None
     first_root: tuple[int, str] | None
+
+    @property
+    def lacks_words(self) -> bool:
+        """Whether the root shows no question or no answer, and calls below it may say them later."""
+        if self.root is None or self.root.facts.kind in NO_CONVERSATIONS or not _is_silent(self.root):
+            return False
+        return self.preview.question is None or self.preview.answer is None
 
 
 def learn(members: Sequence[Member], note: Note) -> Known:
@@ -89,6 +100,7 @@ def learn(members: Sequence[Member], note: Note) -> Known:
         telling=_telling([member for member in members if member is not root], note),
         telling_is_final=_is_attached(_earliest(members), members),
         preview=preview_of(_spoken(members, root), note.preview) if _is_silent(root) else note.preview,
+        is_whole=_is_attached(_earliest(each for each in members if each is not root), members),
         counted=note.counted or any(fact.kind in PRICED_KINDS and fact.tokens.known for fact in facts),
         root_seen=note.root_seen or any(member.is_root or _is_remote_child(member) for member in members),
         trace_name=(own and own.trace_name) or note.trace_name or _first(fact.trace_name for fact in facts),
@@ -110,11 +122,9 @@ def note_for(known: Known, note: Note, seen: tuple[SeenSpan, ...], kept: tuple[K
     """
     root = known.root
     # a web server's span is named after what it serves: that may come later, or a better one may
-    # and one that shows nothing shows what its calls say
-    unsaid = _is_silent(root) and not (known.preview.question and known.preview.answer)
-    waits = (
-        root is not None and (root.facts.is_http or unsaid) and (not known.telling_is_final or note != Note())
-    )
+    waits = root is not None and root.facts.is_http and (not known.telling_is_final or note != Note())
+    # one that shows nothing shows what its calls say
+    waits = waits or (known.lacks_words and (not known.is_whole or note != Note()))
     if root is not None and not waits and note == Note() and not seen:
         return None  # all there: the common case writes nothing
     new = Note(

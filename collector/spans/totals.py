@@ -15,6 +15,9 @@ from collector.spans.vocabulary import agent_of_span_name
 
 # what tells what a trace is about, where its root doesn't; of two that begin together the first of these
 TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
+# how OpenTelemetry names a span that makes an agent and doesn't run it
+CREATES_AGENT = "create_agent"
+LAST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +135,12 @@ def _name(tree: Tree) -> str | None:
 
 
 def telling_order(span: SpanFacts) -> tuple[int, int, str]:
-    """Of the spans that tell what a trace is about the earliest comes first, an agent before a call."""
-    return span.start_unix_ns, TELLING.index(span.kind), span.span_id
+    """Of the spans that tell what a trace is about the earliest comes first, an agent before a call.
+
+    To create an agent tells nothing yet.
+    """
+    start = LAST if span.name.startswith(CREATES_AGENT) else span.start_unix_ns
+    return start, TELLING.index(span.kind), span.span_id
 
 
 def _status(tree: Tree) -> TraceStatus:

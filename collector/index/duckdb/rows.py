@@ -187,7 +187,7 @@ def _trace_record(
         "service_version": whole.service_version,
         "environment": whole.environment,
         "agent": whole.agent,
-        "agents": _list(span.agent for span in listed),
+        "agents": _list(span.agent for span in listed) or _list(owning_agents(tree)),
         "workflow": whole.workflow,
         "session": labels.session or whole.session,
         "user": labels.user or whole.user,

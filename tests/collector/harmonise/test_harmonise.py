@@ -645,3 +645,10 @@ def test_no_shape_of_a_trace_makes_it_fail(shape: list[tuple[int, int]]) -> None
     """Repeated spans, missing parents, spans that are each other's parents, several roots."""
     made = [span(number, parent or None, {**AGENT, **USED}) for number, parent in shape]
     assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
+
+
+def test_a_web_servers_root_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
+    create = span(2, 1, {"gen_ai.operation.name": "create_agent"}, name="create_agent weather")
+    invoke = span(3, 1, AGENT, name="invoke_agent weather")
+    for spans in ([create, invoke, span(1, None, WEB)], [invoke, create, span(1, None, WEB)]):
+        assert given_to(*spans)[-1][NAME] == "invoke_agent weather"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
+from collector.harmonise.events import BODIES, DETAILS, MEMORY_INPUTS, READ_AS_INPUT, READ_AS_OUTPUT
 from collector.harmonise.messages import as_chat, is_binary, said, spoken, without_binary
 from collector.harmonise.parts import Part
 from collector.spans.facts import decode_attributes
@@ -22,6 +23,7 @@ from tests.collector.harmonise.test_harmonise import (
     in_requests,
     request,
     span,
+    values,
 )
 from tests.support.otlp import all_spans
 from tests.support.spans import any_value
@@ -229,7 +231,6 @@ def test_attributes_that_mlflow_does_not_read_are_given_to_it(
     assert (found.get(INPUTS), found.get(OUTPUTS)) == content
 
 
-DETAILS = "gen_ai.client.inference.operation.details"
 EVENTS = {
     "strands": (
         [
@@ -314,6 +315,26 @@ def test_no_messages_whatsoever_raise(value: Any) -> None:
     for role in ("user", "assistant"):
         for read in (said, spoken, as_chat):
             assert isinstance(read(json.dumps(value), role=role), str | None)
+
+
+EVENT_NAMES = sorted({*READ_AS_INPUT, *READ_AS_OUTPUT, *MEMORY_INPUTS, "memory.results", DETAILS})
+EVENT_KEYS = [*BODIES, "gen_ai.prompt", "gen_ai.completion", "gen_ai.output.messages", "finish_reason"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(EVENT_NAMES), st.dictionaries(st.sampled_from(EVENT_KEYS), values)),
+        max_size=4,
+    )
+)
+def test_no_events_whatsoever_make_a_trace_fail(events: list[tuple[str, dict[str, Any]]]) -> None:
+    made = [span(1, None, {}), span(2, 1, CHAT)]
+    for each in made:
+        for name, attributes in events:
+            added = each.events.add(name=name)
+            for key, value in attributes.items():
+                added.attributes.add(key=key, value=any_value(value))
+    assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
 
 
 # roots

@@ -542,3 +542,12 @@ def test_a_name_that_a_sender_gives_comes_before_that_of_a_span() -> None:
     found = summarise(spans, trace_id=TRACE_ID)
     assert found.agent == "Assistant"
     assert [row.agent for row in found.spans] == ["Agent workflow", "Assistant", "Assistant"]
+
+
+def test_a_web_servers_trace_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
+    spans = [
+        spanfacts("a", name="POST /ask", is_http=True),
+        spanfacts("b", "a", kind=ObservationKind.AGENT, name="create_agent weather", start=0.1),
+        spanfacts("c", "a", kind=ObservationKind.AGENT, name="invoke_agent weather", start=0.2),
+    ]
+    assert summarise(spans, trace_id=TRACE_ID).name == "invoke_agent weather"
