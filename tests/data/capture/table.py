@@ -49,6 +49,8 @@ def _row(truth: Truth, reasons: dict[str, int]) -> str:
 def _cell(truth: Truth, column: str, cells: Sequence[str], reasons: dict[str, int]) -> str:
     if any(cell in truth.pending for cell in cells):
         return "wrong"
+    if limits := {truth.limits[cell] for cell in cells if cell in truth.limits}:
+        return f"partly ({', '.join(_numbers(limits, reasons))})"
     asked = [trace for trace in truth.traces if column in ALWAYS or _has(trace, cells)]
     gaps = [list(_gaps(trace, cells)) for trace in asked]
     if not asked:
@@ -56,9 +58,15 @@ def _cell(truth: Truth, column: str, cells: Sequence[str], reasons: dict[str, in
     if not any(gaps):
         return "yes"
     whys = {gap.why for found in gaps for gap in found} - {PLAIN}
-    numbers = sorted(reasons.setdefault(why, len(reasons) + 1) for why in sorted(whys))
     word = "no" if all(gaps) else "partly"
-    return f"{word} ({', '.join(map(str, numbers))})" if numbers else word
+    return f"{word} ({', '.join(_numbers(whys, reasons))})" if whys else word
+
+
+def _numbers(whys: Iterable[str], reasons: dict[str, int]) -> list[str]:
+    """Each reason has one number in the whole table."""
+    return [
+        str(number) for number in sorted(reasons.setdefault(why, len(reasons) + 1) for why in sorted(whys))
+    ]
 
 
 def _has(trace: TraceTruth, cells: Iterable[str]) -> bool:

@@ -6,6 +6,8 @@
     user = "the sender does not tell"
     [pending]                       # cell -> what Sidespan still gets wrong; fails as soon as it is right
     types = "rerank is a reranker"
+    [limits]                        # cell -> what MLflow gets wrong, and Sidespan can't mend; checked likewise
+    cost = "MLflow keeps the cost of the first request"
 
     [[traces]]
     asks = "Paris"                  # whose calls are this trace's: provider/script.py's subject
@@ -97,7 +99,10 @@ class TraceTruth:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """One capture; `whole` has the sums over its traces. `pending` is wrong so far, and why, by cell."""
+    """One capture; `whole` has the sums over its traces.
+
+    By cell, and why: `pending` is what Sidespan gets wrong so far, `limits` what MLflow gets wrong.
+    """
 
     name: str
     title: str
@@ -105,6 +110,12 @@ class Truth:
     traces: Sequence[TraceTruth]
     whole: TraceTruth
     pending: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wrong(self) -> frozenset[str]:
+        """Cells that need not be right, and are not."""
+        return frozenset({*self.pending, *self.limits})
 
 
 @lru_cache
@@ -125,6 +136,7 @@ def truth(folder: Path) -> Truth:
             for each in (written, *written["traces"])
             for cell, why in each.get("pending", {}).items()
         },
+        limits=written.get("limits", {}),
     )
 
 
