@@ -6,7 +6,7 @@
     user = "the sender does not tell"
     [pending]                       # cell -> what Sidespan still gets wrong; fails as soon as it is right
     types = "rerank is a reranker"
-    [limits]                        # cell -> what MLflow gets wrong, and Sidespan can't mend; checked likewise
+    [limits]                        # cell -> what MLflow gets wrong whatever Sidespan does; checked likewise
     cost = "MLflow keeps the cost of the first request"
 
     [[traces]]
