@@ -3,6 +3,7 @@
 # make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
 # make test-mlflow-3.17   what depends on MLflow, against the oldest version that is supported
 # make lock   pin the newest versions that pyproject.toml allows
+# make captures NAME=...   record again what frameworks send (all of them without NAME)
 # Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py test
 PAGE_CHECKS := tests/page
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test test-foreign test-mlflow-3.17 lint lint-page format bench lock clean
+.PHONY: run test test-foreign test-mlflow-3.17 lint lint-page format bench captures lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -67,6 +68,11 @@ format: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks
 
+# each framework is installed into an environment of its own under .captures/
+captures: $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	@$(BIN)/python -m tests.data.capture $(NAME)
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 14))' || \
 	  { echo "needs Python 3.11 to 3.14, $(PYTHON) is `$(PYTHON) --version 2>&1`; try make PYTHON=python3.12" >&2; exit 2; }
@@ -101,4 +107,4 @@ lock: $(STAMP)
 	  --no-header --no-annotate --no-strip-extras --upgrade tests/system/mlflow_3_17.in -o $(MLFLOW_3_17_LOCK)
 
 clean:
-	rm -rf $(VENV) .sidespan
+	rm -rf $(VENV) .sidespan .captures

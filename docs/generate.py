@@ -1,6 +1,6 @@
-"""Writes docs/settings.md, docs/reference.md and the tables of docs/harmonise.md from the code.
+"""Writes docs/settings.md, docs/reference.md and the tables of docs/harmonise.md.
 
-A test fails when they are out of date.
+They come from the code and from tests/data/capture; a test fails when they are out of date.
 
 python docs/generate.py
 """
@@ -19,8 +19,13 @@ from collector.settings.processors import ConditionSettings, Processor
 from collector.spans.conventions import KINDS, RESOURCE_TABLE, TABLE, Source
 from collector.spans.sources import CONVENTIONS, DEFINED_AT
 from collector.telemetry.metrics import Metrics
+from tests.data.capture.table import table as frameworks
 
 DOCS = Path(__file__).parent
+FRAMEWORKS_BEGIN, FRAMEWORKS_END = (
+    "<!-- frameworks: python docs/generate.py -->",
+    "<!-- end of frameworks -->",
+)
 
 SETTINGS_HEAD = """# Settings
 
@@ -135,11 +140,16 @@ def _reasons() -> Iterator[str]:
 
 
 def harmonise_page() -> str:
-    """The page with its table made anew; the rest of it is written by hand."""
+    """The page with its tables made anew; the rest of it is written by hand."""
     page = (DOCS / "harmonise.md").read_text(encoding="utf-8")
-    before, _, rest = page.partition(TABLE_BEGINS)
-    _, _, after = rest.partition(TABLE_ENDS)
-    return "\n".join([f"{before}{TABLE_BEGINS}", *_precedence(), f"{TABLE_ENDS}{after}"])
+    page = _replaced(page, TABLE_BEGINS, TABLE_ENDS, "\n".join(_precedence()))
+    return _replaced(page, FRAMEWORKS_BEGIN, FRAMEWORKS_END, f"\n{frameworks()}\n")
+
+
+def _replaced(page: str, begins: str, ends: str, table: str) -> str:
+    before, _, rest = page.partition(begins)
+    _, _, after = rest.partition(ends)
+    return f"{before}{begins}\n{table}\n{ends}{after}"
 
 
 def _precedence() -> Iterator[str]:

@@ -29,7 +29,7 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "reference.md"])
+@pytest.mark.parametrize("name", ["settings.md", "reference.md", "harmonise.md"])
 def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text() == _generator().PAGES[name](), "run `python docs/generate.py`"
 
