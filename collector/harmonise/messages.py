@@ -69,6 +69,9 @@ ARGUMENTS = frozenset({"arguments", "args"})
 MAX_LEVELS = 6
 MIN_BINARY_CHARACTERS = 1000
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+# of JSON text: what may hold base64 or a data URL in any way of writing it
+_CODE = r"[A-Za-z0-9+/_\\-]"
+_MAY_BE_BINARY = re.compile(rf"data:|\\u|(?<!{_CODE}){_CODE}{{{MIN_BINARY_CHARACTERS - 2}}}")
 
 Message = tuple[str | None, Any]
 
@@ -136,6 +139,8 @@ def without_binary(value: str) -> str:
         return value
     if value.lstrip()[:1] not in ("[", "{"):
         return _note(value) if is_binary(value) else value
+    if _MAY_BE_BINARY.search(value) is None:  # nearly always, and ten times as fast as reading it
+        return value
     decoded = read_json(value, max_characters=MAX_CONTENT_CHARACTERS)
     if decoded is None or not any(map(is_binary, _texts(decoded))):
         return value

@@ -35,7 +35,7 @@ MAX_SMALL_ATTRIBUTES = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class UsageShare:
     """What MLflow is to count of one span. `tokens` None: nothing; `below`: what counts under it."""
 
     facts: SpanFacts
@@ -48,8 +48,8 @@ class Share:
         return self.tokens is not None or self.cost_usd is not None
 
     @property
-    def muted(self) -> "Share":
-        return Share(facts=self.facts, tokens=None, cost_usd=None, below=self.below)
+    def muted(self) -> "UsageShare":
+        return UsageShare(facts=self.facts, tokens=None, cost_usd=None, below=self.below)
 
     @property
     def told(self) -> int:
@@ -69,7 +69,7 @@ def share_usage(members: Sequence[Member], note: Note, parts: frozenset[Part]) -
         _tell(member, shares[member.facts.span_id], parts)
 
 
-def _weighed(members: Sequence[Member], note: Note) -> dict[str, Share]:
+def _weighed(members: Sequence[Member], note: Note) -> dict[str, UsageShare]:
     """What each span that is known tells MLflow: what counts as its own, as far as MLflow can still be told.
 
     What MLflow was told of a span that is neither at hand nor kept stays as it is: a call that another
@@ -92,7 +92,7 @@ def _weighed(members: Sequence[Member], note: Note) -> dict[str, Share]:
 
 def shares_of(
     spans: Collection[SpanFacts], *, counted_before: bool = False, silent: Collection[str] = ()
-) -> dict[str, Share]:
+) -> dict[str, UsageShare]:
     """By span id. `counted_before`: there are model calls with tokens that are not among `spans`.
 
     Those in `silent` can't tell anything: where one's call counts, the span around it tells of it.
@@ -109,7 +109,7 @@ def shares_of(
         is_lone = span.kind not in PRICED_KINDS and calls_counted and not below[position].known
         taken = tokens_of(span) if position in tokens and not (is_lone and counted_before) else None
         priced = position in costs and span.cost_source is not CostSource.MLFLOW
-        shares[span.span_id] = Share(
+        shares[span.span_id] = UsageShare(
             facts=span, tokens=taken, cost_usd=span.cost_usd if priced else None, below=below[position]
         )
         if parent is not None and (counts := taken or below[position]).known:
@@ -262,7 +262,7 @@ def _silence_plainly(members: Sequence[Member], note: Note) -> None:
             _raise(member, shares[member.facts.span_id].below)
 
 
-def _tell(member: Member, share: Share, parts: frozenset[Part]) -> None:
+def _tell(member: Member, share: UsageShare, parts: frozenset[Part]) -> None:
     """Give the span what it is to tell MLflow, in the place of what it would say for itself."""
     if share.facts is member.facts and _speaks_for_itself(share):
         return
@@ -273,7 +273,7 @@ def _tell(member: Member, share: Share, parts: frozenset[Part]) -> None:
         _silence(member, share)
 
 
-def _speaks_for_itself(share: Share) -> bool:
+def _speaks_for_itself(share: UsageShare) -> bool:
     """Whether what follows from the span alone (spans.py) is what counts."""
     facts = share.facts
     if facts.kind not in PRICED_KINDS:
@@ -283,7 +283,7 @@ def _speaks_for_itself(share: Share) -> bool:
     return not facts.is_roll_up and share.tokens == whole and share.cost_usd == said
 
 
-def _counted(share: Share, view: View) -> list[Addition]:
+def _counted(share: UsageShare, view: View) -> list[Addition]:
     facts = share.facts
     additions: list[Addition] = []
     if share.tokens is not None:
@@ -297,7 +297,7 @@ def _counted(share: Share, view: View) -> list[Addition]:
     return additions
 
 
-def _silence(member: Member, share: Share) -> None:
+def _silence(member: Member, share: UsageShare) -> None:
     # before what the span says of itself: the first addition under a name counts
     if USAGE not in member.view:
         member.additions.insert(0, Addition(part=Part.TOKENS, key=USAGE, value=NO_USAGE))
@@ -315,7 +315,7 @@ def _raise(member: Member, below: Tokens) -> None:
         member.additions.insert(0, Addition(part=Part.TOKENS, key=USAGE, value=sums, replaces=True))
 
 
-def _is_inside(facts: SpanFacts, loud: Collection[str], shares: Mapping[str, Share]) -> bool:
+def _is_inside(facts: SpanFacts, loud: Collection[str], shares: Mapping[str, UsageShare]) -> bool:
     """Whether the span is of a call that MLflow counts already, on the span around it."""
     parent = facts.parent_span_id
     for _ in range(len(shares) if loud else 0):

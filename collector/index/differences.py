@@ -12,7 +12,7 @@ COMPARED = ("session", "user", "tags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class LabelDifference:
     """One difference: `what` is session, user or tags; of tags those that MLflow has and the index lacks."""
 
     trace_id: str
@@ -27,7 +27,7 @@ class LabelComparison:
 
     compared: int = 0
     different: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0))
-    examples: list[Difference] = field(default_factory=list)
+    examples: list[LabelDifference] = field(default_factory=list)
 
     def add(self, theirs: Sequence[LabelledTrace], ours: Mapping[str, TraceLabels]) -> None:
         """Compare some more traces; those that the index lacks are missing, not different."""
@@ -41,19 +41,19 @@ class LabelComparison:
                     self.examples.append(each)
 
 
-def differences(theirs: LabelledTrace, ours: TraceLabels) -> Iterator[Difference]:
+def differences(theirs: LabelledTrace, ours: TraceLabels) -> Iterator[LabelDifference]:
     """The differences of one trace. MLflow holds long ids shortened, and not the tags of single spans."""
     for what, their_id, our_id in (
         ("session", theirs.session, ours.session),
         ("user", theirs.user, ours.user),
     ):
         if their_id not in (our_id, our_id and capped(our_id)):
-            yield Difference(trace_id=theirs.trace_id, what=what, index=our_id, mlflow=their_id)
+            yield LabelDifference(trace_id=theirs.trace_id, what=what, index=our_id, mlflow=their_id)
     known = {(tag_name(name), value or NO_VALUE) for name, value in ours.tags}
     lacking = [tag for tag in theirs.labels.tags if tag not in known]
     if lacking:
         said = {tag_name(name): value for name, value in ours.tags}
-        yield Difference(
+        yield LabelDifference(
             trace_id=theirs.trace_id,
             what="tags",
             index=_written((name, said[name]) for name, _ in lacking if name in said) or None,

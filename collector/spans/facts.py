@@ -8,7 +8,6 @@ all the same costs the span its attributes, if the caller gives `faults` to note
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -24,7 +23,6 @@ from collector.spans.conventions import (
     RESOURCE_TABLE,
     ROLL_UPS,
     TABLE,
-    TAG_PREFIXES,
     CostSource,
     ObservationKind,
     Source,
@@ -33,18 +31,19 @@ from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
 from collector.spans.readers import shortened, text
 from collector.spans.reading import SUMMED, Attributes, first, read
-from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
+from collector.spans.tags import tags_of
+from collector.spans.told_names import may_tell, telling_names
 from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import SpanFacts, Tokens
 from collector.spans.vocabulary import FINISH_EVENTS, finish_reason_of
 
+View = Mapping[str, AnyValue] | None
 TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 MAX_TIME_NS = 2**63 - 1
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
-MAX_REMEMBERED_NAMES, MAX_REMEMBERED_CHARACTERS = 200, 10_000
 # facts that are as the attributes say them
 AS_SAID = (
     "trace_name",
@@ -106,7 +105,7 @@ def span_facts(
     span: Span,
     resource: ResourceFacts,
     faults: Faults | None = None,
-    view: Mapping[str, AnyValue] | None = None,
+    view: View = None,
 ) -> SpanFacts:
     """The facts of one span; where a bug keeps them from being read, those that need no attribute.
 
@@ -135,13 +134,7 @@ def bare_facts(span: Span) -> SpanFacts:
     )
 
 
-def _facts(
-    span: Span,
-    resource: ResourceFacts,
-    view: Mapping[str, AnyValue] | None = None,
-    *,
-    is_marked: bool = False,
-) -> SpanFacts:
+def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked: bool = False) -> SpanFacts:
     attributes = _told(span.attributes if view is None else view)
     if is_marked:
         clients_own(attributes)
@@ -221,33 +214,10 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
 def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
     """The attributes that any fact may stand in, decoded; most of a span's are others."""
     if isinstance(attributes, dict):
-        return {key: decode(attributes[key]) for key in _telling_names(tuple(attributes))}
+        return {key: decode(attributes[key]) for key in telling_names(tuple(attributes))}
     if isinstance(attributes, Mapping):
-        return {key: decode(attributes[key]) for key in attributes if _may_tell(key)}
-    return {key: decode(each.value) for each in attributes if _may_tell(key := each.key)}
-
-
-def _telling_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    # spans of one kind have the same names in the same order
-    if len(names) > MAX_REMEMBERED_NAMES or sum(map(len, names)) > MAX_REMEMBERED_CHARACTERS:
-        return tuple(filter(_may_tell, names))
-    return _remembered_names(names)
-
-
-@lru_cache(maxsize=1024)
-def _remembered_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(filter(_may_tell, names))
-
-
-def _may_tell(key: str) -> bool:
-    # the names of millions of characters that somebody may send are not to be remembered
-    return len(key) <= MAX_NAME_CHARACTERS and _is_told(key)
-
-
-# names repeat from span to span, so whatever follows from names alone is worked out once
-@lru_cache(maxsize=16_384)
-def _is_told(key: str) -> bool:
-    return key in KEYS or key.startswith(TAG_PREFIXES)
+        return {key: decode(attributes[key]) for key in attributes if may_tell(key)}
+    return {key: decode(each.value) for each in attributes if may_tell(key := each.key)}
 
 
 def decode_attributes(

@@ -28,16 +28,22 @@ _facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
 OWN, RUN = "own", "run"
 
 
-class TraceRecord(TypedDict):
-    """A row of `traces`, by column."""
+class GivenOfTrace(TypedDict):
+    """What a row of `traces` says that doesn't follow from its spans."""
 
     experiment: int
+    run_id: str | None
+    seen_unix_ns: int
+
+
+class TraceRecord(GivenOfTrace):
+    """A row of `traces`, by column."""
+
     trace_id: str
     low_ns: int
     start_unix_ns: int
     duration_ns: int
     root_duration_ns: int | None
-    seen_unix_ns: int
     name: str
     status: str
     complete: bool
@@ -50,7 +56,6 @@ class TraceRecord(TypedDict):
     workflow: str | None
     session: str | None
     user: str | None
-    run_id: str | None
     models: str | None
     response_models: str | None
     providers: str | None
@@ -143,28 +148,14 @@ def trace_rows(
     said = build_tree(spans)
     tree = united(said)
     using = count(tree)
-    trace = _trace_record(
-        tree,
-        using,
-        preview_characters,
-        experiment=experiment,
-        run_id=run_id,
-        seen_unix_ns=seen_unix_ns,
-        labels=labels,
-    )
+    given = GivenOfTrace(experiment=experiment, run_id=run_id, seen_unix_ns=seen_unix_ns)
+    trace = _trace_record(tree, using, preview_characters, labels, given)
     rows = _span_rows(tree, said, using, trace, preview_characters)
     return TraceRows(trace=_trace_row(trace), spans=rows)
 
 
 def _trace_record(
-    tree: Tree,
-    using: Counted,
-    preview_characters: int,
-    *,
-    experiment: int,
-    run_id: str | None,
-    seen_unix_ns: int,
-    labels: TraceLabels,
+    tree: Tree, using: Counted, preview_characters: int, labels: TraceLabels, given: GivenOfTrace
 ) -> TraceRecord:
     message, group, type = _first_error(tree, preview_characters)
     whole = total(tree, using)
@@ -172,13 +163,12 @@ def _trace_record(
     calls = [listed[position] for position in using.calls]
     tools = [listed[position].tool for position in using.tools]
     return {
-        "experiment": experiment,
+        **given,
         "trace_id": listed[0].trace_id,
         "low_ns": min(span.start_unix_ns for span in listed),
         "start_unix_ns": whole.start_unix_ns,
         "duration_ns": whole.end_unix_ns - whole.start_unix_ns,
         "root_duration_ns": listed[0].duration_ns if tree.root_count else None,
-        "seen_unix_ns": seen_unix_ns,
         "name": whole.name or listed[0].trace_id,
         "status": whole.status.value,
         "complete": tree.root_count > 0,
@@ -191,7 +181,6 @@ def _trace_record(
         "workflow": whole.workflow,
         "session": labels.session or whole.session,
         "user": labels.user or whole.user,
-        "run_id": run_id,
         "models": _list(span.called_model for span in calls),
         "response_models": _list(span.answering_model for span in calls),
         "providers": _list(span.provider for span in calls),

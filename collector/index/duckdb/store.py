@@ -105,7 +105,7 @@ def _bring_up_to_date(db: duckdb.DuckDBPyConnection) -> None:
     if version in STEPS:
         _log.info("the index is brought up to date", extra={"from": version, "to": SCHEMA_VERSION})
         with transaction(db):
-            version = upgrade(db, version)
+            version = upgrade(db.execute, version)
         db.execute("CHECKPOINT")
     if version != SCHEMA_VERSION:
         raise _OtherVersion(f"an index of version {version}, this is {SCHEMA_VERSION}")

@@ -7,9 +7,7 @@ The spans' facts are all there, so nothing has to be read again, and nothing is 
 MLflow no longer have.
 """
 
-from collections.abc import Mapping, Sequence
-
-import duckdb
+from collections.abc import Callable, Mapping, Sequence
 
 from collector.index.duckdb.columns import LABEL_COLUMNS, table_sql
 from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
@@ -36,14 +34,11 @@ STEPS: Mapping[int, Sequence[str]] = {
 }
 
 
-def upgrade(db: duckdb.DuckDBPyConnection, version: int) -> int:
-    """Bring the tables from `version` as far as there are steps; the version reached. Inside a transaction.
-
-    Raises duckdb.Error: they are not of that version.
-    """
+def upgrade(execute: Callable[[str], object], version: int) -> int:
+    """Bring the tables from `version` as far as there are steps, in a transaction; the version reached."""
     while version in STEPS:
         for statement in STEPS[version]:
-            db.execute(statement)
+            execute(statement)
         version += 1
-    db.execute("UPDATE meta SET schema_version = ?", [version])
+    execute(f"UPDATE meta SET schema_version = {version:d}")  # noqa: S608 (a number)
     return version
