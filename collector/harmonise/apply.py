@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -119,6 +119,8 @@ def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[
     for member in members:
         member.additions += span_additions(member.facts, member.view, parts, member.span.events)
     known = learn(members, note)
+    if Part.CONTENT not in parts:
+        known = replace(known, words_are_wanted=False)
     counts = COUNTED_PARTS & parts
     remembered = remember_usage(members, note) if counts else Remembered()
     left = note_for(known, note, {name: getattr(remembered, name) for name in REMEMBERED})

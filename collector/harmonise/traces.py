@@ -74,11 +74,14 @@ class Known:
     root_seen: bool
     trace_name: str | None
     first_root: tuple[int, str] | None
+    words_are_wanted: bool = True
 
     @property
     def lacks_words(self) -> bool:
         """Whether the root shows no question or no answer, and calls below it may say them later."""
-        if self.root is None or self.root.facts.kind in NO_CONVERSATIONS or not _is_silent(self.root):
+        if not self.words_are_wanted or self.root is None or not _is_silent(self.root):
+            return False
+        if self.root.facts.kind in NO_CONVERSATIONS:
             return False
         return self.preview.question is None or self.preview.answer is None
 

@@ -160,6 +160,8 @@ TABLE: Mapping[str, Row] = {
         "ai.model.id",
         # the request as OpenInference copies it, where its `llm.model_name` is the answer's
         Source("llm.invocation_parameters", part="model", only=ObservationKind.LLM),
+        # MLflow's autologging writes each argument of a call under its own name; Claude Code does likewise
+        Source("model", only=ObservationKind.LLM),
     ),
     "response_model": row("gen_ai.response.model", "llm.response.model_name", "ai.response.model"),
     "model": row(

@@ -7,9 +7,8 @@ has become objects and numbers in text have become numbers. Nothing a client sen
 all the same costs the span its attributes, if the caller gives `faults` to note it in.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -26,44 +25,41 @@ from collector.spans.conventions import (
     TABLE,
     CostSource,
     ObservationKind,
-    Row,
     Source,
 )
 from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
-from collector.spans.readers import amount, count, member, shortened, text
+from collector.spans.readers import shortened, text
+from collector.spans.reading import SUMMED, Attributes, first, read
 from collector.spans.tags import tags_of
 from collector.spans.told_names import may_tell, telling_names
 from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import SpanFacts, Tokens
-from collector.spans.vocabulary import (
-    FINISH_EVENTS,
-    finish_reason,
-    finish_reason_of,
-    plausible_name,
-    provider,
-)
+from collector.spans.vocabulary import FINISH_EVENTS, finish_reason_of
 
-T = TypeVar("T")
-Attributes = Mapping[str, Any]
 View = Mapping[str, AnyValue] | None
 TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 MAX_TIME_NS = 2**63 - 1
-# before the name of a fact: its sum over a run
-SUMMED = "aggregated_"
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
+# facts that are as the attributes say them
+AS_SAID = (
+    "trace_name",
+    "model",
+    "request_model",
+    "response_model",
+    "provider",
+    "agent",
+    "workflow",
+    "user",
+    "prompt_version",
+    "retry_attempt",
+    "retry_max",
+)
 _COUNTS = frozenset(AGGREGATED)
 _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
-READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
-    **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
-    **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
-    **dict.fromkeys(("agent", "workflow"), plausible_name),
-    "finish_reason": finish_reason,
-    "provider": provider,
-}
 
 
 def export_facts(
@@ -145,7 +141,7 @@ def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked:
     names = tuple(filter(KEYS.__contains__, attributes))
     open_objects(names, attributes)
     kind = kind_of(names, attributes, span.name)
-    said, by = _read(names, attributes, kind)
+    said, by = read(names, attributes, kind)
     tokens, excluded = read_tokens(
         {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
         excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
@@ -168,17 +164,10 @@ def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked:
         kind=kind,
         is_http=kind not in PRICED_KINDS and not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
-        trace_name=said.get("trace_name"),
-        model=said.get("model"),
-        request_model=said.get("request_model"),
-        response_model=said.get("response_model"),
-        provider=said.get("provider"),
-        agent=said.get("agent"),
+        **{fact: said.get(fact) for fact in AS_SAID},
         tool=said.get("tool") or _tool_from_name(span, kind),
-        workflow=said.get("workflow"),
         session=_session(said.get("session"), by, attributes, kind, conversation),
         conversation=conversation,
-        user=said.get("user"),
         tokens=tokens,
         aggregated_tokens=aggregated,
         input_excluded_cache=excluded,
@@ -186,14 +175,11 @@ def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked:
         cost_source=cost_source,
         time_to_first_token_seconds=first_token_seconds(said, by, end - start),
         finish_reason=said.get("finish_reason") or _finish_reason_in_events(span, kind),
-        prompt_version=said.get("prompt_version"),
         tags=tags_of(attributes),
         is_error=is_error,
         error_type=error_type,
         error_message=_error_message(span) if is_error else None,
         retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
-        retry_attempt=said.get("retry_attempt"),
-        retry_max=said.get("retry_max"),
         service=resource["service"],
         service_version=resource["service_version"] or said.get("service_version"),
         environment=resource["environment"] or said.get("environment"),
@@ -232,51 +218,6 @@ def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, 
     if isinstance(attributes, Mapping):
         return {key: decode(attributes[key]) for key in attributes if may_tell(key)}
     return {key: decode(each.value) for each in attributes if may_tell(key := each.key)}
-
-
-@lru_cache(maxsize=4096)
-def _plan(names: tuple[str, ...], kind: ObservationKind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
-    """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
-    there = frozenset(names)
-    plan = []
-    for prefix, table in (("", TABLE), (SUMMED, AGGREGATED)):
-        for fact, sources in table.items():
-            known = tuple(each for each in sources if each.key in there and each.only in (None, kind))
-            if known:
-                plan.append((f"{prefix}{fact}", READERS[fact], known))
-    return plan
-
-
-def _read(
-    names: tuple[str, ...], attributes: Attributes, kind: ObservationKind
-) -> tuple[dict[str, Any], dict[str, Source]]:
-    """Each fact that can be read, and which attribute said so; `names` are the attributes with a row."""
-    said, by = {}, {}
-    for fact, reader, sources in _plan(names, kind):
-        for source in sources:
-            raw = attributes[source.key]
-            value = reader(member(raw, source.part) if source.part else raw)
-            if value is not None:
-                said[fact], by[fact] = value, source
-                break
-    return said, by
-
-
-def first(
-    sources: Iterable[Source],
-    attributes: Attributes,
-    kind: ObservationKind,
-    reader: Callable[[Any], T | None],
-) -> tuple[T, Source] | None:
-    """The first of `sources` that is there and readable: its value, and which one it was."""
-    for source in sources:
-        if source.key not in attributes or source.only not in (None, kind):
-            continue
-        raw = attributes[source.key]
-        value = reader(member(raw, source.part) if source.part else raw)
-        if value is not None:
-            return value, source
-    return None
 
 
 def decode_attributes(

@@ -18,8 +18,9 @@ from collector.spans.conventions import (
     CostSource,
     ObservationKind,
 )
-from collector.spans.facts import READERS, Attributes, clients_own, decode_attributes, facts, first
+from collector.spans.facts import clients_own, decode_attributes, facts
 from collector.spans.readers import count, text, unquoted
+from collector.spans.reading import READERS, Attributes, first
 from collector.spans.usage_objects import OBJECTS, open_objects
 from collector.spans.values import SpanFacts, Tokens
 

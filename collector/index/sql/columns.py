@@ -51,7 +51,7 @@ _SPAN_CONDITIONS = {
     "model_call": "model_call",
     "failed_model_call": f"model_call AND {_FAILED}",
     "counts_cost": "counts_cost",
-    "truncated": f"list_has_any(string_split(finish_reason, ', '), {sorted(TRUNCATED)})",
+    "truncated": f"coalesce(list_has_any(string_split(finish_reason, ', '), {sorted(TRUNCATED)}), false)",
 }
 _USER = {"user": '"user"'}
 

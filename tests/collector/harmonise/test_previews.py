@@ -541,3 +541,8 @@ def test_mlflow_groups_by_values_of_its_own_sdk_without_json_quotes() -> None:
     found = attributes_of(all_spans(export)[0])
     assert {key: found[key] for key in QUOTED} == {key: plain for key, (_, plain) in QUOTED.items()}
     assert json.loads(found["sidespan.replaced"]) == client
+
+
+def test_without_content_no_root_waits_for_words() -> None:
+    sent, _ = in_requests([SILENT_AGENTS[:1], SILENT_AGENTS[1:]], parts=ALL - CONTENT)
+    assert [len(all_spans(export)) for export in sent] == [1, 4]

@@ -571,3 +571,21 @@ def test_a_failed_call_is_one_of_the_model_that_was_asked_for(tmp_path: Path) ->
         (["gpt-4o-mini"], [answered])
     ]
     assert [each["value"] for each in facets["response_model"]] == [answered]
+
+
+def test_answers_that_were_cut_and_agents_named_by_their_spans_are_counted(tmp_path: Path) -> None:
+    reasons = ("stop", "stop, length", "max_tokens", None)
+    spans = [
+        spanfacts("a" * 16, None, ObservationKind.AGENT, name="CodeAgent.run"),
+        *(
+            spanfacts(f"{number:016x}", "a" * 16, ObservationKind.LLM, name="chat", finish_reason=reason)
+            for number, reason in enumerate(reasons, 2)
+        ),
+    ]
+    with store_in(tmp_path) as store:
+        put(store, spans)
+        of_models: dict[str, Any] = {"of": "models", "metric": ["truncated_share"]}
+        models = answers.stats(store.db, asked(**of_models, by="agent"))["groups"]
+        traces = answers.stats(store.db, asked(metric=["count", "truncated_share"], by="agent"))["groups"]
+    assert models == [{"key": {"agent": "CodeAgent"}, "values": {"truncated_share": 0.5}}]
+    assert traces == [{"key": {"agent": "CodeAgent"}, "values": {"count": 1, "truncated_share": 0.5}}]

@@ -63,6 +63,13 @@ def test_types_of_mlflows_sdk_are_kinds(type: str) -> None:
     assert read({"mlflow.spanType": f'"{type}"'}).kind is ObservationKind(type)
 
 
+def test_mlflows_autologging_tells_the_requested_model_beside_the_one_that_answered() -> None:
+    asked = {"mlflow.spanType": '"CHAT_MODEL"', "model": '"gpt-4o-mini"'}
+    answered = read({**asked, "mlflow.llm.model": '"gpt-4o-mini-2024-07-18"'})
+    assert (answered.request_model, answered.model) == ("gpt-4o-mini", "gpt-4o-mini-2024-07-18")
+    assert (read(asked).request_model, read(asked).model) == ("gpt-4o-mini", "gpt-4o-mini")
+
+
 QUOTES = {
     "a_text_that_only_begins_with_a_quote": ('"quoted" word', '"quoted" word'),
     "a_single_quote_sign": ('"', '"'),
