@@ -16,7 +16,8 @@ from collector.model.errors import Reason
 from collector.otlp.status import HTTP_STATUS, RPC_CODE
 from collector.settings import Section, Settings
 from collector.settings.processors import ConditionSettings, Processor
-from collector.spans.conventions import KINDS, RESOURCE_TABLE, TABLE, Source
+from collector.spans.conventions import RESOURCE_TABLE, TABLE, Source
+from collector.spans.kind_table import KINDS
 from collector.spans.sources import CONVENTIONS, DEFINED_AT
 from collector.telemetry.metrics import Metrics
 from tests.data.capture.table import table as frameworks

@@ -19,14 +19,14 @@ from collector.spans.conventions import (
     ADDED,
     AGGREGATED,
     HTTP_MARKS,
-    KEYS,
     RESOURCE_TABLE,
-    ROLL_UPS,
     TABLE,
     CostSource,
     ObservationKind,
     Source,
 )
+from collector.spans.keys import KEYS
+from collector.spans.kind_table import ROLL_UPS
 from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
 from collector.spans.readers import session_id, shortened, text

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from collector.spans.conventions import KINDS, NO_CALLS, TABLE, ObservationKind
+from collector.spans.conventions import TABLE, ObservationKind
+from collector.spans.kind_table import KINDS, NO_CALLS
 from collector.spans.readers import text, unquoted
 
 # whatever names the model that it asks is a call of it

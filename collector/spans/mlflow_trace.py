@@ -25,8 +25,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.spans.conventions import KEYS, TAG_PREFIXES
+from collector.spans.conventions import TAG_PREFIXES
 from collector.spans.facts import facts
+from collector.spans.keys import KEYS
 from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
 from collector.spans.readers import text
 from collector.spans.values import SpanFacts

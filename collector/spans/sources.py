@@ -8,8 +8,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import (
     AGGREGATED,
-    KEYS,
-    KINDS,
     RESOURCE_TABLE,
     TABLE,
     TAG_LISTS,
@@ -19,6 +17,8 @@ from collector.spans.conventions import (
     ObservationKind,
 )
 from collector.spans.facts import clients_own, decode_attributes, facts
+from collector.spans.keys import KEYS
+from collector.spans.kind_table import KINDS
 from collector.spans.readers import count, text, unquoted
 from collector.spans.reading import READERS, Attributes, first
 from collector.spans.usage_objects import OBJECTS, open_objects

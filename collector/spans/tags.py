@@ -3,13 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.spans.conventions import (
-    KEYS,
-    TAG_LISTS,
-    TAG_OBJECTS,
-    TAG_PREFIXES,
-)
+from collector.spans.conventions import TAG_LISTS, TAG_OBJECTS, TAG_PREFIXES
 from collector.spans.json_text import read_json
+from collector.spans.keys import KEYS
 from collector.spans.readers import text
 
 # how LangChain and LangGraph begin the names of what they note about each step

@@ -6,7 +6,8 @@ is worked out once.
 
 from functools import lru_cache
 
-from collector.spans.conventions import KEYS, TAG_PREFIXES
+from collector.spans.conventions import TAG_PREFIXES
+from collector.spans.keys import KEYS
 from collector.spans.tags import MAX_NAME_CHARACTERS
 
 MAX_REMEMBERED_NAMES, MAX_REMEMBERED_CHARACTERS = 200, 10_000

@@ -32,7 +32,8 @@ from collector.receivers.ingest import Encoded, ingest
 from collector.receivers.prepare import Rules
 from collector.settings import HarmoniseSettings, ReceiverSettings, RoutingSettings
 from collector.settings.processors import ConditionSettings, LimitSettings, SlimSettings, TagSettings
-from collector.spans.conventions import ADDED, HTTP_MARKS, KEYS, REPLACED, RESOURCE_TABLE, TAG_PREFIXES
+from collector.spans.conventions import ADDED, HTTP_MARKS, REPLACED, RESOURCE_TABLE, TAG_PREFIXES
+from collector.spans.keys import KEYS
 from collector.spans.summary import summarise
 from tests.support.indexed import asked, store_in
 from tests.support.otlp import all_spans, export, new_span_id, new_trace_id

@@ -17,8 +17,9 @@ from collector.harmonise.mlflow_limits import capped
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
 from collector.harmonise.previews import Preview
-from collector.spans.conventions import KEYS, ObservationKind
+from collector.spans.conventions import ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
+from collector.spans.keys import KEYS
 from collector.spans.labels import tag_name
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceStatus

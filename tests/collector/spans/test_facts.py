@@ -12,8 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import collector.spans
-from collector.spans.conventions import AGGREGATED, KEYS, KINDS, TABLE, CostSource, ObservationKind
+from collector.spans.conventions import AGGREGATED, TABLE, CostSource, ObservationKind
 from collector.spans.facts import export_facts, facts
+from collector.spans.keys import KEYS
+from collector.spans.kind_table import KINDS
 from collector.spans.values import MAX_LINKS, SpanLink, Tokens
 from collector.spans.wire import Export
 from tests.support.otlp import all_spans
