@@ -13,7 +13,19 @@ from collector.journal import (
     JournalState,
     PendingLane,
 )
-from collector.model.batch import FOREIGN_TRACE, DeadLetter, Draft, Entry, Parked, Position, Route, merge
+from collector.model.batch import (
+    FOREIGN_TRACE,
+    DeadLetter,
+    Draft,
+    Entry,
+    FollowUp,
+    Parked,
+    Position,
+    Route,
+    Signal,
+    merge,
+    signal_of,
+)
 from collector.model.errors import JournalClosed, Reason, Unavailable
 
 
@@ -54,6 +66,7 @@ class MemoryJournal:
         *,
         consumers: Sequence[str] = ("delivery",),
         followers: Sequence[str] = (),
+        log_consumers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
@@ -63,6 +76,7 @@ class MemoryJournal:
         self._appended = asyncio.Event()
         self._consumers = consumers
         self._followers = followers
+        self._log_consumers = log_consumers
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
         self._entries: list[_Held] = []
@@ -111,9 +125,18 @@ class MemoryJournal:
         return [letter for letter in self._letters.values() if letter.consumer == consumer]
 
     def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
-        yield from (letter for letter in self._letters.values() if trace_id in letter.trace_ids)
-        contents = (held.content for held in self._entries)
-        yield from (content for content in contents if trace_id in content.trace_ids)
+        letters, contents = self._letters.values(), (held.content for held in self._entries)
+        for holder in (*letters, *contents):
+            if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
+                yield holder
+
+    def _signal(self, consumer: str) -> Signal:
+        return Signal.LOGS if consumer in self._log_consumers else Signal.TRACES
+
+    def _lanes(self, consumer: str) -> list[str]:
+        """Those that hold the consumer's signal."""
+        lanes = dict.fromkeys(held.content.lane for held in self._entries)
+        return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
 
     def _after(self, consumer: str, lane: str) -> list[_Held]:
         """What the consumer sees of a lane after its cursor."""
@@ -146,7 +169,8 @@ class MemoryJournal:
         return before - len(self._entries)
 
     def _waits(self, held: _Held, awaited: Sequence[str]) -> bool:
-        readers = awaited if held.consumer is None else (held.consumer,)
+        of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
+        readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
     def _check_open(self) -> None:
@@ -189,7 +213,7 @@ class MemoryConsumer:
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
         self.journal._check_open()
         found = []
-        for lane in dict.fromkeys(held.content.lane for held in self.journal._entries):
+        for lane in self.journal._lanes(self.name):
             until = self.journal._passed_by(behind, lane)
             waiting = self.journal._after(self.name, lane)
             if waiting and waiting[0].sequence < until:
@@ -245,6 +269,7 @@ class MemoryConsumer:
         first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
+        follow_ups: Sequence[FollowUp] = (),
     ) -> None:
         journal = self.journal
         journal._check_open()
@@ -259,6 +284,8 @@ class MemoryConsumer:
                 journal._claims[trace_id] = _Claim(target=target, delivered=True)
         for part in parked:
             self._park(part)
+        for each in follow_ups:
+            journal._add(each.draft, received_unix_ns=each.received_unix_ns, consumer=each.consumer)
         journal._sweep()
         journal._announce()
 
@@ -290,7 +317,7 @@ class MemoryConsumer:
     async def state(self) -> JournalState:
         journal = self.journal
         journal._check_open()
-        lanes = {held.content.lane for held in journal._entries}
+        lanes = journal._lanes(self.name)
         waiting = [held for lane in lanes for held in journal._after(self.name, lane)]
         letters = journal._letters_of(self.name)
         return JournalState(
