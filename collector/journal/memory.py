@@ -125,8 +125,9 @@ class MemoryJournal:
         return [letter for letter in self._letters.values() if letter.consumer == consumer]
 
     def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
-        letters, contents = self._letters.values(), (held.content for held in self._entries)
-        for holder in (*letters, *contents):
+        contents = [held.content for held in self._entries]
+        holders: Sequence[Draft | DeadLetter] = (*self._letters.values(), *contents)
+        for holder in holders:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder
 

@@ -215,7 +215,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One span that no backend could store, and why."""
+    """One span or log record that no backend could store, and why."""
 
     reason: Reason
     message: str
@@ -223,7 +223,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of one export: accepted spans are on disk, rejected ones have their reasons."""
+    """What became of one export: accepted spans are on disk, rejected ones have their reasons.
+
+    In an export of logs they are log records.
+    """
 
     accepted_spans: int
     rejections: Sequence[Rejection] = field(default=())
+    signal: Signal = Signal.TRACES

@@ -2,7 +2,8 @@
 
     POST /v1/traces                  the export (a trailing slash is the same path: a redirect loses data,
                                      the Python exporter counts a 3xx as success)
-    POST /v1/metrics, /v1/logs       refused, or accepted and dropped, by setting
+    POST /v1/logs                    the same for log records
+    POST /v1/metrics                 refused, or accepted and dropped, by setting
     anything else under these paths  405
     an export anywhere else          404, with the path that takes it
 
@@ -10,14 +11,14 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.mlflow.headers import HEADERS
-from collector.model.batch import Receipt
+from collector.model.batch import Receipt, Signal
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import Answer, failure, success
@@ -28,9 +29,9 @@ from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
 
-TRACES = "/v1/traces"
-OTHER_SIGNALS = {"/v1/metrics": "metrics", "/v1/logs": "logs"}
-PATHS = frozenset(path + end for path in (TRACES, *OTHER_SIGNALS) for end in ("", "/"))
+TRACES, METRICS = "/v1/traces", "/v1/metrics"
+SIGNALS: Mapping[str, Signal] = {TRACES: Signal.TRACES, "/v1/logs": Signal.LOGS}
+PATHS = frozenset(path + end for path in (*SIGNALS, METRICS) for end in ("", "/"))
 
 # who exports; raises Rejected (unauthenticated, forbidden) or Unavailable
 Admit = Callable[[Scope], Awaitable[Sender]]
@@ -116,13 +117,15 @@ class _OtlpEndpoint:
         if len(headers) != len(scope["headers"]):
             _check_repeated(scope)
         sender = await self.admit(scope)
-        if signal := OTHER_SIGNALS.get(scope["path"].rstrip("/")):
-            return _other_signal(signal, settings, encoding, self.metrics)
+        signal = SIGNALS.get(scope["path"].rstrip("/"))
+        if signal is None:
+            return _metrics(settings, encoding, self.metrics)
         with self.bounds.request() as reservation:
-            return await self._traces(headers, encoding, sender, receive, reservation)
+            return await self._export(signal, headers, encoding, sender, receive, reservation)
 
-    async def _traces(
+    async def _export(
         self,
+        signal: Signal,
         headers: dict[bytes, bytes],
         encoding: Encoding | None,
         sender: Sender,
@@ -139,6 +142,7 @@ class _OtlpEndpoint:
         request = Encoded(
             chunks=chunks,
             encoding=encoding,
+            signal=signal,
             sender=sender,
             content_encoding=_text(headers, b"content-encoding"),
             headers={
@@ -270,16 +274,14 @@ def _check_repeated(scope: Scope) -> None:
         raise Rejected(Reason.INVALID_ROUTE, "a routing header (x-mlflow-…) is there twice; send it once")
 
 
-def _other_signal(
-    signal: str, settings: ReceiverSettings, encoding: Encoding | None, metrics: Metrics
-) -> Answer:
+def _metrics(settings: ReceiverSettings, encoding: Encoding | None, metrics: Metrics) -> Answer:
     if settings.other_signals == "reject":
         raise Rejected(
             Reason.NOT_FOUND,
-            f"MLflow stores traces only: turn the {signal} exporter off (OTEL_{signal.upper()}_EXPORTER="
+            "MLflow stores no OpenTelemetry metrics: turn the metrics exporter off (OTEL_METRICS_EXPORTER="
             'none), or set receiver.other_signals = "accept-and-drop"',
         )
-    metrics.signals_dropped.labels(signal=signal).inc()
+    metrics.signals_dropped.labels(signal="metrics").inc()
     empty = b"" if encoding is Encoding.PROTOBUF else b"{}"
     return Answer(status=200, body=empty, encoding=encoding or Encoding.JSON)
 

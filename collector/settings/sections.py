@@ -129,7 +129,7 @@ class ReceiverSettings(Section):
     max_body_bytes: int = Field(64 * MIB, gt=0)
     """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); beyond it 413."""
     max_spans: int = Field(100_000, gt=0)
-    """Spans in one request, counted before they are read; beyond it 413."""
+    """Spans or log records in one request, counted before they are read; beyond it 413."""
     max_messages: int = Field(3_000_000, gt=0)
     """Attributes, values, events, links and other messages in one protobuf request; beyond it 413."""
     max_attribute_depth: int = Field(32, ge=1, le=46)
@@ -143,7 +143,7 @@ class ReceiverSettings(Section):
     body_timeout_seconds: float = Field(30.0, gt=0)
     """Time for a body to arrive; a slower sender gets 503 and is disconnected."""
     other_signals: Literal["reject", "accept-and-drop"] = "reject"
-    """`/v1/metrics` and `/v1/logs`: `reject` (404) or `accept-and-drop` (200, counted)."""
+    """`/v1/metrics`: `reject` (404) or `accept-and-drop` (200, counted)."""
     cors_allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may send OTLP (browser SDKs); `*` for any."""
 

@@ -27,7 +27,11 @@ from collector.spans.json_text import read_json
 from collector.spans.readers import text
 
 RESULT = "gen_ai.evaluation.result"
-NAME, VALUE, LABEL = "gen_ai.evaluation.name", "gen_ai.evaluation.score.value", "gen_ai.evaluation.score.label"
+NAME, VALUE, LABEL = (
+    "gen_ai.evaluation.name",
+    "gen_ai.evaluation.score.value",
+    "gen_ai.evaluation.score.label",
+)
 EXPLANATION, RESPONSE_ID = "gen_ai.evaluation.explanation", "gen_ai.response.id"
 ERROR_TYPE = "error.type"
 # pydantic-evals: JSON of the evaluator, and which version of it

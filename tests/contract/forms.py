@@ -12,7 +12,6 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
 from collector.settings import JournalSettings
 
-
 # reads log records, and no spans
 LOGS = "logs"
 
