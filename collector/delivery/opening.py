@@ -3,8 +3,10 @@
 import asyncio
 from urllib.parse import urlsplit
 
+from collector.delivery.logs.window import LogDelivery
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
+from collector.journal import Consumer
 from collector.mlflow.client import Mlflow
 from collector.mlflow.experiments import Experiments
 from collector.settings import Settings, is_loopback
@@ -21,6 +23,31 @@ def target_of(
         settings=settings.delivery,
         quarantine_after_crashes=settings.journal.quarantine_after_crashes,
         metrics=metrics,
+        compress=_compress(settings),
+        forward=forwarder(settings.harmonise, settings.processors),
+        sampling=behind,
+        check_owners=settings.auth.mode == "clients",
+        in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
+    )
+
+
+def log_target_of(
+    settings: Settings,
+    mlflow: Mlflow,
+    experiments: Experiments,
+    metrics: Metrics,
+    *,
+    spans: Consumer,
+    behind: str | None,
+) -> LogDelivery:
+    """MLflow as the delivery of log records sees it; `spans` is the consumer that brings it the spans."""
+    return LogDelivery(
+        mlflow=mlflow,
+        experiments=experiments,
+        settings=settings.delivery,
+        quarantine_after_crashes=settings.journal.quarantine_after_crashes,
+        metrics=metrics,
+        spans=spans,
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,

@@ -14,12 +14,13 @@ without effect). Where there is none, because all were large, another success in
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collector.delivery.bisect import halve
 from collector.delivery.group import Request
 from collector.delivery.mlflow.answers import Sent, Verdict
+from collector.model.batch import FollowUp
 
 Send = Callable[[Request], Awaitable[Sent]]
 Pause = Callable[[float], Awaitable[None]]
@@ -41,13 +42,16 @@ class RefusedRequest:
 class Settled:
     """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
 
-    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart.
+    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart. `follow_ups`
+    are entries that the commit is to append; `counts` are for metrics, by outcome.
     """
 
     delivered_spans: int
     refusals: tuple[RefusedRequest, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
     delivered: Mapping[bytes, str] = field(default_factory=dict)
+    follow_ups: Sequence[FollowUp] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

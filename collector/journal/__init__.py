@@ -126,6 +126,9 @@ class Consumer(Protocol):
         A damaged entry comes with an empty payload.
         """
 
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        """Those of the traces that have entries after the cursor, in any lane."""
+
     async def mark(self, lane: str, *, through: Position) -> None:
         """Mark the entries up to `through` as being processed.
 

@@ -239,6 +239,12 @@ class MemoryConsumer:
         start = self.journal._cursor(self.name, lane) if after is None else after.token
         return self._window(self.journal._behind(self.name, lane, start), limit_bytes)
 
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        self.journal._check_open()
+        lanes = self.journal._lanes(self.name)
+        waiting = [held for lane in lanes for held in self.journal._after(self.name, lane)]
+        return trace_ids & frozenset().union(*(held.content.trace_ids for held in waiting))
+
     def _window(self, waiting: Sequence[_Held], limit_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         total = 0

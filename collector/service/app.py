@@ -12,8 +12,9 @@ from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
 from collector.api.receiver_admission import ReceiverAdmission
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import target_of
+from collector.delivery.opening import log_target_of, target_of
 from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
@@ -54,12 +55,17 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
+        logs = journal.consumer(LOGS)
+        log_target = log_target_of(settings, mlflow, experiments, metrics, spans=delivery, behind=behind)
+        log_worker = DeliveryWorker(logs, journal.traces, log_target, settings.delivery)
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
         bounds = bounds_of(settings)
         # ends before the journal closes
-        running = await opened(background(worker, journal, bounds, sampler=sampler, indexer=indexer))
+        running = await opened(
+            background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer)
+        )
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics))
         receiver = await opened(
@@ -76,6 +82,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             log=journal.log,
             consumer=delivery,
             worker=worker,
+            logs=logs,
+            log_worker=log_worker,
             bounds=bounds,
             mlflow=mlflow,
             max_bytes=settings.journal.max_bytes,
@@ -103,6 +111,7 @@ def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         settings=settings.journal,
         consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
         followers=(INDEX,) if settings.index.enabled else (),
+        log_consumers=(LOGS,),
         keep_claims=settings.delivery.trace_memory,
         observe_commit=metrics.commit.observe,
     )

@@ -23,20 +23,22 @@ class Running:
     """What runs, and the steps of its end."""
 
     worker: DeliveryWorker
+    log_worker: DeliveryWorker
     bounds: InFlightBounds
-    delivering: "asyncio.Task[None]"
+    delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
 
     def begin_to_stop(self) -> None:
         """Nothing new is begun behind the journal; exports are still taken."""
         self.bounds.stopping = True
         self.worker.stop()
+        self.log_worker.stop()
         for task in self.beside:
             task.cancel()
 
     async def delivered(self, *, seconds: float) -> None:
         """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
-        await asyncio.wait([self.delivering], timeout=seconds)
+        await asyncio.wait(self.delivering, timeout=seconds)
 
     def refuse(self) -> None:
         """The time is over: exports get 503, those in flight as soon as they are cancelled."""
@@ -46,6 +48,7 @@ class Running:
 @asynccontextmanager
 async def background(
     worker: DeliveryWorker,
+    log_worker: DeliveryWorker,
     journal: Journal,
     bounds: InFlightBounds,
     *,
@@ -56,16 +59,18 @@ async def background(
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
-    delivering = _start("delivery", worker.run)
+    delivering = (_start("delivery", worker.run), _start("logs", log_worker.run))
     others = {"sampling": sampler, "index": indexer}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
-    running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
+    running = Running(
+        worker=worker, log_worker=log_worker, bounds=bounds, delivering=delivering, beside=tuple(beside)
+    )
     try:
         yield running
     finally:
         running.begin_to_stop()
-        for task in (delivering, *beside):
+        for task in (*delivering, *beside):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

@@ -216,6 +216,9 @@ class DeliverySettings(Section):
     merge the traces."""
     trace_memory: int = Field(1_000_000, ge=1000)
     """How many trace ids are kept with their experiment for `foreign_trace`."""
+    log_wait_seconds: float = Field(3600.0, ge=0)
+    """How long a log record with an evaluation or a message waits for its trace before it becomes a dead
+    letter."""
     unknown_run: Literal["dead-letter", "deliver-without-link"] = "dead-letter"
     """What to do with traces whose `x-mlflow-run-id` MLflow does not know."""
 

@@ -35,6 +35,19 @@ class Metrics:
         self.signals_dropped = counter("signals_dropped", "Requests with metrics, dropped.", "signal")
         self.spans_delivered = counter("spans_delivered", "Spans that MLflow has accepted.")
         self.spans_dead_lettered = counter("spans_dead_lettered", "Spans that became dead letters.", "reason")
+        self.logs_delivered = counter(
+            "log_records_delivered",
+            "Log records that are done: written as an assessment, joined onto their span, or dropped.",
+            "outcome",
+        )
+        self.logs_dead_lettered = counter(
+            "log_records_dead_lettered", "Log records that became dead letters.", "reason"
+        )
+        self.pending_logs = gauge(
+            "journal_pending_log_records",
+            "Accepted log records not yet processed, or waiting for their trace.",
+        )
+        self.log_letters = gauge("log_dead_letters", "Dead letters of log records.")
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")

@@ -84,6 +84,27 @@ class Target:
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
 
+    async def deliver(
+        self,
+        entries: Sequence[Entry],
+        *,
+        lane: str,
+        consumer: Consumer,
+        traces: TraceMemory,
+        request_bytes: int,
+    ) -> Settled | Deferred:
+        """One window of spans (`deliver_window`)."""
+        return await deliver_window(
+            entries, lane=lane, consumer=consumer, traces=traces, target=self, request_bytes=request_bytes
+        )
+
+    def committed(self, outcome: Settled) -> None:
+        """Count what has become of a window."""
+        self.metrics.spans_delivered.inc(outcome.delivered_spans)
+        for refusal in outcome.refusals:
+            count = refusal.request.span_count
+            self.metrics.spans_dead_lettered.labels(reason=refusal.reason).inc(count)
+
 
 async def deliver_window(
     entries: Sequence[Entry],

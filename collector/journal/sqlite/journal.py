@@ -178,6 +178,10 @@ class SqliteConsumer:
                 )
                 await self._park_damaged(lane, damaged.sequence)
 
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        run = partial(reading.awaiting, consumer=self.name, trace_ids=trace_ids, signals=self.signals)
+        return await self.file.read(run)
+
     async def read_ahead(self, lane: str, *, limit_bytes: int, after: Position | None) -> list[Entry]:
         return await self.file.read(
             partial(reading.read_ahead, consumer=self.name, lane=lane, limit_bytes=limit_bytes, after=after)

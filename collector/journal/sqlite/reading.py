@@ -75,6 +75,21 @@ def read(
     return entries
 
 
+def awaiting(
+    db: sqlite3.Connection, consumer: str, trace_ids: frozenset[bytes], *, signals: str
+) -> frozenset[bytes]:
+    if not trace_ids:
+        return frozenset()
+    rows = db.execute(
+        "SELECT e.trace_ids FROM lanes l LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = :consumer"
+        " JOIN entries e INDEXED BY entries_by_lane ON e.lane_id = l.id"
+        " AND e.sequence > coalesce(c.sequence, 0) AND (e.consumer IS NULL OR e.consumer = :consumer)"
+        " WHERE instr(:signals, l.signal) > 0",
+        {"consumer": consumer, "signals": signals},
+    )
+    return trace_ids & frozenset().union(*(unpack_ids(packed) for (packed,) in rows))
+
+
 def read_ahead(
     db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, after: Position | None
 ) -> list[Entry]:
