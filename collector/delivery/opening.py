@@ -4,6 +4,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 from collector.delivery.logs.window import LogDelivery
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
 from collector.journal import Consumer
@@ -26,6 +27,7 @@ def target_of(
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
+        scores_to=LOGS,
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )

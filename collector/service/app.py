@@ -93,6 +93,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             settings,
             journal=journal,
             delivery=delivery,
+            records=logs,
             indexing=indexing,
             mlflow=mlflow,
             index=index,

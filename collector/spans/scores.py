@@ -40,6 +40,8 @@ TARGET = "gen_ai.evaluation.target"
 # ours, for what the convention has no name for: who says so, and a value that is no number and no text
 SOURCE_TYPE, SOURCE_ID = "sidespan.evaluation.source_type", "sidespan.evaluation.source_id"
 EXACT_VALUE = "sidespan.evaluation.value"
+# what OpenInference has a name for, and the event has none
+IDENTIFIER, METADATA = "sidespan.evaluation.identifier", "sidespan.evaluation.metadata"
 SESSIONS = ("gen_ai.conversation.id", "session.id")
 EVENT_NAME = "event.name"
 
@@ -193,8 +195,41 @@ def _result(
         session=next((found for key in SESSIONS if (found := text(said.get(key)))), None),
         exact_value=_long_text(said.get(EXACT_VALUE), MAX_EXACT_CHARACTERS),
         error_type=text(said.get(ERROR_TYPE)),
-        metadata=tuple((key, value) for key, value in notes.items() if value),
+        identifier=text(said.get(IDENTIFIER)),
+        metadata=(
+            *((key, value) for key, value in notes.items() if value),
+            *_metadata(said.get(METADATA)),
+        ),
     )
+
+
+def result_record(score: Score) -> LogRecord:
+    """The judgement as a log record, from which `record_score` reads the same."""
+    record = LogRecord(
+        event_name=RESULT,
+        time_unix_nano=score.time_unix_ns,
+        trace_id=bytes.fromhex(score.trace_id or ""),
+        span_id=bytes.fromhex(score.span_id or ""),
+    )
+    texts = {
+        NAME: score.name,
+        LABEL: score.label,
+        EXPLANATION: score.explanation,
+        SOURCE_TYPE: score.judge.value,
+        SOURCE_ID: score.source,
+        RESPONSE_ID: score.response_id,
+        SESSIONS[1]: score.session,
+        EXACT_VALUE: score.exact_value,
+        ERROR_TYPE: score.error_type,
+        IDENTIFIER: score.identifier,
+        METADATA: json.dumps(dict(score.metadata)) if score.metadata else None,
+    }
+    for key, value in texts.items():
+        if value is not None:
+            record.attributes.add(key=key).value.string_value = value
+    if score.value is not None:
+        record.attributes.add(key=VALUE).value.double_value = score.value
+    return record
 
 
 def _of_attributes(attributes: Sequence[KeyValue], span: Span) -> Iterator[Score]:

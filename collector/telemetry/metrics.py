@@ -47,7 +47,6 @@ class Metrics:
             "journal_pending_log_records",
             "Accepted log records not yet processed, or waiting for their trace.",
         )
-        self.log_letters = gauge("log_dead_letters", "Dead letters of log records.")
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")

@@ -189,6 +189,29 @@ def test_a_score_of_a_session_goes_to_its_last_trace(
     assert assessments(mlflow_server, first.trace_id) == []
 
 
+def test_judgements_on_spans_become_assessments(
+    mlflow_server: MlflowServer, service: Sidespan, experiment_id: str
+) -> None:
+    trace_id = new_trace_id()
+    said = {"annotations.0.annotation.name": "tone", "annotations.0.annotation.label": "kind"}
+    span = span_of(trace_id, **said | {"annotations.0.annotation.annotator_kind": "HUMAN"})
+    event = Span.Event(name="gen_ai.evaluation.result", time_unix_nano=7)
+    event.attributes.add(key="gen_ai.evaluation.name").value.string_value = "relevance"
+    event.attributes.add(key="gen_ai.evaluation.score.value").value.double_value = 0.5
+    span.events.append(event)
+    for _ in range(2):  # a client sends a request again whose answer was lost
+        send_spans(service, experiment_id, span)
+        until(lambda: assessments(mlflow_server, trace_id) or None)
+        service.wait_delivered(30)
+        wait_processed(service)
+    found = {each["assessment_name"]: each for each in assessments(mlflow_server, trace_id)}
+    assert len(assessments(mlflow_server, trace_id)) == 2
+    assert found["tone"]["feedback"] == {"value": "kind"}
+    assert found["tone"]["source"]["source_type"] == "HUMAN"
+    assert found["relevance"]["feedback"] == {"value": 0.5}
+    assert found["relevance"]["span_id"] == span.span_id.hex()
+
+
 def messages_of(trace: dict[str, Any]) -> list[str]:
     return [event["name"] for span in trace.get("spans", []) for event in span.get("events", [])]
 

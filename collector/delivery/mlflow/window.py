@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
+from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
@@ -75,6 +76,8 @@ class Target:
     in_flight: asyncio.Semaphore
     forward: Forward | None = None
     sampling: str | None = None
+    # the consumer of log records, which takes up what spans carry of judgements; None: nobody does
+    scores_to: str | None = None
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
     turns: Turns = field(default_factory=Turns)
@@ -187,7 +190,8 @@ async def _deliver(
         return outcome
     turn.in_doubt = False
     delivered = {} if ask is None else dict.fromkeys(memory.delivered, window.owner)
-    return replace(outcome, notes=memory.learned, delivered=delivered)
+    follow_ups = await carried(window, outcome, to=target.scores_to)
+    return replace(outcome, notes=memory.learned, delivered=delivered, follow_ups=follow_ups)
 
 
 def _later(cannot: CannotAsk) -> Deferred:

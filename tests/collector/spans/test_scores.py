@@ -7,7 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.spans.scores import RESULT, Judge, Score, record_score, span_scores
+from collector.spans.scores import RESULT, Judge, Score, record_score, result_record, span_scores
 
 TRACE, SPAN = bytes(range(16)), bytes(range(8))
 
@@ -156,3 +156,31 @@ def test_the_key_tells_two_judgements_apart_and_not_two_copies() -> None:
 )
 def test_pass_and_fail_are_yes_and_no(value: float | None, label: str | None, passed: bool | None) -> None:
     assert Score(name="a", value=value, label=label).is_passed is passed
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        pytest.param(Score(**{**OWN, **ON_SPAN, "value": 0.5, "label": "so so"}), id="of_a_span"),
+        pytest.param(
+            Score(
+                **OWN,
+                value=-1.0,
+                explanation="why",
+                judge=Judge.HUMAN,
+                session="chat",
+                identifier="i",
+                error_type="E",
+                exact_value="[1]",
+                response_id="r",
+                metadata=(("model", "m"),),
+                time_unix_ns=9,
+            ),
+            id="with_everything",
+        ),
+    ],
+)
+def test_a_score_is_read_back_from_the_record_that_is_made_of_it(score: Score) -> None:
+    found = record_score(result_record(score))
+    assert found == score
+    assert found is not None and found.key == score.key
