@@ -87,7 +87,7 @@ def feedback(
     It goes the way of spans: an endpoint that is away delays it, and where its trace isn't in MLflow yet it
     waits in Sidespan. `source`: who says so (else the user of the block this runs in, else "user"). `span_id`
     names one span of the trace. Waits up to `timeout_seconds` until it is sent; later it goes in the
-    background. Raises RuntimeError before `configure`, where log records are switched off, and where they are refused.
+    background. Raises RuntimeError before `configure`, where log records are switched off or refused.
     """
     from opentelemetry._logs import LogRecord
 
