@@ -5,8 +5,8 @@
 It runs offline. pydantic-evals writes each result as an OpenTelemetry log event
 (`gen_ai.evaluation.result`) on the agent's span; Sidespan makes an MLflow assessment of it.
 
-Look at: the added line, `instrumentation.configure(...)`; and in MLflow the assessments of each trace: whether
-the answer names the place, how many words it has, and the evaluator that fails.
+Look at: the added line, `instrumentation.configure(...)`; and in MLflow the assessments of each trace:
+whether the answer names the place, how many words it has, and the evaluator that fails.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from collector.delivery.bisect import halve
 from collector.delivery.group import Request
 from collector.delivery.mlflow.answers import Sent, Verdict
-from collector.model.batch import FollowUp
+from collector.model.batch import Entry, FollowUp
 
 Send = Callable[[Request], Awaitable[Sent]]
 Pause = Callable[[float], Awaitable[None]]
@@ -217,3 +217,22 @@ def combine(outcomes: Iterable[Settled | Deferred]) -> Settled | Deferred:
 
 def _longer(one: Deferred, other: Deferred) -> Deferred:
     return max(one, other, key=lambda deferred: deferred.retry_after_seconds or 0)
+
+
+def refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
+    """Every entry refused, for one reason."""
+    refusals = tuple(
+        RefusedRequest(
+            request=Request(
+                payload=entry.payload,
+                span_count=entry.span_count,
+                trace_ids=entry.trace_ids,
+                received_unix_ns=entry.received_unix_ns,
+                client=entry.client,
+            ),
+            reason=reason,
+            message=message,
+        )
+        for entry in entries
+    )
+    return Settled(delivered_spans=0, refusals=refusals)

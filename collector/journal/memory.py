@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
 from collector.journal import (
     FOLLOWED_SHARE,
@@ -13,6 +12,7 @@ from collector.journal import (
     JournalState,
     PendingLane,
 )
+from collector.journal.memory_entries import HeldClaim, HeldEntry
 from collector.model.batch import (
     FOREIGN_TRACE,
     DeadLetter,
@@ -27,35 +27,6 @@ from collector.model.batch import (
     signal_of,
 )
 from collector.model.errors import JournalClosed, Reason, Unavailable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
-    target: str
-    client: str = ""
-    delivered: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """An entry. `consumer` None: everybody sees it. `attempts` are by consumer."""
-
-    sequence: int
-    received_unix_ns: int
-    content: Draft
-    consumer: str | None = None
-    attempts: Counter[str] = field(default_factory=Counter)
-
-    def is_for(self, consumer: str | None) -> bool:
-        return self.consumer is None or self.consumer == consumer
-
-    def entry(self, consumer: str) -> Entry:
-        return Entry(
-            position=Position(self.sequence),
-            received_unix_ns=self.received_unix_ns,
-            attempts=self.attempts[consumer],
-            **{each.name: getattr(self.content, each.name) for each in fields(Draft)},
-        )
 
 
 class MemoryJournal:
@@ -79,11 +50,11 @@ class MemoryJournal:
         self._log_consumers = log_consumers
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
-        self._entries: list[_Held] = []
+        self._entries: list[HeldEntry] = []
         self._sequence = 0
         self._cursors: dict[tuple[str, str], int] = {}
         self._marks: dict[tuple[str, str], int] = {}
-        self._claims: dict[bytes, _Claim] = {}
+        self._claims: dict[bytes, HeldClaim] = {}
         self._notes: dict[tuple[str, bytes], bytes] = {}
         self._letters: dict[int, DeadLetter] = {}
         self._letter_id = 0
@@ -112,7 +83,7 @@ class MemoryJournal:
 
     def _add(self, content: Draft, *, received_unix_ns: int, consumer: str | None = None) -> None:
         self._sequence += 1
-        held = _Held(
+        held = HeldEntry(
             sequence=self._sequence, received_unix_ns=received_unix_ns, content=content, consumer=consumer
         )
         self._entries.append(held)
@@ -139,11 +110,11 @@ class MemoryJournal:
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
         return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
 
-    def _after(self, consumer: str, lane: str) -> list[_Held]:
+    def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
         return self._behind(consumer, lane, self._cursor(consumer, lane))
 
-    def _behind(self, consumer: str, lane: str, sequence: int) -> list[_Held]:
+    def _behind(self, consumer: str, lane: str, sequence: int) -> list[HeldEntry]:
         of_lane = (held for held in self._entries if held.content.lane == lane)
         return [held for held in of_lane if held.sequence > sequence and held.is_for(consumer)]
 
@@ -169,7 +140,7 @@ class MemoryJournal:
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: _Held, awaited: Sequence[str]) -> bool:
+    def _waits(self, held: HeldEntry, awaited: Sequence[str]) -> bool:
         of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
         readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
@@ -245,7 +216,7 @@ class MemoryConsumer:
         waiting = [held for lane in lanes for held in self.journal._after(self.name, lane)]
         return trace_ids & frozenset().union(*(held.content.trace_ids for held in waiting))
 
-    def _window(self, waiting: Sequence[_Held], limit_bytes: int) -> list[Entry]:
+    def _window(self, waiting: Sequence[HeldEntry], limit_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         total = 0
         for held in waiting:
@@ -288,7 +259,7 @@ class MemoryConsumer:
         journal._notes |= {(self.name, trace_id): note for trace_id, note in (remember or {}).items()}
         for trace_id, target in delivered.items():
             if trace_id not in journal._claims or not journal._claims[trace_id].delivered:
-                journal._claims[trace_id] = _Claim(target=target, delivered=True)
+                journal._claims[trace_id] = HeldClaim(target=target, delivered=True)
         for part in parked:
             self._park(part)
         for each in follow_ups:
@@ -349,7 +320,7 @@ class MemoryTraces:
         self.journal._check_open()
         known = self.journal._claims
         for trace_id, target in claims.items():
-            claim = _Claim(target=target, client=clients.get(trace_id, ""))
+            claim = HeldClaim(target=target, client=clients.get(trace_id, ""))
             held = known.setdefault(trace_id, claim)
             if not held.delivered and held.client != claim.client:
                 known[trace_id] = claim

@@ -13,7 +13,7 @@ from collector.model.batch import Rejection
 from collector.otlp.json_reader import read_json
 from collector.otlp.media import Encoding
 from collector.otlp.protobuf import read_protobuf
-from collector.otlp.shapes import SPANS, Export, Shape
+from collector.otlp.shapes import SPANS, Export, SignalShape
 
 
 class Decoded(NamedTuple):  # made for each request: a frozen dataclass takes four times as long
@@ -36,7 +36,7 @@ def decode(
     max_depth: int,
     max_spans: int,
     max_messages: int,
-    shape: Shape = SPANS,
+    shape: SignalShape = SPANS,
 ) -> Decoded:
     """What the chunks of a body hold; `chunks` is empty afterwards, to save memory.
 

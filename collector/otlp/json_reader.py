@@ -41,7 +41,7 @@ from collector.otlp.json_wire import (
     delimited,
     write_message,
 )
-from collector.otlp.shapes import SPANS, Shape
+from collector.otlp.shapes import SPANS, SignalShape
 
 # values in one span, one resource or one scope: what is held of it at once is about 200 bytes a value
 MAX_VALUES_OF_ONE = 1_000_000
@@ -117,7 +117,7 @@ _urls = Decoder(str | None)
 
 
 def read_json(
-    text: bytes, *, max_depth: int, max_spans: int, shape: Shape = SPANS
+    text: bytes, *, max_depth: int, max_spans: int, shape: SignalShape = SPANS
 ) -> tuple[bytes, list[Rejection]]:
     """The export in `text` as a serialized message, and a rejection for each refused span or log record.
 
@@ -142,7 +142,7 @@ def read_json(
         raise _refused(wrong) from wrong
 
 
-def _document(text: bytes, shape: Shape) -> Any:
+def _document(text: bytes, shape: SignalShape) -> Any:
     documents = FORMS[shape.signal].documents
     try:
         try:
@@ -164,7 +164,7 @@ def _document(text: bytes, shape: Shape) -> Any:
 class _Writer:
     """Turns the parts of one document into bytes, and collects what it refuses."""
 
-    def __init__(self, shape: Shape, *, max_depth: int, check_values: bool) -> None:
+    def __init__(self, shape: SignalShape, *, max_depth: int, check_values: bool) -> None:
         self.rejections: list[Rejection] = []
         self._form = FORMS[shape.signal]
         self._names = shape.json_names

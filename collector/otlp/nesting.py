@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.model.batch import Signal
-from collector.otlp.shapes import SHAPES, SPANS, Export, Shape
+from collector.otlp.shapes import SHAPES, SPANS, Export, SignalShape
 
 DECODER_LEVELS = 100
 LEVELS_OF_A_VALUE = 6
@@ -40,7 +40,7 @@ class Wrapped(NamedTuple):
     start: int
     end: int
     groups: int
-    shape: Shape = SPANS
+    shape: SignalShape = SPANS
 
     @property
     def body(self) -> memoryview:
@@ -48,7 +48,7 @@ class Wrapped(NamedTuple):
         return memoryview(self.data)[self.start : self.end]
 
 
-def wrap(chunks: Sequence[bytes], depth: int, shape: Shape = SPANS) -> Wrapped:
+def wrap(chunks: Sequence[bytes], depth: int, shape: SignalShape = SPANS) -> Wrapped:
     """The body that `chunks` make, copied once, where only attributes up to `depth` (at most 46) parse."""
     # the least that a value nested one deeper than allowed takes
     too_many = LEVELS_OF_A_VALUE + LEVELS_OF_A_LIST * (depth + 1)

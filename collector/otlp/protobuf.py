@@ -22,14 +22,14 @@ from collector.otlp.scan import (
     varint,
     walk,
 )
-from collector.otlp.shapes import SPANS, Export, Shape
+from collector.otlp.shapes import SPANS, Export, SignalShape
 
 # the body, the export in it, whether surely no attribute nests over the bound, what was left out
 Read = tuple[bytes | memoryview, Export, bool, list[Rejection]]
 
 
 def read_protobuf(
-    chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int, shape: Shape = SPANS
+    chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int, shape: SignalShape = SPANS
 ) -> Read:
     """What the chunks of a body hold; `chunks` is empty afterwards, which saves one copy in memory.
 
@@ -45,7 +45,7 @@ def read_protobuf(
     return read_deep(data[start:end], shape)
 
 
-def read_deep(body: bytes, shape: Shape = SPANS) -> Read:
+def read_deep(body: bytes, shape: SignalShape = SPANS) -> Read:
     """As read_protobuf, for a body that nests deeper than is allowed, or isn't an export."""
     try:
         return body, shape.request.FromString(body), False, []
@@ -61,12 +61,12 @@ def read_deep(body: bytes, shape: Shape = SPANS) -> Read:
         raise _malformed(error, shape) from error
 
 
-def _malformed(error: DecodeError, shape: Shape) -> Rejected:
+def _malformed(error: DecodeError, shape: SignalShape) -> Rejected:
     name = shape.request.DESCRIPTOR.name
     return Rejected(Reason.MALFORMED, f"the body is not an {name} in protobuf: {error}")
 
 
-def _without_deep_items(body: bytes, shape: Shape) -> tuple[bytes, list[Rejection]]:
+def _without_deep_items(body: bytes, shape: SignalShape) -> tuple[bytes, list[Rejection]]:
     """The body without what no decoder of protobuf reads; nothing is left out of one that is malformed."""
     rejections: list[Rejection] = []
     try:
@@ -75,7 +75,9 @@ def _without_deep_items(body: bytes, shape: Shape) -> tuple[bytes, list[Rejectio
         return body, []
 
 
-def _rest(body: bytes, kind: MessageType, level: int, rejections: list[Rejection], shape: Shape) -> bytes:
+def _rest(
+    body: bytes, kind: MessageType, level: int, rejections: list[Rejection], shape: SignalShape
+) -> bytes:
     """The message at `level` without its spans that are too deep; all of its spans, if it is by itself."""
     parts: list[bytes] = []
     mine: list[Rejection] = []
@@ -105,7 +107,7 @@ def _walked(content: bytes, kind: MessageType) -> Iterator[tuple[MessageType, in
     return walk(content, 0, len(content), kind)
 
 
-def _name(item: bytes, shape: Shape) -> str:
+def _name(item: bytes, shape: SignalShape) -> str:
     found = [content for tag, _, content in _fields(item) if tag == shape.name_field << 3 | LENGTH]
     return found[-1].decode(errors="replace")[:80] if found else ""
 

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from collector.model.errors import Reason, Rejected
-from collector.otlp.shapes import SHAPES, SPANS, Shape
+from collector.otlp.shapes import SHAPES, SPANS, SignalShape
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 MAX_VARINT_BYTES = 10
@@ -62,7 +62,7 @@ def kind_of(descriptor: Descriptor) -> MessageType:
 
 
 @cache
-def _envelope(shape: Shape) -> MessageType:
+def _envelope(shape: SignalShape) -> MessageType:
     """An export down to its spans or log records, which are not looked into."""
     inner = MessageType(shape.item.DESCRIPTOR.full_name)
     for outer in (shape.of_scope, shape.of_resource, shape.request):
@@ -102,7 +102,7 @@ def _possible_messages(data: bytes, start: int, end: int) -> int:
 
 
 def check_counts(
-    data: bytes, start: int, end: int, *, max_spans: int, max_messages: int, shape: Shape = SPANS
+    data: bytes, start: int, end: int, *, max_spans: int, max_messages: int, shape: SignalShape = SPANS
 ) -> None:
     """Raises Rejected (too_many_spans, too_large) if the export in `data[start:end]` holds more."""
     surely_few = _possible_messages(data, start, end) <= max_messages
@@ -123,7 +123,7 @@ def check_counts(
             )
 
 
-def too_many_spans(max_spans: int, shape: Shape = SPANS) -> Rejected:
+def too_many_spans(max_spans: int, shape: SignalShape = SPANS) -> Rejected:
     """What a request with more spans or log records than that is told."""
     return Rejected(
         Reason.TOO_MANY_SPANS,

@@ -23,7 +23,7 @@ Export = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class SignalShape:
     """One signal's messages, the names of the lists in them (in JSON too), and what people call an item.
 
     `name_field` is the number of the field that tells people which item is meant.
@@ -51,7 +51,7 @@ class Shape:
         return sum(len(getattr(holder, self.items)) for holder in self.holders(export))
 
 
-SPANS = Shape(
+SPANS = SignalShape(
     signal=Signal.TRACES,
     request=trace_service_pb2.ExportTraceServiceRequest,
     of_resource=trace_pb2.ResourceSpans,
@@ -64,7 +64,7 @@ SPANS = Shape(
     word="span",
     name_field=trace_pb2.Span.NAME_FIELD_NUMBER,
 )
-LOG_RECORDS = Shape(
+LOG_RECORDS = SignalShape(
     signal=Signal.LOGS,
     request=logs_service_pb2.ExportLogsServiceRequest,
     of_resource=logs_pb2.ResourceLogs,
@@ -77,4 +77,4 @@ LOG_RECORDS = Shape(
     word="log record",
     name_field=logs_pb2.LogRecord.EVENT_NAME_FIELD_NUMBER,
 )
-SHAPES: Mapping[Signal, Shape] = {shape.signal: shape for shape in (SPANS, LOG_RECORDS)}
+SHAPES: Mapping[Signal, SignalShape] = {shape.signal: shape for shape in (SPANS, LOG_RECORDS)}

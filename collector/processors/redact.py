@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.model.batch import Rejection
 from collector.model.errors import Reason
-from collector.otlp.shapes import SPANS, Export, Shape
+from collector.otlp.shapes import SPANS, Export, SignalShape
 from collector.processors.presets import TABLE, Pattern
 from collector.settings.processors import Processor, RedactSettings
 
@@ -40,7 +40,7 @@ Write = Callable[[str, str], str]
 class Redact(Protocol):
     """Redacts an export in place; what could not be redacted is out of it, and why."""
 
-    def __call__(self, export: Export, shape: Shape = SPANS) -> list[Rejection]:
+    def __call__(self, export: Export, shape: SignalShape = SPANS) -> list[Rejection]:
         """`shape` says what the export holds."""
 
 
@@ -53,7 +53,7 @@ def redactor(processors: Sequence[Processor], on_bug: Callable[[Exception], None
     if not steps:
         return None
 
-    def redact(export: Export, shape: Shape = SPANS) -> list[Rejection]:
+    def redact(export: Export, shape: SignalShape = SPANS) -> list[Rejection]:
         export.DiscardUnknownFields()
         return [rejection for step in steps for rejection in step.apply(export, shape)]
 
@@ -76,7 +76,7 @@ class _Redaction:
         self._drop = re.compile("|".join(map(translate, settings.drop_keys))) if settings.drop_keys else None
         self._write = _writer(settings)
 
-    def apply(self, export: Export, shape: Shape) -> list[Rejection]:
+    def apply(self, export: Export, shape: SignalShape) -> list[Rejection]:
         text = _remembering(self._text)
         rejections: list[Rejection] = []
         resources = getattr(export, shape.resources)
@@ -95,7 +95,7 @@ class _Redaction:
                 rejections += self._scope(of_scope, text, shape)
         return rejections
 
-    def _scope(self, of_scope: Any, text: Callable[[str], str], shape: Shape) -> list[Rejection]:
+    def _scope(self, of_scope: Any, text: Callable[[str], str], shape: SignalShape) -> list[Rejection]:
         items = getattr(of_scope, shape.items)
         try:
             self._attributes(of_scope.scope, text)
@@ -116,7 +116,7 @@ class _Redaction:
                 rejections.append(self._rejected(error, shape))
         return rejections
 
-    def _rejected(self, error: Exception, shape: Shape) -> Rejection:
+    def _rejected(self, error: Exception, shape: SignalShape) -> Rejection:
         self._on_bug(error)
         return _rejection(error, shape)
 
@@ -236,7 +236,7 @@ def _strings(message: Any, fields: Iterable[str], text: Callable[[str], str]) ->
             setattr(message, field, new)
 
 
-def _rejection(error: Exception, shape: Shape) -> Rejection:
+def _rejection(error: Exception, shape: SignalShape) -> Rejection:
     # the error's own text may hold what was to be redacted
     return Rejection(
         reason=Reason.REDACTION_FAILED,

@@ -14,7 +14,7 @@ from collector.otlp.media import Encoding, inflate
 from collector.otlp.nesting import parse, wrap
 from collector.otlp.protobuf import read_deep
 from collector.otlp.scan import looks_dense, too_many_spans
-from collector.otlp.shapes import SHAPES, Export, Shape
+from collector.otlp.shapes import SHAPES, Export, SignalShape
 from collector.otlp.validate import TooManyRefused, Valid, validate
 from collector.otlp.validate_logs import validate_logs
 from collector.processors.redact import Redact
@@ -104,7 +104,7 @@ def prepare_quickly(
         return None
 
 
-def _decode_quickly(chunks: Sequence[bytes], max_depth: int, shape: Shape) -> Decoded | None:
+def _decode_quickly(chunks: Sequence[bytes], max_depth: int, shape: SignalShape) -> Decoded | None:
     wrapped = wrap(chunks, max_depth, shape)
     data, start, end, *_ = wrapped
     small = end - start <= SMALL_BYTES
@@ -154,7 +154,7 @@ def _validate(
     return validate(decoded.export, max_depth=depth, max_refused=max_refused)
 
 
-def _check_count(export: Export, size_bytes: int, max_spans: int, shape: Shape) -> None:
+def _check_count(export: Export, size_bytes: int, max_spans: int, shape: SignalShape) -> None:
     if size_bytes <= 2 * max_spans:  # a span takes two bytes at the least
         return
     if shape.count(export) > max_spans:
@@ -203,7 +203,7 @@ def _draft(
     return to, draft
 
 
-def _serialize(parts: Sequence[Valid[Any]], shape: Shape) -> bytes:
+def _serialize(parts: Sequence[Valid[Any]], shape: SignalShape) -> bytes:
     export = shape.request(**{shape.resources: [part.of_resource for part in parts]})
     serialized: bytes = export.SerializeToString()
     return serialized

@@ -20,6 +20,7 @@ from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.opening import open_index_of
+from collector.journal import Consumer, Journal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
@@ -55,17 +56,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        logs = journal.consumer(LOGS)
-        log_target = log_target_of(settings, mlflow, experiments, metrics, spans=delivery, behind=behind)
-        log_worker = DeliveryWorker(logs, journal.traces, log_target, settings.delivery)
+        logs, log_worker = _log_worker(settings, journal, mlflow, experiments, metrics)
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
         bounds = bounds_of(settings)
         # ends before the journal closes
-        running = await opened(
-            background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer)
-        )
+        tasks = background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer)
+        running = await opened(tasks)
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics))
         receiver = await opened(
@@ -103,6 +101,22 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
+
+
+def _log_worker(
+    settings: Settings, journal: Journal, mlflow: Mlflow, experiments: Experiments, metrics: Metrics
+) -> tuple[Consumer, DeliveryWorker]:
+    """The consumer of log records, and what brings them to MLflow."""
+    logs = journal.consumer(LOGS)
+    target = log_target_of(
+        settings,
+        mlflow,
+        experiments,
+        metrics,
+        spans=journal.consumer(DELIVERY),
+        behind=None if settings.sampling is None else SAMPLING,
+    )
+    return logs, DeliveryWorker(logs, journal.traces, target, settings.delivery)
 
 
 def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:

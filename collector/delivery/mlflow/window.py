@@ -18,7 +18,15 @@ from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
-from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
+from collector.delivery.settle import (
+    Deferred,
+    RefusedRequest,
+    Settled,
+    TargetHealth,
+    combine,
+    refuse_all,
+    settle,
+)
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
@@ -96,7 +104,7 @@ class Target:
         traces: TraceMemory,
         request_bytes: int,
     ) -> Settled | Deferred:
-        """One window of spans (`deliver_window`)."""
+        """One window of spans."""
         return await deliver_window(
             entries, lane=lane, consumer=consumer, traces=traces, target=self, request_bytes=request_bytes
         )
@@ -125,21 +133,21 @@ async def deliver_window(
     """
     quarantined = [e for e in entries if e.attempts >= target.quarantine_after_crashes]
     if quarantined:  # such an entry comes alone
-        return _refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
+        return refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
     route = Route.from_lane(lane)
     resolution = await target.experiments.resolve(route)
     match resolution:
         case CannotAsk() as cannot:
             return _later(cannot)
         case NoSuchExperiment(message=message):
-            return _refuse_all(entries, "unknown_experiment", message)
+            return refuse_all(entries, "unknown_experiment", message)
         case Resolved(experiment_id=experiment_id):
             pass
     run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
     if isinstance(run, UnknownRun):
-        return _refuse_all(entries, "unknown_run", run.message)
+        return refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
         return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
@@ -381,21 +389,3 @@ def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
             for span in scope_spans.spans:
                 found[span.trace_id].add(span.span_id)
     return {trace_id: frozenset(ids) for trace_id, ids in found.items()}
-
-
-def _refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
-    refusals = tuple(
-        RefusedRequest(
-            request=Request(
-                payload=entry.payload,
-                span_count=entry.span_count,
-                trace_ids=entry.trace_ids,
-                received_unix_ns=entry.received_unix_ns,
-                client=entry.client,
-            ),
-            reason=reason,
-            message=message,
-        )
-        for entry in entries
-    )
-    return Settled(delivered_spans=0, refusals=refusals)
