@@ -95,10 +95,9 @@ def configure(
     What: `include_content` whether prompts, completions and tool arguments are recorded at all; `hide_inputs`
     and `hide_outputs` leave one side out of what is sent, with the words of errors; `redact(key, value)`
     returns what is sent in a value's place, None for nothing. `sampling_ratio` (0 to 1): of how many traces.
-    `logs` False leaves log records alone.
-    How: `batch` False sends each span as it ends, in the agent's own thread; `compression`; `openinference`
-    False leaves its attributes out; `repeat_content` True sends its flattened copies of messages too, for
-    backends that read nothing else.
+    How: `batch` False sends each span as it ends, in the agent's own thread; `compression`; `logs` False
+    exports no log records, `openinference` False leaves its attributes out; `repeat_content` True sends its
+    flattened copies of messages too, for backends that read nothing else.
     Everything has its environment variable (settings.py), the standard OTEL_ ones are honoured. Calling it
     again changes nothing and returns the same handle. A tracer provider that is already set is joined, not
     replaced. Raises ValueError, naming what can't be right.

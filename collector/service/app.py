@@ -40,16 +40,12 @@ LOOK_UP_CONNECTIONS = 8
 
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
-    """Everything, opened downstream first and closed in the reverse order.
-
-    Raises Misconfigured before anything listens.
-    """
+    """Everything, opened downstream first and closed in reverse. Raises Misconfigured before it listens."""
     close_to_others(settings.data_dir, settings.auth.tokens_file)
     metrics, keep = Metrics(), settings.sampling
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
-        connections = settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
-        mlflow = await opened(open_mlflow(settings.mlflow, max_connections=connections))
+        mlflow = await opened(_open_mlflow(settings))
         experiments = _experiments(settings, mlflow)
         journal = await opened(_open_journal(settings, metrics))
         delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
@@ -101,6 +97,11 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
+
+
+def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
+    connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
+    return open_mlflow(settings.mlflow, max_connections=connections)
 
 
 def _log_worker(
