@@ -108,7 +108,7 @@ def _write(member: Member, faults: Faults) -> Mapping[Part, int]:
 def _decide(members: list[Member], note: Note, parts: frozenset[Part]) -> tuple[Known, Note | None]:
     """Collect each member's additions; nothing is written yet."""
     for member in members:
-        member.additions += span_additions(member.facts, member.view, parts)
+        member.additions += span_additions(member.facts, member.view, parts, member.span.events)
     known = learn(members, note)
     left = note_for(known, note)
     if Part.TOKENS in parts:

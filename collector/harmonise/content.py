@@ -2,19 +2,40 @@
 
 MLflow takes the first attribute of its list that isn't empty JSON. It misses: pydantic-ai's own names on
 agents and (version 2) tools; arguments `{}` and results such as `[]`; the messages of a model call once
-OpenInference has put the last user text into `input.value`; flattened messages but for the first.
+OpenInference has put the last user text into `input.value`; flattened messages but for the first; queries and
+documents of a retrieval; and most events (events.py).
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.harmonise.events import (
+    READ_AS_INPUT,
+    READ_AS_OUTPUT,
+    answer_in,
+    are_read,
+    decoded,
+    event_input,
+    event_output,
+    question_in,
+)
+from collector.harmonise.flattened import (
+    COMPLETION,
+    EMBEDDED,
+    PROMPT,
+    RETRIEVED,
+    flattened_members,
+    flattened_messages,
+)
+from collector.harmonise.messages import ASSISTANT, USER, as_chat, said, spoken, without_binary
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import ObservationKind
-from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
+from collector.spans.facts import decode
+from collector.spans.json_text import read_json
 
 INPUTS, OUTPUTS = "mlflow.spanInputs", "mlflow.spanOutputs"
 View = Mapping[str, AnyValue]
@@ -62,64 +83,153 @@ OUTPUTS_READ = (
     "response.model_output",
 )
 # what it doesn't read, beside pydantic-ai's messages of a whole run
-INPUTS_UNREAD = ("tool_arguments",)
-OUTPUTS_UNREAD = ("tool_response", "final_result")
-# nobody sends a million messages; a number of thousands of digits is none to Python
-PROMPT = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.([0-9]{1,6})\.(?:message\.)?(role|content)")
-COMPLETION = re.compile(
-    r"(?:gen_ai\.completion|llm\.output_messages)\.([0-9]{1,6})\.(?:message\.)?(role|content)"
+INPUTS_UNREAD = (
+    "tool_arguments",
+    "gen_ai.prompt",
+    "gen_ai.retrieval.query.text",
+    "gen_ai.retrieval.query",
+    "gen_ai.memory.query.text",
+    "reranker.query",
+    "mastra.agent_run.input",
+    "mastra.model_generation.input",
+    "mastra.model_step.input",
+)
+OUTPUTS_UNREAD = (
+    "tool_response",
+    "final_result",
+    "gen_ai.completion",
+    "gen_ai.retrieval.documents",
+    "gen_ai.memory.records",
+    "mastra.agent_run.output",
+    "mastra.model_generation.output",
+)
+# calls of tools are no answer
+ANSWERS = tuple(key for key in (*OUTPUTS_READ, *OUTPUTS_UNREAD) if key != "ai.response.toolCalls")
+QUESTIONS = (*INPUTS_READ, "pydantic_ai.all_messages", *INPUTS_UNREAD)
+# what holds a conversation, or may
+CONVERSING = frozenset(
+    {
+        ObservationKind.AGENT,
+        ObservationKind.CHAIN,
+        ObservationKind.EMBEDDING,
+        ObservationKind.LLM,
+        ObservationKind.OTHER,
+        ObservationKind.TASK,
+        ObservationKind.WORKFLOW,
+    }
 )
 EMPTY: tuple[Any, ...] = ({}, [], "", 0)
-FLATTENED = ("gen_ai.prompt.", "llm.input_messages.", "gen_ai.completion.", "llm.output_messages.")
+Events = Sequence[Span.Event]
 
 
-def content_additions(kind: ObservationKind, view: View) -> list[Addition]:
-    """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole."""
-    found = ((INPUTS, _inputs(kind, view)), (OUTPUTS, _outputs(kind, view)))
-    return [
-        Addition(part=Part.CONTENT, key=key, value=value)
-        for key, value in found
-        if value is not None and key not in view
-    ]
+def content_additions(
+    kind: ObservationKind, view: View, events: Events = (), *, is_root: bool = False
+) -> list[Addition]:
+    """Attributes that give MLflow a span's inputs and outputs; nothing where it reads them whole.
+
+    Those of a root are what it shows of the trace: messages get the form from which it takes the text.
+    """
+    inputs = None if INPUTS in view else _inputs(kind, view, events)
+    outputs = None if OUTPUTS in view else _outputs(kind, view, events)
+    if is_root and kind in CONVERSING:
+        told = decoded(events) if events else ()
+        inputs = _chat(inputs, view, INPUTS_READ, event_input(told), role=USER) or inputs
+        outputs = _chat(outputs, view, OUTPUTS_READ, event_output(told), role=ASSISTANT) or outputs
+    found = ((INPUTS, inputs), (OUTPUTS, outputs))
+    return [Addition(part=Part.CONTENT, key=key, value=value) for key, value in found if value is not None]
 
 
 def shown(view: View, keys: Sequence[str]) -> str | None:
-    """What MLflow would show of `keys`: the first text that isn't empty JSON."""
-    texts = (view[key].string_value for key in keys if key in view)
+    """What MLflow would show of `keys`: the first value that isn't empty JSON."""
+    texts = (_text(view, key) for key in keys if key in view)
     return next((text for text in texts if text and not _is_empty(text)), None)
 
 
-def _inputs(kind: ObservationKind, view: View) -> str | None:
+def question(view: View, events: Events) -> str | None:
+    """What a model call or an agent was asked, in words: the last text of the user, no arguments in JSON."""
+    asked = (spoken(text, role=USER) for text in _values(view, QUESTIONS))
+    if found := next(filter(None, asked), None):
+        return found
+    return said(flattened_messages(view, PROMPT), role=USER) or (
+        question_in(decoded(events)) if events else None
+    )
+
+
+def answer(view: View, events: Events) -> str | None:
+    """What a model call or an agent answered, in words; None where it only called tools."""
+    answered = (said(text, role=ASSISTANT) for text in _values(view, ANSWERS))
+    if found := next(filter(None, answered), None):
+        return found
+    return said(flattened_messages(view, COMPLETION), role=ASSISTANT) or (
+        answer_in(decoded(events)) if events else None
+    )
+
+
+def _inputs(kind: ObservationKind, view: View, events: Events) -> str | None:
     if kind is ObservationKind.LLM and "input.value" in view:
         if messages := _text(view, "gen_ai.input.messages"):
-            return messages
+            return without_binary(messages)
     if shown(view, INPUTS_READ) is not None:
         return None
-    return (
-        _last_of(_text(view, "pydantic_ai.all_messages"), role="user")
+    found = (
+        said(_text(view, "pydantic_ai.all_messages"), role=USER)
         or _first_text(view, INPUTS_UNREAD)
-        or _flattened(view, PROMPT)
-        or _first_text(view, INPUTS_READ)
+        or flattened_messages(view, PROMPT)
+        or flattened_members(view, EMBEDDED)
     )
+    if found is None and events:
+        told = decoded(events)
+        found = None if are_read(told, READ_AS_INPUT) else event_input(told)
+    return found or (_first_text(view, INPUTS_READ) if kind is ObservationKind.TOOL else None)
 
 
-def _outputs(kind: ObservationKind, view: View) -> str | None:
+def _outputs(kind: ObservationKind, view: View, events: Events) -> str | None:
     if kind is ObservationKind.LLM and "output.value" in view:
         if messages := _text(view, "gen_ai.output.messages"):
-            return messages
+            return without_binary(messages)
     if shown(view, OUTPUTS_READ) is not None:
         return None
-    return (
-        _first_text(view, OUTPUTS_UNREAD) or _flattened(view, COMPLETION) or _first_text(view, OUTPUTS_READ)
+    found = (
+        _first_text(view, OUTPUTS_UNREAD)
+        or flattened_messages(view, COMPLETION)
+        or flattened_members(view, RETRIEVED)
     )
+    if found is None and events:
+        told = decoded(events)
+        found = None if are_read(told, READ_AS_OUTPUT) else event_output(told)
+    return found or (_first_text(view, OUTPUTS_READ) if kind is ObservationKind.TOOL else None)
+
+
+def _chat(
+    given: str | None, view: View, keys: Sequence[str], in_events: str | None, *, role: str
+) -> str | None:
+    if keys[0] in view:
+        return None
+    value = given or shown(view, keys) or in_events
+    return None if value is None else as_chat(value, role=role)
 
 
 def _text(view: View, key: str) -> str | None:
-    return (view[key].string_value or None) if key in view else None
+    """An attribute as text; lists and objects as JSON."""
+    value = view.get(key)
+    if value is None:
+        return None
+    return value.string_value or _json(value)
+
+
+def _json(value: AnyValue) -> str | None:
+    if value.WhichOneof("value") not in ("array_value", "kvlist_value"):
+        return None
+    return json.dumps(decode(value), ensure_ascii=False, default=str)
+
+
+def _values(view: View, keys: Iterable[str]) -> Iterable[str]:
+    return (text for key in keys if key in view and (text := _text(view, key)) and not _is_empty(text))
 
 
 def _first_text(view: View, keys: Iterable[str]) -> str | None:
-    return next((text for key in keys if (text := _text(view, key))), None)
+    found = next((text for key in keys if (text := _text(view, key))), None)
+    return None if found is None else without_binary(found)
 
 
 def _is_empty(text: str) -> bool:
@@ -128,33 +238,3 @@ def _is_empty(text: str) -> bool:
         return False
     # what is no JSON reads as None too, and is not empty
     return text.strip() == "null" or read_json(text) in EMPTY
-
-
-def last_text(value: str | None, *, role: str) -> str | None:
-    """What the last message of `role` says, where `value` is a list of messages; else `value` itself."""
-    return _last_of(value, role=role) or value
-
-
-def _last_of(messages: str | None, *, role: str) -> str | None:
-    """The text of the last message of `role`, in OpenTelemetry's form (parts) or OpenAI's (content)."""
-    if not messages or not messages.startswith("["):
-        return None
-    parsed = read_json(messages, max_characters=MAX_CONTENT_CHARACTERS)
-    for message in reversed(parsed) if isinstance(parsed, list) else ():
-        if isinstance(message, dict) and message.get("role") == role:
-            parts = message.get("parts")
-            for part in (*(parts if isinstance(parts, list) else ()), message):
-                if isinstance(part, dict) and isinstance(part.get("content"), str):
-                    return str(part["content"]) or None
-    return None
-
-
-def _flattened(view: View, names: re.Pattern[str]) -> str | None:
-    """JSON of the messages that `prefix.N.role` and `prefix.N.content` spell out."""
-    messages: dict[int, dict[str, Any]] = {}
-    for key, value in view.items():
-        if key.startswith(FLATTENED) and (match := names.fullmatch(key)):
-            content = value.string_value
-            messages.setdefault(int(match[1]), {})[match[2]] = content
-    whole = [messages[number] for number in sorted(messages) if messages[number].get("content")]
-    return json.dumps(whole, ensure_ascii=False) if whole else None

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from typing import Any
 
 from collector.spans.json_text import read_json
 
@@ -24,9 +25,10 @@ def capped(text: str, limit: int = MAX_ID_CHARACTERS) -> str:
     return f"{text[: limit - DIGEST_CHARACTERS - 1]}~{digest}"
 
 
-def is_object_of_numbers(text: str) -> bool:
-    """Whether MLflow can add up what stands in the text; at anything else it fails the whole request."""
-    value = read_json(text)
+def is_object_of_numbers(value: Any) -> bool:
+    """Whether MLflow can add up what stands there, as JSON text or an object; else it fails the request."""
+    if isinstance(value, str):
+        value = read_json(value)
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 

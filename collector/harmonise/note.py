@@ -10,7 +10,8 @@ import json
 import zlib
 from dataclasses import dataclass, fields
 
-MAX_TEXT_CHARACTERS = 1000
+from collector.harmonise.previews import NO_PREVIEW, Preview
+
 # of the root, and of what compression makes of it: there may be 200,000 notes, one for each plain web request
 MAX_ROOT_BYTES = 64 * 1024
 MAX_PACKED_BYTES = 4 * 1024
@@ -22,8 +23,6 @@ class Telling:
 
     start_unix_ns: int
     name: str
-    inputs: str | None = None
-    outputs: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +37,7 @@ class Note:
     conversation: str | None = None
     user: str | None = None
     telling: Telling | None = None
+    preview: Preview = NO_PREVIEW
     counted: bool = False
     root_seen: bool = False
     root: bytes | None = None
@@ -47,7 +47,8 @@ class Note:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.telling is not None:
             told = self.telling
-            values["telling"] = [told.start_unix_ns, told.name, _cut(told.inputs), _cut(told.outputs)]
+            values["telling"] = [told.start_unix_ns, told.name]
+        values["preview"] = self.preview.to_json() if self.preview != NO_PREVIEW else None
         if self.root is not None:
             values["root"] = _packed(self.root)
         known = {name: value for name, value in values.items() if value}
@@ -60,13 +61,13 @@ class Note:
         try:
             values = json.loads(content)
             telling = values.get("telling")
-            root = values.get("root")
+            root, preview = values.get("root"), values.get("preview")
             return Note(
                 session=values.get("session"),
                 conversation=values.get("conversation"),
                 user=values.get("user"),
-                telling=telling
-                and Telling(start_unix_ns=telling[0], name=telling[1], inputs=telling[2], outputs=telling[3]),
+                telling=telling and Telling(start_unix_ns=telling[0], name=telling[1]),
+                preview=Preview.from_json(preview) if preview else NO_PREVIEW,
                 counted=bool(values.get("counted")),
                 root_seen=bool(values.get("root_seen")),
                 root=_unpacked(root) if root else None,
@@ -82,7 +83,3 @@ def _packed(root: bytes) -> str | None:
 
 def _unpacked(text: str) -> bytes:
     return zlib.decompressobj().decompress(base64.b64decode(text), MAX_ROOT_BYTES)
-
-
-def _cut(text: str | None) -> str | None:
-    return None if text is None else text[:MAX_TEXT_CHARACTERS]

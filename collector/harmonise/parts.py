@@ -1,13 +1,17 @@
 """The parts of harmonising that can be switched, and what they write. Pure."""
 
+import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.spans.conventions import ADDED, REPLACED
+from collector.spans.facts import decode_attributes
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
 
 
@@ -41,7 +45,7 @@ def write(span: Span, additions: list[Addition]) -> dict[Part, int]:
     """
     present = {attribute.key: attribute for attribute in span.attributes}
     added: list[str] = []
-    replaced: dict[str, str] = {}
+    replaced: dict[str, Any] = {}
     counts: dict[Part, int] = {}
     for addition in additions:
         old = present.get(addition.key)
@@ -50,7 +54,7 @@ def write(span: Span, additions: list[Addition]) -> dict[Part, int]:
             present[addition.key] = span.attributes[-1]
             added.append(addition.key)
         elif addition.replaces:
-            replaced[addition.key] = old.value.string_value or str(old.value).strip()
+            replaced[addition.key] = decode_attributes([old])[addition.key]
             old.value.Clear()
             old.value.string_value = addition.value
         else:
@@ -60,7 +64,7 @@ def write(span: Span, additions: list[Addition]) -> dict[Part, int]:
     return counts
 
 
-def _mark(span: Span, added: list[str], replaced: Mapping[str, str]) -> None:
+def _mark(span: Span, added: list[str], replaced: Mapping[str, Any]) -> None:
     """`sidespan.added`: a list of names; `sidespan.replaced`: JSON text, name to the client's value."""
     if added:
         marks = next((a for a in span.attributes if a.key == ADDED), None) or span.attributes.add(key=ADDED)
@@ -70,5 +74,17 @@ def _mark(span: Span, added: list[str], replaced: Mapping[str, str]) -> None:
         own = next((a for a in span.attributes if a.key == REPLACED), None)
         # one that is no object is not ours: the client wrote it
         before = read_json(own.value.string_value, max_characters=MAX_CONTENT_CHARACTERS) if own else None
-        text = json.dumps({**replaced, **(before if isinstance(before, dict) else {})}, ensure_ascii=False)
+        values = {**replaced, **(before if isinstance(before, dict) else {})}
+        text = json.dumps(_as_json(values), ensure_ascii=False)
         (own or span.attributes.add(key=REPLACED)).value.string_value = text
+
+
+def _as_json(value: Any) -> Any:
+    """A value as OTLP's JSON writes it: bytes in base64, NaN and Infinity by name."""
+    if isinstance(value, dict):
+        return {key: _as_json(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_as_json(each) for each in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,13 +1,19 @@
 """What MLflow needs on one span, from its facts alone. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.content import View, content_additions
 from collector.harmonise.mlflow_limits import is_object_of_numbers
 from collector.harmonise.parts import Addition, Part
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.facts import decode
 from collector.spans.prices import price
+from collector.spans.readers import unquoted
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts, Tokens
 
@@ -24,20 +30,22 @@ TYPES: Mapping[ObservationKind, str] = {
 } | {ObservationKind.OTHER: "UNKNOWN"}
 
 
-def span_additions(facts: SpanFacts, view: View, parts: frozenset[Part]) -> list[Addition]:
+def span_additions(
+    facts: SpanFacts, view: View, parts: frozenset[Part], events: Sequence[Span.Event] = ()
+) -> list[Addition]:
     """The additions for one span; `view` are its attributes by name."""
     additions: list[Addition] = []
     if Part.TYPES in parts:
         additions.append(_type(facts.kind, view))
     if Part.TOKENS in parts and facts.kind in PRICED_KINDS:
-        additions += _tokens(facts)
+        additions += _tokens(facts, view)
     if Part.COST in parts and facts.kind in PRICED_KINDS and not facts.is_roll_up:
         if facts.cost_usd is not None and facts.cost_source is not CostSource.MLFLOW:
             additions.append(Addition(part=Part.COST, key=COST, value=cost_text(facts, facts.cost_usd)))
     if Part.CAPS in parts:
         additions += _readable(view, additions)
     if Part.CONTENT in parts:
-        additions += content_additions(facts.kind, view)
+        additions += content_additions(facts.kind, view, events, is_root=facts.parent_span_id is None)
     return additions
 
 
@@ -73,13 +81,16 @@ def cost_text(facts: SpanFacts, usd: float) -> str:
 def _type(kind: ObservationKind, view: View) -> Addition:
     name = TYPES[kind]
     if kind is ObservationKind.LLM and any(
-        key in view and view[key].string_value.lower() == "chat" for key in CHAT
+        key in view and unquoted(view[key].string_value).lower() == "chat" for key in CHAT
     ):
         name = "CHAT_MODEL"
     own = view[SPAN_TYPE].string_value if SPAN_TYPE in view else ""
+    said = unquoted(own)
     # UNKNOWN is what MLflow's SDK writes when nobody said anything
-    replaces = own.strip('"') == "UNKNOWN" and kind is not ObservationKind.OTHER
-    return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=replaces)
+    if said == "UNKNOWN" and kind is not ObservationKind.OTHER:
+        return Addition(part=Part.TYPES, key=SPAN_TYPE, value=name, replaces=True)
+    # MLflow would group spans by a type with JSON's quotes around it
+    return Addition(part=Part.TYPES, key=SPAN_TYPE, value=said or name, replaces=said != own)
 
 
 def _readable(view: View, additions: list[Addition]) -> list[Addition]:
@@ -88,17 +99,24 @@ def _readable(view: View, additions: list[Addition]) -> list[Addition]:
     return [
         Addition(part=Part.CAPS, key=key, value=own.get(key, nothing), replaces=True)
         for key, nothing in ((USAGE, ""), (COST, "{}"))
-        if key in view and not is_object_of_numbers(view[key].string_value)
+        if key in view and not is_object_of_numbers(_plain(view[key]))
     ]
 
 
-def _tokens(facts: SpanFacts) -> list[Addition]:
+def _plain(value: AnyValue) -> Any:
+    return value.string_value if value.HasField("string_value") else decode(value)
+
+
+def _tokens(facts: SpanFacts, view: View) -> list[Addition]:
     additions = []
     if facts.tokens.known and not facts.is_roll_up:
         additions.append(Addition(part=Part.TOKENS, key=USAGE, value=usage_text(facts.tokens)))
     for key, value in ((MODEL, facts.model), (PROVIDER, facts.provider)):
         if value is not None:
-            additions.append(Addition(part=Part.TOKENS, key=key, value=value))
+            quoted = key in view and unquoted(own := view[key].string_value) != own
+            additions.append(
+                Addition(part=Part.TOKENS, key=key, value=unquoted(own) if quoted else value, replaces=quoted)
+            )
     if facts.tokens.reasoning is not None:
         additions.append(Addition(part=Part.TOKENS, key=REASONING, value=str(facts.tokens.reasoning)))
     return additions

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, last_text, shown
+from collector.harmonise.content import INPUTS, INPUTS_READ, OUTPUTS, OUTPUTS_READ, View, shown
 from collector.harmonise.mlflow_limits import MAX_ID_CHARACTERS, capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Addition, Part
+from collector.harmonise.previews import TELLING, Preview, Spoken, preview_of, says_more
 from collector.spans.conventions import ObservationKind
 from collector.spans.usage import PRICED_KINDS
 from collector.spans.values import SpanFacts
 
+# a root that is one of these says itself what there is to be said
+NO_CONVERSATIONS = PRICED_KINDS | {ObservationKind.TOOL, ObservationKind.RETRIEVER, ObservationKind.RERANKER}
 TRACE_TAG = "mlflow.traceTag."
 TRACE_NAME = f"{TRACE_TAG}mlflow.traceName"
 SESSION, CONVERSATION, USER = "session.id", "gen_ai.conversation.id", "user.id"
-TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
 
 # Span.flags: whether the sender says if the parent is in another process, and that it is
 # (opentelemetry-proto 1.3, SpanFlags)
@@ -63,8 +65,17 @@ class Known:
     user: str | None
     telling: Telling | None
     telling_is_final: bool
+    preview: Preview
+    is_whole: bool
     counted: bool
     root_seen: bool
+
+    @property
+    def lacks_words(self) -> bool:
+        """Whether the root shows no question or no answer, and calls below it may say them later."""
+        if self.root is None or self.root.facts.kind in NO_CONVERSATIONS or not _is_silent(self.root):
+            return False
+        return self.preview.question is None or self.preview.answer is None
 
 
 def learn(members: Sequence[Member], note: Note) -> Known:
@@ -82,6 +93,8 @@ def learn(members: Sequence[Member], note: Note) -> Known:
         user=(own and own.user) or note.user or _first(fact.user for fact in facts),
         telling=_telling([member for member in members if member is not root], note),
         telling_is_final=_is_attached(_earliest(members), members),
+        preview=preview_of(_spoken(members, root), note.preview) if _is_silent(root) else note.preview,
+        is_whole=_is_attached(_earliest(each for each in members if each is not root), members),
         counted=note.counted or any(fact.kind in PRICED_KINDS and fact.tokens.known for fact in facts),
         root_seen=note.root_seen or any(member.is_root or _is_remote_child(member) for member in members),
     )
@@ -91,7 +104,7 @@ def tells_more(members: Sequence[Member], note: Note) -> bool:
     """Whether a root that MLflow has already is to be sent once more, for a better name has come."""
     if note.root is None or any(member.is_root for member in members):
         return False
-    return _telling(members, note) != note.telling
+    return _telling(members, note) != note.telling or says_more(_spoken(members, None), note.preview)
 
 
 def note_for(known: Known, note: Note) -> Note | None:
@@ -99,6 +112,8 @@ def note_for(known: Known, note: Note) -> Note | None:
     root = known.root
     # a web server's span is named after what it serves: that may come later, or a better one may
     waits = root is not None and root.facts.is_http and (not known.telling_is_final or note != Note())
+    # one that shows nothing shows what its calls say
+    waits = waits or (known.lacks_words and (not known.is_whole or note != Note()))
     if root is not None and not waits and note == Note():
         return None  # all there: the common case writes nothing
     new = Note(
@@ -106,6 +121,7 @@ def note_for(known: Known, note: Note) -> Note | None:
         conversation=known.conversation,
         user=known.user,
         telling=known.telling,
+        preview=known.preview,
         counted=known.counted,
         root_seen=known.root_seen,
         root=_alone(root) if root is not None and waits else note.root,
@@ -129,15 +145,15 @@ def name_and_tag(members: Sequence[Member], known: Known, parts: frozenset[Part]
 
 
 def give_content(known: Known) -> None:
-    """Inputs and outputs for a root that has none, a web server's span say: those of what it served."""
-    if known.root is None or known.telling is None:
+    """Inputs and outputs for a root that has none, a web server's span say: those of what is below."""
+    if known.root is None:
         return
-    for key, value, read in (
-        (INPUTS, known.telling.inputs, INPUTS_READ),
-        (OUTPUTS, known.telling.outputs, OUTPUTS_READ),
+    for key, found, read in (
+        (INPUTS, known.preview.question, INPUTS_READ),
+        (OUTPUTS, known.preview.answer, OUTPUTS_READ),
     ):
-        if value and not known.root.text(key) and shown(known.root.view, read) is None:
-            known.root.give(Part.CONTENT, key, value)
+        if found and not _shows(known.root, key, read):
+            known.root.give(Part.CONTENT, key, found[1])
 
 
 def give_session(members: Sequence[Member], known: Known) -> None:
@@ -242,9 +258,20 @@ def _telling(below: Sequence[Member], note: Note) -> Telling | None:
     return Telling(
         start_unix_ns=told.facts.start_unix_ns,
         name=told.facts.name,
-        inputs=last_text(shown(told.view, INPUTS_READ) or told.text(INPUTS), role="user"),
-        outputs=last_text(shown(told.view, OUTPUTS_READ) or told.text(OUTPUTS), role="assistant"),
     )
+
+
+def _spoken(members: Sequence[Member], root: Member | None) -> list[Spoken]:
+    return [(each.facts, each.view, each.span.events) for each in members if each is not root]
+
+
+def _is_silent(root: Member | None) -> bool:
+    """Whether it may need the question or the answer of what is below; so far unknown, without a root."""
+    return root is None or not (_shows(root, INPUTS, INPUTS_READ) and _shows(root, OUTPUTS, OUTPUTS_READ))
+
+
+def _shows(root: Member, key: str, read: Sequence[str]) -> bool:
+    return root.text(key) is not None or shown(root.view, read) is not None
 
 
 def _earliest(members: Iterable[Member]) -> Member | None:

@@ -32,6 +32,8 @@ class ObservationKind(StrEnum):
     GUARDRAIL = "GUARDRAIL"
     EVALUATOR = "EVALUATOR"
     WORKFLOW = "WORKFLOW"
+    TASK = "TASK"
+    MEMORY = "MEMORY"
     OTHER = "OTHER"
 
 
@@ -72,15 +74,17 @@ def row(*sources: str | Source) -> Row:
 SAME_KINDS = {kind.value.lower(): kind for kind in ObservationKind if kind is not ObservationKind.OTHER}
 _VERCEL_MODEL_CALLS = ("generatetext", "streamtext", "generateobject", "streamobject")
 
+# operations on an agent's memory: OpenTelemetry's, Strands' and VoltAgent's
+_MEMORY = (
+    "create_memory update_memory upsert_memory delete_memory search_memory create_memory_store"
+    " delete_memory_store memory.search memory.add memory.inject memory.extract memory"
+)
+
 # attribute -> its values, in lower case -> kind; a value that isn't listed leaves it to the next attribute
 KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
-    "mlflow.spanType": SAME_KINDS
-    | {
-        "chat_model": ObservationKind.LLM,
-        "task": ObservationKind.CHAIN,
-        "parser": ObservationKind.CHAIN,
-        "memory": ObservationKind.OTHER,
-    },
+    # Logfire sends log lines, and spans that have only begun, as spans with the attributes of the call
+    "logfire.span_type": {"log": ObservationKind.OTHER, "pending_span": ObservationKind.OTHER},
+    "mlflow.spanType": SAME_KINDS | {"chat_model": ObservationKind.LLM, "parser": ObservationKind.CHAIN},
     "openinference.span.kind": SAME_KINDS | {"prompt": ObservationKind.CHAIN},
     "gen_ai.operation.name": {
         "chat": ObservationKind.LLM,
@@ -88,14 +92,20 @@ KINDS: Mapping[str, Mapping[str, ObservationKind]] = {
         "text_completion": ObservationKind.LLM,
         "response": ObservationKind.LLM,
         "embeddings": ObservationKind.EMBEDDING,
+        "embedding": ObservationKind.EMBEDDING,
         "execute_tool": ObservationKind.TOOL,
         "create_agent": ObservationKind.AGENT,
         "invoke_agent": ObservationKind.AGENT,
         "invoke_workflow": ObservationKind.WORKFLOW,
         "retrieval": ObservationKind.RETRIEVER,
         "plan": ObservationKind.CHAIN,
-    },
-    "traceloop.span.kind": SAME_KINDS | {"task": ObservationKind.CHAIN},
+        "handle_conversation_turn": ObservationKind.CHAIN,
+        "execute_event_loop_cycle": ObservationKind.CHAIN,
+        "agent_step": ObservationKind.CHAIN,
+        "rerank": ObservationKind.RERANKER,
+    }
+    | dict.fromkeys(_MEMORY.split(), ObservationKind.MEMORY),
+    "traceloop.span.kind": SAME_KINDS,
     "llm.request.type": {
         "chat": ObservationKind.LLM,
         "completion": ObservationKind.LLM,
@@ -144,7 +154,13 @@ ROLL_UPS: Mapping[str, frozenset[str]] = {
 
 # fact -> where it stands in the span's attributes
 TABLE: Mapping[str, Row] = {
-    "request_model": row("gen_ai.request.model", "llm.request.model_name", "ai.model.id"),
+    "request_model": row(
+        "gen_ai.request.model",
+        "llm.request.model_name",
+        "ai.model.id",
+        # the request as OpenInference copies it, where its `llm.model_name` is the answer's
+        Source("llm.invocation_parameters", part="model", only=ObservationKind.LLM),
+    ),
     "model": row(
         "gen_ai.response.model",
         "llm.response.model_name",
@@ -158,6 +174,7 @@ TABLE: Mapping[str, Row] = {
         "embedding.model_name",
         Source("model_name", only=ObservationKind.AGENT),
         Source("model", only=ObservationKind.LLM),
+        Source("llm.invocation_parameters", part="model"),
     ),
     "provider": row(
         "gen_ai.provider.name",
@@ -173,6 +190,11 @@ TABLE: Mapping[str, Row] = {
         "agent_name",
         Source("traceloop.entity.name", only=ObservationKind.AGENT),
         Source("lmnr.span.path", part="-1", only=ObservationKind.AGENT),
+        Source("graph.node.name", only=ObservationKind.AGENT),
+        Source("graph.node.id", only=ObservationKind.AGENT),
+        "traceloop.association.properties.lc_agent_name",
+        "langfuse.observation.metadata.lc_agent_name",
+        Source("metadata", part="lc_agent_name"),
     ),
     "tool": row(
         "gen_ai.tool.name",
@@ -181,7 +203,7 @@ TABLE: Mapping[str, Row] = {
         Source("traceloop.entity.name", only=ObservationKind.TOOL),
         Source("tool_name", only=ObservationKind.TOOL),
     ),
-    "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name", "graph.node.id"),
+    "workflow": row("gen_ai.workflow.name", "traceloop.workflow.name"),
     "conversation": row("gen_ai.conversation.id"),
     "session": row(
         "sidespan.session.id",
@@ -191,6 +213,9 @@ TABLE: Mapping[str, Row] = {
         "traceloop.association.properties.session_id",
         "lmnr.association.properties.session_id",
         "ai.telemetry.metadata.sessionId",
+        "ai.settings.context.sessionId",
+        "mastra.metadata.sessionId",
+        "traceloop.association.properties.thread_id",
     ),
     "user": row(
         "sidespan.user.id",
@@ -201,6 +226,9 @@ TABLE: Mapping[str, Row] = {
         "traceloop.association.properties.user_id",
         "lmnr.association.properties.user_id",
         "ai.telemetry.metadata.userId",
+        "ai.settings.context.userId",
+        "mastra.metadata.userId",
+        "llm.user",
     ),
     "trace_name": row("mlflow.traceTag.mlflow.traceName", "langfuse.trace.name"),
     "input_tokens": row(
@@ -210,7 +238,9 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.inputTokens",
         "ai.usage.promptTokens",
         "gen_ai.usage.prompt_tokens",
-        Source("langfuse.observation.usage_details", part="input"),
+        Source("langfuse.observation.usage_details", part="input_tokens"),
+        "ai.usage.tokens",
+        Source("gen_ai.usage.raw", part="input_tokens"),
         Source("input_tokens", only=ObservationKind.LLM, excludes_cache=True),
     ),
     "output_tokens": row(
@@ -220,7 +250,8 @@ TABLE: Mapping[str, Row] = {
         "ai.usage.outputTokens",
         "ai.usage.completionTokens",
         "gen_ai.usage.completion_tokens",
-        Source("langfuse.observation.usage_details", part="output"),
+        Source("langfuse.observation.usage_details", part="output_tokens"),
+        Source("gen_ai.usage.raw", part="output_tokens"),
         Source("output_tokens", only=ObservationKind.LLM),
     ),
     "total_tokens": row(
@@ -229,7 +260,8 @@ TABLE: Mapping[str, Row] = {
         "llm.usage.total_tokens",
         Source("mlflow.chat.tokenUsage", part="total_tokens"),
         "ai.usage.totalTokens",
-        Source("langfuse.observation.usage_details", part="total"),
+        Source("langfuse.observation.usage_details", part="total_tokens"),
+        Source("gen_ai.usage.raw", part="total_tokens"),
     ),
     "cache_read_tokens": row(
         "gen_ai.usage.cache_read.input_tokens",
@@ -240,7 +272,9 @@ TABLE: Mapping[str, Row] = {
         "llm.token_count.prompt_details.cache_input",
         Source("mlflow.chat.tokenUsage", part="cache_read_input_tokens"),
         "ai.usage.cachedInputTokens",
-        Source("langfuse.observation.usage_details", part="input_cached_tokens"),
+        "ai.usage.inputTokenDetails.cacheReadTokens",
+        Source("langfuse.observation.usage_details", part="cache_read_input_tokens"),
+        Source("gen_ai.usage.raw", part="cache_read_input_tokens"),
         Source("cache_read_tokens", only=ObservationKind.LLM),
     ),
     "cache_write_tokens": row(
@@ -250,6 +284,10 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.cache_write_tokens",
         "llm.token_count.prompt_details.cache_write",
         Source("mlflow.chat.tokenUsage", part="cache_creation_input_tokens"),
+        "gen_ai.usage.cache_write_input_tokens",
+        "ai.usage.inputTokenDetails.cacheWriteTokens",
+        Source("langfuse.observation.usage_details", part="cache_creation_input_tokens"),
+        Source("gen_ai.usage.raw", part="cache_creation_input_tokens"),
         Source("cache_creation_tokens", only=ObservationKind.LLM),
     ),
     "reasoning_tokens": row(
@@ -259,7 +297,10 @@ TABLE: Mapping[str, Row] = {
         "gen_ai.usage.details.thoughts_tokens",
         "llm.token_count.completion_details.reasoning",
         "ai.usage.reasoningTokens",
+        "ai.usage.outputTokenDetails.reasoningTokens",
         "llm.usage.reasoning_tokens",
+        Source("langfuse.observation.usage_details", part="reasoning_tokens"),
+        Source("gen_ai.usage.raw", part="reasoning_tokens"),
     ),
     "cost_usd": row(
         "gen_ai.usage.cost.amount",
@@ -268,6 +309,8 @@ TABLE: Mapping[str, Row] = {
         "llm.cost.total",
         Source("mlflow.llm.cost", part="total_cost", cost=CostSource.MLFLOW),
         Source("langfuse.observation.cost_details", part="total"),
+        "gen_ai.cost.total_cost",
+        "litellm.cost.total",
     ),
     "time_to_first_token_seconds": row(
         "gen_ai.response.time_to_first_chunk",
@@ -277,7 +320,12 @@ TABLE: Mapping[str, Row] = {
         Source("ai.response.msToFirstChunk", divisor=1000),
         Source("ttft_ms", only=ObservationKind.LLM, divisor=1000),
     ),
-    "finish_reason": row("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason"),
+    "finish_reason": row(
+        "gen_ai.response.finish_reasons",
+        "llm.finish_reason",
+        "ai.response.finishReason",
+        "gen_ai.response.finish_reason",
+    ),
     "prompt_version": row(
         "llm.prompt_template.version",
         "langfuse.observation.prompt.version",
@@ -292,6 +340,9 @@ TABLE: Mapping[str, Row] = {
     "environment": row("langfuse.environment"),
     "service_version": row("langfuse.release"),
 }
+
+# methods of a model's class that have a span of their own, but only build the request (LlamaIndex)
+NO_CALLS = frozenset({"_prepare_chat_with_tools"})
 
 # fact -> where it stands in the resource's attributes, which come before the span's own
 RESOURCE_TABLE: Mapping[str, Row] = {
@@ -310,9 +361,6 @@ TAG_PREFIXES = (
     "lmnr.association.properties.",
     "ai.telemetry.metadata.",
 )
-# what such members say has a row of its own
-NO_TAGS = frozenset({"session_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
-MAX_TAGS = 50
 
 # what the service itself has put on a span on its way to MLflow: not the client's word
 ADDED = "sidespan.added"
@@ -325,7 +373,7 @@ HTTP_MARKS = frozenset({"http.request.method", "http.method", "http.route", "htt
 def rolled_up(sources: Row) -> Row:
     """The same names for the sum over an agent's run, which pydantic-ai gives names of their own."""
     own, rolled = "gen_ai.usage.", "gen_ai.aggregated_usage."
-    return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own)))
+    return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own) and not s.part))
 
 
 USAGE = ("input", "output", "total", "cache_read", "cache_write", "reasoning")

@@ -21,7 +21,6 @@ from collector.spans.conventions import (
     AGGREGATED,
     HTTP_MARKS,
     KEYS,
-    KINDS,
     RESOURCE_TABLE,
     ROLL_UPS,
     TABLE,
@@ -31,14 +30,24 @@ from collector.spans.conventions import (
     Row,
     Source,
 )
+from collector.spans.kinds import kind_of
+from collector.spans.plausible import first_token_seconds, sound_cost
 from collector.spans.readers import amount, count, member, shortened, text
 from collector.spans.tags import MAX_NAME_CHARACTERS, tags_of
-from collector.spans.usage import listed_cost, read_tokens
+from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
+from collector.spans.usage_objects import open_objects
 from collector.spans.values import SpanFacts, Tokens
+from collector.spans.vocabulary import (
+    FINISH_EVENTS,
+    finish_reason,
+    finish_reason_of,
+    plausible_name,
+    provider,
+)
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
-TOOL_SPAN_PREFIX = "execute_tool "
+TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 # pydantic-ai 1.x marks a tool's wish for another try by its exception alone
 RETRIES = frozenset({"pydantic_ai.exceptions.ToolRetryError", "pydantic_ai.exceptions.ModelRetry"})
 MAX_TIME_NS = 2**63 - 1
@@ -50,6 +59,9 @@ _SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
 READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
     **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max"), count),
     **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
+    **dict.fromkeys(("agent", "workflow"), plausible_name),
+    "finish_reason": finish_reason,
+    "provider": provider,
 }
 
 
@@ -122,7 +134,8 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
     if is_marked:
         clients_own(attributes)
     names = tuple(filter(KEYS.__contains__, attributes))
-    kind = _kind(names, attributes)
+    open_objects(names, attributes)
+    kind = kind_of(names, attributes, span.name)
     said, by = _read(names, attributes, kind)
     tokens, excluded = read_tokens(
         {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
@@ -132,7 +145,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         {name: said.get(f"{SUMMED}{name}") for name in AGGREGATED} if _SUMS & said.keys() else {}
     )
     start, end = _times(span)
-    cost_usd, cost_source = _cost(said, by, kind, tokens, start)
+    cost_usd, cost_source = _cost(said, by, attributes, kind, tokens, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
     error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
     conversation = said.get("conversation")
@@ -144,7 +157,7 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         start_unix_ns=start,
         end_unix_ns=end,
         kind=kind,
-        is_http=not HTTP_MARKS.isdisjoint(attributes),
+        is_http=kind not in PRICED_KINDS and not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
         trace_name=said.get("trace_name"),
         model=said.get("model"),
@@ -161,8 +174,8 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
         input_excluded_cache=excluded,
         cost_usd=cost_usd,
         cost_source=cost_source,
-        time_to_first_token_seconds=_first_token_seconds(said, by),
-        finish_reason=said.get("finish_reason"),
+        time_to_first_token_seconds=first_token_seconds(said, by, end - start),
+        finish_reason=said.get("finish_reason") or _finish_reason_in_events(span, kind),
         prompt_version=said.get("prompt_version"),
         tags=tags_of(attributes),
         is_error=is_error,
@@ -180,19 +193,18 @@ def _facts(span: Span, resource: ResourceFacts, *, is_marked: bool = False) -> S
 def _cost(
     said: Mapping[str, Any],
     by: Mapping[str, Source],
+    attributes: Attributes,
     kind: ObservationKind,
     tokens: Tokens,
     start_unix_ns: int,
 ) -> tuple[float | None, CostSource]:
     """What somebody said, else what the price list says."""
     if "cost_usd" in said:
-        return said["cost_usd"], by["cost_usd"].cost
+        if said["cost_usd"] or not tokens.total:
+            return said["cost_usd"], by["cost_usd"].cost
+        if other := first(TABLE["cost_usd"], attributes, kind, sound_cost):
+            return other[0], other[1].cost
     return listed_cost(kind, tokens, said.get("model"), said.get("provider"), start_unix_ns)
-
-
-def _first_token_seconds(said: Mapping[str, Any], by: Mapping[str, Source]) -> float | None:
-    name = "time_to_first_token_seconds"
-    return said[name] / by[name].divisor if name in said else None
 
 
 def _resource_facts(attributes: Attributes) -> ResourceFacts:
@@ -206,8 +218,8 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
 def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
     """The attributes that any fact may stand in, decoded; most of a span's are others."""
     if isinstance(attributes, Mapping):
-        return {key: _decode(attributes[key]) for key in attributes if _may_tell(key)}
-    return {key: _decode(each.value) for each in attributes if _may_tell(key := each.key)}
+        return {key: decode(attributes[key]) for key in attributes if _may_tell(key)}
+    return {key: decode(each.value) for each in attributes if _may_tell(key := each.key)}
 
 
 def _may_tell(key: str) -> bool:
@@ -274,39 +286,23 @@ def decode_attributes(
     The last of a name wins.
     """
     return {
-        attribute.key: _decode(attribute.value)
+        attribute.key: decode(attribute.value)
         for attribute in attributes
         if keys is None or attribute.key in keys or attribute.key.startswith(prefixes)
     }
 
 
-def _decode(value: AnyValue) -> Any:
+def decode(value: AnyValue) -> Any:
+    """OTLP's value as Python's."""
     # protobuf's decoder allows 100 levels of messages, so this recursion is bounded
     name = value.WhichOneof("value")
     if name == "string_value":  # by far the most
         return value.string_value
     if name == "array_value":
-        return [_decode(item) for item in value.array_value.values]
+        return [decode(item) for item in value.array_value.values]
     if name == "kvlist_value":
-        return {item.key: _decode(item.value) for item in value.kvlist_value.values}
+        return {item.key: decode(item.value) for item in value.kvlist_value.values}
     return None if name is None else getattr(value, name)
-
-
-@lru_cache(maxsize=4096)
-def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in KINDS if key in names)
-
-
-def _kind(names: tuple[str, ...], attributes: Attributes) -> ObservationKind:
-    for key in _kind_names(names):
-        value = attributes[key]
-        if isinstance(value, str) and (kind := KINDS[key].get(value.lower())):
-            return kind
-    if text(attributes.get("gen_ai.tool.name")):
-        return ObservationKind.TOOL
-    if first(TABLE["request_model"], attributes, ObservationKind.OTHER, text):
-        return ObservationKind.LLM
-    return ObservationKind.OTHER
 
 
 def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -351,7 +347,19 @@ def _session(
 
 
 def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
-    return text(span.name.removeprefix(TOOL_SPAN_PREFIX)) if kind is ObservationKind.TOOL else None
+    if kind is not ObservationKind.TOOL:
+        return None
+    return text(span.name.removeprefix(TOOL_SPAN_PREFIX).removesuffix(TOOL_METHOD))
+
+
+def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:
+    """Strands tells it of the last message only, in an event."""
+    if kind is not ObservationKind.LLM:
+        return None
+    for event in reversed(span.events):
+        if key := FINISH_EVENTS.get(event.name):
+            return finish_reason_of(decode_attributes(event.attributes, {key}).get(key))
+    return None
 
 
 def _error_message(span: Span) -> str | None:

@@ -28,6 +28,7 @@ from collector.spans.conventions import ADDED, KEYS, REPLACED, TAG_PREFIXES
 from collector.spans.facts import decode_attributes, facts
 from collector.spans.json_text import read_json
 from collector.spans.values import SpanFacts
+from collector.spans.vocabulary import FINISH_EVENTS
 
 PLAIN_FIELDS = (
     "trace_id",
@@ -40,7 +41,10 @@ PLAIN_FIELDS = (
 )
 REST_FIELDS = ("trace_state", "kind", "flags", "links")
 EVENT_FIELDS = ("name", "time_unix_nano")
-EXCEPTION_KEYS = frozenset({"exception.type", "exception.message"})
+# events that facts are read from -> their attributes
+EVENT_KEYS = {"exception": frozenset({"exception.type", "exception.message"})} | {
+    name: frozenset({key}) for name, key in FINISH_EVENTS.items()
+}
 # the run that a trace belongs to (mlflow.tracing.constant.TraceMetadataKey.SOURCE_RUN)
 RUN = "mlflow.sourceRun"
 NO_TRACE = (KeyError, TypeError, AttributeError, RecursionError, json_format.ParseError)
@@ -101,7 +105,7 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
 
 
 def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
-    """One span as OTLP, with the attributes named in `keys` (None: all) and the exceptions among its events.
+    """One span as OTLP, with the attributes named in `keys` (None: all) and the events that tell facts.
 
     Attributes that don't fit into OTLP are left out.
     """
@@ -109,8 +113,8 @@ def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Sp
     span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
     span.attributes.extend(_attributes(document, keys))
     for event in document.get("events", ()):
-        if event.get("name") == "exception":
-            span.events.add(name="exception", attributes=_attributes(event, EXCEPTION_KEYS))
+        if known := EVENT_KEYS.get(event.get("name")):
+            span.events.add(name=event["name"], attributes=_attributes(event, known))
     return span
 
 

@@ -20,8 +20,13 @@ MAX_AMOUNT = 1e9
 
 
 def text(value: Any) -> str | None:
-    """Text as it stands, numbers as text (MLflow gives the id "7" back as a number), lists joined."""
+    """Text as it stands, numbers as text (MLflow gives the id "7" back as a number), lists joined.
+
+    JSON's quotes are taken off, as MLflow does when it stores an attribute: its SDK encodes every value.
+    """
     if isinstance(value, str):
+        if value.startswith('"'):
+            value = unquoted(value)
         if len(value) > MAX_TEXT_CHARACTERS:
             value = shortened(value)
         if "\0" in value:  # PostgreSQL's text has no room for it, and MLflow may stand on that
@@ -56,11 +61,21 @@ def amount(value: Any) -> float | None:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and value.startswith('"'):
+        value = unquoted(value)
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def unquoted(value: str) -> str:
+    """The text within JSON's quotes; any other text as it stands."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    decoded = read_json(value)
+    return decoded if isinstance(decoded, str) else value
 
 
 def member(value: Any, part: str) -> Any:
@@ -73,6 +88,8 @@ def member(value: Any, part: str) -> Any:
 def _member(value: Any, part: str) -> Any:
     if isinstance(value, str):
         value = read_json(value)
+        if isinstance(value, str):  # encoded twice
+            value = read_json(value)
     if isinstance(value, list):
         return value[-1] if part == "-1" and value else None
     return value.get(part) if isinstance(value, dict) else None

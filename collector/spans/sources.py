@@ -18,8 +18,9 @@ from collector.spans.conventions import (
     CostSource,
     ObservationKind,
 )
-from collector.spans.facts import Attributes, clients_own, decode_attributes, facts, first
-from collector.spans.readers import amount, count, text
+from collector.spans.facts import READERS, Attributes, clients_own, decode_attributes, facts, first
+from collector.spans.readers import count, text, unquoted
+from collector.spans.usage_objects import OBJECTS, open_objects
 from collector.spans.values import SpanFacts, Tokens
 
 # how an attribute's name begins -> whose it is; the longest beginning counts
@@ -36,14 +37,27 @@ CONVENTIONS: Mapping[str, str] = {
     "langfuse.": "Langfuse",
     "lmnr.": "Laminar",
     "mlflow.": "MLflow",
+    "mastra.": "Mastra",
+    "litellm.": "LiteLLM",
     "span.type": "Claude Code",
     "http.": "OpenTelemetry HTTP",
 }
-READERS: Mapping[str, Callable[[Any], Any]] = {
-    "cost_usd": amount,
-    "time_to_first_token_seconds": amount,
-    "retry_attempt": count,
-    "retry_max": count,
+
+
+# where each convention is defined
+DEFINED_AT: Mapping[str, str] = {
+    "OpenTelemetry GenAI": "https://github.com/open-telemetry/semantic-conventions-genai",
+    "OpenInference": "https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md",
+    "OpenLLMetry": "https://github.com/traceloop/openllmetry/tree/main/packages/opentelemetry-semantic-conventions-ai",
+    "pydantic-ai": "https://ai.pydantic.dev/logfire/",
+    "Vercel AI SDK": "https://ai-sdk.dev/docs/ai-sdk-core/telemetry",
+    "Langfuse": "https://github.com/langfuse/langfuse-python/blob/main/langfuse/_client/attributes.py",
+    "Laminar": "https://github.com/lmnr-ai/lmnr-python",
+    "MLflow": "https://github.com/mlflow/mlflow/blob/master/mlflow/tracing/constant.py",
+    "Mastra": "https://mastra.ai/docs/observability/overview",
+    "LiteLLM": "https://docs.litellm.ai/docs/observability/opentelemetry_integration",
+    "Claude Code": "https://docs.claude.com/en/docs/claude-code/monitoring-usage",
+    "OpenTelemetry HTTP": "https://opentelemetry.io/docs/specs/semconv/http/http-spans/",
 }
 
 
@@ -70,6 +84,7 @@ def sourced_facts(span: Span, resource_attributes: Attributes) -> list[Fact]:
     """Every fact that is known of the span, with its source."""
     known = facts(span, resource_attributes, is_marked=True)
     attributes = clients_own(decode_attributes(span.attributes, KEYS, TAG_PREFIXES))
+    open_objects(tuple(filter(OBJECTS.__contains__, attributes)), attributes)
     found = [
         Fact(name=name, value=value, source=_source(name, known.kind, attributes, resource_attributes))
         for name, value in _values(known)
@@ -120,11 +135,11 @@ def _source(name: str, kind: ObservationKind, attributes: Attributes, resource: 
 
 
 def _names(value: Any, kinds: Mapping[str, ObservationKind]) -> bool:
-    return isinstance(value, str) and value.lower() in kinds
+    return isinstance(value, str) and unquoted(value).lower() in kinds
 
 
 def _reader(name: str) -> Callable[[Any], Any]:
-    return READERS.get(name, count if name.endswith("_tokens") else text)
+    return READERS.get(name, text)
 
 
 def _tag_source(name: str, attributes: Attributes) -> str:

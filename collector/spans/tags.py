@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.spans.conventions import KEYS, MAX_TAGS, NO_TAGS, TAG_LISTS, TAG_OBJECTS, TAG_PREFIXES
+from collector.spans.conventions import (
+    KEYS,
+    TAG_LISTS,
+    TAG_OBJECTS,
+    TAG_PREFIXES,
+)
 from collector.spans.json_text import read_json
 from collector.spans.readers import text
 
+# how LangChain and LangGraph begin the names of what they note about each step
+STEP_METADATA = ("langgraph_", "ls_", "lc_", "checkpoint_", "__pregel_")
+# what such members say has a row of its own
+NO_TAGS = frozenset({"session_id", "thread_id", "user_id", "sessionId", "userId", "mlflow.traceName"})
+MAX_TAGS = 50
 # a longer name of an attribute or of a member is no tag's
 MAX_NAME_CHARACTERS = 500
 # names with a row in the table are never tags, whatever they begin with
@@ -19,8 +29,7 @@ def tags_of(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         return ()
     found: dict[str, str] = {}
     for key in TAG_LISTS:
-        words = attributes.get(key)
-        for word in words if isinstance(words, list) else [words]:
+        for word in _words(attributes.get(key)):
             if name := text(word):
                 found.setdefault(name, "")
     for key in TAG_OBJECTS:
@@ -29,7 +38,19 @@ def tags_of(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         for prefix in TAG_PREFIXES:
             if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
                 found.setdefault(name, said)
-    return tuple(sorted((name, value) for name, value in found.items() if name not in NO_TAGS))[:MAX_TAGS]
+    return tuple(sorted((name, value) for name, value in found.items() if _is_tag(name)))[:MAX_TAGS]
+
+
+def _is_tag(name: str) -> bool:
+    return name not in NO_TAGS and not name.startswith(STEP_METADATA)
+
+
+def _words(value: Any) -> list[Any]:
+    """A list of words, one word, or JSON text of either."""
+    if isinstance(value, str) and value.startswith("["):
+        decoded = read_json(value)
+        value = decoded if isinstance(decoded, list) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _members(value: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collector.spans.readers import MAX_AMOUNT
 from collector.spans.summary_models import Cost, TraceStatus
 from collector.spans.tree import Tree
 from collector.spans.values import SpanFacts, Tokens, add_tokens
+from collector.spans.vocabulary import agent_of_span_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def total(tree: Tree, using: Counted) -> Totals:
         service=first_of("service", spans),
         service_version=first_of("service_version", spans),
         environment=first_of("environment", spans),
-        agent=first_of("agent", spans),
+        agent=first_of("agent", spans) or next(filter(None, map(_assumed_agent, spans)), None),
         workflow=first_of("workflow", spans),
         session=_session(tree),
         user=first_of("user", spans),
@@ -160,11 +161,21 @@ def tool_calls(tree: Tree) -> list[int]:
 
 
 def owning_agents(tree: Tree) -> list[str | None]:
-    """Each span's agent: its own word, else that of the nearest span above."""
+    """Each span's agent: its own word, else that of the nearest span above that gives one.
+
+    Where none does, an agent is what its span is named after.
+    """
+    said: list[str | None] = []
     agents: list[str | None] = []
     for span, parent in zip(tree.spans, tree.parents, strict=True):
-        agents.append(span.agent or (None if parent is None else agents[parent]))
+        said.append(span.agent or (None if parent is None else said[parent]))
+        above = None if parent is None else agents[parent]
+        agents.append(said[-1] or _assumed_agent(span) or above)
     return agents
+
+
+def _assumed_agent(span: SpanFacts) -> str | None:
+    return agent_of_span_name(span.name) if span.kind is ObservationKind.AGENT else None
 
 
 def first_of(fact: str, spans: Iterable[SpanFacts]) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.vocabulary import is_truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,11 @@ class SpanFacts:
     def duration_ns(self) -> int:
         """End minus start; never negative."""
         return self.end_unix_ns - self.start_unix_ns
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the answer was cut at a limit."""
+        return is_truncated(self.finish_reason)
 
     @property
     def is_recovered_retry(self) -> bool:

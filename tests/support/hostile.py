@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from collector.answers.trace_source import _read_payloads
 from collector.delivery.mlflow.file_tags import ATTRIBUTES
 from collector.delivery.mlflow.forward import forwarder
-from collector.harmonise import content, spans, traces
+from collector.harmonise import content, flattened, spans, traces
 from collector.index.duckdb import answers
 from collector.index.duckdb.store import Store
 from collector.index.duckdb.take import Taker
@@ -41,6 +41,8 @@ from tests.support.stage import Stage
 
 START = 1_790_000_000_000_000_000
 GOOD = "a good neighbour"
+FLATTENED = tuple(prefix for prefixes in flattened.PREFIXES.values() for prefix in prefixes)
+MEMBERS = ("role", "document.content", "embedding.text", "message.contents.0.message_content.text")
 NAMES: Sequence[str] = sorted(
     {
         *KEYS,
@@ -51,8 +53,8 @@ NAMES: Sequence[str] = sorted(
         *content.OUTPUTS_READ,
         *content.INPUTS_UNREAD,
         *content.OUTPUTS_UNREAD,
-        *(f"{prefix}{number}.message.content" for prefix in content.FLATTENED for number in (0, "9" * 5000)),
-        *(f"{prefix}0.role" for prefix in content.FLATTENED),
+        *(f"{prefix}{number}.message.content" for prefix in FLATTENED for number in (0, "9" * 5000)),
+        *(f"{prefix}0.{member}" for prefix in FLATTENED for member in MEMBERS),
         *(f"{prefix}0" for prefix in (*slim.MESSAGES, *slim.TOOLS)),
         *(name for names in (*slim.MESSAGES.values(), *slim.TOOLS.values()) for name in names),
         *(spans.SPAN_TYPE, spans.USAGE, spans.COST, spans.MODEL, spans.PROVIDER, spans.REASONING),

@@ -98,6 +98,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
                 "output_tokens": 50,
                 "total_tokens": 350,
                 "cache_read_input_tokens": 140,
+                "cache_creation_input_tokens": 0,
             },
             "cost": 160 * 2.5e-6 + 140 * 1.25e-6 + 50 * 10e-6,
             "session": "vercel-session",
@@ -113,7 +114,6 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
             "cost": 2 * (80 * 2.5e-6 + 40 * 1.25e-6 + 20 * 10e-6),
             "session": "langchain-session",
             "user": "langchain-user",
-            "response": '"messages"',  # LangChain's own form, which MLflow shows as it is
         },
     ),
     "claude_code": (

@@ -21,7 +21,6 @@ from collector.spans.values import SpanFacts, Tokens
 
 Row = tuple[Any, ...]
 MAX_LISTED = 20
-TRUNCATED = frozenset({"length", "max_tokens", "max_output_tokens"})
 _facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
 OWN, RUN = "own", "run"
@@ -191,7 +190,7 @@ def _trace_record(
         "tool_calls": len(tools),
         "error_spans": whole.error_span_count,
         "recovered_retries": whole.recovered_retry_count,
-        "truncated_calls": sum(span.finish_reason in TRUNCATED for span in calls),
+        "truncated_calls": sum(span.is_truncated for span in calls),
         "input_tokens": whole.tokens.input,
         "output_tokens": whole.tokens.output,
         "total_tokens": whole.tokens.total,

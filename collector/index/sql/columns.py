@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from collector.index.queries.stats import TOKENS
+from collector.spans.vocabulary import TRUNCATED
 
 # between the texts of a list within a text, and at both ends
 SEPARATOR = "\x1f"
@@ -47,7 +48,7 @@ _SPAN_CONDITIONS = {
     "model_call": "model_call",
     "failed_model_call": f"model_call AND {_FAILED}",
     "counts_cost": "counts_cost",
-    "truncated": "finish_reason IN ('length', 'max_tokens', 'max_output_tokens')",
+    "truncated": f"list_has_any(string_split(finish_reason, ', '), {sorted(TRUNCATED)})",
 }
 _USER = {"user": '"user"'}
 

@@ -22,7 +22,7 @@ from collector.settings.processors import (
 )
 from collector.spans.conventions import TABLE
 from collector.spans.facts import facts
-from collector.spans.sources import conventions, sourced_facts
+from collector.spans.sources import CONVENTIONS, DEFINED_AT, conventions, sourced_facts
 from tests.support.otlp import DATA, all_spans, trace_ids_of
 from tests.support.spans import otlp_span, payload
 
@@ -60,6 +60,10 @@ def test_a_fact_names_the_attribute_that_it_was_read_from(field: str, source: An
     if field == "error_type":  # only said of spans that failed
         return
     assert found[field] == source.key
+
+
+def test_every_convention_says_where_it_is_defined() -> None:
+    assert set(CONVENTIONS.values()) == set(DEFINED_AT)
 
 
 def test_no_fact_is_left_out_and_none_is_invented() -> None:

@@ -16,6 +16,7 @@ from collector.harmonise.apply import harmonise
 from collector.harmonise.mlflow_limits import capped, tag_name
 from collector.harmonise.note import Note, Telling
 from collector.harmonise.parts import Part
+from collector.harmonise.previews import Preview
 from collector.spans.conventions import KEYS, ObservationKind
 from collector.spans.facts import decode_attributes, export_facts
 from tests.support.otlp import all_spans
@@ -90,7 +91,7 @@ TYPES = {
         {"openinference.span.kind": "UNKNOWN", "gen_ai.operation.name": "retrieval"},
         "RETRIEVER",
     ),
-    "openllmetry": ({"traceloop.span.kind": "task"}, "CHAIN"),
+    "openllmetry": ({"traceloop.span.kind": "task"}, "TASK"),
     "openllmetry_chat": ({"llm.request.type": "chat"}, "CHAT_MODEL"),
     "vercel_tool": ({"ai.operationId": "ai.toolCall"}, "TOOL"),
     "langfuse": ({"langfuse.observation.type": "generation"}, "LLM"),
@@ -254,7 +255,7 @@ CONTENT = {
 def test_a_span_gets_the_inputs_and_outputs_that_mlflow_misses(
     attributes: dict[str, Any], content: tuple[str | None, str | None]
 ) -> None:
-    found = one(attributes)
+    (found,) = given_to(span(2, 1, attributes))
     assert (found.get("mlflow.spanInputs"), found.get("mlflow.spanOutputs")) == content
 
 
@@ -532,7 +533,8 @@ NOTES = {
         session="s",
         conversation="c",
         user="u",
-        telling=Telling(start_unix_ns=5, name="n", inputs="i", outputs=None),
+        telling=Telling(start_unix_ns=5, name="n"),
+        preview=Preview(question=(5, "q"), answer=None),
         counted=True,
         root_seen=True,
         root=b"\x00\xff",
@@ -552,9 +554,9 @@ def test_a_note_that_cannot_be_read_is_an_empty_one(content: bytes) -> None:
 
 
 def test_a_note_is_bounded() -> None:
-    telling = Telling(start_unix_ns=1, name="n", inputs="i" * 10**6, outputs="o" * 10**6)
+    preview = Preview(question=(1, "q" * 10**6), answer=(2, "a" * 10**6))
     for root in (b"r" * 10**6, random.Random(1).randbytes(10_000), b"r" * 60_000):
-        assert len(Note(telling=telling, root=root).to_bytes()) < 3000
+        assert len(Note(preview=preview, root=root).to_bytes()) < 3000
 
 
 def test_the_root_of_a_usual_web_request_is_kept_in_a_kilobyte() -> None:

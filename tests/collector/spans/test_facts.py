@@ -15,7 +15,7 @@ from collector.spans.conventions import AGGREGATED, KEYS, KINDS, TABLE, CostSour
 from collector.spans.facts import export_facts, facts
 from collector.spans.values import Tokens
 from tests.support.otlp import all_spans
-from tests.support.spans import START, otlp_span, payload
+from tests.support.spans import SECOND, START, otlp_span, payload
 
 
 def read(attributes: dict[str, Any], **fields: Any) -> Any:
@@ -86,7 +86,7 @@ def test_every_source_of_every_row_is_read(field: str, source: Any) -> None:
     attributes: dict[str, Any] = {source.key: value}
     if source.only is not None:
         attributes["mlflow.spanType"] = source.only.value
-    found = read(attributes)
+    found = read(attributes, end_time_unix_nano=START + 10 * SECOND)
     if field.endswith("_tokens"):
         told = getattr(found.tokens, field.removesuffix("_tokens"))
     else:

@@ -508,3 +508,37 @@ def test_a_tools_span_right_under_its_own_is_the_same_call() -> None:
     )
     assert found.tool_call_count == 3
     assert {row.tool: row.calls for row in found.tools} == {"weather": 2, "station": 1}
+
+
+NAMED_AGENTS = {
+    "invoke_agent": ("invoke_agent weather", "weather"),
+    "smolagents": ("CodeAgent.run", "CodeAgent"),
+    "crewai": ("Researcher._execute_core", "Researcher"),
+    "claude_code": ("claude_code.interaction", "claude_code"),
+    "its_own_name": ("weather agent", "weather agent"),
+    "no_name_at_all": ("invoke_agent", None),
+    "a_random_id": ("invoke_agent 0a1b2c3d4e5f6071", None),
+}
+
+
+@pytest.mark.parametrize(("name", "agent"), NAMED_AGENTS.values(), ids=NAMED_AGENTS)
+def test_an_agent_without_a_name_is_what_its_span_is_named_after(name: str, agent: str | None) -> None:
+    spans = [
+        spanfacts("a", kind=ObservationKind.AGENT, name=name),
+        spanfacts("b", "a", kind=ObservationKind.LLM),
+    ]
+    found = summarise(spans, trace_id=TRACE_ID)
+    assert found.agent == agent
+    assert [row.agent for row in found.spans] == [agent, agent]
+
+
+def test_a_name_that_a_sender_gives_comes_before_that_of_a_span() -> None:
+    """OpenAI Agents: the root is an agent named after the trace, the agent stands below it."""
+    spans = [
+        spanfacts("a", kind=ObservationKind.AGENT, name="Agent workflow"),
+        spanfacts("b", "a", kind=ObservationKind.AGENT, name="step", agent="Assistant"),
+        spanfacts("c", "b", kind=ObservationKind.AGENT, name="ReAct.run"),
+    ]
+    found = summarise(spans, trace_id=TRACE_ID)
+    assert found.agent == "Assistant"
+    assert [row.agent for row in found.spans] == ["Agent workflow", "Assistant", "Assistant"]
