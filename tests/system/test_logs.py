@@ -1,7 +1,10 @@
 """Log records with real parts: judgements become MLflow's assessments, content reaches its span."""
 
 import json
+import subprocess
+import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -10,6 +13,7 @@ import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.cli import remote
 from tests.support.logs import any_value, logs, record, result
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, export, new_span_id, new_trace_id
@@ -247,6 +251,39 @@ def test_content_of_log_records_reaches_its_span(
     attributes = {each["key"]: each["value"] for each in found["attributes"]}
     assert attributes["gen_ai.request.model"] == {"string_value": "gpt-5"}
     assert attributes["mlflow.spanType"] == {"string_value": "CHAT_MODEL"}
+    assert "Sunny?" in trace["trace_info"]["request_preview"]
+    assert "Yes." in trace["trace_info"]["response_preview"]
+
+
+@pytest.mark.parametrize("comes_first", ["the_span", "the_content"])
+def test_details_of_an_inference_are_the_request_and_the_response(
+    mlflow_server: MlflowServer, service: Sidespan, experiment_id: str, comes_first: str
+) -> None:
+    trace_id, span_id = new_trace_id(), new_span_id()
+    span = span_of(trace_id, gen_ai__operation__name="chat", gen_ai__request__model="gpt-5")
+    span.span_id = span_id
+    said = [{"role": "user", "parts": [{"type": "text", "content": "Sunny?"}]}]
+    answered = [
+        {"role": "assistant", "parts": [{"type": "text", "content": "Yes."}], "finish_reason": "stop"}
+    ]
+    details = record(
+        "gen_ai.client.inference.operation.details",
+        trace_id=trace_id,
+        span_id=span_id,
+        gen_ai__input__messages=said,
+        gen_ai__output__messages=answered,
+    )
+    if comes_first == "the_content":
+        send_logs(service, experiment_id, details)
+        send_spans(service, experiment_id, span)
+    else:
+        send_spans(service, experiment_id, span)
+        until(lambda: trace_in(mlflow_server, trace_id) or None)
+        send_logs(service, experiment_id, details)
+    wait_processed(service)
+    info = trace_in(mlflow_server, trace_id)["trace_info"]
+    assert "Sunny?" in info["request_preview"]
+    assert "Yes." in info["response_preview"]
 
 
 def test_records_that_say_nothing_of_traces_are_dropped_and_counted(
@@ -269,6 +306,31 @@ def test_an_evaluation_whose_trace_never_comes_becomes_a_dead_letter(
     send_logs(sidespan, experiment_id, result("relevance", trace_id=trace_id, value=1.0))
     part = until(lambda: (part := sidespan.health()["parts"]["logs"])["dead_letters"] and part or None)
     assert (part["dead_letter_records"], part["pending_records"], part["ok"]) == (1, 0, True)
+    listed = cli(sidespan, "dead-letters", "list")
+    assert "1 log records  logs  no_trace" in listed
+    assert f"no trace with the id {trace_id.hex()} has arrived within 0.5 seconds" in listed
+    (letter,) = remote.get_json(sidespan.url, "/-/dead-letters")["dead_letters"]
+    shown = json.loads(cli(sidespan, "dead-letters", "show", str(letter["id"])))
+    (found,) = shown["export"]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert (found["traceId"], found["eventName"]) == (trace_id.hex(), "gen_ai.evaluation.result")
+
+    send_spans(sidespan, experiment_id, span_of(trace_id))
+    sidespan.wait_delivered(60)
+    assert "1 dead letters retried" in cli(sidespan, "dead-letters", "retry", "--all")
+    until(lambda: assessments(mlflow_server, trace_id) or None)
+    assert sidespan.health()["parts"]["logs"]["dead_letters"] == 0
+
+
+def cli(service: Sidespan, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "collector", *command, "--url", service.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.timeout(180)
