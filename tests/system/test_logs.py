@@ -337,22 +337,22 @@ def cli(service: Sidespan, *command: str) -> str:
 def test_evaluations_are_there_once_after_kills(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
-    trace_ids = [new_trace_id() for _ in range(40)]
+    trace_ids = [new_trace_id() for _ in range(20)]
     sidespan.start()
     for trace_id in trace_ids:
         send_spans(sidespan, experiment_id, span_of(trace_id))
     for number in range(3):
-        names = [f"score {number}.{n}" for n in range(5)]
+        names = [f"score {number}.{n}" for n in range(4)]
         records = [result(name, trace_id=id, value=1.0) for id in trace_ids for name in names]
         send_logs(sidespan, experiment_id, *records)
-        before = 5 * len(_some(trace_ids)) * number
+        before = 4 * len(_some(trace_ids)) * number
         until(lambda least=before: _count(mlflow_server, trace_ids) > least or None)  # type: ignore[misc]
         sidespan.kill()
         sidespan.start()
     wait_processed(sidespan)
     found = [[each["assessment_name"] for each in assessments(mlflow_server, id)] for id in trace_ids]
-    assert all(len(set(names)) == 15 for names in found)
-    assert all(len(names) == 15 for names in found), "one of each"
+    assert all(len(set(names)) == 12 for names in found)
+    assert all(len(names) == 12 for names in found), "one of each"
     assert sidespan.health()["parts"]["logs"]["dead_letters"] == 0
 
 

@@ -209,7 +209,17 @@ async def _write_score(work: LogWindow, item: SortedRecord, place: Place, turn: 
         if verdict is not Verdict.SUSPECT:
             break
         await asyncio.sleep(RESEND_PAUSE_SECONDS * attempt)
+        if await _is_there(work, place, score.key):  # it failed after it had written
+            verdict = Verdict.TAKEN
+            break
     _note_written(work, item, score.key, verdict, f"MLflow answered {answer.status}: {answer.error}")
+
+
+async def _is_there(work: LogWindow, place: Place, key: str) -> bool:
+    stored = await stored_traces(work.api, [place.trace_id])
+    if isinstance(stored, CannotAsk):
+        raise MlflowSilent(stored)
+    return place.trace_id in stored and key in stored[place.trace_id].keys
 
 
 def _note_written(work: LogWindow, item: SortedRecord, key: str, verdict: Verdict, said: str) -> None:
