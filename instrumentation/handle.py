@@ -4,9 +4,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # imported by `configure`: importing this package must stay cheap
     from opentelemetry.exporter.otlp.proto.http import Compression
@@ -157,6 +157,7 @@ def _set_up(
     from instrumentation import provider as providers
     from instrumentation import pydantic_ai
     from instrumentation.export import Pipeline, bounds_of, end_on_termination
+    from instrumentation.mend_logs import log_mending
     from instrumentation.settings import export_headers
 
     joined = providers.existing_provider()
@@ -180,7 +181,8 @@ def _set_up(
         _log.info("pydantic-ai is not installed; only spans that the program creates itself are sent")
     handle = Instrumentation(provider, to.url, headers or {}, pipeline, joined is None)
     if chosen["logs"]:
-        _add_logs(handle, to, credentials, compression, batch=chosen["batch"])
+        mend = log_mending(chosen, redact).mend
+        _add_logs(handle, to, credentials, compression, batch=chosen["batch"], mend=mend)
     end_on_termination(*(each for each in (pipeline, handle._log_pipeline) if each is not None))
     return handle
 
@@ -192,6 +194,7 @@ def _add_logs(
     compression: str | None,
     *,
     batch: bool,
+    mend: Callable[[Any], Any],
 ) -> None:
     from instrumentation import logs
     from instrumentation.export import bounds_of
@@ -212,6 +215,7 @@ def _add_logs(
         wire=logs.open_log_wire(url, headers, _compression(compression, "LOGS")),
         bounds=bounds_of(os.environ),
         batch=batch,
+        mend=mend,
     )
     provider = joined or logs.make_logger_provider(handle.provider.resource)
     provider.add_log_record_processor(pipeline)

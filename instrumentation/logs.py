@@ -5,7 +5,7 @@ process's logger provider is joined, otherwise one is made with the resource of 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs
@@ -29,9 +29,16 @@ class LogPipeline(Outbox[Any], LogRecordProcessor):
     noun = "log records"
     _is_told = False
 
+    def __init__(self, *, mend: Callable[[Any], Any], **given: Any) -> None:
+        super().__init__(**given)
+        self._mend = mend
+
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         if not self.is_closed:
             self.put(log_record)
+
+    def _ready(self, item: Any) -> Any:
+        return self._mend(item)
 
     def _size_of(self, item: Any) -> int:
         return rough_bytes_of(item)
