@@ -11,6 +11,8 @@ from collector.journal import Consumer
 from collector.mlflow.client import Mlflow
 from collector.mlflow.experiments import Experiments
 from collector.settings import Settings, is_loopback
+from collector.settings.processors import LimitSettings
+from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
 from collector.telemetry.metrics import Metrics
 
 
@@ -54,8 +56,15 @@ def log_target_of(
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
         check_owners=settings.auth.mode == "clients",
+        max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def _bounds_on_values(settings: Settings) -> list[int]:
+    """The lengths that `limit` processors leave to a text."""
+    limits = (each for each in settings.processors if isinstance(each, LimitSettings))
+    return [each.value_characters for each in limits if each.value_characters is not None]
 
 
 def _compress(settings: Settings) -> bool:

@@ -42,8 +42,8 @@ _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 
 
 _ASTRAY = (
-    "{path} takes no telemetry, /v1/traces does: set OTEL_EXPORTER_OTLP_ENDPOINT to this service's address "
-    "without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
+    "{path} takes no telemetry, /v1/traces does, and /v1/logs: set OTEL_EXPORTER_OTLP_ENDPOINT to this "
+    "service's address without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
 )
 
 
@@ -172,7 +172,7 @@ def is_astray(scope: Scope) -> bool:
     encoding = encoding_of(found.decode("latin-1"))
     path = scope["path"].rstrip("/")
     return encoding is Encoding.PROTOBUF or (
-        encoding is Encoding.JSON and (not path or path.endswith(TRACES))
+        encoding is Encoding.JSON and (not path or path.endswith(tuple(SIGNALS)))
     )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from collector.spans.json_text import read_json
-from collector.spans.scores import MAX_EXACT_CHARACTERS, Score
+from collector.spans.scores import MAX_EXACT_CHARACTERS, MAX_EXPLANATION_CHARACTERS, Score
 
 # in the metadata of each assessment that Sidespan writes
 KEY = "sidespan.key"
@@ -18,7 +18,14 @@ SESSION = "mlflow.trace.session"
 MAX_METADATA = 50
 
 
-def assessment_of(score: Score, *, trace_id: str, span_id: str | None, received_unix_ns: int) -> Any:
+def assessment_of(
+    score: Score,
+    *,
+    trace_id: str,
+    span_id: str | None,
+    received_unix_ns: int,
+    max_characters: int = MAX_EXPLANATION_CHARACTERS,
+) -> Any:
     """The body of the request that records `score` on a trace (32 hex digits).
 
     A yes or no (`pass`, `fail`) is a boolean there; of a number with a label the label goes to the metadata.
@@ -37,8 +44,12 @@ def assessment_of(score: Score, *, trace_id: str, span_id: str | None, received_
     if span_id is not None:
         assessment["span_id"] = span_id
     if score.explanation is not None:
-        assessment["rationale"] = score.explanation
+        assessment["rationale"] = _cut(score.explanation, max_characters)
     return {"assessment": assessment}
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _feedback(score: Score) -> dict[str, Any]:

@@ -195,6 +195,7 @@ async def _write_score(work: LogWindow, item: SortedRecord, place: Place, turn: 
         trace_id=place.trace_id,
         span_id=place.span_id,
         received_unix_ns=item.entry.received_unix_ns,
+        max_characters=target.max_characters,
     )
     for attempt in range(1, target.settings.suspect_resends + 2):
         async with target.in_flight:

@@ -16,6 +16,7 @@ from collector.mlflow.experiments import CannotAsk, Experiments
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 from collector.settings import DeliverySettings
+from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
@@ -39,6 +40,8 @@ class LogTarget:
     sampling: str | None = None
     # clients are told apart, so a record may speak of traces of its own experiment only
     check_owners: bool = False
+    # of an explanation
+    max_characters: int = MAX_EXPLANATION_CHARACTERS
     stopping: bool = False
     health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)

@@ -81,6 +81,12 @@ def test_an_assessment_is_found_again_by_its_key() -> None:
     assert "span_id" not in written
 
 
+def test_a_long_explanation_is_cut() -> None:
+    score = Score(name="a", explanation="x" * 20)
+    given = {"trace_id": "0" * 32, "span_id": None, "received_unix_ns": 1}
+    assert assessment_of(score, max_characters=5, **given)["assessment"]["rationale"] == "xxxx…"
+
+
 def test_an_assessment_without_a_time_has_that_of_its_arrival() -> None:
     score = Score(name="a", value=0.5)
     at = 1_700_000_000_000_000_000
