@@ -19,7 +19,8 @@ async def settled_of(work: LogWindow, entries: Sequence[Entry]) -> Settled | Non
     """What becomes of the window: what waits too long is refused, what waits goes to its lane."""
     expired = await _expired(work)
     refused = [*work.refused, *((item, NO_TRACE, _too_late(work, why)) for item, why in expired)]
-    waiting = [item for item, _ in work.waiting if item not in {each for each, _ in expired}]
+    over = {item for item, _ in expired}
+    waiting = [item for item, _ in work.waiting if item not in over]
     if is_waiting(work.lane) and not refused and not work.counts and len(entries) < MAX_WAITING_ENTRIES:
         return None
     return Settled(

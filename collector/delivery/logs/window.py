@@ -47,7 +47,8 @@ async def deliver_logs(
     items = await asyncio.to_thread(sort_records, entries)
     await consumer.processed(lane)
     wanted = [item for item in items if item.kind in (RecordKind.SCORE, RecordKind.CONTENT)]
-    work.counts.update(item.kind.value for item in items if item not in wanted)
+    idle = (RecordKind.UNSAMPLED, RecordKind.OTHER)
+    work.counts.update(item.kind.value for item in items if item.kind in idle)
     try:
         if wanted and (later := await _deliver(work, wanted, traces)):
             return later
