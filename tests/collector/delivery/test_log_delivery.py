@@ -30,6 +30,15 @@ async def with_trace(stage: Stage, **changes: Any) -> bytes:
     return trace_id
 
 
+async def counts(stage: Stage, expected: float, metric: str, **labels: str) -> None:
+    """A window is counted a moment after its commit."""
+
+    async def is_counted() -> bool:
+        return stage.counted(f"sidespan_log_records_{metric}_total", **labels) == expected
+
+    await until(is_counted)
+
+
 def names(stage: Stage) -> list[str]:
     return sorted(each["assessment_name"] for _, each in stage.mlflow.assessments)
 
@@ -70,8 +79,8 @@ async def test_a_judgement_that_mlflow_refuses_costs_itself_only(stage: Stage) -
     (letter,) = await stage.log_letters()
     assert (letter.reason, letter.span_count) == ("refused", 1)
     assert "a bad name" in letter.message
-    assert stage.counted("sidespan_log_records_delivered_total", outcome="assessment") == 2
-    assert stage.counted("sidespan_log_records_dead_lettered_total", reason="refused") == 1
+    await counts(stage, 2, "delivered", outcome="assessment")
+    await counts(stage, 1, "dead_lettered", reason="refused")
 
 
 async def test_a_judgement_at_which_mlflow_fails_again_and_again_is_poison(stage: Stage) -> None:
@@ -152,7 +161,7 @@ async def test_a_judgement_of_a_trace_that_sampling_drops_is_dropped(stage: Stag
     await stage.append_logs(result("a", trace_id=trace_id, value=1.0))
     await until(stage.logs_are_done)
     assert stage.mlflow.assessments == []
-    assert stage.counted("sidespan_log_records_delivered_total", outcome="sampled_out") == 1
+    await counts(stage, 1, "delivered", outcome="sampled_out")
 
 
 async def test_an_entry_that_kills_the_service_again_and_again_is_quarantined(stage: Stage) -> None:
@@ -180,4 +189,4 @@ async def test_records_that_are_not_for_mlflow_ask_it_nothing(stage: Stage) -> N
     await stage.mlflow_goes()
     await stage.append_logs(record("app.started"), record("", body="text"))
     await until(stage.logs_are_done)
-    assert stage.counted("sidespan_log_records_delivered_total", outcome="other") == 2
+    await counts(stage, 2, "delivered", outcome="other")
