@@ -2,8 +2,7 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
+import uuid
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +10,6 @@ from urllib.parse import quote
 from instrumentation.context import current_trace_id, labels_of
 from instrumentation.handle import Instrumentation, current, open_wire
 from instrumentation.settings import TRACES_PATH
-
-ASSESSMENTS = "/api/3.0/mlflow/traces/tr-{trace_id}/assessments"
-# a trace is delivered a moment after it ended
-PAUSE_SECONDS = 0.25
 
 # what an answer to an export says to somebody who sets things up
 ADVICE = {
@@ -84,59 +79,68 @@ def feedback(
     *,
     rationale: str | None = None,
     source: str | None = None,
+    span_id: str | None = None,
     timeout_seconds: float = 10.0,
 ) -> str:
-    """Record what somebody thinks of a trace, as an MLflow assessment; its id.
+    """Record what somebody thinks of a trace, as an MLflow assessment; the identifier that it carries.
 
-    `source`: who says so (else the user of the block this runs in, else "user"). Waits up to
-    `timeout_seconds` for the trace to be in MLflow. Raises RuntimeError if it can't be recorded, with what
-    Sidespan or MLflow says. Source: POST /api/3.0/mlflow/traces/{trace_id}/assessments.
+    It goes the way of spans: an endpoint that is away delays it, and where its trace isn't in MLflow yet it
+    waits in Sidespan. `source`: who says so (else the user of the block this runs in, else "user"). `span_id`
+    names one span of the trace. Waits up to `timeout_seconds` until it is sent; later it goes in the
+    background. Raises RuntimeError before `configure`, where log records are switched off or refused.
     """
+    from opentelemetry._logs import LogRecord
+
     handle = current()
-    handle.flush(timeout_seconds)
-    plain = _plain_id(trace_id)
-    document = {
-        "assessment": {
-            "assessment_name": name,
-            "trace_id": f"tr-{plain}",
-            "source": {"source_type": "HUMAN", "source_id": source or labels_of().user or "user"},
-            "feedback": {"value": value},
-            **({"rationale": rationale} if rationale is not None else {}),
-        }
+    pipeline, provider = handle._log_pipeline, handle.logger_provider
+    if pipeline is None or provider is None:
+        raise RuntimeError("feedback is a log record, and they are switched off here: configure(logs=True)")
+    identifier = uuid.uuid4().hex
+    said: dict[str, Any] = {
+        "gen_ai.evaluation.name": name,
+        "sidespan.evaluation.source_type": "HUMAN",
+        "sidespan.evaluation.source_id": source or labels_of().user or "user",
+        "sidespan.evaluation.identifier": identifier,
+        **_score(value),
+        **({} if rationale is None else {"gen_ai.evaluation.explanation": rationale}),
     }
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        status, answer = _post(handle, ASSESSMENTS.format(trace_id=plain), document)
-        if status == 200:
-            return str(answer.get("assessment", {}).get("assessment_id", ""))
-        if status != 404 or time.monotonic() > deadline:
-            said = answer.get("message") or answer.get("error") or "no answer"
-            raise RuntimeError(f"feedback on trace {plain} could not be recorded ({status}): {said}")
-        time.sleep(PAUSE_SECONDS)
-
-
-def _post(handle: Instrumentation, path: str, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of the answer; 0 if nobody answered."""
-    headers = {"content-type": "application/json"}
-    headers |= {key: value for key, value in handle.headers.items() if key == "authorization"}
-    request = urllib.request.Request(
-        _base(handle) + path, data=json.dumps(document).encode(), headers=headers
+    now_ns = time.time_ns()
+    refused_before = pipeline.refused
+    provider.get_logger("sidespan").emit(
+        LogRecord(
+            timestamp=now_ns,
+            observed_timestamp=now_ns,
+            context=_context_of(_plain_id(trace_id), span_id),
+            attributes=said,
+            event_name="gen_ai.evaluation.result",
+        )
     )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, _object(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, _object(error.read())
-    except OSError as error:
-        return 0, {"message": f"{_base(handle)} can't be reached: {error}"}
+    handle.flush(timeout_seconds)
+    if pipeline.refused > refused_before:
+        raise RuntimeError(f"feedback on trace {_plain_id(trace_id)} was refused: {pipeline.reason}")
+    return identifier
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _score(value: Any) -> dict[str, Any]:
+    """The value in the words of the event of an evaluation; exactly, where they have none for it."""
+    if isinstance(value, str):
+        return {"gen_ai.evaluation.score.label": value}
+    exact = {"sidespan.evaluation.value": json.dumps(value, ensure_ascii=False)}
+    if isinstance(value, bool):
+        said = {"gen_ai.evaluation.score.label": "pass" if value else "fail"}
+        return exact | said | {"gen_ai.evaluation.score.value": float(value)}
+    return (
+        exact | {"gen_ai.evaluation.score.value": float(value)} if isinstance(value, int | float) else exact
+    )
+
+
+def _context_of(trace_id: str, span_id: str | None) -> Any:
+    """A context whose current span has these ids. Raises ValueError if they are none."""
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    ids = int(trace_id, 16), int(span_id, 16) if span_id else 0
+    return set_span_in_context(NonRecordingSpan(SpanContext(*ids, is_remote=True, trace_flags=flags)))
 
 
 def _base(handle: Instrumentation) -> str:

@@ -1,4 +1,4 @@
-"""From an ended span to the wire: a queue, a thread that empties it, and bounds on everything.
+"""From an ended span or a log record to the wire: a queue, a thread that empties it, and bounds on all.
 
     span started -> labels
     span ended -> queue -> thread: take -> mend -> send -> taken | refused | again
@@ -20,7 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -36,6 +36,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 EXIT_SECONDS, EXIT_SECONDS_WHEN_AWAY = 10.0, 2.0
 
 Mend = Callable[[ReadableSpan], ReadableSpan]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def bounds_of(environment: Mapping[str, str]) -> Bounds:
     return Bounds(**found)
 
 
-def end_on_termination(pipeline: "Pipeline") -> None:
+def end_on_termination(*outboxes: "Outbox[Any]") -> None:
     """Send what is left when SIGTERM would end the process at once, as it does unless somebody handles it.
 
     Servers that handle it raise it once more when they are done (uvicorn), and no atexit runs then. A
@@ -78,25 +79,31 @@ def end_on_termination(pipeline: "Pipeline") -> None:
         return
 
     def terminate(number: int, frame: object) -> None:
-        pipeline.end()
+        for outbox in outboxes:
+            outbox.end()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
     signal.signal(signal.SIGTERM, terminate)
 
 
-def _reset(pipeline: "Pipeline | None") -> None:
-    if pipeline is not None:
-        pipeline._reset()
-        pipeline._wire.renew()
+def _reset(outbox: "Outbox[Any] | None") -> None:
+    if outbox is not None:
+        outbox._reset()
+        outbox._wire.renew()
 
 
-class Pipeline(SpanProcessor):
-    """What `configure` adds to a provider. After `end` it lies still: the SDK can't take a processor out."""
+class Outbox(Generic[T]):
+    """The queue of one signal and the thread that empties it. After `end` it takes nothing more.
 
-    def __init__(self, *, wire: Wire, mend: Mend, bounds: Bounds, batch: bool = True) -> None:
+    A subclass says how an item is made ready, and how large it is.
+    """
+
+    # what people call the items
+    noun = "spans"
+
+    def __init__(self, *, wire: Wire[T], bounds: Bounds, batch: bool = True) -> None:
         self._wire = wire
-        self._mend = mend
         self._bounds = bounds
         self._batch = batch
         self.is_closed = False
@@ -108,7 +115,7 @@ class Pipeline(SpanProcessor):
     def _reset(self) -> None:
         """The state of a process that has sent nothing yet; also that of a child after a fork."""
         self._changed = threading.Condition()
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[T] = deque()
         self._thread: threading.Thread | None = None
         self._sending = 0
         self._has_sent = False
@@ -117,26 +124,26 @@ class Pipeline(SpanProcessor):
         self._is_ending = False
         self._is_over = False
         self.lost_spans = 0
+        self.refused = 0
         self._losses_told = 0
 
     # the agent's side
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if not self.is_closed:
-            put_labels(span, parent_context)
+    @property
+    def reason(self) -> str:
+        """Why the last items were not taken."""
+        return self._wire.reason
 
-    def on_end(self, span: ReadableSpan) -> None:
-        context = span.get_span_context()
-        if self.is_closed or context is None or not context.trace_flags.sampled:
-            return
+    def put(self, item: T) -> None:
+        """Take an item to be sent; where the queue is full it is lost, and counted."""
         if not self._batch:
-            self._send([span])
+            self._send([item])
             return
         with self._changed:
             if len(self._queue) >= self._bounds.queue_spans:
                 self.lost_spans += 1
                 return
-            self._queue.append(span)
+            self._queue.append(item)
             if self._thread is None:
                 self._start()
             if len(self._queue) in (1, self._bounds.batch_spans):
@@ -177,7 +184,7 @@ class Pipeline(SpanProcessor):
             self._thread.join(1.0)
         self._wire.close()
         if left:
-            _log.warning("%d spans could not be sent before the end: %s", left, self._wire.reason)
+            _log.warning("%d %s could not be sent before the end: %s", left, self.noun, self._wire.reason)
 
     def shutdown(self) -> None:
         self.end()
@@ -218,7 +225,7 @@ class Pipeline(SpanProcessor):
                 self._changed.notify_all()
             pause = min(max(1.0, pause * 2), LONGEST_PAUSE_SECONDS) if later else 0.0
 
-    def _take(self, pause: float) -> list[ReadableSpan] | None:
+    def _take(self, pause: float) -> list[T] | None:
         """The next batch, once it is time for it; None: there is nothing more to do."""
         with self._changed:
             while not self._queue:
@@ -233,12 +240,12 @@ class Pipeline(SpanProcessor):
                 self._changed.wait(left)
             if self._is_over:
                 return None
-            batch: list[ReadableSpan] = []
+            batch: list[T] = []
             size = 0
             while self._queue and len(batch) < self._bounds.batch_spans and size < BATCH_BYTES:
-                span = self._queue.popleft()
-                size += rough_bytes(span)
-                batch.append(span)
+                item = self._queue.popleft()
+                size += self._size_of(item)
+                batch.append(item)
             self._sending = len(batch)
             return batch
 
@@ -249,23 +256,55 @@ class Pipeline(SpanProcessor):
             return pause > 0
         return pause > 0 or len(self._queue) < self._bounds.batch_spans
 
-    def _send(self, batch: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+    def _send(self, batch: Sequence[T]) -> list[T]:
         """Those of the batch that are worth another try."""
-        refused, later = self._wire.send([self._mended(span) for span in batch])
+        refused, later = self._wire.send([self._ready(item) for item in batch])
         self.lost_spans += refused
+        self.refused += refused
         if refused:
-            _log.warning("%d spans were refused permanently: %s", refused, self._wire.reason)
+            self._tell_refused(refused)
         if later and not self._is_away:
-            _log.warning("spans can't be sent (%s); they wait until it is possible", self._wire.reason)
+            _log.warning(
+                "%s can't be sent (%s); they wait until it is possible", self.noun, self._wire.reason
+            )
         if not later and self._is_away:
-            _log.warning("spans can be sent again; %d were lost meanwhile", self.lost_spans)
+            _log.warning("%s can be sent again; %d were lost meanwhile", self.noun, self.lost_spans)
         self._is_away = bool(later)
         self._has_sent = self._has_sent or not later
         return later
 
-    def _mended(self, span: ReadableSpan) -> ReadableSpan:
+    def _ready(self, item: T) -> T:
+        return item
+
+    def _size_of(self, item: T) -> int:
+        raise NotImplementedError
+
+    def _tell_refused(self, count: int) -> None:
+        _log.warning("%d %s were refused permanently: %s", count, self.noun, self._wire.reason)
+
+
+class Pipeline(Outbox[ReadableSpan], SpanProcessor):
+    """What `configure` adds to a provider. After `end` it lies still: the SDK can't take a processor out."""
+
+    def __init__(self, *, wire: Wire[ReadableSpan], mend: Mend, bounds: Bounds, batch: bool = True) -> None:
+        super().__init__(wire=wire, bounds=bounds, batch=batch)
+        self._mend = mend
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if not self.is_closed:
+            put_labels(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        if not self.is_closed and context is not None and context.trace_flags.sampled:
+            self.put(span)
+
+    def _size_of(self, item: ReadableSpan) -> int:
+        return rough_bytes(item)
+
+    def _ready(self, item: ReadableSpan) -> ReadableSpan:
         try:
-            return self._mend(span)
+            return self._mend(item)
         except Exception:
             _log.exception("a span could not be prepared; it is sent unchanged")
-            return span
+            return item

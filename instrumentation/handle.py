@@ -3,14 +3,18 @@
 import logging
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # imported by `configure`: importing this package must stay cheap
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
     from instrumentation.export import Pipeline
+    from instrumentation.logs import LogPipeline
     from instrumentation.mend import Mending, Redact
     from instrumentation.settings import Destination
     from instrumentation.wire import Wire
@@ -27,14 +31,21 @@ class Instrumentation:
     headers: Mapping[str, str] = field(repr=False)
     _pipeline: "Pipeline" = field(repr=False)
     _owns_provider: bool = field(repr=False)
+    logger_provider: "LoggerProvider | None" = field(default=None, repr=False)
+    _log_pipeline: "LogPipeline | None" = field(default=None, repr=False)
+    _owns_logger_provider: bool = field(default=False, repr=False)
 
     def flush(self, timeout_seconds: float = 10.0) -> bool:
-        """Send what has ended so far. True if all of it was taken within the time.
+        """Send the spans that have ended so far, and log records. True if all was taken within the time.
 
-        False also if spans were lost in the background since the last flush, and after `shutdown`. What
+        False also if any were lost in the background since the last flush, and after `shutdown`. What
         did not go in time is still being sent. Call it at the end of a serverless invocation.
         """
-        return self._pipeline.flush(timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
+        done = self._pipeline.flush(timeout_seconds)
+        if self._log_pipeline is None:
+            return done
+        return self._log_pipeline.flush(max(0.0, deadline - time.monotonic())) and done
 
     def shutdown(self, timeout_seconds: float = 10.0) -> None:
         """Send what is left and stop exporting; give up what did not go within the time.
@@ -42,6 +53,10 @@ class Instrumentation:
         A provider that was joined goes on for the others. Twice is harmless. `configure` starts anew
         afterwards, on the same provider; then the end of the process flushes nothing, call this again.
         """
+        if self._log_pipeline is not None and not self._log_pipeline.is_closed:
+            self._log_pipeline.end(timeout_seconds)
+            if self._owns_logger_provider and self.logger_provider is not None:
+                self.logger_provider.shutdown()
         if not self._pipeline.is_closed:
             self._pipeline.end(timeout_seconds)
             if self._owns_provider:
@@ -67,6 +82,7 @@ def configure(
     redact: "Redact | None" = None,
     sampling_ratio: float | None = None,
     batch: bool | None = None,
+    logs: bool | None = None,
     compression: Literal["gzip", "none"] | None = None,
     openinference: bool | None = None,
     repeat_content: bool | None = None,
@@ -79,10 +95,9 @@ def configure(
     What: `include_content` whether prompts, completions and tool arguments are recorded at all; `hide_inputs`
     and `hide_outputs` leave one side out of what is sent, with the words of errors; `redact(key, value)`
     returns what is sent in a value's place, None for nothing. `sampling_ratio` (0 to 1): of how many traces.
-    How: `batch` False sends each span as it ends, in the agent's own thread; `compression`; `openinference`
-    False leaves its attributes out; `repeat_content` True sends its flattened copies of messages too, for
-    backends that read nothing else.
-
+    How: `batch` False sends each span as it ends, in the agent's own thread; `compression`; `logs` False
+    exports no log records, `openinference` False leaves its attributes out; `repeat_content` True sends its
+    flattened copies of messages too, for backends that read nothing else.
     Everything has its environment variable (settings.py), the standard OTEL_ ones are honoured. Calling it
     again changes nothing and returns the same handle. A tracer provider that is already set is joined, not
     replaced. Raises ValueError, naming what can't be right.
@@ -100,6 +115,7 @@ def configure(
                         "hide_inputs": hide_inputs,
                         "hide_outputs": hide_outputs,
                         "batch": batch,
+                        "logs": logs,
                         "openinference": openinference,
                         "repeat_content": repeat_content,
                     },
@@ -141,6 +157,7 @@ def _set_up(
     from instrumentation import provider as providers
     from instrumentation import pydantic_ai
     from instrumentation.export import Pipeline, bounds_of, end_on_termination
+    from instrumentation.mend_logs import log_mending
     from instrumentation.settings import export_headers
 
     joined = providers.existing_provider()
@@ -158,28 +175,74 @@ def _set_up(
     )
     provider = joined or providers.make_provider(wanted, to.resource_attributes, sampling_ratio)
     provider.add_span_processor(pipeline)
-    end_on_termination(pipeline)
     if has_agents:
         pydantic_ai.instrument(provider, include_content=chosen["include_content"])
     else:
         _log.info("pydantic-ai is not installed; only spans that the program creates itself are sent")
-    return Instrumentation(provider, to.url, headers or {}, pipeline, joined is None)
+    handle = Instrumentation(provider, to.url, headers or {}, pipeline, joined is None)
+    if chosen["logs"]:
+        mend = log_mending(chosen, redact).mend
+        _add_logs(handle, to, credentials, compression, batch=chosen["batch"], mend=mend)
+    end_on_termination(*(each for each in (pipeline, handle._log_pipeline) if each is not None))
+    return handle
 
 
-def open_wire(url: str, headers: Mapping[str, str] | None, compression: str | None) -> "Wire":
-    """An exporter of the SDK's to `url`, which honours the standard variables for TLS and time-outs."""
+def _add_logs(
+    handle: Instrumentation,
+    to: "Destination",
+    credentials: tuple[Mapping[str, str] | None, str | None],
+    compression: str | None,
+    *,
+    batch: bool,
+    mend: Callable[[Any], Any],
+) -> None:
+    from instrumentation import logs
+    from instrumentation.export import bounds_of
+    from instrumentation.settings import export_headers, logs_url
+
+    if (url := logs_url(to, os.environ)) is None:
+        return
+    joined = logs.existing_logger_provider()
+    headers = export_headers(
+        to,
+        joins=joined is not None or not handle._owns_provider,
+        environment=os.environ,
+        headers=credentials[0],
+        token=credentials[1],
+        signal="LOGS",
+    )
+    pipeline = logs.LogPipeline(
+        wire=logs.open_log_wire(url, headers, _compression(compression, "LOGS")),
+        bounds=bounds_of(os.environ),
+        batch=batch,
+        mend=mend,
+    )
+    provider = joined or logs.make_logger_provider(handle.provider.resource)
+    provider.add_log_record_processor(pipeline)
+    handle.logger_provider, handle._log_pipeline = provider, pipeline
+    handle._owns_logger_provider = joined is None
+
+
+def _compression(chosen: str | None, signal: str) -> "Compression | None":
+    """What the exporter is told; None: it reads the standard variables."""
     from opentelemetry.exporter.otlp.proto.http import Compression
+
+    if chosen is None and _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION", signal):
+        return None
+    return Compression.NoCompression if chosen == "none" else Compression.Gzip
+
+
+def open_wire(url: str, headers: Mapping[str, str] | None, compression: str | None) -> "Wire[ReadableSpan]":
+    """An exporter of the SDK's to `url`, which honours the standard variables for TLS and time-outs."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     from instrumentation.wire import RunSession, Wire
 
     session = RunSession()
-    by_variable = compression is None and _is_set("OTEL_EXPORTER_OTLP", "COMPRESSION")
-    chosen = Compression.NoCompression if compression == "none" else Compression.Gzip
     exporter = OTLPSpanExporter(
         endpoint=url,
         headers=dict(headers) if headers else None,
-        compression=None if by_variable else chosen,
+        compression=_compression(compression, "TRACES"),
         session=session,
     )
     return Wire(exporter, session)
@@ -220,5 +283,5 @@ def _warn_of_what_will_not_hold(who: Mapping[str, str], ratio: float | None, to:
         )
 
 
-def _is_set(prefix: str, name: str) -> bool:
-    return f"{prefix}_{name}" in os.environ or f"{prefix}_TRACES_{name}" in os.environ
+def _is_set(prefix: str, name: str, signal: str) -> bool:
+    return f"{prefix}_{name}" in os.environ or f"{prefix}_{signal}_{name}" in os.environ

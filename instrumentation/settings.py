@@ -14,6 +14,8 @@
     sampling_ratio   argument > OTEL_TRACES_SAMPLER and its argument (the SDK reads them) > everything
     compression      argument > OTEL_EXPORTER_OTLP_TRACES_COMPRESSION, OTEL_EXPORTER_OTLP_COMPRESSION > gzip
     batch            argument > SIDESPAN_BATCH > true
+    logs             argument > SIDESPAN_LOGS > true, but not where OTEL_LOGS_EXPORTER is none; they go to
+                     OTEL_EXPORTER_OTLP_LOGS_ENDPOINT (as it is), else beside the traces, at /v1/logs
     openinference    argument > SIDESPAN_OPENINFERENCE > true; repeat_content: SIDESPAN_REPEAT_CONTENT > false
 
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter", "Resource SDK", "Environment
@@ -28,7 +30,7 @@ from urllib.parse import quote
 from opentelemetry.util.re import parse_env_headers
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
-TRACES_PATH = "/v1/traces"
+TRACES_PATH, LOGS_PATH = "/v1/traces", "/v1/logs"
 EXPERIMENT_ID = re.compile(r"(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 ID_HEADER, NAME_HEADER = "x-mlflow-experiment-id", "x-mlflow-experiment-name"
 EXPERIMENT_ATTRIBUTES = ("mlflow.experiment.id", "mlflow.experiment.name")
@@ -43,6 +45,7 @@ SWITCHES: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "hide_inputs": (("SIDESPAN_HIDE_INPUTS", "OPENINFERENCE_HIDE_INPUTS"), False),
     "hide_outputs": (("SIDESPAN_HIDE_OUTPUTS", "OPENINFERENCE_HIDE_OUTPUTS"), False),
     "batch": (("SIDESPAN_BATCH",), True),
+    "logs": (("SIDESPAN_LOGS",), True),
     "openinference": (("SIDESPAN_OPENINFERENCE",), True),
     "repeat_content": (("SIDESPAN_REPEAT_CONTENT",), False),
 }
@@ -108,13 +111,14 @@ def export_headers(
     environment: Mapping[str, str],
     headers: Mapping[str, str] | None = None,
     token: str | None = None,
+    signal: str = "TRACES",
 ) -> dict[str, str] | None:
     """The headers of each export; None leaves the standard variables' to the exporter.
 
     An experiment goes into a header where the resource can't say it (`joins`), or would not be heard:
     Sidespan follows a header before the resource, and the standard variables may hold one.
     """
-    standard = standard_headers(environment)
+    standard = standard_headers(environment, signal)
     own = {name.lower(): value for name, value in (headers or {}).items()}
     token = token or environment.get("SIDESPAN_TOKEN")
     if token:
@@ -126,11 +130,20 @@ def export_headers(
     return {**standard, **own} if own else None
 
 
-def standard_headers(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """What the standard variables ask every export to carry, names in lower case."""
-    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+def standard_headers(environment: Mapping[str, str], signal: str = "TRACES") -> Mapping[str, str]:
+    """What the standard variables ask every export of a signal to carry, names in lower case."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal}_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     text = next((environment[name] for name in names if environment.get(name)), "")
     return parse_env_headers(text, liberal=True)
+
+
+def logs_url(to: Destination, environment: Mapping[str, str]) -> str | None:
+    """Where log records go; None: nowhere, for the traces' address doesn't tell. Raises ValueError."""
+    if as_it_is := environment.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"):
+        return _checked(as_it_is, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
+    if environment.get("OTEL_LOGS_EXPORTER", "").strip().lower() == "none":
+        return None
+    return to.base + LOGS_PATH if to.url.endswith(TRACES_PATH) else None
 
 
 def _traces_url(endpoint: str | None, environment: Mapping[str, str]) -> str:

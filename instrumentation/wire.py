@@ -7,13 +7,12 @@ adds the run's header and remembers the answer, so that what is worth another tr
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import requests
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from instrumentation.context import RUN
 
@@ -23,6 +22,7 @@ RETRYABLE = frozenset({None, 429, 502, 503, 504})  # OTLP 1.11, "Failures"; None
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 EXPORTER_LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.common.http",
 )
 
@@ -57,12 +57,53 @@ class RunSession(requests.Session):
         return answer
 
 
-class Wire:
-    """Sends batches through `exporter`, whose session is `session`. One thread at a time."""
+T = TypeVar("T")
 
-    def __init__(self, exporter: SpanExporter, session: RunSession) -> None:
+
+class Exporter(Protocol):
+    """An exporter of the SDK's, for spans or for log records: its result is an enum with SUCCESS."""
+
+    def export(self, batch: Any, /) -> Enum:
+        """Send them."""
+
+    def shutdown(self) -> None:
+        """Send nothing more."""
+
+
+def rough_bytes(span: ReadableSpan) -> int:
+    """The size of a span's text, near enough to bound a request by it."""
+    return rough_text(span.attributes) + 500 * len(span.events)
+
+
+def rough_text(attributes: Any) -> int:
+    """The size of attributes, with what stands around them."""
+    values = (attributes or {}).values()
+    return 200 + sum(len(value) if isinstance(value, str) else 16 for value in values)
+
+
+def _run_of(span: ReadableSpan) -> str | None:
+    found = (span.attributes or {}).get(RUN)
+    return found if isinstance(found, str) else None
+
+
+class Wire(Generic[T]):
+    """Sends batches through `exporter`, whose session is `session`. One thread at a time.
+
+    `size_of` counts the bytes of an item, roughly; `run_of` says to which MLflow run it belongs.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        session: RunSession,
+        *,
+        size_of: Callable[[Any], int] = rough_bytes,
+        run_of: Callable[[Any], str | None] = _run_of,
+    ) -> None:
         self._exporter = exporter
         self._session = session
+        self._size_of = size_of
+        self._run_of = run_of
         self._quiet = _Quiet()
         for name in EXPORTER_LOGGERS:
             logging.getLogger(name).addFilter(self._quiet)
@@ -77,14 +118,14 @@ class Wire:
         """How the last request was answered; None: not at all."""
         return self._session.status
 
-    def send(self, spans: Sequence[ReadableSpan]) -> tuple[int, list[ReadableSpan]]:
-        """How many spans were refused for good, and which are worth another try."""
-        runs: dict[str | None, list[ReadableSpan]] = {}
-        for span in spans:
-            runs.setdefault(_run_of(span), []).append(span)
+    def send(self, items: Sequence[T]) -> tuple[int, list[T]]:
+        """How many were refused for good, and which are worth another try."""
+        runs: dict[str | None, list[T]] = {}
+        for item in items:
+            runs.setdefault(self._run_of(item), []).append(item)
         refused, later = 0, []
         for run_id, group in runs.items():
-            for part in _parts(group):
+            for part in self._parts(group):
                 match self._send(part, run_id):
                     case Outcome.REFUSED:
                         refused += len(part)
@@ -92,13 +133,20 @@ class Wire:
                         later += part
         return refused, later
 
-    def _send(self, spans: Sequence[ReadableSpan], run_id: str | None) -> Outcome:
+    def _send(self, items: Sequence[T], run_id: str | None) -> Outcome:
         self._session.run_id = run_id
         with self._quiet:
-            taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+            taken = self._exporter.export(items).name == "SUCCESS"
         if taken:
             return Outcome.TAKEN
         return Outcome.LATER if self._session.status in RETRYABLE else Outcome.REFUSED
+
+    def _parts(self, items: list[T]) -> list[list[T]]:
+        """Halved until each part is within the bound, by a rough count of its text."""
+        if len(items) == 1 or sum(map(self._size_of, items)) <= MAX_REQUEST_BYTES:
+            return [items]
+        middle = len(items) // 2
+        return self._parts(items[:middle]) + self._parts(items[middle:])
 
     def renew(self) -> None:
         """Let go of connections: after a fork they are the parent's."""
@@ -129,23 +177,3 @@ class _Quiet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return threading.get_ident() not in self._threads
-
-
-def _run_of(span: ReadableSpan) -> str | None:
-    found = (span.attributes or {}).get(RUN)
-    return found if isinstance(found, str) else None
-
-
-def _parts(spans: list[ReadableSpan]) -> list[list[ReadableSpan]]:
-    """Halved until each part is within the bound, by a rough count of its text."""
-    if len(spans) == 1 or sum(map(rough_bytes, spans)) <= MAX_REQUEST_BYTES:
-        return [spans]
-    middle = len(spans) // 2
-    return _parts(spans[:middle]) + _parts(spans[middle:])
-
-
-def rough_bytes(span: ReadableSpan) -> int:
-    """The size of a span's text, near enough to bound a request by it."""
-    values = (span.attributes or {}).values()
-    texts = sum(len(value) if isinstance(value, str) else 16 for value in values)
-    return 200 + texts + 500 * len(span.events)

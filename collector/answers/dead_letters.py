@@ -5,47 +5,51 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.journal import Consumer, DeadLetters
-from collector.model.batch import DeadLetter, Route
+from collector.model.batch import DeadLetter, Route, Signal, signal_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterAnswers:
-    """What the target of one consumer refused for good."""
+    """What targets refused for good: the `letters` of each of the `consumers`. Ids are unique among all."""
 
-    consumer: Consumer
-    letters: DeadLetters
+    consumers: Sequence[Consumer]
+    letters: Sequence[DeadLetters]
 
     async def page(self, *, limit: int, after: int) -> dict[str, Any]:
         """{"dead_letters": those with an id over `after`, oldest first, "total": how many there are}."""
-        letters = await self.letters.list(limit=limit, after=after)
-        state = await self.consumer.state()
-        return {"dead_letters": [letter_json(letter) for letter in letters], "total": state.dead_letters}
+        found = [one for letters in self.letters for one in await letters.list(limit=limit, after=after)]
+        found.sort(key=lambda letter: letter.id)
+        total = sum([(await consumer.state()).dead_letters for consumer in self.consumers])
+        return {"dead_letters": [letter_json(letter) for letter in found[:limit]], "total": total}
 
     async def one(self, id: int) -> DeadLetter | None:
         """One with its payload; None: there is none with this id."""
-        return await self.letters.one(id)
+        found = [await letters.one(id) for letters in self.letters]
+        return next((letter for letter in found if letter is not None), None)
 
     async def retry(self, ids: Sequence[int] | None) -> int:
         """Put them (None: all) back into the journal, to be delivered again; how many there were."""
-        return await self.letters.retry(ids)
+        return sum([await letters.retry(ids) for letters in self.letters])
 
     async def drop(self, ids: Sequence[int]) -> int:
         """Delete them for good; how many there were."""
-        return await self.letters.drop(ids)
+        return sum([await letters.drop(ids) for letters in self.letters])
 
     async def replay(self, *, since_unix_ns: int) -> int:
         """Deliver again what the journal still holds of what it received since then; how many entries."""
-        return await self.consumer.replay(since_unix_ns=since_unix_ns)
+        return sum([await consumer.replay(since_unix_ns=since_unix_ns) for consumer in self.consumers])
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter without its spans."""
+    """A dead letter without its spans or log records; `span_count` counts either."""
     return {
         "id": letter.id,
         "consumer": letter.consumer,
+        "signal": signal_of(letter.lane).value,
         "parked_unix_ns": letter.parked_unix_ns,
         "received_unix_ns": letter.received_unix_ns,
         "reason": letter.reason,
@@ -58,8 +62,27 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def export_json(payload: bytes) -> dict[str, Any]:
-    """An export as OTLP JSON: ids in hex (OTLP 1.11, "JSON Protobuf Encoding")."""
+def export_json(letter: DeadLetter) -> dict[str, Any]:
+    """What a dead letter holds as OTLP JSON: ids in hex (OTLP 1.11, "JSON Protobuf Encoding")."""
+    is_logs = signal_of(letter.lane) is Signal.LOGS
+    return _logs_json(letter.payload) if is_logs else _spans_json(letter.payload)
+
+
+def _logs_json(payload: bytes) -> dict[str, Any]:
+    export = ExportLogsServiceRequest.FromString(payload)
+    document: dict[str, Any] = json_format.MessageToDict(export, use_integers_for_enums=True)
+    for of_resource, shown_resource in zip(
+        export.resource_logs, document.get("resourceLogs", []), strict=True
+    ):
+        for of_scope, shown_scope in zip(
+            of_resource.scope_logs, shown_resource.get("scopeLogs", []), strict=True
+        ):
+            for record, shown in zip(of_scope.log_records, shown_scope.get("logRecords", []), strict=True):
+                _put_hex_ids(record, shown)
+    return document
+
+
+def _spans_json(payload: bytes) -> dict[str, Any]:
     export = ExportTraceServiceRequest.FromString(payload)
     document: dict[str, Any] = json_format.MessageToDict(export, use_integers_for_enums=True)
     for resource_spans, shown_resource in zip(

@@ -13,16 +13,21 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposition:
-    """The metrics of one service, those of the journal as it is at this moment."""
+    """The metrics of one service, those of the journal as it is at this moment.
+
+    `consumer` delivers spans, `records` log records.
+    """
 
     consumer: Consumer
+    records: Consumer
     metrics: Metrics
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
-        state = await self.consumer.state()
+        state, records = await self.consumer.state(), await self.records.state()
         self.metrics.journal_bytes.set(state.size_bytes)
         self.metrics.pending_spans.set(state.pending_spans)
         self.metrics.oldest_pending.set(age_seconds(state))
-        self.metrics.dead_letters.set(state.dead_letters)
+        self.metrics.dead_letters.set(state.dead_letters + records.dead_letters)
+        self.metrics.pending_logs.set(records.pending_spans)
         return generate_latest(self.metrics.registry)

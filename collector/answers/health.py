@@ -44,6 +44,8 @@ class ServiceHealth:
     log: Log
     consumer: Consumer
     worker: DeliveryWorker
+    logs: Consumer
+    log_worker: DeliveryWorker
     bounds: InFlightBounds
     mlflow: Mlflow
     max_bytes: int
@@ -53,7 +55,7 @@ class ServiceHealth:
 
     async def read(self, *, rights: ReadRights) -> Part:
         """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
-        state = await self.consumer.state()
+        state, logs = await self.consumer.state(), await self.logs.state()
         receiver = self._receiver()
         journal = self._journal(state)
         mlflow = await self._mlflow()
@@ -62,6 +64,7 @@ class ServiceHealth:
             "grpc": dict(self.grpc),
             "journal": journal,
             "delivery": self._delivery(state, mlflow_answers=mlflow["ok"]),
+            "logs": self._logs(logs, mlflow_answers=mlflow["ok"]),
             "index": self._index(),
             "mlflow": mlflow,
         }
@@ -77,7 +80,9 @@ class ServiceHealth:
     def _receiver(self) -> Part:
         return {
             "ok": not self.bounds.stopping,
-            "reason": "the service is stopping" if self.bounds.stopping else "accepts OTLP at /v1/traces",
+            "reason": "the service is stopping"
+            if self.bounds.stopping
+            else "accepts OTLP at /v1/traces and /v1/logs",
             "requests_in_flight": self.bounds.requests,
             "bytes_in_flight": self.bounds.bytes,
         }
@@ -103,6 +108,21 @@ class ServiceHealth:
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
             "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
+        }
+
+    def _logs(self, state: JournalState, *, mlflow_answers: bool) -> Part:
+        trouble = self.log_worker.trouble
+        stuck = self.log_worker.stuck(mlflow_answers=mlflow_answers)
+        if stuck:
+            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
+        waiting = "processing, or waiting for traces"
+        return {
+            "ok": trouble is None,
+            "reason": trouble or (waiting if state.pending_spans else "all log records are processed"),
+            "pending_records": state.pending_spans,
+            "oldest_pending_seconds": age_seconds(state),
+            "dead_letters": state.dead_letters,
+            "dead_letter_records": state.dead_letter_spans,
         }
 
     def _index(self) -> Part:

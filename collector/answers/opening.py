@@ -46,13 +46,17 @@ def answers_of(
     *,
     journal: Journal,
     delivery: Consumer,
+    records: Consumer,
     indexing: Consumer,
     mlflow: Mlflow,
     index: Index | None,
     health: ServiceHealth,
     metrics: Metrics,
 ) -> Answers:
-    """The answers of the service that these are the parts of; two consumers of its journal are asked."""
+    """The answers of the service that these are the parts of; three consumers of its journal are asked.
+
+    `delivery` and `indexing` read spans, `records` log records.
+    """
     runs = RunSource(mlflow)
     return Answers(
         traces=_traces(settings, journal.pending_traces, indexing, mlflow, index),
@@ -68,8 +72,11 @@ def answers_of(
         logs=LogsAnswers(
             source=runs, settings=settings.mlflow, allowed_uris=settings.runs.allowed_tracking_uris
         ),
-        dead_letters=DeadLetterAnswers(consumer=delivery, letters=journal.dead_letters(delivery.name)),
-        exposition=Exposition(consumer=delivery, metrics=metrics),
+        dead_letters=DeadLetterAnswers(
+            consumers=(delivery, records),
+            letters=[journal.dead_letters(each.name) for each in (delivery, records)],
+        ),
+        exposition=Exposition(consumer=delivery, records=records, metrics=metrics),
         health=health,
     )
 

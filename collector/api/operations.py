@@ -52,7 +52,7 @@ async def _show(request: Request, answers: Answers) -> Response:
         return error_answer(404, {"parameter": "id", "value": id, "message": "no such dead letter"})
     if request.query_params.get("format") == "protobuf":
         return Response(letter.payload, media_type="application/x-protobuf")
-    return JSONResponse(letter_json(letter) | {"export": export_json(letter.payload)})
+    return JSONResponse(letter_json(letter) | {"export": export_json(letter)})
 
 
 async def _retry(request: Request, answers: Answers) -> Response:

@@ -11,7 +11,9 @@ from collector.cli import remote
 from collector.cli.options import DEFAULT_URL, AsJson, Url
 from collector.model.errors import Misconfigured
 
-letters = typer.Typer(help="Inspect and retry spans that MLflow refused.", no_args_is_help=True)
+letters = typer.Typer(
+    help="Inspect and retry spans and log records that MLflow refused.", no_args_is_help=True
+)
 
 Ids = Annotated[list[int], typer.Argument(help="Ids from `dead-letters list`.")]
 
@@ -30,7 +32,8 @@ def list_letters(
     for letter in document["dead_letters"]:
         at = datetime.fromtimestamp(letter["parked_unix_ns"] / 1e9).isoformat(" ", "seconds")
         route = " ".join(f"{key}={value}" for key, value in letter["route"].items())
-        what = f"{letter['span_count']:>5} spans  {letter['consumer']}  {letter['reason']}"
+        noun = {"traces": "spans", "logs": "log records"}[letter["signal"]]
+        what = f"{letter['span_count']:>5} {noun}  {letter['consumer']}  {letter['reason']}"
         typer.echo(f"{letter['id']:>6}  {at}  {what}  {route}")
         typer.echo(f"        {letter['message']}")
     typer.echo(f"{document['total']} dead letters")
@@ -42,7 +45,7 @@ def show_letter(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter with its spans, as OTLP JSON."""
+    """Show one dead letter with its spans or log records, as OTLP JSON."""
     document = remote.get_json(url, f"/-/dead-letters/{id}")
     typer.echo(json.dumps(document, indent=None if as_json else 2))
 
@@ -82,7 +85,8 @@ def export_letters(
 ) -> None:
     """Write each dead letter to a file.
 
-    A file holds one ExportTraceServiceRequest in protobuf, ready for `curl --data-binary`.
+    A file holds one ExportTraceServiceRequest in protobuf, ready for `curl --data-binary` (an
+    ExportLogsServiceRequest for log records).
     """
     files = []
     for id in ids:

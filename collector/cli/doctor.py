@@ -281,7 +281,8 @@ def _read_export(path: Path) -> ExportTraceServiceRequest:
         raise Misconfigured(f"--trace {path}: {error}") from error
     if decoded.rejections:
         raise Misconfigured(f"--trace {path}: {decoded.rejections[0].message}")
-    return decoded.export
+    export: ExportTraceServiceRequest = decoded.export
+    return export
 
 
 def render_explanation(found: Mapping[str, Any]) -> str:

@@ -3,11 +3,16 @@
 import asyncio
 from urllib.parse import urlsplit
 
+from collector.delivery.logs.window import LogDelivery
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.window import Target
+from collector.journal import Consumer
 from collector.mlflow.client import Mlflow
 from collector.mlflow.experiments import Experiments
 from collector.settings import Settings, is_loopback
+from collector.settings.processors import LimitSettings
+from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
 from collector.telemetry.metrics import Metrics
 
 
@@ -24,9 +29,42 @@ def target_of(
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
+        scores_to=LOGS,
         check_owners=settings.auth.mode == "clients",
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+
+
+def log_target_of(
+    settings: Settings,
+    mlflow: Mlflow,
+    experiments: Experiments,
+    metrics: Metrics,
+    *,
+    spans: Consumer,
+    behind: str | None,
+) -> LogDelivery:
+    """MLflow as the delivery of log records sees it; `spans` is the consumer that brings it the spans."""
+    return LogDelivery(
+        mlflow=mlflow,
+        experiments=experiments,
+        settings=settings.delivery,
+        quarantine_after_crashes=settings.journal.quarantine_after_crashes,
+        metrics=metrics,
+        spans=spans,
+        compress=_compress(settings),
+        forward=forwarder(settings.harmonise, settings.processors),
+        sampling=behind,
+        check_owners=settings.auth.mode == "clients",
+        max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
+        in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
+    )
+
+
+def _bounds_on_values(settings: Settings) -> list[int]:
+    """The lengths that `limit` processors leave to a text."""
+    limits = (each for each in settings.processors if isinstance(each, LimitSettings))
+    return [each.value_characters for each in limits if each.value_characters is not None]
 
 
 def _compress(settings: Settings) -> bool:

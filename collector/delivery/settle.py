@@ -14,12 +14,13 @@ without effect). Where there is none, because all were large, another success in
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collector.delivery.bisect import halve
 from collector.delivery.group import Request
 from collector.delivery.mlflow.answers import Sent, Verdict
+from collector.model.batch import Entry, FollowUp
 
 Send = Callable[[Request], Awaitable[Sent]]
 Pause = Callable[[float], Awaitable[None]]
@@ -41,13 +42,16 @@ class RefusedRequest:
 class Settled:
     """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
 
-    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart.
+    `delivered` says which owner has which trace ids in MLflow now, where clients are told apart. `follow_ups`
+    are entries that the commit is to append; `counts` are for metrics, by outcome.
     """
 
     delivered_spans: int
     refusals: tuple[RefusedRequest, ...] = ()
     notes: Mapping[bytes, bytes] = field(default_factory=dict)
     delivered: Mapping[bytes, str] = field(default_factory=dict)
+    follow_ups: Sequence[FollowUp] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,3 +217,22 @@ def combine(outcomes: Iterable[Settled | Deferred]) -> Settled | Deferred:
 
 def _longer(one: Deferred, other: Deferred) -> Deferred:
     return max(one, other, key=lambda deferred: deferred.retry_after_seconds or 0)
+
+
+def refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
+    """Every entry refused, for one reason."""
+    refusals = tuple(
+        RefusedRequest(
+            request=Request(
+                payload=entry.payload,
+                span_count=entry.span_count,
+                trace_ids=entry.trace_ids,
+                received_unix_ns=entry.received_unix_ns,
+                client=entry.client,
+            ),
+            reason=reason,
+            message=message,
+        )
+        for entry in entries
+    )
+    return Settled(delivered_spans=0, refusals=refusals)

@@ -11,13 +11,15 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from collector.delivery.backoff import delay_seconds
-from collector.delivery.mlflow.window import Target, deliver_window
-from collector.delivery.settle import Deferred, Settled
+from collector.delivery.settle import Deferred, Settled, TargetHealth
 from collector.journal import Consumer, PendingLane, TraceMemory
-from collector.model.batch import Entry, Parked, Route
+from collector.model.batch import Entry, Parked, Route, is_waiting, signal_of
+from collector.otlp.shapes import SHAPES
 from collector.settings import DeliverySettings
+from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.delivery")
 
@@ -29,6 +31,39 @@ IDLE_SECONDS = 5.0
 STUCK_SECONDS = 60.0
 # under load each append would wake the loop; nothing is lost by looking a little later
 LOOK_EVERY_SECONDS = 0.02
+
+
+# between two looks at a lane of entries that wait for something else: a part of their age, within these
+LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS, SHARE_OF_AGE = 0.5, 30.0, 0.25
+
+
+class WindowTarget(Protocol):
+    """What a worker brings windows to."""
+
+    # set by a worker that is to end: requests in flight are the last
+    stopping: bool
+
+    @property
+    def health(self) -> TargetHealth:
+        """What the target took lately."""
+
+    @property
+    def fault_log(self) -> FaultLog:
+        """Where bugs are told."""
+
+    async def deliver(
+        self,
+        entries: Sequence[Entry],
+        *,
+        lane: str,
+        consumer: Consumer,
+        traces: TraceMemory,
+        request_bytes: int,
+    ) -> Settled | Deferred | None:
+        """Bring one window to its end, or say why not now. None: all of it goes on waiting."""
+
+    def committed(self, outcome: Settled) -> None:
+        """Count what has become of a window, once it is written."""
 
 
 @dataclass(slots=True)
@@ -61,7 +96,7 @@ class DeliveryWorker:
         self,
         consumer: Consumer,
         traces: TraceMemory,
-        target: Target,
+        target: WindowTarget,
         settings: DeliverySettings,
         *,
         behind: str | None = None,
@@ -144,6 +179,9 @@ class DeliveryWorker:
         if waiting := self._waiting.get(lane.lane):
             return waiting.not_before - now
         age_seconds = (time.time_ns() - lane.first_received_unix_ns) / 1e9
+        if is_waiting(lane.lane):
+            pause = min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, age_seconds * SHARE_OF_AGE))
+            return self._served.get(lane.lane, -pause) + pause - now
         # an age below zero means that the clock was set back: don't wait for it
         return self._settings.linger_seconds - age_seconds if age_seconds >= 0 else 0.0
 
@@ -183,12 +221,11 @@ class DeliveryWorker:
         entries = await self._consumer.read(lane, limit_bytes=window_bytes, behind=self._behind)
         if not entries:
             return None
-        outcome = await deliver_window(
+        outcome = await self._target.deliver(
             entries,
             lane=lane,
             consumer=self._consumer,
             traces=self._traces,
-            target=self._target,
             request_bytes=self._request_bytes,
         )
         if isinstance(outcome, Settled):
@@ -216,14 +253,13 @@ class DeliveryWorker:
             parked=parked,
             remember=outcome.notes,
             delivered=outcome.delivered,
+            follow_ups=outcome.follow_ups,
         )
-        self._target.metrics.spans_delivered.inc(outcome.delivered_spans)
+        self._target.committed(outcome)
+        what = f"{SHAPES[signal_of(lane)].word}s"
         for part in parked:
-            self._target.metrics.spans_dead_lettered.labels(reason=part.reason).inc(part.span_count)
-            _log.warning(
-                "spans went to the dead letters",
-                extra={"spans": part.span_count, "reason": part.reason, "why": part.message, "lane": lane},
-            )
+            told = {"reason": part.reason, "why": part.message, "lane": lane}
+            _log.warning(f"{what} went to the dead letters", extra={"spans": part.span_count, **told})
 
     def _note(self, lane: str, outcome: Settled | Deferred | None) -> None:
         """Remember a lane that has to wait; say once when trouble starts and when it ends."""

@@ -1,7 +1,7 @@
 """The durable log between the receivers and the consumers.
 
     lane A   | 3 | 7 | 8 |      an entry: spans of one route that arrived together, as zstd'd OTLP
-    lane B   | 4 | 5 | 6 | 9 |  a lane: all entries of one route (experiment, run, workspace)
+    lane B   | 4 | 5 | 6 | 9 |  a lane: all entries of one route (experiment, run, workspace) and signal
                    ^
                    cursor of a consumer in that lane: everything up to it is done
 
@@ -26,6 +26,9 @@ Invariants
  6. At its size bound the journal refuses new entries; it never drops one to make room.
  7. Cursors, dead letters, attempts and marks belong to one consumer. A retried dead letter is an entry that
     this consumer alone sees; a crash in one consumer never counts against another's work on the same entry.
+ 8. A lane holds spans or log records, never both. A consumer sees the lanes of its signals and no others; an
+    entry waits only for consumers of its signal.
+ 9. What a commit appends for a consumer (`follow_ups`) is there if and only if the cursor has moved.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
 each other. Forms: sqlite/ (the real one) and memory.py (its twin for tests and benchmarks). A new form
@@ -37,7 +40,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.model.batch import DeadLetter, Draft, Entry, Parked, Position, Route
+from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
 
 NOTHING: Mapping[bytes, str] = {}
 
@@ -123,6 +126,9 @@ class Consumer(Protocol):
         A damaged entry comes with an empty payload.
         """
 
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        """Those of the traces that have entries after the cursor, in any lane."""
+
     async def mark(self, lane: str, *, through: Position) -> None:
         """Mark the entries up to `through` as being processed.
 
@@ -141,12 +147,14 @@ class Consumer(Protocol):
         first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
+        follow_ups: Sequence[FollowUp] = (),
     ) -> None:
         """Move the cursor to `through` and write the effects of what it passes, in one transaction.
 
         `parked` go to this consumer's dead letters. `remember` are its notes by trace id; they take the place
         of earlier ones. `delivered` says which target has spans of a trace id now: its claim holds against
-        everybody, unless another had it.
+        everybody, unless another had it. `follow_ups` are appended, each for one consumer alone; a full
+        journal takes them too.
 
         With `first`, the position of the first entry that was read: if a replay has moved the cursor back
         since, none of it happens, and the entries come again.
@@ -195,7 +203,7 @@ class DeadLetters(Protocol):
 
 
 class PendingTraces(Protocol):
-    """What the log holds of one trace: entries and dead letters that aren't deleted yet."""
+    """What the log holds of one trace's spans: entries and dead letters that aren't deleted yet."""
 
     async def payloads(self, trace_id: bytes) -> Sequence[bytes] | CannotTell:
         """The export requests (protobuf) that hold spans of it; dead letters first, then oldest first."""

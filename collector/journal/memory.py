@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
 from collector.journal import (
     FOLLOWED_SHARE,
@@ -13,37 +12,21 @@ from collector.journal import (
     JournalState,
     PendingLane,
 )
-from collector.model.batch import FOREIGN_TRACE, DeadLetter, Draft, Entry, Parked, Position, Route, merge
+from collector.journal.memory_entries import HeldClaim, HeldEntry
+from collector.model.batch import (
+    FOREIGN_TRACE,
+    DeadLetter,
+    Draft,
+    Entry,
+    FollowUp,
+    Parked,
+    Position,
+    Route,
+    Signal,
+    merge,
+    signal_of,
+)
 from collector.model.errors import JournalClosed, Reason, Unavailable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
-    target: str
-    client: str = ""
-    delivered: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """An entry. `consumer` None: everybody sees it. `attempts` are by consumer."""
-
-    sequence: int
-    received_unix_ns: int
-    content: Draft
-    consumer: str | None = None
-    attempts: Counter[str] = field(default_factory=Counter)
-
-    def is_for(self, consumer: str | None) -> bool:
-        return self.consumer is None or self.consumer == consumer
-
-    def entry(self, consumer: str) -> Entry:
-        return Entry(
-            position=Position(self.sequence),
-            received_unix_ns=self.received_unix_ns,
-            attempts=self.attempts[consumer],
-            **{each.name: getattr(self.content, each.name) for each in fields(Draft)},
-        )
 
 
 class MemoryJournal:
@@ -54,6 +37,7 @@ class MemoryJournal:
         *,
         consumers: Sequence[str] = ("delivery",),
         followers: Sequence[str] = (),
+        log_consumers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
@@ -63,13 +47,14 @@ class MemoryJournal:
         self._appended = asyncio.Event()
         self._consumers = consumers
         self._followers = followers
+        self._log_consumers = log_consumers
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
-        self._entries: list[_Held] = []
+        self._entries: list[HeldEntry] = []
         self._sequence = 0
         self._cursors: dict[tuple[str, str], int] = {}
         self._marks: dict[tuple[str, str], int] = {}
-        self._claims: dict[bytes, _Claim] = {}
+        self._claims: dict[bytes, HeldClaim] = {}
         self._notes: dict[tuple[str, bytes], bytes] = {}
         self._letters: dict[int, DeadLetter] = {}
         self._letter_id = 0
@@ -98,7 +83,7 @@ class MemoryJournal:
 
     def _add(self, content: Draft, *, received_unix_ns: int, consumer: str | None = None) -> None:
         self._sequence += 1
-        held = _Held(
+        held = HeldEntry(
             sequence=self._sequence, received_unix_ns=received_unix_ns, content=content, consumer=consumer
         )
         self._entries.append(held)
@@ -111,15 +96,25 @@ class MemoryJournal:
         return [letter for letter in self._letters.values() if letter.consumer == consumer]
 
     def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
-        yield from (letter for letter in self._letters.values() if trace_id in letter.trace_ids)
-        contents = (held.content for held in self._entries)
-        yield from (content for content in contents if trace_id in content.trace_ids)
+        contents = [held.content for held in self._entries]
+        holders: Sequence[Draft | DeadLetter] = (*self._letters.values(), *contents)
+        for holder in holders:
+            if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
+                yield holder
 
-    def _after(self, consumer: str, lane: str) -> list[_Held]:
+    def _signal(self, consumer: str) -> Signal:
+        return Signal.LOGS if consumer in self._log_consumers else Signal.TRACES
+
+    def _lanes(self, consumer: str) -> list[str]:
+        """Those that hold the consumer's signal."""
+        lanes = dict.fromkeys(held.content.lane for held in self._entries)
+        return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
+
+    def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
         return self._behind(consumer, lane, self._cursor(consumer, lane))
 
-    def _behind(self, consumer: str, lane: str, sequence: int) -> list[_Held]:
+    def _behind(self, consumer: str, lane: str, sequence: int) -> list[HeldEntry]:
         of_lane = (held for held in self._entries if held.content.lane == lane)
         return [held for held in of_lane if held.sequence > sequence and held.is_for(consumer)]
 
@@ -145,8 +140,9 @@ class MemoryJournal:
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: _Held, awaited: Sequence[str]) -> bool:
-        readers = awaited if held.consumer is None else (held.consumer,)
+    def _waits(self, held: HeldEntry, awaited: Sequence[str]) -> bool:
+        of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
+        readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
     def _check_open(self) -> None:
@@ -189,7 +185,7 @@ class MemoryConsumer:
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
         self.journal._check_open()
         found = []
-        for lane in dict.fromkeys(held.content.lane for held in self.journal._entries):
+        for lane in self.journal._lanes(self.name):
             until = self.journal._passed_by(behind, lane)
             waiting = self.journal._after(self.name, lane)
             if waiting and waiting[0].sequence < until:
@@ -214,7 +210,13 @@ class MemoryConsumer:
         start = self.journal._cursor(self.name, lane) if after is None else after.token
         return self._window(self.journal._behind(self.name, lane, start), limit_bytes)
 
-    def _window(self, waiting: Sequence[_Held], limit_bytes: int) -> list[Entry]:
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        self.journal._check_open()
+        lanes = self.journal._lanes(self.name)
+        waiting = [held for lane in lanes for held in self.journal._after(self.name, lane)]
+        return trace_ids & frozenset().union(*(held.content.trace_ids for held in waiting))
+
+    def _window(self, waiting: Sequence[HeldEntry], limit_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         total = 0
         for held in waiting:
@@ -245,6 +247,7 @@ class MemoryConsumer:
         first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
+        follow_ups: Sequence[FollowUp] = (),
     ) -> None:
         journal = self.journal
         journal._check_open()
@@ -256,9 +259,11 @@ class MemoryConsumer:
         journal._notes |= {(self.name, trace_id): note for trace_id, note in (remember or {}).items()}
         for trace_id, target in delivered.items():
             if trace_id not in journal._claims or not journal._claims[trace_id].delivered:
-                journal._claims[trace_id] = _Claim(target=target, delivered=True)
+                journal._claims[trace_id] = HeldClaim(target=target, delivered=True)
         for part in parked:
             self._park(part)
+        for each in follow_ups:
+            journal._add(each.draft, received_unix_ns=each.received_unix_ns, consumer=each.consumer)
         journal._sweep()
         journal._announce()
 
@@ -290,7 +295,7 @@ class MemoryConsumer:
     async def state(self) -> JournalState:
         journal = self.journal
         journal._check_open()
-        lanes = {held.content.lane for held in journal._entries}
+        lanes = journal._lanes(self.name)
         waiting = [held for lane in lanes for held in journal._after(self.name, lane)]
         letters = journal._letters_of(self.name)
         return JournalState(
@@ -315,7 +320,7 @@ class MemoryTraces:
         self.journal._check_open()
         known = self.journal._claims
         for trace_id, target in claims.items():
-            claim = _Claim(target=target, client=clients.get(trace_id, ""))
+            claim = HeldClaim(target=target, client=clients.get(trace_id, ""))
             held = known.setdefault(trace_id, claim)
             if not held.delivered and held.client != claim.client:
                 known[trace_id] = claim

@@ -144,6 +144,13 @@ class MlflowApi:
         """POST traces/batchGetInfos: traces without spans, by MLflow's ids (tr-...)."""
         return await self._post(f"{V3}/traces/batchGetInfos", {"trace_ids": list(trace_ids)})
 
+    async def create_assessment(self, trace_id: str, document: Mapping[str, Any]) -> MlflowAnswer:
+        """POST traces/{trace_id}/assessments: one more assessment of a trace (32 hex digits).
+
+        MLflow takes it as often as it is sent.
+        """
+        return await self._post(f"{V3}/traces/tr-{trace_id}/assessments", document)
+
     async def search_traces(
         self,
         experiment_id: str,

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 
 from collector.model.errors import Reason
@@ -11,6 +13,15 @@ from collector.model.errors import Reason
 MAX_ENTRY_BYTES = 1024 * 1024
 # the reason of a dead letter whose trace id another experiment had first
 FOREIGN_TRACE = "foreign_trace"
+# experiment id and name, run, workspace: what a lane's text begins with; then its signal, if not traces
+ROUTE_PARTS = 4
+
+
+class Signal(StrEnum):
+    """What an entry of the log holds: spans or log records. Each lane has entries of one signal."""
+
+    TRACES = "traces"
+    LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +45,20 @@ class Route:
         """The canonical text of the route; the journal keeps one cursor for each lane."""
         return _lane(self.experiment_id, self.experiment_name, self.run_id, self.workspace)
 
+    def lane_of(self, signal: Signal, *, waiting: bool = False) -> str:
+        """The lane of this route's entries of one signal; `waiting`: of those that wait for something else.
+
+        Spans have the lane that they always had: `lane`.
+        """
+        if signal is Signal.TRACES:
+            return self.lane
+        parts = (self.experiment_id, self.experiment_name, self.run_id, self.workspace, signal.value)
+        return _lane(*parts, "waiting") if waiting else _lane(*parts)
+
     @staticmethod
     def from_lane(lane: str) -> "Route":
         """The route that `lane` was made from."""
-        experiment_id, experiment_name, run_id, workspace = json.loads(lane)
+        experiment_id, experiment_name, run_id, workspace, *_ = json.loads(lane)
         return Route(
             experiment_id=experiment_id,
             experiment_name=experiment_name,
@@ -56,11 +77,26 @@ def _lane(*parts: str | None) -> str:
     return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
 
+@lru_cache(maxsize=1024)
+def signal_of(lane: str) -> Signal:
+    """What the entries of a lane hold; spans, if its text can't be read."""
+    with suppress(ValueError):
+        return Signal([*json.loads(lane), Signal.TRACES][ROUTE_PARTS])
+    return Signal.TRACES
+
+
+@lru_cache(maxsize=1024)
+def is_waiting(lane: str) -> bool:
+    """Whether a lane's entries wait for something else to arrive."""
+    return len(json.loads(lane)) > ROUTE_PARTS + 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a receiver hands to the journal: spans of one route, as OTLP protobuf bytes.
+    """What a receiver hands to the journal: spans or log records of one route, as OTLP protobuf bytes.
 
-    `payload` is one serialized ExportTraceServiceRequest; `trace_ids` the distinct 16-byte ids in it.
+    `payload` is one serialized ExportTraceServiceRequest, in a lane of logs an ExportLogsServiceRequest.
+    `span_count` counts its spans or log records; `trace_ids` are the distinct 16-byte ids in it.
     """
 
     lane: str
@@ -131,6 +167,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """An entry that a commit appends, for one consumer alone: work that comes from what was processed.
+
+    `received_unix_ns` is the time at which what it comes from was received.
+    """
+
+    consumer: str
+    draft: Draft
+    received_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """Spans that a target refused for good, on their way into the dead letters."""
 
@@ -167,7 +215,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One span that no backend could store, and why."""
+    """One span or log record that no backend could store, and why."""
 
     reason: Reason
     message: str
@@ -175,7 +223,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of one export: accepted spans are on disk, rejected ones have their reasons."""
+    """What became of one export: accepted spans are on disk, rejected ones have their reasons.
+
+    In an export of logs they are log records.
+    """
 
     accepted_spans: int
     rejections: Sequence[Rejection] = field(default=())
+    signal: Signal = Signal.TRACES

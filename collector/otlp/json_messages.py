@@ -115,3 +115,19 @@ class Span(Struct, gc=False):
     links: list[Link] | None = None
     droppedLinksCount: Number | None = None
     status: Status | None = None
+
+
+class LogRecord(Struct, gc=False):
+    """One thing that was logged."""
+
+    timeUnixNano: Number | None = None
+    observedTimeUnixNano: Number | None = None
+    severityNumber: Number | None = None
+    severityText: str | None = None
+    body: AnyValue | None = None
+    attributes: list[KeyValue] | None = None
+    droppedAttributesCount: Number | None = None
+    flags: Number | None = None
+    traceId: str | None = None
+    spanId: str | None = None
+    eventName: str | None = None

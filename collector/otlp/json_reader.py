@@ -20,25 +20,28 @@ Text is UTF-8, with a byte order mark or without (RFC 8259, 8.1).
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
-from collector.model.batch import Rejection
+from collector.model.batch import Rejection, Signal
 from collector.model.errors import Reason, Rejected
-from collector.otlp.json_messages import Resource, Scope, Span
+from collector.otlp.json_messages import LogRecord, Resource, Scope, Span
 from collector.otlp.json_scalars import TooDeep, TooMany, Wrong
 from collector.otlp.json_text import MAX_VALUES, count_values, mended
 from collector.otlp.json_wire import (
+    LOG_RECORD_FIELDS,
     RESOURCE_FIELDS,
     SCOPE_FIELDS,
     SPAN_FIELDS,
+    Fields,
     Room,
     delimited,
     write_message,
 )
+from collector.otlp.shapes import SPANS, SignalShape
 
 # values in one span, one resource or one scope: what is held of it at once is about 200 bytes a value
 MAX_VALUES_OF_ONE = 1_000_000
@@ -49,123 +52,164 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NOTHING = Raw()
 
 
-class ScopeSpans(Struct, gc=False):
+class ScopeSpans(Struct, gc=False, rename={"items": "spans"}):
     """The spans of one library, as text."""
 
     scope: Raw = NOTHING
-    spans: list[Raw] | None = None
+    items: list[Raw] | None = None
     schemaUrl: Raw = NOTHING
 
 
-class ResourceSpans(Struct, gc=False):
+class ResourceSpans(Struct, gc=False, rename={"scopes": "scopeSpans"}):
     """The spans of one sender."""
 
     resource: Raw = NOTHING
-    scopeSpans: list[ScopeSpans] | None = None
+    scopes: list[ScopeSpans] | None = None
     schemaUrl: Raw = NOTHING
 
 
-EMPTY_RESOURCE, EMPTY_SCOPE = ResourceSpans(), ScopeSpans()
+class TracesDocument(Struct, gc=False, rename={"resources": "resourceSpans"}):
+    """The top level of an export of spans."""
+
+    resources: list[ResourceSpans] | None = None
 
 
-class Document(Struct, gc=False):
-    """The top level."""
+class ScopeLogs(Struct, gc=False, rename={"items": "logRecords"}):
+    """The log records of one library, as text."""
 
-    resourceSpans: list[ResourceSpans] | None = None
+    scope: Raw = NOTHING
+    items: list[Raw] | None = None
+    schemaUrl: Raw = NOTHING
 
 
-_documents = Decoder(Document)
+class ResourceLogs(Struct, gc=False, rename={"scopes": "scopeLogs"}):
+    """The log records of one sender."""
+
+    resource: Raw = NOTHING
+    scopes: list[ScopeLogs] | None = None
+    schemaUrl: Raw = NOTHING
+
+
+class LogsDocument(Struct, gc=False, rename={"resources": "resourceLogs"}):
+    """The top level of an export of log records."""
+
+    resources: list[ResourceLogs] | None = None
+
+
+class Form(NamedTuple):
+    """How the documents of one signal are read."""
+
+    documents: Decoder[Any]
+    items: Decoder[Any]
+    fields: Fields
+    nothing: tuple[Struct, Struct]
+
+
+FORMS: Mapping[Signal, Form] = {
+    Signal.TRACES: Form(Decoder(TracesDocument), Decoder(Span), SPAN_FIELDS, (ResourceSpans(), ScopeSpans())),
+    Signal.LOGS: Form(
+        Decoder(LogsDocument), Decoder(LogRecord), LOG_RECORD_FIELDS, (ResourceLogs(), ScopeLogs())
+    ),
+}
 _resources = Decoder(Resource | None)
 _scopes = Decoder(Scope | None)
-_spans = Decoder(Span)
 _urls = Decoder(str | None)
 
 
-def read_json(text: bytes, *, max_depth: int, max_spans: int) -> tuple[bytes, list[Rejection]]:
-    """The export in `text` as a serialized ExportTraceServiceRequest, and a rejection for each refused span.
+def read_json(
+    text: bytes, *, max_depth: int, max_spans: int, shape: SignalShape = SPANS
+) -> tuple[bytes, list[Rejection]]:
+    """The export in `text` as a serialized message, and a rejection for each refused span or log record.
 
-    No attribute in it nests over `max_depth`. Resources and scopes without spans are left out.
+    No attribute in it nests over `max_depth`. Resources and scopes without any are left out.
     Raises Rejected: malformed, too_large (too many values), too_many_spans.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)
     values = count_values(text)
     if values > MAX_VALUES:
         raise Rejected(Reason.TOO_LARGE, f"the body holds over {MAX_VALUES} values; send smaller batches")
-    resources = _document(text).resourceSpans or []
-    count = sum(len(scope.spans or ()) for part in resources for scope in part.scopeSpans or ())
+    resources = _document(text, shape).resources or []
+    count = sum(len(scope.items or ()) for part in resources for scope in part.scopes or ())
     if count > max_spans:
         raise Rejected(
             Reason.TOO_MANY_SPANS,
-            f"{count} spans in one request, {max_spans} are allowed; send smaller batches",
+            f"{count} {shape.word}s in one request, {max_spans} are allowed; send smaller batches",
         )
-    writer = _Writer(max_depth=max_depth, check_values=values > MAX_VALUES_OF_ONE)
+    writer = _Writer(shape, max_depth=max_depth, check_values=values > MAX_VALUES_OF_ONE)
     try:
         return b"".join(writer.resources(resources)), writer.rejections
     except Wrong as wrong:
         raise _refused(wrong) from wrong
 
 
-def _document(text: bytes) -> Document:
+def _document(text: bytes, shape: SignalShape) -> Any:
+    documents = FORMS[shape.signal].documents
     try:
         try:
-            return _documents.decode(text)
+            return documents.decode(text)
         except ValidationError:
             raise
         except (DecodeError, RecursionError):
-            return _documents.decode(mended(text))
+            return documents.decode(mended(text))
     except ValidationError as error:
         raise _refused(_wrong_type(error)) from error
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = "" if b"\0" not in text[:4] else "; JSON is sent in UTF-8"
         raise Rejected(
-            Reason.MALFORMED, f"the body is not an ExportTraceServiceRequest in JSON: {error}{hint}"
+            Reason.MALFORMED,
+            f"the body is not an {shape.request.DESCRIPTOR.name} in JSON: {error}{hint}",
         ) from error
 
 
 class _Writer:
     """Turns the parts of one document into bytes, and collects what it refuses."""
 
-    def __init__(self, *, max_depth: int, check_values: bool) -> None:
+    def __init__(self, shape: SignalShape, *, max_depth: int, check_values: bool) -> None:
         self.rejections: list[Rejection] = []
+        self._form = FORMS[shape.signal]
+        self._names = shape.json_names
         self._check_values = check_values
         self._resource_room = Room(max_depth, DECODER_LEVELS - RESOURCE_LEVELS)
         self._scope_room = Room(max_depth, DECODER_LEVELS - SCOPE_LEVELS)
         self._span_room = Room(max_depth, DECODER_LEVELS - SPAN_LEVELS)
 
-    def resources(self, parts: Sequence[ResourceSpans]) -> Iterator[bytes]:
-        """The ResourceSpans that hold a span, each as a field of the request. Raises Wrong."""
+    def resources(self, parts: Sequence[ResourceSpans | ResourceLogs]) -> Iterator[bytes]:
+        """The resources that hold anything, each as a field of the request. Raises Wrong."""
+        nothing = self._form.nothing[0]
         for index, part in enumerate(parts):
-            if part == EMPTY_RESOURCE:  # a body may hold a million
+            if part == nothing:  # a body may hold a million
                 continue
             try:
                 resource = self._outer(part.resource, "resource", _resources, self._resource)
-                scopes = b"".join(self._scopes(part.scopeSpans or (), index))
+                scopes = b"".join(self._scopes(part.scopes or (), index))
                 schema_url = self._outer(part.schemaUrl, "schemaUrl", _urls, _schema_url)
             except Wrong as wrong:
-                raise wrong.under(f"resourceSpans[{index}]") from wrong
+                raise wrong.under(f"{self._names[0]}[{index}]") from wrong
             if scopes:
                 yield delimited(1, resource + scopes + schema_url)
 
-    def _scopes(self, parts: Sequence[ScopeSpans], above: int) -> Iterator[bytes]:
+    def _scopes(self, parts: Sequence[ScopeSpans | ScopeLogs], above: int) -> Iterator[bytes]:
+        nothing = self._form.nothing[1]
         for index, part in enumerate(parts):
-            if part == EMPTY_SCOPE:
+            if part == nothing:
                 continue
             try:
                 scope = self._outer(part.scope, "scope", _scopes, self._scope)
-                spans = b"".join(self._spans(part.spans or (), above, index))
+                items = b"".join(self._items(part.items or (), above, index))
                 schema_url = self._outer(part.schemaUrl, "schemaUrl", _urls, _schema_url)
             except Wrong as wrong:
-                raise wrong.under(f"scopeSpans[{index}]") from wrong
-            if spans:
-                yield delimited(2, scope + spans + schema_url)
+                raise wrong.under(f"{self._names[1]}[{index}]") from wrong
+            if items:
+                yield delimited(2, scope + items + schema_url)
 
-    def _spans(self, spans: Sequence[Raw], resource: int, scope: int) -> Iterator[bytes]:
-        for index, text in enumerate(spans):
+    def _items(self, items: Sequence[Raw], resource: int, scope: int) -> Iterator[bytes]:
+        names = self._names
+        for index, text in enumerate(items):
             try:
-                span = self._read(_spans, text)
-                yield delimited(2, write_message(span, SPAN_FIELDS, self._span_room))
+                item = self._read(self._form.items, text)
+                yield delimited(2, write_message(item, self._form.fields, self._span_room))
             except Wrong as wrong:
-                wrong.under(f"resourceSpans[{resource}].scopeSpans[{scope}].spans[{index}]")
+                wrong.under(f"{names[0]}[{resource}].{names[1]}[{scope}].{names[2]}[{index}]")
                 self.rejections.append(Rejection(reason=wrong.reason, message=str(wrong)))
 
     def _outer(self, text: Raw, name: str, decoder: Decoder[Any], write: Callable[[Any], bytes]) -> bytes:

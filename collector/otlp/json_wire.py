@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from collector.otlp.json_messages import AnyValue, ArrayValue, KeyValue, KeyValueList, Number
@@ -54,6 +55,7 @@ Write = Callable[[Any, Room], bytes]
 Fields = tuple[tuple[str, Write], ...]
 SPAN_KINDS = dict(trace_pb2.Span.SpanKind.items())
 STATUS_CODES = dict(trace_pb2.Status.StatusCode.items())
+SEVERITIES = dict(logs_pb2.SeverityNumber.items())
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
@@ -316,4 +318,17 @@ SPAN_FIELDS: Fields = (
     ("links", _messages(13, LINK_FIELDS)),
     ("droppedLinksCount", _uint32(14)),
     ("status", _message(15, STATUS_FIELDS)),
+)
+LOG_RECORD_FIELDS: Fields = (
+    ("timeUnixNano", _fixed64(1)),
+    ("observedTimeUnixNano", _fixed64(11)),
+    ("severityNumber", _enum(2, SEVERITIES)),
+    ("severityText", _text(3)),
+    ("body", lambda value, room: delimited(5, _value(value, room))),
+    ("attributes", _attributes(6)),
+    ("droppedAttributesCount", _uint32(7)),
+    ("flags", _fixed32(8)),
+    ("traceId", _own_id(9)),
+    ("spanId", _own_id(10)),
+    ("eventName", _text(12)),
 )

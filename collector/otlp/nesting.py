@@ -13,19 +13,24 @@ What parses is for certain within the bound. What doesn't may still be (maps tak
 and is then looked at span by span.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from collector.model.batch import Signal
+from collector.otlp.shapes import SHAPES, SPANS, Export, SignalShape
 
 DECODER_LEVELS = 100
 LEVELS_OF_A_VALUE = 6
 LEVELS_OF_A_LIST = 2
-START_INNER, END_INNER, REQUEST = b"\x0b", b"\x0c", b"\x12"
+START_INNER, END_INNER = b"\x0b", b"\x0c"
+# the field of the wrapper that holds an export of each signal
+FIELDS: Mapping[Signal, int] = {Signal.TRACES: 2, Signal.LOGS: 3}
+REQUESTS: Mapping[Signal, bytes] = {signal: bytes([field << 3 | 2]) for signal, field in FIELDS.items()}
 
 
 class Wrapped(NamedTuple):
@@ -35,6 +40,7 @@ class Wrapped(NamedTuple):
     start: int
     end: int
     groups: int
+    shape: SignalShape = SPANS
 
     @property
     def body(self) -> memoryview:
@@ -42,18 +48,18 @@ class Wrapped(NamedTuple):
         return memoryview(self.data)[self.start : self.end]
 
 
-def wrap(chunks: Sequence[bytes], depth: int) -> Wrapped:
+def wrap(chunks: Sequence[bytes], depth: int, shape: SignalShape = SPANS) -> Wrapped:
     """The body that `chunks` make, copied once, where only attributes up to `depth` (at most 46) parse."""
     # the least that a value nested one deeper than allowed takes
     too_many = LEVELS_OF_A_VALUE + LEVELS_OF_A_LIST * (depth + 1)
     groups = DECODER_LEVELS - too_many + 2
     size = sum(map(len, chunks))
-    head = START_INNER * groups + REQUEST + varint_of(size)
+    head = START_INNER * groups + REQUESTS[shape.signal] + varint_of(size)
     data = b"".join((head, *chunks, END_INNER * groups))
-    return Wrapped(data, len(head), len(head) + size, groups)
+    return Wrapped(data, len(head), len(head) + size, groups, shape)
 
 
-def parse(wrapped: Wrapped) -> ExportTraceServiceRequest | None:
+def parse(wrapped: Wrapped) -> Export | None:
     """The export in the body. None: an attribute may nest deeper than allowed, or it is no export at all.
 
     Raises MemoryError.
@@ -65,7 +71,7 @@ def parse(wrapped: Wrapped) -> ExportTraceServiceRequest | None:
         return None
     for _ in range(wrapped.groups):
         message = message.inner
-    request: ExportTraceServiceRequest = message.request
+    request: Export = getattr(message, wrapped.shape.signal.value)
     return request
 
 
@@ -87,14 +93,13 @@ def varint_of(number: int) -> bytes:
 
 @cache
 def _wrapper() -> Any:
-    """message Wrapper { optional group Inner = 1 {like Wrapper}; optional request = 2; }"""
+    """message Wrapper { optional group Inner = 1 {like Wrapper}; optional traces = 2; optional logs = 3; }"""
     file = descriptor_pb2.FileDescriptorProto(
         name="sidespan/nesting.proto",
         package="sidespan",
         syntax="proto2",
-        dependency=["opentelemetry/proto/collector/trace/v1/trace_service.proto"],
+        dependency=[shape.request.DESCRIPTOR.file.name for shape in SHAPES.values()],
     )
-    request = ".opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
     field = descriptor_pb2.FieldDescriptorProto
     for name in ("Wrapper", "Inner"):
         file.message_type.add(name=name).field.extend(
@@ -106,12 +111,15 @@ def _wrapper() -> Any:
                     type=field.TYPE_GROUP,
                     type_name=".sidespan.Inner",
                 ),
-                field(
-                    name="request",
-                    number=2,
-                    label=field.LABEL_OPTIONAL,
-                    type=field.TYPE_MESSAGE,
-                    type_name=request,
+                *(
+                    field(
+                        name=signal.value,
+                        number=FIELDS[signal],
+                        label=field.LABEL_OPTIONAL,
+                        type=field.TYPE_MESSAGE,
+                        type_name=f".{shape.request.DESCRIPTOR.full_name}",
+                    )
+                    for signal, shape in SHAPES.items()
                 ),
             ]
         )

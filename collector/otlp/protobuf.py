@@ -7,8 +7,6 @@ by one on the wire, and those that are too deep taken out of it.
 from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from collector.model.batch import Rejection
 from collector.model.errors import Reason, Rejected
@@ -24,60 +22,62 @@ from collector.otlp.scan import (
     varint,
     walk,
 )
-
-NAME = Span.DESCRIPTOR.fields_by_name["name"].number << 3 | LENGTH
-# the messages around a span's own
-LEVELS_OF_A_SPAN = 3
+from collector.otlp.shapes import SPANS, Export, SignalShape
 
 # the body, the export in it, whether surely no attribute nests over the bound, what was left out
-Read = tuple[bytes | memoryview, ExportTraceServiceRequest, bool, list[Rejection]]
+Read = tuple[bytes | memoryview, Export, bool, list[Rejection]]
 
 
-def read_protobuf(chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int) -> Read:
+def read_protobuf(
+    chunks: list[bytes], *, max_depth: int, max_spans: int, max_messages: int, shape: SignalShape = SPANS
+) -> Read:
     """What the chunks of a body hold; `chunks` is empty afterwards, which saves one copy in memory.
 
     An empty body is an empty export. Counts are bounded before messages are built.
     Raises Rejected (malformed, too_many_spans, too_large).
     """
-    wrapped = wrap(chunks, max_depth)
+    wrapped = wrap(chunks, max_depth, shape)
     chunks.clear()
-    data, start, end, _ = wrapped
-    check_counts(data, start, end, max_spans=max_spans, max_messages=max_messages)
+    data, start, end, *_ = wrapped
+    check_counts(data, start, end, max_spans=max_spans, max_messages=max_messages, shape=shape)
     if (export := parse(wrapped)) is not None:
         return wrapped.body, export, True, []
-    return read_deep(data[start:end])
+    return read_deep(data[start:end], shape)
 
 
-def read_deep(body: bytes) -> Read:
+def read_deep(body: bytes, shape: SignalShape = SPANS) -> Read:
     """As read_protobuf, for a body that nests deeper than is allowed, or isn't an export."""
     try:
-        return body, ExportTraceServiceRequest.FromString(body), False, []
+        return body, shape.request.FromString(body), False, []
     except DecodeError as error:
         check_memory(error)
-        left, rejections = _without_deep_spans(body)
+        left, rejections = _without_deep_items(body, shape)
         if not rejections:
-            raise _malformed(error) from error
+            raise _malformed(error, shape) from error
     try:
-        return left, ExportTraceServiceRequest.FromString(left), False, rejections
+        return left, shape.request.FromString(left), False, rejections
     except DecodeError as error:
         check_memory(error)
-        raise _malformed(error) from error
+        raise _malformed(error, shape) from error
 
 
-def _malformed(error: DecodeError) -> Rejected:
-    return Rejected(Reason.MALFORMED, f"the body is not an ExportTraceServiceRequest in protobuf: {error}")
+def _malformed(error: DecodeError, shape: SignalShape) -> Rejected:
+    name = shape.request.DESCRIPTOR.name
+    return Rejected(Reason.MALFORMED, f"the body is not an {name} in protobuf: {error}")
 
 
-def _without_deep_spans(body: bytes) -> tuple[bytes, list[Rejection]]:
+def _without_deep_items(body: bytes, shape: SignalShape) -> tuple[bytes, list[Rejection]]:
     """The body without what no decoder of protobuf reads; nothing is left out of one that is malformed."""
     rejections: list[Rejection] = []
     try:
-        return _rest(body, kind_of(ExportTraceServiceRequest.DESCRIPTOR), 0, rejections), rejections
+        return _rest(body, kind_of(shape.request.DESCRIPTOR), 0, rejections, shape), rejections
     except (IndexError, ValueError):
         return body, []
 
 
-def _rest(body: bytes, kind: MessageType, level: int, rejections: list[Rejection]) -> bytes:
+def _rest(
+    body: bytes, kind: MessageType, level: int, rejections: list[Rejection], shape: SignalShape
+) -> bytes:
     """The message at `level` without its spans that are too deep; all of its spans, if it is by itself."""
     parts: list[bytes] = []
     mine: list[Rejection] = []
@@ -85,14 +85,15 @@ def _rest(body: bytes, kind: MessageType, level: int, rejections: list[Rejection
         inner = kind.by_tag.get(tag)
         if inner is None or not _is_deep(content, inner, level + 1):
             parts.append(field)
-        elif inner.name == Span.DESCRIPTOR.full_name:
-            mine.append(_too_deep(f"span {_name(content)!r}"))
-        elif inner.name in (ResourceSpans.DESCRIPTOR.full_name, ScopeSpans.DESCRIPTOR.full_name):
-            rest = _rest(content, inner, level + 1, mine)
+        elif inner.name == shape.item.DESCRIPTOR.full_name:
+            mine.append(_too_deep(f"{shape.word} {_name(content, shape)!r}"))
+        elif inner.name in (shape.of_resource.DESCRIPTOR.full_name, shape.of_scope.DESCRIPTOR.full_name):
+            rest = _rest(content, inner, level + 1, mine, shape)
             parts.append(varint_of(tag) + varint_of(len(rest)) + rest)
         else:
-            count = sum(found.name == Span.DESCRIPTOR.full_name for found, _ in _walked(body, kind))
-            rejections += [_too_deep(f"the {inner.name.rpartition('.')[2]} of a span")] * count
+            count = sum(found.name == shape.item.DESCRIPTOR.full_name for found, _ in _walked(body, kind))
+            what = f"the {inner.name.rpartition('.')[2]} of a {shape.word}"
+            rejections += [_too_deep(what)] * count
             return b""
     rejections += mine
     return b"".join(parts)
@@ -106,8 +107,8 @@ def _walked(content: bytes, kind: MessageType) -> Iterator[tuple[MessageType, in
     return walk(content, 0, len(content), kind)
 
 
-def _name(span: bytes) -> str:
-    found = [content for tag, _, content in _fields(span) if tag == NAME]
+def _name(item: bytes, shape: SignalShape) -> str:
+    found = [content for tag, _, content in _fields(item) if tag == shape.name_field << 3 | LENGTH]
     return found[-1].decode(errors="replace")[:80] if found else ""
 
 

@@ -12,10 +12,9 @@ from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from collector.model.errors import Reason, Rejected
+from collector.otlp.shapes import SHAPES, SPANS, SignalShape
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 MAX_VARINT_BYTES = 10
@@ -52,7 +51,8 @@ def _kind(descriptor: Any, known: dict[str, MessageType]) -> MessageType:
 @cache
 def _kinds() -> dict[str, MessageType]:
     known: dict[str, MessageType] = {}
-    _kind(ExportTraceServiceRequest.DESCRIPTOR, known)
+    for shape in SHAPES.values():
+        _kind(shape.request.DESCRIPTOR, known)
     return known
 
 
@@ -62,10 +62,10 @@ def kind_of(descriptor: Descriptor) -> MessageType:
 
 
 @cache
-def _envelope() -> MessageType:
-    """An export down to its spans, which are not looked into."""
-    inner = MessageType(Span.DESCRIPTOR.full_name)
-    for outer in (ScopeSpans, ResourceSpans, ExportTraceServiceRequest):
+def _envelope(shape: SignalShape) -> MessageType:
+    """An export down to its spans or log records, which are not looked into."""
+    inner = MessageType(shape.item.DESCRIPTOR.full_name)
+    for outer in (shape.of_scope, shape.of_resource, shape.request):
         kind = MessageType(outer.DESCRIPTOR.full_name)
         kind.by_tag = {
             tag: inner for tag, found in kind_of(outer.DESCRIPTOR).by_tag.items() if found.name == inner.name
@@ -101,30 +101,33 @@ def _possible_messages(data: bytes, start: int, end: int) -> int:
     return count
 
 
-def check_counts(data: bytes, start: int, end: int, *, max_spans: int, max_messages: int) -> None:
+def check_counts(
+    data: bytes, start: int, end: int, *, max_spans: int, max_messages: int, shape: SignalShape = SPANS
+) -> None:
     """Raises Rejected (too_many_spans, too_large) if the export in `data[start:end]` holds more."""
     surely_few = _possible_messages(data, start, end) <= max_messages
-    whole = _envelope() if surely_few else kind_of(ExportTraceServiceRequest.DESCRIPTOR)
+    whole = _envelope(shape) if surely_few else kind_of(shape.request.DESCRIPTOR)
+    item = shape.item.DESCRIPTOR.full_name
     spans = messages = 0
     for kind, _ in walk(data, start, end, whole):
         messages += 1
-        if kind.name == Span.DESCRIPTOR.full_name:
+        if kind.name == item:
             spans += 1
             if spans > max_spans:
-                raise too_many_spans(max_spans)
+                raise too_many_spans(max_spans, shape)
         if messages > max_messages:
             raise Rejected(
                 Reason.TOO_LARGE,
-                f"over {max_messages} resources, scopes, spans, attributes, values, events and links in one "
-                "request; send smaller batches",
+                f"over {max_messages} resources, scopes, {shape.word}s, attributes, values, events and links "
+                "in one request; send smaller batches",
             )
 
 
-def too_many_spans(max_spans: int) -> Rejected:
-    """What a request with more spans than that is told."""
+def too_many_spans(max_spans: int, shape: SignalShape = SPANS) -> Rejected:
+    """What a request with more spans or log records than that is told."""
     return Rejected(
         Reason.TOO_MANY_SPANS,
-        f"over {max_spans} spans in one request, {max_spans} are allowed; send smaller batches",
+        f"over {max_spans} {shape.word}s in one request, {max_spans} are allowed; send smaller batches",
     )
 
 

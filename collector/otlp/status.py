@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
 
-from collector.model.batch import Receipt, Rejection
+from collector.model.batch import Receipt, Rejection, Signal
 from collector.model.errors import Reason, Rejected, Unavailable
 from collector.otlp.codec import encode_response
 from collector.otlp.media import Encoding
+from collector.otlp.shapes import SHAPES
 
 # the OpenTelemetry Collector's client reads 64 KiB of an answer; a few kB say enough
 MAX_MESSAGE_CHARACTERS = 2000
@@ -92,15 +97,21 @@ FULL_SUCCESS: Mapping[Encoding, Answer] = {
 
 
 def success(receipt: Receipt, encoding: Encoding) -> Answer:
-    """200; `partial_success` is set only if spans were rejected."""
-    if not receipt.rejections:
+    """200; `partial_success` is set only if spans or log records were rejected."""
+    if not receipt.rejections:  # in both signals an empty message
         return FULL_SUCCESS[encoding]
-    response = ExportTraceServiceResponse(
-        partial_success=ExportTracePartialSuccess(
-            rejected_spans=len(receipt.rejections), error_message=explain(receipt.rejections)
-        )
-    )
-    return Answer(status=200, body=encode_response(response, encoding), encoding=encoding)
+    return Answer(status=200, body=encode_response(response_of(receipt), encoding), encoding=encoding)
+
+
+def response_of(receipt: Receipt) -> ExportTraceServiceResponse | ExportLogsServiceResponse:
+    """What a client is told of an export that was accepted, in its signal's words."""
+    refused = len(receipt.rejections)
+    said = explain(receipt.rejections, receipt.signal) if refused else ""
+    if receipt.signal is Signal.LOGS:
+        logs = ExportLogsPartialSuccess(rejected_log_records=refused, error_message=said)
+        return ExportLogsServiceResponse(partial_success=logs if refused else None)
+    spans = ExportTracePartialSuccess(rejected_spans=refused, error_message=said)
+    return ExportTraceServiceResponse(partial_success=spans if refused else None)
 
 
 def failure(error: Rejected | Unavailable, encoding: Encoding) -> Answer:
@@ -155,14 +166,14 @@ def _bad_request(about: str, message: str) -> BadRequest:
     return BadRequest(field_violations=[BadRequest.FieldViolation(field=about, description=message)])
 
 
-def explain(rejections: Sequence[Rejection]) -> str:
+def explain(rejections: Sequence[Rejection], signal: Signal = Signal.TRACES) -> str:
     """Counts and one example a reason, most frequent first, bounded in length."""
     counts = Counter(rejection.reason for rejection in rejections)
     examples: dict[Reason, str] = {}
     for rejection in rejections:
         examples.setdefault(rejection.reason, rejection.message)
     parts = [f"{count} {reason}: {examples[reason]}" for reason, count in counts.most_common()]
-    text = f"{len(rejections)} spans rejected; the others are stored. " + "; ".join(parts)
+    text = f"{len(rejections)} {SHAPES[signal].word}s rejected; the others are stored. " + "; ".join(parts)
     return text[:MAX_MESSAGE_CHARACTERS]
 
 

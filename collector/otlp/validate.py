@@ -1,4 +1,4 @@
-"""Spans that no backend could store, found before the journal. Pure.
+"""Spans and log records that no backend could store, found before the journal. Pure.
 
 MLflow stores timestamps as int64 and answers a larger one with 500 for the whole batch; PostgreSQL's text
 type refuses NUL. Source for ids: the comments in
@@ -7,6 +7,7 @@ https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/pr
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -21,11 +22,14 @@ NO_TRACE_ID = bytes(16)
 NO_SPAN_ID = bytes(8)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Valid:
-    """The spans of one ResourceSpans that can be stored."""
+T = TypeVar("T")
 
-    resource_spans: ResourceSpans
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Valid(Generic[T]):
+    """The spans of one ResourceSpans that can be stored, or the log records of one ResourceLogs."""
+
+    of_resource: T
     span_count: int
     trace_ids: frozenset[bytes]
 
@@ -36,14 +40,14 @@ class TooManyRefused(Exception):
 
 def validate(
     export: ExportTraceServiceRequest, *, max_depth: int | None, max_refused: int | None = None
-) -> tuple[list[Valid], list[Rejection]]:
+) -> tuple[list[Valid[ResourceSpans]], list[Rejection]]:
     """The storable spans by resource, and a rejection for each other span.
 
     Spans that are refused are removed from `export`. `max_depth` None: nothing in it nests too deep.
     Resources without a storable span are left out.
     Raises TooManyRefused: over `max_refused`. A refusal takes several times as long as a span that is fine.
     """
-    valid: list[Valid] = []
+    valid: list[Valid[ResourceSpans]] = []
     rejections: list[Rejection] = []
     for resource_spans in export.resource_spans:
         found = _validate_resource(resource_spans, max_depth, rejections, max_refused)
@@ -57,7 +61,7 @@ def _validate_resource(
     max_depth: int | None,
     rejections: list[Rejection],
     max_refused: int | None,
-) -> Valid:
+) -> Valid[ResourceSpans]:
     span_count = 0
     trace_ids: set[bytes] = set()
     for scope_spans in resource_spans.scope_spans:
@@ -75,7 +79,7 @@ def _validate_resource(
             trace_ids.add(span.trace_id)
         for index in reversed(refused):
             del scope_spans.spans[index]
-    return Valid(resource_spans=resource_spans, span_count=span_count, trace_ids=frozenset(trace_ids))
+    return Valid(of_resource=resource_spans, span_count=span_count, trace_ids=frozenset(trace_ids))
 
 
 def _is_plain(span: Span) -> bool:

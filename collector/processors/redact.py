@@ -1,7 +1,8 @@
 """Take secrets and personal data out of everything textual in an export. Pure, in place; before the journal.
 
 Everything: names, values and keys of attributes, nested ones too, bytes that are text, whole numbers that are
-card or phone numbers; of resources, scopes, spans, events and links; status messages and trace states.
+card or phone numbers; of resources, scopes, spans, events, links and log records with their bodies; status
+messages and trace states.
 Fields that protobuf doesn't know can't be read, so they are dropped.
 """
 
@@ -11,14 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import translate
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.model.batch import Rejection
 from collector.model.errors import Reason
+from collector.otlp.shapes import SPANS, Export, SignalShape
 from collector.processors.presets import TABLE, Pattern
 from collector.settings.processors import Processor, RedactSettings
 
@@ -32,9 +34,14 @@ MAX_REMEMBERED = 10_000
 
 REDACTION_FAILED = "redaction failed, and what it failed on is not stored"
 
-# redacts an export in place; what could not be redacted is out of it, and why
-Redact = Callable[[ExportTraceServiceRequest], list[Rejection]]
 Write = Callable[[str, str], str]
+
+
+class Redact(Protocol):
+    """Redacts an export in place; what could not be redacted is out of it, and why."""
+
+    def __call__(self, export: Export, shape: SignalShape = SPANS) -> list[Rejection]:
+        """`shape` says what the export holds."""
 
 
 def redactor(processors: Sequence[Processor], on_bug: Callable[[Exception], None]) -> Redact | None:
@@ -46,9 +53,9 @@ def redactor(processors: Sequence[Processor], on_bug: Callable[[Exception], None
     if not steps:
         return None
 
-    def redact(export: ExportTraceServiceRequest) -> list[Rejection]:
+    def redact(export: Export, shape: SignalShape = SPANS) -> list[Rejection]:
         export.DiscardUnknownFields()
-        return [rejection for step in steps for rejection in step.apply(export)]
+        return [rejection for step in steps for rejection in step.apply(export, shape)]
 
     return redact
 
@@ -69,45 +76,54 @@ class _Redaction:
         self._drop = re.compile("|".join(map(translate, settings.drop_keys))) if settings.drop_keys else None
         self._write = _writer(settings)
 
-    def apply(self, export: ExportTraceServiceRequest) -> list[Rejection]:
+    def apply(self, export: Export, shape: SignalShape) -> list[Rejection]:
         text = _remembering(self._text)
         rejections: list[Rejection] = []
-        for position in reversed(range(len(export.resource_spans))):
-            resource_spans = export.resource_spans[position]
+        resources = getattr(export, shape.resources)
+        for position in reversed(range(len(resources))):
+            of_resource = resources[position]
+            scopes = getattr(of_resource, shape.scopes)
             try:
-                self._attributes(resource_spans.resource, text)
-                _strings(resource_spans, ("schema_url",), text)
+                self._attributes(of_resource.resource, text)
+                _strings(of_resource, ("schema_url",), text)
             except Exception as error:
-                count = sum(len(scope_spans.spans) for scope_spans in resource_spans.scope_spans)
-                rejections += [self._rejected(error)] * count
-                del export.resource_spans[position]
+                count = sum(len(getattr(of_scope, shape.items)) for of_scope in scopes)
+                rejections += [self._rejected(error, shape)] * count
+                del resources[position]
                 continue
-            for scope_spans in resource_spans.scope_spans:
-                rejections += self._scope(scope_spans, text)
+            for of_scope in scopes:
+                rejections += self._scope(of_scope, text, shape)
         return rejections
 
-    def _scope(self, scope_spans: ScopeSpans, text: Callable[[str], str]) -> list[Rejection]:
+    def _scope(self, of_scope: Any, text: Callable[[str], str], shape: SignalShape) -> list[Rejection]:
+        items = getattr(of_scope, shape.items)
         try:
-            self._attributes(scope_spans.scope, text)
-            _strings(scope_spans.scope, ("name", "version"), text)
-            _strings(scope_spans, ("schema_url",), text)
+            self._attributes(of_scope.scope, text)
+            _strings(of_scope.scope, ("name", "version"), text)
+            _strings(of_scope, ("schema_url",), text)
         except Exception as error:
-            count = len(scope_spans.spans)
-            del scope_spans.spans[:]
-            scope_spans.ClearField("scope")
-            return [self._rejected(error)] * count
+            count = len(items)
+            del items[:]
+            of_scope.ClearField("scope")
+            return [self._rejected(error, shape)] * count
+        redact = self._span if shape is SPANS else self._record
         rejections = []
-        for position in reversed(range(len(scope_spans.spans))):
+        for position in reversed(range(len(items))):
             try:
-                self._span(scope_spans.spans[position], text)
+                redact(items[position], text)
             except Exception as error:
-                del scope_spans.spans[position]
-                rejections.append(self._rejected(error))
+                del items[position]
+                rejections.append(self._rejected(error, shape))
         return rejections
 
-    def _rejected(self, error: Exception) -> Rejection:
+    def _rejected(self, error: Exception, shape: SignalShape) -> Rejection:
         self._on_bug(error)
-        return _rejection(error)
+        return _rejection(error, shape)
+
+    def _record(self, record: LogRecord, text: Callable[[str], str]) -> None:
+        _strings(record, ("event_name", "severity_text"), text)
+        self._value(record.body, text)
+        self._attributes(record, text)
 
     def _span(self, span: Span, text: Callable[[str], str]) -> None:
         _strings(span, ("name", "trace_state"), text)
@@ -220,10 +236,10 @@ def _strings(message: Any, fields: Iterable[str], text: Callable[[str], str]) ->
             setattr(message, field, new)
 
 
-def _rejection(error: Exception) -> Rejection:
+def _rejection(error: Exception, shape: SignalShape) -> Rejection:
     # the error's own text may hold what was to be redacted
     return Rejection(
         reason=Reason.REDACTION_FAILED,
-        message=f"redaction failed ({type(error).__name__}), so the span is not stored; send it without "
-        "the value that can't be read, or change the redact processor",
+        message=f"redaction failed ({type(error).__name__}), so the {shape.word} is not stored; send it "
+        "without the value that can't be read, or change the redact processor",
     )

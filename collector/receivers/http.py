@@ -2,7 +2,8 @@
 
     POST /v1/traces                  the export (a trailing slash is the same path: a redirect loses data,
                                      the Python exporter counts a 3xx as success)
-    POST /v1/metrics, /v1/logs       refused, or accepted and dropped, by setting
+    POST /v1/logs                    the same for log records
+    POST /v1/metrics                 refused, or accepted and dropped, by setting
     anything else under these paths  405
     an export anywhere else          404, with the path that takes it
 
@@ -15,13 +16,13 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from collector.model.batch import Signal
 from collector.model.errors import Reason, Rejected, SidespanError
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import FULL_SUCCESS, Answer, failure, success
 from collector.receivers.bounds import Reservation
 from collector.receivers.ingest import Encoded, Sender
 from collector.receivers.reception import (
-    TRACES,
     BodyTimer,
     Reception,
     by_name,
@@ -32,13 +33,14 @@ from collector.receivers.reception import (
 from collector.settings import ReceiverSettings
 from proxy import check_host, check_origin
 
-TRACES_PATH = "/v1/traces"
-SIGNALS = {TRACES_PATH: TRACES, "/v1/metrics": "metrics", "/v1/logs": "logs"}
+# where each signal is taken; those that are no Signal are never stored
+SIGNALS = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
+STORED_AT = tuple(path for path, signal in SIGNALS.items() if signal in frozenset(Signal))
 PATHS = frozenset(path + end for path in SIGNALS for end in ("", "/"))
 
 _ASTRAY = (
-    "{path} takes no telemetry, /v1/traces does: set OTEL_EXPORTER_OTLP_ENDPOINT to this service's address "
-    "without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
+    "{path} takes no telemetry, /v1/traces does, and /v1/logs: set OTEL_EXPORTER_OTLP_ENDPOINT to this "
+    "service's address without a path, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the address with /v1/traces"
 )
 
 
@@ -79,15 +81,16 @@ class _OtlpEndpoint:
         if len(headers) != len(scope["headers"]):
             check_repeated(scope["headers"])
         sender = await reception.admit(scope)
-        signal = SIGNALS[scope["path"].rstrip("/")]
-        if reception.drops(signal):
+        signal = reception.stored(SIGNALS[scope["path"].rstrip("/")])
+        if signal is None:
             return FULL_SUCCESS[encoding or Encoding.JSON]
         with reception.bounds.request() as reservation:
-            request = await self._read(headers, encoding, sender, receive, reservation)
-            return success(await reception.take(signal, request, reservation), request.encoding)
+            request = await self._read(signal, headers, encoding, sender, receive, reservation)
+            return success(await reception.take(request, reservation), request.encoding)
 
     async def _read(
         self,
+        signal: Signal,
         headers: dict[bytes, bytes],
         encoding: Encoding | None,
         sender: Sender,
@@ -103,6 +106,7 @@ class _OtlpEndpoint:
         return Encoded(
             chunks=await read_body(headers, receive, reservation, self.reception.settings),
             encoding=encoding,
+            signal=signal,
             sender=sender,
             content_encoding=_text(headers, b"content-encoding"),
             headers=routing(headers),
@@ -121,7 +125,7 @@ def is_astray(scope: Scope) -> bool:
     encoding = encoding_of(found.decode("latin-1"))
     path = scope["path"].rstrip("/")
     return encoding is Encoding.PROTOBUF or (
-        encoding is Encoding.JSON and (not path or path.endswith(TRACES_PATH))
+        encoding is Encoding.JSON and (not path or path.endswith(STORED_AT))
     )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.model.batch import Draft, Receipt, Rejection, Route
+from collector.model.batch import Draft, Receipt, Rejection, Route, Signal
 from collector.model.errors import Reason, Rejected
 from collector.otlp.media import Encoding
+from collector.otlp.shapes import SHAPES
 from collector.receivers.prepare import Prepared
 
 # takes drafts into the journal; returns after the commit to disk
@@ -34,13 +35,17 @@ NOBODY = Sender()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """An export as it came: the chunks of its body; of its headers only those for routing, lower-case."""
+    """An export as it came: the chunks of its body; of its headers only those for routing, lower-case.
+
+    `signal` says what it is an export of: the path or the service that it was sent to.
+    """
 
     chunks: Sequence[bytes]
     encoding: Encoding
     content_encoding: str | None = None
     headers: Mapping[str, str]
     sender: Sender = NOBODY
+    signal: Signal = Signal.TRACES
 
 
 # what an export holds, ready for the journal; reserves what it takes beyond the body as it came
@@ -52,8 +57,8 @@ async def ingest(
 ) -> Receipt:
     """Take one OTLP export into the journal and say what became of it.
 
-    The receipt counts spans: accepted are on disk when this returns, rejected carry their reasons.
-    An export without spans is a success.
+    The receipt counts spans, or log records: accepted are on disk when this returns, rejected carry their
+    reasons. An export without any is a success.
     Raises Rejected (never send this again) or Unavailable (send it again after retry_after_seconds).
     Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response.
     """
@@ -61,10 +66,11 @@ async def ingest(
     rejections = prepared.rejections
     drafts = await _allowed(prepared, request.sender, exists, rejections)
     if rejections and not drafts:  # nothing is left to store
-        raise Rejected(rejections[0].reason, _all_refused(rejections))
+        raise Rejected(rejections[0].reason, _all_refused(rejections, request.signal))
     if drafts:
         await append(drafts)
-    return Receipt(accepted_spans=sum([draft.span_count for draft in drafts]), rejections=rejections)
+    accepted = sum([draft.span_count for draft in drafts])
+    return Receipt(accepted_spans=accepted, rejections=rejections, signal=request.signal)
 
 
 async def _allowed(
@@ -97,6 +103,7 @@ def _unknown_experiment(destination: Route) -> Rejection:
     )
 
 
-def _all_refused(rejections: Sequence[Rejection]) -> str:
-    more = f" (and {len(rejections) - 1} more spans)" if len(rejections) > 1 else ""
-    return f"no span of this request can be stored: {rejections[0].message}{more}"
+def _all_refused(rejections: Sequence[Rejection], signal: Signal) -> str:
+    word = SHAPES[signal].word
+    more = f" (and {len(rejections) - 1} more {word}s)" if len(rejections) > 1 else ""
+    return f"no {word} of this request can be stored: {rejections[0].message}{more}"

@@ -3,7 +3,7 @@
     by_name, routing   one value a header; a routing header that is there twice is refused
     admit              who sends it
     bounds             its place among the requests in flight
-    drops              a signal that nothing stores is refused or dropped, by setting
+    stored             a signal that nothing stores is refused or dropped, by setting
     take               of others the body goes into the journal
     told               what a client is told of an error
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from starlette.types import Scope
 
 from collector.mlflow.headers import HEADERS
-from collector.model.batch import Receipt
+from collector.model.batch import Receipt, Signal
 from collector.model.errors import Reason, Rejected, Unavailable
 from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Reserve, Sender
@@ -32,41 +32,41 @@ Ingest = Callable[[Encoded, Reserve], Awaitable[Receipt]]
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
-TRACES = "traces"
+STORED = frozenset(Signal)
 
 _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
-    """What the receivers of one service share. `ingests` has what is stored, by signal."""
+    """What the receivers of one service share."""
 
-    ingests: Mapping[str, Ingest]
+    ingest: Ingest
     admit: Admit
     bounds: InFlightBounds
     settings: ReceiverSettings
     metrics: Metrics
     fault_log: FaultLog = field(default_factory=FaultLog)
 
-    def drops(self, signal: str) -> bool:
-        """Whether a request of this signal is answered as a success and dropped; it is counted then.
+    def stored(self, signal: str) -> Signal | None:
+        """The signal, if it is one that is stored; None: the request succeeds and is dropped, counted.
 
         Raises Rejected where such requests are refused.
         """
-        if signal in self.ingests:
-            return False
+        if signal in STORED:
+            return Signal(signal)
         if self.settings.other_signals == "reject":
             raise Rejected(
                 Reason.NOT_FOUND,
-                f"MLflow stores traces only: turn the {signal} exporter off (OTEL_{signal.upper()}_EXPORTER="
-                'none), or set receiver.other_signals = "accept-and-drop"',
+                f"MLflow stores no OpenTelemetry {signal}: turn the {signal} exporter off "
+                f'(OTEL_{signal.upper()}_EXPORTER=none), or set receiver.other_signals = "accept-and-drop"',
             )
         self.metrics.signals_dropped.labels(signal=signal).inc()
-        return True
+        return None
 
-    async def take(self, signal: str, request: Encoded, reservation: Reservation) -> Receipt:
+    async def take(self, request: Encoded, reservation: Reservation) -> Receipt:
         """The request into the journal, counted. Raises Rejected, Unavailable."""
-        receipt = await self.ingests[signal](request, reservation.reserve)
+        receipt = await self.ingest(request, reservation.reserve)
         self.metrics.count_receipt(receipt)
         return receipt
 

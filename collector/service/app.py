@@ -14,14 +14,16 @@ from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
 from collector.api.receiver_admission import ReceiverAdmission
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import target_of
+from collector.delivery.opening import log_target_of, target_of
 from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
+from collector.journal import Consumer, Journal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
@@ -42,22 +44,19 @@ LOOK_UP_CONNECTIONS = 8
 
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
-    """Everything, opened downstream first and closed in the reverse order.
-
-    Raises Misconfigured before anything listens.
-    """
+    """Everything, opened downstream first and closed in reverse. Raises Misconfigured before it listens."""
     close_to_others(settings.data_dir, settings.auth.tokens_file)
     metrics, keep = Metrics(), settings.sampling
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
-        connections = settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
-        mlflow = await opened(open_mlflow(settings.mlflow, max_connections=connections))
+        mlflow = await opened(_open_mlflow(settings))
         experiments = _experiments(settings, mlflow)
         journal = await opened(_open_journal(settings, metrics))
         delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
+        logs, log_worker = _log_worker(settings, journal, mlflow, experiments, metrics)
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
@@ -65,7 +64,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(
-            background(worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
+            background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
         )
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
@@ -87,6 +86,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             settings,
             journal=journal,
             delivery=delivery,
+            records=logs,
             indexing=indexing,
             mlflow=mlflow,
             index=index,
@@ -106,12 +106,35 @@ def _health(
         log=journal.log,
         consumer=journal.consumer(DELIVERY),
         worker=running.worker,
+        logs=journal.consumer(LOGS),
+        log_worker=running.log_worker,
         bounds=running.bounds,
         mlflow=mlflow,
         max_bytes=settings.journal.max_bytes,
         grpc=running.grpc.to_json(),
         indexer=indexer,
     )
+
+
+def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
+    connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
+    return open_mlflow(settings.mlflow, max_connections=connections)
+
+
+def _log_worker(
+    settings: Settings, journal: Journal, mlflow: Mlflow, experiments: Experiments, metrics: Metrics
+) -> tuple[Consumer, DeliveryWorker]:
+    """The consumer of log records, and what brings them to MLflow."""
+    logs = journal.consumer(LOGS)
+    target = log_target_of(
+        settings,
+        mlflow,
+        experiments,
+        metrics,
+        spans=journal.consumer(DELIVERY),
+        behind=None if settings.sampling is None else SAMPLING,
+    )
+    return logs, DeliveryWorker(logs, journal.traces, target, settings.delivery)
 
 
 def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:
@@ -121,6 +144,7 @@ def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         settings=settings.journal,
         consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
         followers=(INDEX,) if settings.index.enabled else (),
+        log_consumers=(LOGS,),
         keep_claims=settings.delivery.trace_memory,
         observe_commit=metrics.commit.observe,
     )

@@ -25,8 +25,9 @@ class Running:
     """What runs, and the steps of its end."""
 
     worker: DeliveryWorker
+    log_worker: DeliveryWorker
     bounds: InFlightBounds
-    delivering: "asyncio.Task[None]"
+    delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
     grpc: GrpcDoor = NO_GRPC
 
@@ -34,12 +35,13 @@ class Running:
         """Nothing new is begun behind the journal; exports are still taken."""
         self.bounds.stopping = True
         self.worker.stop()
+        self.log_worker.stop()
         for task in self.beside:
             task.cancel()
 
     async def delivered(self, *, seconds: float) -> None:
         """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
-        await asyncio.wait([self.delivering], timeout=seconds)
+        await asyncio.wait(self.delivering, timeout=seconds)
 
     async def leave_grpc(self, *, seconds: float) -> None:
         """Take no new calls over gRPC, and answer those that are there."""
@@ -56,6 +58,7 @@ class Running:
 @asynccontextmanager
 async def background(
     worker: DeliveryWorker,
+    log_worker: DeliveryWorker,
     journal: Journal,
     bounds: InFlightBounds,
     *,
@@ -67,16 +70,18 @@ async def background(
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
-    delivering = _start("delivery", worker.run)
+    delivering = (_start("delivery", worker.run), _start("logs", log_worker.run))
     others = {"sampling": sampler, "index": indexer, "labels": labels}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
-    running = Running(worker=worker, bounds=bounds, delivering=delivering, beside=tuple(beside))
+    running = Running(
+        worker=worker, log_worker=log_worker, bounds=bounds, delivering=delivering, beside=tuple(beside)
+    )
     try:
         yield running
     finally:
         running.begin_to_stop()
-        for task in (delivering, *beside):
+        for task in (*delivering, *beside):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

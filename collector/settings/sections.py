@@ -134,7 +134,7 @@ class ReceiverSettings(Section):
     """Body size, on the wire and again after decompression (OTLP recommends 64 MiB); beyond it 413, over gRPC
     RESOURCE_EXHAUSTED."""
     max_spans: int = Field(100_000, gt=0)
-    """Spans in one request, counted before they are read; beyond it 413."""
+    """Spans or log records in one request, counted before they are read; beyond it 413."""
     max_messages: int = Field(3_000_000, gt=0)
     """Attributes, values, events, links and other messages in one protobuf request; beyond it 413."""
     max_attribute_depth: int = Field(32, ge=1, le=46)
@@ -148,8 +148,8 @@ class ReceiverSettings(Section):
     body_timeout_seconds: float = Field(30.0, gt=0)
     """Time for a body to arrive; a slower sender gets 503 and is disconnected, over gRPC UNAVAILABLE."""
     other_signals: Literal["reject", "accept-and-drop"] = "reject"
-    """`/v1/metrics` and `/v1/logs`, and their services over gRPC: `reject` (404, NOT_FOUND) or
-    `accept-and-drop` (200, OK, counted)."""
+    """`/v1/metrics`, and its service over gRPC: `reject` (404, NOT_FOUND) or `accept-and-drop` (200, OK,
+    counted)."""
     cors_allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may send OTLP (browser SDKs); `*` for any."""
 
@@ -227,6 +227,9 @@ class DeliverySettings(Section):
     merge the traces."""
     trace_memory: int = Field(1_000_000, ge=1000)
     """How many trace ids are kept with their experiment for `foreign_trace`."""
+    log_wait_seconds: float = Field(3600.0, ge=0)
+    """How long a log record with an evaluation or a message waits for its trace before it becomes a dead
+    letter."""
     unknown_run: Literal["dead-letter", "deliver-without-link"] = "dead-letter"
     """What to do with traces whose `x-mlflow-run-id` MLflow does not know."""
 

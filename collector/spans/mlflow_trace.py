@@ -16,17 +16,18 @@ numbers, and the resource is gone, except for what MLflow keeps of it as the tra
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.spans.conventions import TAG_PREFIXES
-from collector.spans.facts import facts
+from collector.spans.conventions import ADDED, REPLACED, TAG_PREFIXES
+from collector.spans.facts import decode_attributes, facts
+from collector.spans.json_text import read_json
 from collector.spans.keys import KEYS
 from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
 from collector.spans.readers import text
@@ -42,6 +43,8 @@ PLAIN_FIELDS = (
     "end_time_unix_nano",
     "status",
 )
+REST_FIELDS = ("trace_state", "kind", "flags", "links")
+EVENT_FIELDS = ("name", "time_unix_nano")
 # events that facts are read from -> their attributes
 EVENT_KEYS = {"exception": frozenset({"exception.type", "exception.message"})} | {
     name: frozenset({key}) for name, key in FINISH_EVENTS.items()
@@ -161,6 +164,51 @@ def _links(document: dict[str, Any]) -> Iterator[Span.Link]:
             yield json_format.ParseDict(ids, Span.Link())
         except (KeyError, *PARSE_ERRORS):
             continue
+
+
+def client_span(document: dict[str, Any]) -> Span:
+    """One span as its client sent it, as far as MLflow has kept that: with all its events and links.
+
+    What Sidespan had added on the way is left out. Objects are JSON text again, as conventions write them.
+    Raises ValueError if it can't be read.
+    """
+    plain = {name: document[name] for name in (*PLAIN_FIELDS, *REST_FIELDS) if name in document}
+    try:
+        span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
+        span.attributes.extend(_without_additions([*_attributes(document, None)]))
+        for event in document.get("events", ()):
+            given = {name: event[name] for name in EVENT_FIELDS if name in event}
+            span.events.append(json_format.ParseDict(given, Span.Event(), ignore_unknown_fields=True))
+            span.events[-1].attributes.extend(_attributes(event, None))
+    except NO_TRACE as error:
+        raise ValueError(f"not a span in MLflow's JSON: {error!r}") from error
+    holders: Sequence[Span | Span.Event] = (span, *span.events)
+    for attribute in (each for holder in holders for each in holder.attributes):
+        _to_text(attribute.value)
+    return span
+
+
+def _without_additions(attributes: Sequence[KeyValue]) -> Iterator[KeyValue]:
+    marks = decode_attributes(attributes, (ADDED, REPLACED))
+    added, replaced = marks.get(ADDED), marks.get(REPLACED)
+    added = added if isinstance(added, list) else []
+    before = read_json(replaced) if isinstance(replaced, str) else replaced
+    before = before if isinstance(before, dict) else {}
+    for attribute in attributes:
+        if attribute.key in added or attribute.key in (ADDED, REPLACED):
+            continue
+        if attribute.key in before:
+            attribute.value.Clear()
+            attribute.value.string_value = str(before[attribute.key])
+        yield attribute
+
+
+def _to_text(value: AnyValue) -> None:
+    """An object, or a list that holds one, as JSON text; lists of plain values stay."""
+    kinds = {each.WhichOneof("value") for each in value.array_value.values}
+    if value.HasField("kvlist_value") or kinds & {"kvlist_value", "array_value"}:
+        found = decode_attributes([KeyValue(key="", value=value)])[""]
+        value.string_value = json.dumps(found, ensure_ascii=False, default=str)
 
 
 def _attributes(document: dict[str, Any], keys: Collection[str] | None) -> Iterator[KeyValue]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from collector.model.batch import Receipt
+from collector.model.batch import Receipt, Signal
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -27,10 +27,26 @@ class Metrics:
 
         self.spans_accepted = counter("spans_accepted", "Spans on disk and acknowledged.")
         self.spans_rejected = counter("spans_rejected", "Spans refused in a partial success.", "reason")
+        self.logs_accepted = counter("log_records_accepted", "Log records on disk and acknowledged.")
+        self.logs_rejected = counter(
+            "log_records_rejected", "Log records refused in a partial success.", "reason"
+        )
         self.requests_refused = counter("requests_refused", "Exports refused completely.", "reason")
-        self.signals_dropped = counter("signals_dropped", "Requests with metrics or logs, dropped.", "signal")
+        self.signals_dropped = counter("signals_dropped", "Requests with metrics, dropped.", "signal")
         self.spans_delivered = counter("spans_delivered", "Spans that MLflow has accepted.")
         self.spans_dead_lettered = counter("spans_dead_lettered", "Spans that became dead letters.", "reason")
+        self.logs_delivered = counter(
+            "log_records_delivered",
+            "Log records that are done: written as an assessment, joined onto their span, or dropped.",
+            "outcome",
+        )
+        self.logs_dead_lettered = counter(
+            "log_records_dead_lettered", "Log records that became dead letters.", "reason"
+        )
+        self.pending_logs = gauge(
+            "journal_pending_log_records",
+            "Accepted log records not yet processed, or waiting for their trace.",
+        )
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")
@@ -63,7 +79,9 @@ class Metrics:
 
     def count_receipt(self, receipt: Receipt) -> None:
         """Count what became of one export."""
-        self.spans_accepted.inc(receipt.accepted_spans)
+        is_traces = receipt.signal is Signal.TRACES
+        (self.spans_accepted if is_traces else self.logs_accepted).inc(receipt.accepted_spans)
         if receipt.rejections:
+            rejected = self.spans_rejected if is_traces else self.logs_rejected
             for reason, count in Tally(r.reason.value for r in receipt.rejections).items():
-                self.spans_rejected.labels(reason=reason).inc(count)
+                rejected.labels(reason=reason).inc(count)

@@ -129,7 +129,7 @@ async def test_in_http_1_0_too(port: Port) -> None:
 async def test_requests_behind_it_are_served_in_their_order(port: Port, framed) -> None:  # type: ignore[no-untyped-def]
     with_offer = b"".join(framed(SPANS, H2C))
     plain = b"".join(framed(SPANS))
-    missing = plain.replace(b"/v1/traces", b"/v1/logs")
+    missing = plain.replace(b"/v1/traces", b"/v1/metrics")
     requests = with_offer + missing + with_offer + plain + with_offer
     answer = await port.talk(requests, answers=5)
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200", b"200", b"200"]

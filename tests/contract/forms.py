@@ -12,6 +12,9 @@ from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
 from collector.settings import JournalSettings
 
+# reads log records, and no spans
+LOGS = "logs"
+
 
 def at(number: int) -> Position:
     """The position of the nth entry that was appended: both forms count from one."""
@@ -46,6 +49,7 @@ class SqliteHome:
                 settings=self.settings,
                 consumers=self.consumers,
                 followers=self.followers,
+                log_consumers=(LOGS,),
                 keep_claims=100_000,
             )
         )
@@ -78,6 +82,7 @@ async def in_memory(
     journal = MemoryJournal(
         consumers=consumers,
         followers=followers,
+        log_consumers=(LOGS,),
         max_bytes=settings.max_bytes,
         retention_seconds=settings.retention_seconds,
     )

@@ -61,6 +61,13 @@ class Place:
         copy.write_text(source)
         return self.run(sys.executable, str(copy))
 
+    def wait_for_logs(self) -> None:
+        """Until each log record is processed: a process's last ones come after its spans."""
+        deadline = time.monotonic() + 60
+        while self.service.health()["parts"]["logs"]["pending_records"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
     def traces(self) -> list[dict[str, Any]]:
         """MLflow's traces, oldest first."""
         location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": self.id}}
@@ -137,6 +144,7 @@ def test_web_service_is_one_trace_across_two_processes(place: Place) -> None:
 
 def test_evaluation_links_its_traces_to_its_run(place: Place) -> None:
     told = json.loads(place.example("evaluation.py").strip().splitlines()[-1])
+    place.wait_for_logs()
     assert told["accuracy"] == 0.75
     run = remote.get_json(place.server.url, f"/api/2.0/mlflow/runs/get?run_id={told['run_id']}")["run"]
     metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
@@ -147,6 +155,29 @@ def test_evaluation_links_its_traces_to_its_run(place: Place) -> None:
     assert len(linked) == 4
     judged = [trace["assessments"][0]["feedback"]["value"] for trace in linked]
     assert sorted(judged) == [False, True, True, True]
+
+
+def test_online_evaluation_judges_each_run(place: Place) -> None:
+    told = json.loads(place.example("online_evaluation.py").strip().splitlines()[-1])
+    place.wait_for_logs()
+    traces = {trace["trace_id"].removeprefix("tr-"): trace for trace in place.traces()}
+    values = [
+        {each["assessment_name"]: each["feedback"] for each in traces[trace_id]["assessments"]}
+        for trace_id in told["trace_ids"]
+    ]
+    assert [found["NamesThePlace"]["value"] for found in values] == [True, False]
+    assert [found["Words"]["value"] for found in values] == [6.0, 6.0]
+    assert [found["Grammar"]["error"]["error_code"] for found in values] == ["LookupError"] * 2
+    (named,) = (
+        each
+        for each in traces[told["trace_ids"][0]]["assessments"]
+        if each["assessment_name"] == "NamesThePlace"
+    )
+    assert named["rationale"] == "the answer names Lisbon"
+    assert named["source"] == {"source_type": "CODE", "source_id": "NamesThePlace"}
+    spans = remote.get_json(place.service.url, f"/-/traces/{told['trace_ids'][0]}")["spans"]
+    judged = next(span for span in spans if span["span_id"] == named["span_id"])
+    assert judged["name"] == "invoke_agent adviser"
 
 
 def test_autolog_beside_otlp_gives_two_whole_traces(place: Place) -> None:

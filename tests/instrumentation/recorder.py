@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -20,6 +21,7 @@ class Recorder:
         self.released = threading.Event()
         self.delay_seconds = delay_seconds
         self.requests: list[tuple[dict[str, str], ExportTraceServiceRequest]] = []
+        self.logs: list[ExportLogsServiceRequest] = []
         self.url = ""
         self.wire_bytes = 0
 
@@ -49,7 +51,10 @@ def recording(*, status: int = 200, delay_seconds: float = 0) -> Iterator[Record
             headers = {name.lower(): value for name, value in self.headers.items()}
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            recorder.requests.append((headers, ExportTraceServiceRequest.FromString(body)))
+            if self.path.endswith("/v1/logs"):
+                recorder.logs.append(ExportLogsServiceRequest.FromString(body))
+            else:
+                recorder.requests.append((headers, ExportTraceServiceRequest.FromString(body)))
             recorder.released.wait(recorder.delay_seconds)
             self.send_response(recorder.status)
             self.send_header("content-length", "0")

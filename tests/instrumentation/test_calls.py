@@ -3,13 +3,16 @@ over the wire."""
 
 import json
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collector.cli import remote
+from collector.cli.remote import Refused
 from tests.instrumentation.recorder import Recorder, recording
 from tests.instrumentation.test_situations import clean
 from tests.support.forked import COMMAND_LINE, PYDANTIC_AI, run_forked
@@ -95,23 +98,56 @@ def test_feedback_is_an_assessment_of_the_trace(service: Sidespan, mlflow_server
             SIDESPAN_EXPERIMENT=experiment_id,
         )
     )
-    trace_id, assessment_id, url = told
-    info = remote.get_json(mlflow_server.url, f"/api/3.0/mlflow/traces/tr-{trace_id}")["trace"]["trace_info"]
-    (assessment,) = info["assessments"]
-    assert assessment["assessment_id"] == assessment_id
+    trace_id, identifier, url = told
+    (assessment,) = _assessments(mlflow_server, trace_id)
+    assert assessment["metadata"]["sidespan.identifier"] == identifier
+    assert assessment["source"]["source_type"] == "HUMAN"
     assert (assessment["assessment_name"], assessment["feedback"]["value"]) == ("helpful", True)
     assert (assessment["source"]["source_id"], assessment["rationale"]) == ("ann", "it was right")
     assert url == f"{service.url}/-/#trace={trace_id}"
 
 
-def test_feedback_on_nothing_says_what_is_wrong(service: Sidespan) -> None:
+def _assessments(mlflow_server: MlflowServer, trace_id: str) -> list[dict[str, Any]]:
+    """Those of a trace, once there are any: its process has ended before they are written."""
+    path = f"/api/3.0/mlflow/traces/tr-{trace_id}"
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(Refused):
+            info = remote.get_json(mlflow_server.url, path)["trace"]["trace_info"]
+            if found := info.get("assessments"):
+                return list(found)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_feedback_given_while_the_endpoint_is_away_is_recorded(
+    service: Sidespan, mlflow_server: MlflowServer
+) -> None:
+    experiment_id = mlflow_server.create_experiment("feedback later")
+    port = free_port()
+    told = run_code(
+        "import threading, socket\n"
+        "handle = instrumentation.configure()\n"
+        "agent.run_sync('x')\n"
+        "trace_id = f'{1:032x}'\n"
+        "print(instrumentation.feedback(trace_id, 'helpful', 0.5, timeout_seconds=0.2))\n"
+        "print(handle.flush(0.2))",
+        SIDESPAN_ENDPOINT=f"http://127.0.0.1:{port}",
+        SIDESPAN_EXPERIMENT=experiment_id,
+    )
+    identifier, sent = told.split()
+    assert (len(identifier), sent) == (32, "False"), "it waits in the queue, and nothing was raised"
+
+
+def test_feedback_that_is_refused_says_what_is_wrong() -> None:
     code = (
         "instrumentation.configure()\ntry:\n"
-        "    instrumentation.feedback('0' * 31 + '1', 'x', 1, timeout_seconds=0.5)\n"
+        "    instrumentation.feedback('0' * 31 + '1', 'x', 1, timeout_seconds=5)\n"
         "except RuntimeError as error:\n    print(error)"
     )
-    told = run_code(code, SIDESPAN_ENDPOINT=service.url)
-    assert "could not be recorded (404)" in told
+    with recording(status=404) as recorder:
+        told = run_code(code, SIDESPAN_ENDPOINT=recorder.url)
+    assert "was refused: status 404" in told
 
 
 def test_traces_are_linked_to_the_run_of_their_block(service: Sidespan, mlflow_server: MlflowServer) -> None:

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.otlp import all_spans
 
+Assess = Callable[[dict[str, Any]], web.StreamResponse | None]
 Lookup = Callable[[web.Request], web.StreamResponse | None]
 Fault = Callable[[web.Request, list[Span]], web.StreamResponse | None]
 
@@ -43,6 +45,11 @@ class FakeMlflow:
     arrivals: list[tuple[bytes, str]] = field(default_factory=list)
     loses: set[bytes] = field(default_factory=set)
     homes: dict[bytes, str] = field(default_factory=dict)
+    assessments: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
+    # may answer a write of an assessment instead, before or after it is stored
+    refusal: Assess | None = None
+    lost_answer: Assess | None = None
+    slow_answers: list[float] = field(default_factory=list)
     most_at_once: int = 0
     _at_once: int = 0
 
@@ -61,6 +68,7 @@ class FakeMlflow:
         app.router.add_get(f"{api}/runs/get", self.run)
         app.router.add_get("/api/3.0/mlflow/traces/batchGet", self.batch_get)
         app.router.add_post("/api/3.0/mlflow/traces/batchGetInfos", self.batch_get_infos)
+        app.router.add_post("/api/3.0/mlflow/traces/{trace_id}/assessments", self.assess)
         return app
 
     @web.middleware
@@ -139,11 +147,27 @@ class FakeMlflow:
             {
                 "trace_id": f"tr-{id.hex()}",
                 "trace_location": {"mlflow_experiment": {"experiment_id": self.homes[id]}},
+                "assessments": [each for found, each in self.assessments if found == id],
             }
             for id in asked
             if id in self.homes
         ]
         return web.json_response({"trace_infos": infos} if infos else {})
+
+    async def assess(self, request: web.Request) -> web.StreamResponse:
+        """As often as it is asked to."""
+        trace_id = bytes.fromhex(request.match_info["trace_id"].removeprefix("tr-"))
+        assessment: dict[str, Any] = (await request.json())["assessment"]
+        if self.refusal and (answer := self.refusal(assessment)):
+            return answer
+        if trace_id not in self.homes:
+            return mlflow_error(404, "RESOURCE_DOES_NOT_EXIST", "no such trace")
+        self.assessments.append((trace_id, assessment))
+        if self.slow_answers:
+            await asyncio.sleep(self.slow_answers.pop())
+        if self.lost_answer and (answer := self.lost_answer(assessment)):
+            return answer
+        return web.json_response({"assessment": assessment})
 
     async def batch_get(self, request: web.Request) -> web.StreamResponse:
         def encode(id: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +10,22 @@ from typing import Any
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.delivery.logs.window import LogDelivery
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import Forward
 from collector.delivery.mlflow.window import CONSUMER, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import open_mlflow
 from collector.mlflow.experiments import Experiments
-from collector.model.batch import DeadLetter, Draft, Route
+from collector.model.batch import DeadLetter, Draft, Route, Signal
 from collector.settings import DeliverySettings, JournalSettings, MlflowSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.fake_mlflow import FakeMlflow, running
+from tests.support.logs import logs
 from tests.support.otlp import all_spans, export, new_trace_id, trace_ids_of
 from tests.support.ports import free_port
 from tests.support.timing import patient, within
@@ -59,6 +63,7 @@ class Stage:
                 self.directory,
                 settings=JournalSettings(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
                 consumers=(CONSUMER, self.behind) if self.behind else (CONSUMER,),
+                log_consumers=(LOGS,),
                 keep_claims=1000,
             )
         )
@@ -94,6 +99,39 @@ class Stage:
         self.task = asyncio.create_task(worker.run())
         self.worker = worker
         return worker
+
+    async def start_logs(self, **changes: Any) -> DeliveryWorker:
+        """The worker of log records, after `start`."""
+        settings = DeliverySettings(**FAST | changes)
+        self.logs = self.journal.consumer(LOGS)
+        self.log_target = LogDelivery(
+            mlflow=self.target.mlflow,
+            experiments=self.target.experiments,
+            settings=settings,
+            quarantine_after_crashes=3,
+            metrics=self.metrics,
+            spans=self.consumer,
+            sampling=self.behind,
+            check_owners=self.check_owners,
+        )
+        self.log_worker = DeliveryWorker(self.logs, self.journal.traces, self.log_target, settings)
+        self.log_task = asyncio.create_task(self.log_worker.run())
+        return self.log_worker
+
+    async def append_logs(self, *records: LogRecord, route: Route = ONE) -> None:
+        draft = Draft(
+            lane=route.lane_of(Signal.LOGS),
+            payload=logs(*records).SerializeToString(),
+            span_count=len(records),
+            trace_ids=frozenset(each.trace_id for each in records if each.trace_id),
+        )
+        await self.journal.log.append([draft])
+
+    async def logs_are_done(self) -> bool:
+        return (await self.logs.state()).pending_spans == 0
+
+    async def log_letters(self) -> Sequence[DeadLetter]:
+        return await self.journal.dead_letters(LOGS).list()
 
     async def stop(self) -> None:
         self.worker.stop()
@@ -148,6 +186,9 @@ class Stage:
         await self.start(**changes)
 
     async def close(self) -> None:
+        if hasattr(self, "log_task"):
+            self.log_task.cancel()
+            await asyncio.gather(self.log_task, return_exceptions=True)
         if hasattr(self, "task"):
             await self.cancel()
         await self.stack.aclose()

@@ -93,7 +93,8 @@ function letterItem(letter) {
   });
   retry.setAttribute("aria-label", `Send dead letter ${letter.id} again`);
   retry.addEventListener("click", () => retryLetters([letter.id]));
-  const spans = `${number.format(letter.span_count)} span${letter.span_count === 1 ? "" : "s"}`;
+  const noun = letter.signal === "logs" ? "log record" : "span";
+  const spans = `${number.format(letter.span_count)} ${noun}${letter.span_count === 1 ? "" : "s"}`;
   const route = Object.entries(letter.route || {}).map(
     ([key, value]) => `${key.replaceAll("_", " ")} ${value}`,
   );

@@ -13,11 +13,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
 from collector.delivery.mlflow.answers import Sent, Verdict
+from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
 from collector.delivery.mlflow.turns import Turn, Turns
-from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
+from collector.delivery.settle import (
+    Deferred,
+    RefusedRequest,
+    Settled,
+    TargetHealth,
+    combine,
+    refuse_all,
+    settle,
+)
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
@@ -75,6 +84,8 @@ class Target:
     in_flight: asyncio.Semaphore
     forward: Forward | None = None
     sampling: str | None = None
+    # the consumer of log records, which takes up what spans carry of judgements; None: nobody does
+    scores_to: str | None = None
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
     turns: Turns = field(default_factory=Turns)
@@ -83,6 +94,27 @@ class Target:
     health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
+
+    async def deliver(
+        self,
+        entries: Sequence[Entry],
+        *,
+        lane: str,
+        consumer: Consumer,
+        traces: TraceMemory,
+        request_bytes: int,
+    ) -> Settled | Deferred:
+        """One window of spans."""
+        return await deliver_window(
+            entries, lane=lane, consumer=consumer, traces=traces, target=self, request_bytes=request_bytes
+        )
+
+    def committed(self, outcome: Settled) -> None:
+        """Count what has become of a window."""
+        self.metrics.spans_delivered.inc(outcome.delivered_spans)
+        for refusal in outcome.refusals:
+            count = refusal.request.span_count
+            self.metrics.spans_dead_lettered.labels(reason=refusal.reason).inc(count)
 
 
 async def deliver_window(
@@ -101,21 +133,21 @@ async def deliver_window(
     """
     quarantined = [e for e in entries if e.attempts >= target.quarantine_after_crashes]
     if quarantined:  # such an entry comes alone
-        return _refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
+        return refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
     route = Route.from_lane(lane)
     resolution = await target.experiments.resolve(route)
     match resolution:
         case CannotAsk() as cannot:
             return _later(cannot)
         case NoSuchExperiment(message=message):
-            return _refuse_all(entries, "unknown_experiment", message)
+            return refuse_all(entries, "unknown_experiment", message)
         case Resolved(experiment_id=experiment_id):
             pass
     run = await _check_run(route, experiment_id, target)
     if isinstance(run, Deferred):
         return run
     if isinstance(run, UnknownRun):
-        return _refuse_all(entries, "unknown_run", run.message)
+        return refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
     if not target.check_owners or target.settings.foreign_trace == "allow":
         return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
@@ -166,7 +198,8 @@ async def _deliver(
         return outcome
     turn.in_doubt = False
     delivered = {} if ask is None else dict.fromkeys(memory.delivered, window.owner)
-    return replace(outcome, notes=memory.learned, delivered=delivered)
+    follow_ups = await carried(window, outcome, to=target.scores_to)
+    return replace(outcome, notes=memory.learned, delivered=delivered, follow_ups=follow_ups)
 
 
 def _later(cannot: CannotAsk) -> Deferred:
@@ -356,21 +389,3 @@ def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
             for span in scope_spans.spans:
                 found[span.trace_id].add(span.span_id)
     return {trace_id: frozenset(ids) for trace_id, ids in found.items()}
-
-
-def _refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
-    refusals = tuple(
-        RefusedRequest(
-            request=Request(
-                payload=entry.payload,
-                span_count=entry.span_count,
-                trace_ids=entry.trace_ids,
-                received_unix_ns=entry.received_unix_ns,
-                client=entry.client,
-            ),
-            reason=reason,
-            message=message,
-        )
-        for entry in entries
-    )
-    return Settled(delivered_spans=0, refusals=refusals)

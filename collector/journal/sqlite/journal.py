@@ -16,7 +16,16 @@ from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
 from collector.journal.sqlite.opening import FILE_NAME, open_file
 from collector.journal.sqlite.writer import JournalFile, ObserveCommit
-from collector.model.batch import DeadLetter, Draft, Entry, Parked, Position, Route
+from collector.model.batch import (
+    DeadLetter,
+    Draft,
+    Entry,
+    FollowUp,
+    Parked,
+    Position,
+    Route,
+    Signal,
+)
 from collector.model.errors import Misconfigured, Reason, Unavailable
 from collector.settings import JournalSettings
 
@@ -33,10 +42,12 @@ async def open_journal(
     consumers: Sequence[str],
     keep_claims: int,
     followers: Sequence[str] = (),
+    log_consumers: Sequence[str] = (),
     observe_commit: ObserveCommit = lambda seconds: None,
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
 
+    `consumers` and `followers` read spans, `log_consumers` log records.
     A file of an earlier version is brought up to this one. A file that is broken is set aside and what is
     readable in it is carried over.
     Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
@@ -52,6 +63,7 @@ async def open_journal(
             settings=settings,
             consumers=consumers,
             followers=followers,
+            log_consumers=log_consumers,
             keep_claims=keep_claims,
         )
         try:
@@ -70,6 +82,7 @@ class SqliteJournal:
         settings: JournalSettings,
         consumers: Sequence[str],
         followers: Sequence[str],
+        log_consumers: Sequence[str],
         keep_claims: int,
     ) -> None:
         self.file = file
@@ -79,10 +92,12 @@ class SqliteJournal:
         self._settings = settings
         self._consumers = consumers
         self._followers = followers
+        self._log_consumers = log_consumers
         self._keep_claims = keep_claims
 
     def consumer(self, name: str) -> "SqliteConsumer":
-        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep)
+        signal = Signal.LOGS if name in self._log_consumers else Signal.TRACES
+        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=signal.value)
 
     def dead_letters(self, consumer: str) -> "SqliteDeadLetters":
         return SqliteDeadLetters(file=self.file, consumer=consumer)
@@ -99,7 +114,8 @@ class SqliteJournal:
         # what only repeats the data must not fill the disk that takes it in
         roomy = sqlite.used_bytes(db) < self._settings.max_bytes * FOLLOWED_SHARE
         awaited = (*self._consumers, *self._followers) if roomy else self._consumers
-        deleted = sqlite.sweep(db, awaited, received_before_ns=before_ns, lane=lane)
+        by_signal = {Signal.TRACES.value: awaited, Signal.LOGS.value: self._log_consumers}
+        deleted = sqlite.sweep(db, by_signal, received_before_ns=before_ns, lane=lane)
         if lane is None:
             sqlite.forget(db)
             ownership.forget(db, keep=self._keep_claims)
@@ -140,13 +156,15 @@ class SqliteConsumer:
     file: JournalFile
     name: str
     sweep: Sweep
+    signals: str
 
     @property
     def appended(self) -> asyncio.Event:
         return self.file.appended
 
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
-        return await self.file.read(partial(reading.pending, consumer=self.name, behind=behind))
+        run = partial(reading.pending, consumer=self.name, signals=self.signals, behind=behind)
+        return await self.file.read(run)
 
     async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
         run = partial(reading.read, consumer=self.name, lane=lane, limit_bytes=limit_bytes, behind=behind)
@@ -159,6 +177,10 @@ class SqliteConsumer:
                     extra={"sequence": damaged.sequence, "consumer": self.name},
                 )
                 await self._park_damaged(lane, damaged.sequence)
+
+    async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
+        run = partial(reading.awaiting, consumer=self.name, trace_ids=trace_ids, signals=self.signals)
+        return await self.file.read(run)
 
     async def read_ahead(self, lane: str, *, limit_bytes: int, after: Position | None) -> list[Entry]:
         return await self.file.read(
@@ -180,6 +202,7 @@ class SqliteConsumer:
         first: Position | None = None,
         remember: Mapping[bytes, bytes] | None = None,
         delivered: Mapping[bytes, str] = NOTHING,
+        follow_ups: Sequence[FollowUp] = (),
     ) -> None:
         def move(db: sqlite3.Connection) -> None:
             if first is not None and sqlite.has_moved_back(db, self.name, lane, first=first.token):
@@ -190,6 +213,7 @@ class SqliteConsumer:
                 number = sqlite.lane_id(db, lane)
                 notes.remember(db, self.name, remember, lane_id=number, through=through.token)
             ownership.settle(db, delivered)
+            sqlite.follow_up(db, follow_ups)
             sqlite.move_cursor(db, self.name, lane, through=through.token)
             self.sweep(db, lane)
 
@@ -202,7 +226,7 @@ class SqliteConsumer:
         return count
 
     async def state(self) -> JournalState:
-        return await self.file.read(partial(reading.state, consumer=self.name))
+        return await self.file.read(partial(reading.state, consumer=self.name, signals=self.signals))
 
     async def _park_damaged(self, lane: str, sequence: int) -> None:
         await self.file.write(

@@ -12,19 +12,21 @@ from collector.journal.sqlite.statements import (
     pack_ids,
     unpack_ids,
 )
-from collector.model.batch import FOREIGN_TRACE, DeadLetter, Parked
+from collector.model.batch import FOREIGN_TRACE, DeadLetter, Parked, signal_of
 
 
 def park(db: sqlite3.Connection, consumer: str, parked: Sequence[Parked], *, now_ns: int) -> None:
     """Write what a consumer's target refused; in the same transaction as the cursor that passes it."""
     db.executemany(
         "INSERT INTO dead_letters (consumer, parked_unix_ns, received_unix_ns, lane, reason, message,"
-        " span_count, size_bytes, client, trace_ids, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " span_count, size_bytes, client, trace_ids, payload, signal)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *(consumer, now_ns, part.received_unix_ns, part.lane, part.reason, part.message),
                 *(part.span_count, len(part.payload), part.client, pack_ids(part.trace_ids)),
                 compress(part.payload),
+                signal_of(part.lane).value,
             )
             for part in parked
         ],
@@ -35,10 +37,10 @@ def park_damaged(db: sqlite3.Connection, consumer: str, lane: str, *, sequence: 
     """Pass an entry whose payload can't be read; the letter has its bytes as they are."""
     db.execute(
         "INSERT INTO dead_letters (consumer, parked_unix_ns, received_unix_ns, lane, reason, message,"
-        " span_count, size_bytes, client, trace_ids, payload) SELECT ?, ?, received_unix_ns, ?, 'damaged',"
-        " 'the bytes on the disk are not what was written', span_count, size_bytes, client, trace_ids,"
-        " payload FROM entries WHERE sequence = ?",
-        (consumer, now_ns, lane, sequence),
+        " span_count, size_bytes, client, trace_ids, payload, signal) SELECT ?, ?, received_unix_ns, ?,"
+        " 'damaged', 'the bytes on the disk are not what was written', span_count, size_bytes, client,"
+        " trace_ids, payload, ? FROM entries WHERE sequence = ?",
+        (consumer, now_ns, lane, signal_of(lane).value, sequence),
     )
     move_cursor(db, consumer, lane, through=sequence)
 

@@ -36,7 +36,7 @@ _PENDING = (
     " JOIN entries e ON e.sequence = (SELECT o.sequence FROM entries o WHERE o.lane_id = l.id"
     "   AND o.sequence > coalesce(c.sequence, 0) AND (o.consumer IS NULL OR o.consumer = :consumer)"
     f"  AND o.sequence <= {_BOUND} ORDER BY o.sequence LIMIT 1)"
-    " ORDER BY e.sequence"
+    " WHERE instr(:signals, l.signal) > 0 ORDER BY e.sequence"
 )
 _READ = (
     "SELECT e.sequence, e.received_unix_ns, e.span_count, e.size_bytes, e.client, e.trace_ids, e.payload,"  # noqa: S608
@@ -49,8 +49,11 @@ _READ = (
 )
 
 
-def pending(db: sqlite3.Connection, consumer: str, *, behind: str | None = None) -> list[PendingLane]:
-    rows = db.execute(_PENDING, {"consumer": consumer, "behind": behind})
+def pending(
+    db: sqlite3.Connection, consumer: str, *, signals: str, behind: str | None = None
+) -> list[PendingLane]:
+    """See the protocol. `signals`: the names of the consumer's own, in one text."""
+    rows = db.execute(_PENDING, {"consumer": consumer, "behind": behind, "signals": signals})
     return [
         PendingLane(lane=lane, first=Position(sequence), first_received_unix_ns=received)
         for lane, sequence, received in rows
@@ -70,6 +73,21 @@ def read(
             raise DamagedEntry(entry.position.token)
         entries.append(entry)
     return entries
+
+
+def awaiting(
+    db: sqlite3.Connection, consumer: str, trace_ids: frozenset[bytes], *, signals: str
+) -> frozenset[bytes]:
+    if not trace_ids:
+        return frozenset()
+    rows = db.execute(
+        "SELECT e.trace_ids FROM lanes l LEFT JOIN cursors c ON c.lane_id = l.id AND c.consumer = :consumer"
+        " JOIN entries e INDEXED BY entries_by_lane ON e.lane_id = l.id"
+        " AND e.sequence > coalesce(c.sequence, 0) AND (e.consumer IS NULL OR e.consumer = :consumer)"
+        " WHERE instr(:signals, l.signal) > 0",
+        {"consumer": consumer, "signals": signals},
+    )
+    return trace_ids & frozenset().union(*(unpack_ids(packed) for (packed,) in rows))
 
 
 def read_ahead(
@@ -144,14 +162,15 @@ def payload(db: sqlite3.Connection, position: Position) -> bytes | None:
     return None if row is None else decompress(row[0])
 
 
-def state(db: sqlite3.Connection, consumer: str) -> JournalState:
+def state(db: sqlite3.Connection, consumer: str, *, signals: str) -> JournalState:
     entries, spans = db.execute(
         "SELECT count(*), coalesce(sum(e.span_count), 0) FROM entries e INDEXED BY entries_by_lane"
         " LEFT JOIN cursors c ON c.lane_id = e.lane_id AND c.consumer = :consumer"
-        " WHERE e.sequence > coalesce(c.sequence, 0) AND (e.consumer IS NULL OR e.consumer = :consumer)",
-        {"consumer": consumer},
+        " WHERE e.sequence > coalesce(c.sequence, 0) AND (e.consumer IS NULL OR e.consumer = :consumer)"
+        " AND e.lane_id IN (SELECT id FROM lanes WHERE instr(:signals, signal) > 0)",
+        {"consumer": consumer, "signals": signals},
     ).fetchone()
-    waiting = pending(db, consumer)
+    waiting = pending(db, consumer, signals=signals)
     letters, letter_spans = db.execute(
         "SELECT count(*), coalesce(sum(span_count), 0) FROM dead_letters INDEXED BY dead_letters_by_consumer"
         " WHERE consumer = ?",

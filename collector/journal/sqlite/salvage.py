@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from collector.journal.sqlite import statements as sqlite
+from collector.model.batch import signal_of
 
 Row = tuple[int | str | bytes | None, ...]
 
@@ -18,6 +19,7 @@ LETTER = (
     "consumer, parked_unix_ns, received_unix_ns, lane, reason, message, span_count, size_bytes, client,"
     " trace_ids, payload"
 )
+LANE_OF_A_LETTER = LETTER.split(", ").index("lane")
 ATTEMPTS = (
     "SELECT sequence, consumer, count FROM attempts",
     "SELECT sequence, 'delivery', attempts FROM entries NOT INDEXED WHERE attempts > 0",
@@ -83,8 +85,11 @@ def _copy_entries(source: sqlite3.Connection, db: sqlite3.Connection, lanes: Map
 def _copy_letters(source: sqlite3.Connection, db: sqlite3.Connection) -> int:
     known = "coalesce(consumer, 'delivery')" if _has_consumer(source, "dead_letters") else "'delivery'"
     columns = LETTER.replace("consumer", known)
-    rows = (row for _, row in _readable(source, "dead_letters", "id", columns, LETTER))
-    return db.executemany(_insert("dead_letters", LETTER), rows).rowcount
+    rows = (
+        (*row, signal_of(str(row[LANE_OF_A_LETTER])).value)
+        for _, row in _readable(source, "dead_letters", "id", columns, LETTER)
+    )
+    return db.executemany(_insert("dead_letters", f"{LETTER}, signal"), rows).rowcount
 
 
 def _insert(table: str, columns: str) -> str:

@@ -1,16 +1,17 @@
 """The journal's schema, and the way to it from earlier ones. Synchronous.
 
-    lanes         (id, lane)                                  the route's canonical text, once
+    lanes         (id, lane, signal)                          the route's canonical text, once
     entries       (sequence, lane_id, received_unix_ns, span_count, size_bytes, client, consumer,
                    trace_ids, payload)                         AUTOINCREMENT: SQLite reuses plain rowids
     cursors       (consumer, lane_id, sequence, marked)        marked: last entry being processed, or NULL
     attempts      (consumer, sequence, count)                  crashes while a consumer processed an entry
     claims        (trace_id, target, client, delivered)        whose a trace id is (ownership.py)
     notes         (consumer, trace_id, note, ...)              what a consumer remembers of a trace (notes.py)
-    dead_letters  (id, consumer, parked_unix_ns, ..., payload)
+    dead_letters  (id, consumer, signal, parked_unix_ns, ..., payload)
 
-`payload` is one zstd frame with checksum around an ExportTraceServiceRequest; `trace_ids` the distinct
-16-byte ids one after the other. `entries.consumer` is NULL, or the only consumer that sees the entry.
+`payload` is one zstd frame with checksum around an ExportTraceServiceRequest, or an ExportLogsServiceRequest
+where the lane's or the letter's `signal` is "logs"; `trace_ids` the distinct 16-byte ids one after the other.
+`entries.consumer` is NULL, or the only consumer that sees the entry.
 """
 
 import random
@@ -18,7 +19,7 @@ import sqlite3
 
 from collector.journal.sqlite import notes, ownership
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # cover counts and look-ups by trace, which must not read the payloads' pages
 _INDEXES = """
@@ -35,7 +36,11 @@ CREATE TABLE attempts (
 ) WITHOUT ROWID;
 """
 SCHEMA = f"""
-CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, lane TEXT NOT NULL UNIQUE);
+CREATE TABLE lanes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane TEXT NOT NULL UNIQUE,
+    signal TEXT NOT NULL DEFAULT 'traces'
+);
 CREATE TABLE entries (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     lane_id INTEGER NOT NULL,
@@ -66,7 +71,8 @@ CREATE TABLE dead_letters (
     size_bytes INTEGER NOT NULL,
     client TEXT NOT NULL,
     trace_ids BLOB NOT NULL,
-    payload BLOB NOT NULL
+    payload BLOB NOT NULL,
+    signal TEXT NOT NULL DEFAULT 'traces'
 );
 {_ATTEMPTS}
 {_INDEXES}
@@ -85,8 +91,13 @@ DROP INDEX entries_by_lane;
 DROP INDEX dead_letters_by_trace;
 {_INDEXES}
 """  # noqa: S608 (constants)
-# what makes the next schema of each: of before notes, of 0.1.0, of before dead letters had a consumer
-MIGRATIONS = {1: notes.SCHEMA, 2: ownership.SINCE_3, 3: _SINCE_4}
+_SINCE_5 = """
+ALTER TABLE lanes ADD COLUMN signal TEXT NOT NULL DEFAULT 'traces';
+ALTER TABLE dead_letters ADD COLUMN signal TEXT NOT NULL DEFAULT 'traces';
+"""
+# what makes the next schema of each: of before notes, of 0.1.0, of before dead letters had a consumer, of
+# before there were logs
+MIGRATIONS = {1: notes.SCHEMA, 2: ownership.SINCE_3, 3: _SINCE_4, 4: _SINCE_5}
 
 _FIRST_TABLES = {"lanes", "entries", "cursors", "claims", "dead_letters"}
 _TABLES_SINCE = {2: {"notes"}, 4: {"attempts"}}

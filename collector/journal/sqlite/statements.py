@@ -6,11 +6,11 @@ Each function but `connect` runs inside a transaction.
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from collector.files.private import opener
-from collector.model.batch import Draft
+from collector.model.batch import Draft, FollowUp, signal_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -18,6 +18,8 @@ else:
     from backports import zstd
 
 PAGE_BYTES = 8192
+# beyond every sequence: nobody reads what is up to here
+NEVER_READ = 2**62
 
 _compressor = zstd.ZstdCompressor(
     options={
@@ -74,7 +76,8 @@ def lane_id(db: sqlite3.Connection, lane: str) -> int:
     """The lane's number, made if it is new."""
     row = db.execute("SELECT id FROM lanes WHERE lane = ?", (lane,)).fetchone()
     if row is None:
-        row = db.execute("INSERT INTO lanes (lane) VALUES (?) RETURNING id", (lane,)).fetchone()
+        values = (lane, signal_of(lane).value)
+        row = db.execute("INSERT INTO lanes (lane, signal) VALUES (?, ?) RETURNING id", values).fetchone()
     return int(row[0])
 
 
@@ -94,6 +97,22 @@ def insert(db: sqlite3.Connection, drafts: Sequence[Draft], payloads: Sequence[b
         rows,
     )
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
+
+
+def follow_up(db: sqlite3.Connection, follow_ups: Sequence[FollowUp]) -> None:
+    """Append entries that one consumer alone sees. Only in the writer's thread: it compresses."""
+    db.executemany(
+        "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, consumer, trace_ids,"
+        " payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *(lane_id(db, (draft := each.draft).lane), each.received_unix_ns, draft.span_count),
+                *(len(draft.payload), draft.client, each.consumer, pack_ids(draft.trace_ids)),
+                compress(draft.payload),
+            )
+            for each in follow_ups
+        ],
+    )
 
 
 def mark(db: sqlite3.Connection, consumer: str, lane: str, *, through: int) -> None:
@@ -133,20 +152,23 @@ def has_moved_back(db: sqlite3.Connection, consumer: str, lane: str, *, first: i
 
 def sweep(
     db: sqlite3.Connection,
-    consumers: Sequence[str],
+    consumers: Mapping[str, Sequence[str]],
     *,
     received_before_ns: int,
     lane: str | None = None,
     limit: int = 5000,
 ) -> int:
-    """Delete entries that every consumer has passed who sees them, of one lane or of all; how many."""
-    lanes = [lane_id(db, lane)] if lane else [row[0] for row in db.execute("SELECT id FROM lanes")]
+    """Delete entries that every consumer has passed who sees them, of one lane or of all; how many.
+
+    `consumers` are those of each signal.
+    """
+    one = [(lane_id(db, lane), signal_of(lane).value)] if lane else None
     deleted = 0
-    for number in lanes:
+    for number, signal in one or db.execute("SELECT id, signal FROM lanes").fetchall():
         cursors = dict(
             db.execute("SELECT consumer, sequence FROM cursors WHERE lane_id = ?", (number,)).fetchall()
         )
-        passed = min(cursors.get(consumer, 0) for consumer in consumers)
+        passed = min((cursors.get(consumer, 0) for consumer in consumers[signal]), default=NEVER_READ)
         if passed:
             deleted += _delete(db, None, number, passed, received_before_ns, limit)
         for consumer, sequence in cursors.items():
@@ -203,18 +225,23 @@ def give_back(db: sqlite3.Connection, *, keep_pages: int = 4096) -> None:
 
 
 def find(db: sqlite3.Connection, trace_id: bytes) -> list[bytes]:
+    queries = {
+        "entries": "SELECT payload FROM lanes JOIN entries ON lane_id = lanes.id"
+        " WHERE sequence = ? AND signal = 'traces'",
+        "dead_letters": "SELECT payload FROM dead_letters WHERE id = ? AND signal = 'traces'",
+    }
     found: list[bytes] = []
-    for table, key, number in _holders(db, trace_id):
-        query = f"SELECT payload FROM {table} WHERE {key} = ?"  # noqa: S608 (constants)
-        contents = [decompress(row[0]) for row in db.execute(query, (number,))]
+    for table, _, number in _holders(db, trace_id):
+        contents = [decompress(row[0]) for row in db.execute(queries[table], (number,))]
         found += [content for content in contents if content is not None]
     return found
 
 
 def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
     queries = {
-        "entries": "SELECT lane FROM lanes JOIN entries ON lane_id = lanes.id WHERE sequence = ?",
-        "dead_letters": "SELECT lane FROM dead_letters WHERE id = ?",
+        "entries": "SELECT lane FROM lanes JOIN entries ON lane_id = lanes.id"
+        " WHERE sequence = ? AND signal = 'traces'",
+        "dead_letters": "SELECT lane FROM dead_letters WHERE id = ? AND signal = 'traces'",
     }
     return [
         str(row[0])
@@ -224,7 +251,7 @@ def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
 
 
 def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
-    """(table, key column, key) of what holds spans of a trace; dead letters first, then oldest first."""
+    """(table, key column, key) of what names a trace; dead letters first, then oldest first."""
     indexes = (
         ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_consumer"),
         ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),

@@ -99,6 +99,7 @@ class Decoder:
             "encoding": request.encoding.value,
             "content_encoding": request.content_encoding,
             "headers": dict(request.headers),
+            "signal": request.signal.value,
         }
         try:
             send(child.connection, head, request.chunks)
@@ -174,7 +175,7 @@ def _received(connection: socket.socket, part: Mapping[str, Any], request: Encod
     payload = b"".join(request.chunks) if part["as_sent"] else receive_exactly(connection, part["size"])
     route = Route(**part["route"])
     draft = Draft(
-        lane=route.lane,
+        lane=route.lane_of(request.signal),
         payload=payload,
         span_count=part["spans"],
         trace_ids=frozenset(ids[at : at + TRACE_ID_BYTES] for at in range(0, len(ids), TRACE_ID_BYTES)),

@@ -3,7 +3,7 @@
     length of the head (4 bytes) | head in JSON, with the size of what follows | bytes
 
 To the decoder: first {"receiver", "routing", "processors", "memory_bytes"} from the settings, then an export
-at a time, {"encoding", "content_encoding", "headers"} and its body. Back, for each:
+at a time, {"encoding", "content_encoding", "headers", "signal"} and its body. Back, for each:
 
     {"error", "message"}                            refused; "error" is a Reason, or empty for a bug
     {"parts", "rejections"}                         prepared; the bytes: trace ids, payload, part by part

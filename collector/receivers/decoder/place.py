@@ -9,6 +9,7 @@ over that, and what turns out to take long        in the decoder's process
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from collector.otlp.media import Encoding, OverLimit, inflate
 from collector.receivers.ingest import Encoded, Prepare, Reserve
@@ -46,7 +47,8 @@ async def _in_thread(
 ) -> Prepared:
     encoding, headers, client = request.encoding, request.headers, request.sender.name
     return await asyncio.to_thread(
-        prepare_whole, list(chunks), encoding, content_encoding, headers, rules, client=client
+        partial(prepare_whole, client=client, signal=request.signal),
+        *(list(chunks), encoding, content_encoding, headers, rules),
     )
 
 
@@ -102,7 +104,8 @@ class _Place:
             return prepared
 
     def _quickly(self, request: Encoded, chunks: Sequence[bytes]) -> Prepared | None:
-        return prepare_quickly(chunks, request.encoding, request.headers, self._rules, request.sender.name)
+        client = request.sender.name
+        return prepare_quickly(chunks, request.encoding, request.headers, self._rules, client, request.signal)
 
     def _is_text(self, request: Encoded) -> bool:
         """Whether it takes Python to read it."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from collector.model.batch import Rejection
+from collector.model.batch import Rejection, Signal
 from collector.model.errors import Reason, Rejected
 from collector.otlp.media import Encoding
 from collector.processors.redact import REDACTION_FAILED, redactor
@@ -86,10 +86,10 @@ def rules_of(given: Mapping[str, Any], fault_log: FaultLog) -> Rules:
 def _answer(
     head: Mapping[str, Any], chunks: list[bytes], rules: Rules, fault_log: FaultLog
 ) -> tuple[dict[str, Any], Sequence[Bytes]]:
-    encoding = Encoding(head["encoding"])
+    encoding, signal = Encoding(head["encoding"]), Signal(head["signal"])
     content_encoding = head["content_encoding"]
     try:
-        prepared = prepare_whole(chunks, encoding, content_encoding, head["headers"], rules)
+        prepared = prepare_whole(chunks, encoding, content_encoding, head["headers"], rules, signal=signal)
     except Rejected as error:
         return {"error": error.reason.value, "message": str(error)}, ()
     except MemoryError:

@@ -24,7 +24,6 @@ from collector.otlp.status import rpc_failure, success
 from collector.receivers.bounds import Reservation
 from collector.receivers.ingest import Encoded
 from collector.receivers.reception import (
-    TRACES,
     BodyTimer,
     Reception,
     by_name,
@@ -35,7 +34,7 @@ from collector.receivers.reception import (
 _COLLECTOR = "opentelemetry.proto.collector"
 # method -> signal; what is stored of it is the reception's affair
 SERVICES = {
-    f"/{_COLLECTOR}.trace.v1.TraceService/Export": TRACES,
+    f"/{_COLLECTOR}.trace.v1.TraceService/Export": "traces",
     f"/{_COLLECTOR}.logs.v1.LogsService/Export": "logs",
     f"/{_COLLECTOR}.metrics.v1.MetricsService/Export": "metrics",
 }
@@ -96,18 +95,20 @@ class OtlpCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
         if len(headers) != len(pairs):
             check_repeated(pairs)
         sender = await reception.admit(_scope(method, pairs, call))
-        if reception.drops(signal):
+        stored = reception.stored(signal)
+        if stored is None:
             return b""
         with reception.bounds.request() as reservation:
             message = await self._read(call, reservation)
             request = Encoded(
                 chunks=(message,),
                 encoding=Encoding.PROTOBUF,
+                signal=stored,
                 sender=sender,
                 content_encoding="gzip" if message.startswith(_GZIP) else None,
                 headers=routing(headers),
             )
-            return success(await reception.take(signal, request, reservation), Encoding.PROTOBUF).body
+            return success(await reception.take(request, reservation), Encoding.PROTOBUF).body
 
     async def _read(self, call: Call, reservation: Reservation) -> bytes:
         """The message, in time. Raises Unavailable (memory_full, slow_body), CallGone."""

@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.answers.health import ServiceHealth
 from collector.answers.rights import EVERYTHING
 from collector.delivery import worker as worker_module
+from collector.delivery.mlflow import window as window_module
 from collector.delivery.mlflow.forward import Forwarded, forwarder
 from collector.index.duckdb.engine import is_about_the_data
 from collector.index.duckdb.shard import Gathered, write_rows
@@ -49,14 +50,14 @@ def raised(text: str = "secret") -> Faults:
 async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = worker_module.deliver_window
+    whole = window_module.deliver_window
 
     async def fail_in_one(entries: Any, *, lane: str, **others: Any) -> Any:
         if lane == ONE.lane:
             raise RuntimeError("secret content")
         return await whole(entries, lane=lane, **others)
 
-    monkeypatch.setattr(worker_module, "deliver_window", fail_in_one)
+    monkeypatch.setattr(window_module, "deliver_window", fail_in_one)
     await stage.append(export(), ONE)
     await stage.append(named("good"), TWO)
     with caplog.at_level(logging.ERROR):
@@ -66,6 +67,8 @@ async def test_a_lane_that_a_bug_holds_up_is_named_and_the_others_go_on(
             log=stage.journal.log,
             consumer=stage.consumer,
             worker=worker,
+            logs=stage.journal.consumer("logs"),
+            log_worker=worker,
             bounds=InFlightBounds(max_requests=1, max_bytes=1),
             mlflow=stage.target.mlflow,
             max_bytes=1,

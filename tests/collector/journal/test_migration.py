@@ -44,10 +44,16 @@ def before_letters_had_a_consumer(file: Path) -> None:
         db.executescript(f"{ownership.SINCE_3} PRAGMA user_version = 3;")
 
 
-SCHEMAS = [before_notes, as_0_1_0_left_it, before_letters_had_a_consumer]
+def before_logs(file: Path) -> None:
+    """Schema 4."""
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript(f"{ownership.SINCE_3} {schema.MIGRATIONS[3]} PRAGMA user_version = 4;")
 
 
-@pytest.fixture(params=SCHEMAS, ids=["schema_1", "schema_2_of_0.1.0", "schema_3"])
+SCHEMAS = [before_notes, as_0_1_0_left_it, before_letters_had_a_consumer, before_logs]
+
+
+@pytest.fixture(params=SCHEMAS, ids=["schema_1", "schema_2_of_0.1.0", "schema_3", "schema_4"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     change: Callable[[Path], None] = request.param
     return unpacked(tmp_path, change)
@@ -179,7 +185,7 @@ def test_a_migrated_file_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path
     assert migrated == new
 
 
-@pytest.mark.parametrize("change", SCHEMAS, ids=["schema_1", "schema_2_of_0.1.0", "schema_3"])
+@pytest.mark.parametrize("change", SCHEMAS, ids=["schema_1", "schema_2_of_0.1.0", "schema_3", "schema_4"])
 async def test_a_broken_file_of_an_earlier_version_is_salvaged(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:

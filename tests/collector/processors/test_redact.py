@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.model.errors import Reason
+from collector.otlp.shapes import LOG_RECORDS
 from collector.processors import redact as redact_module
 from collector.processors.presets import passes_luhn
 from collector.processors.redact import redactor
 from collector.settings.processors import RedactSettings
+from tests.support.logs import all_records, logs, record
 from tests.support.otlp import agent_export
 from tests.support.spans import any_value, otlp_span
 
@@ -279,3 +282,33 @@ def test_a_planted_secret_is_found_in_any_text(before: str, secret: str, after: 
 def test_redaction_is_done_once(text: str) -> None:
     once = redacted(text)
     assert redacted(once) == once
+
+
+def test_log_records_are_redacted_as_spans_are() -> None:
+    secret = SECRETS["email"]
+    said = record(f"event {secret}", body={"content": f"use {secret}", secret: 1}, note=f"key {secret}")
+    said.severity_text = secret
+    export = logs(said, service=f"service {secret}")
+    assert ALL is not None
+    assert ALL(export, LOG_RECORDS) == []
+    assert secret not in str(export)
+    assert "service" in str(export)
+
+
+def test_a_log_record_that_cannot_be_redacted_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    redact = redactor([RedactSettings(type="redact", drop_keys=("bad",))], lambda error: None)
+    assert redact is not None
+    export = logs(record("fine"), record("broken"))
+    monkeypatch.setattr("collector.processors.redact._Redaction._record", _fails_at("broken"))
+    (rejection,) = redact(export, LOG_RECORDS)
+    assert rejection.reason is Reason.REDACTION_FAILED
+    assert "the log record is not stored" in rejection.message
+    assert [each.event_name for each in all_records(export)] == ["fine"]
+
+
+def _fails_at(name: str) -> Any:
+    def fail(self: Any, record: LogRecord, text: Any) -> None:
+        if record.event_name == name:
+            raise ValueError
+
+    return fail

@@ -5,13 +5,14 @@ import gzip
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.model.batch import Draft, Route
+from collector.model.batch import Draft, Route, Signal, signal_of
 from collector.model.errors import Reason, Rejected, Unavailable
 from collector.otlp.media import Encoding
 from collector.processors.redact import redactor
@@ -23,6 +24,7 @@ from collector.receivers.prepare import SMALL_BYTES, Prepared, Rules
 from collector.settings import ReceiverSettings, RoutingSettings, Settings
 from tests.support import hostile_bodies as hostile
 from tests.support.hostile_bodies import MIB
+from tests.support.logs import logs, record
 from tests.support.otlp import all_spans, export
 
 REDACT = {"processors": [{"type": "redact", "presets": ["email"]}]}
@@ -232,3 +234,16 @@ async def test_signals_for_the_whole_group_don_t_end_it(decoder: Decoder) -> Non
 
 async def test_there_is_no_process_until_it_is_needed(decoder: Decoder) -> None:
     assert decoder.process is None
+
+
+async def test_log_records_are_read_in_the_process_as_on_the_event_loop(decoder: Decoder) -> None:
+    request = logs(record("fine", body="ann@example.com"), record("broken", trace_id=b"short"))
+    here = prepare_of(settings_of(**REDACT), decoder)
+    async with open_decoder(settings_of(**REDACT)) as elsewhere:
+        given = replace(encoded(request.SerializeToString()), signal=Signal.LOGS)
+        found = [await here(given, no_reserve), await elsewhere.prepare(given, no_reserve)]
+    drafts = [[(to, bytes(draft.payload), draft.lane) for to, draft in each.drafts] for each in found]
+    assert drafts[0] == drafts[1]
+    assert signal_of(drafts[0][0][2]) is Signal.LOGS
+    assert b"ann@" not in drafts[0][0][1]
+    assert [[r.reason for r in each.rejections] for each in found] == [[Reason.INVALID_TRACE_ID]] * 2
