@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 from collector.delivery.logs.window import LogDelivery
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
+from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.mlflow.window import Target
-from collector.journal import Consumer
+from collector.delivery.worker import DeliveryWorker
+from collector.journal import Journal
 from collector.mlflow.client import Mlflow
 from collector.mlflow.experiments import Experiments
 from collector.settings import Settings, is_loopback
@@ -35,23 +37,23 @@ def target_of(
     )
 
 
-def log_target_of(
+def log_worker_of(
     settings: Settings,
+    journal: Journal,
     mlflow: Mlflow,
     experiments: Experiments,
     metrics: Metrics,
     *,
-    spans: Consumer,
     behind: str | None,
-) -> LogDelivery:
-    """MLflow as the delivery of log records sees it; `spans` is the consumer that brings it the spans."""
-    return LogDelivery(
+) -> DeliveryWorker:
+    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded."""
+    target = LogDelivery(
         mlflow=mlflow,
         experiments=experiments,
         settings=settings.delivery,
         quarantine_after_crashes=settings.journal.quarantine_after_crashes,
         metrics=metrics,
-        spans=spans,
+        spans=journal.consumer(DELIVERY),
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
@@ -59,6 +61,7 @@ def log_target_of(
         max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )
+    return DeliveryWorker(journal.consumer(LOGS), journal.traces, target, settings.delivery)
 
 
 def _bounds_on_values(settings: Settings) -> list[int]:

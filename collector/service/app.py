@@ -16,14 +16,13 @@ from collector.api.own_admission import OwnAdmission
 from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import log_target_of, target_of
+from collector.delivery.opening import log_worker_of, target_of
 from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
-from collector.journal import Consumer, Journal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
@@ -56,7 +55,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        logs, log_worker = _log_worker(settings, journal, mlflow, experiments, metrics)
+        log_worker = log_worker_of(settings, journal, mlflow, experiments, metrics, behind=behind)
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
@@ -86,7 +85,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             settings,
             journal=journal,
             delivery=delivery,
-            records=logs,
+            records=journal.consumer(LOGS),
             indexing=indexing,
             mlflow=mlflow,
             index=index,
@@ -119,22 +118,6 @@ def _health(
 def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
     connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
     return open_mlflow(settings.mlflow, max_connections=connections)
-
-
-def _log_worker(
-    settings: Settings, journal: Journal, mlflow: Mlflow, experiments: Experiments, metrics: Metrics
-) -> tuple[Consumer, DeliveryWorker]:
-    """The consumer of log records, and what brings them to MLflow."""
-    logs = journal.consumer(LOGS)
-    target = log_target_of(
-        settings,
-        mlflow,
-        experiments,
-        metrics,
-        spans=journal.consumer(DELIVERY),
-        behind=None if settings.sampling is None else SAMPLING,
-    )
-    return logs, DeliveryWorker(logs, journal.traces, target, settings.delivery)
 
 
 def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:

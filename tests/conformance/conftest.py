@@ -15,7 +15,7 @@ from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Encoded, Sender, ingest
 from collector.receivers.prepare import Rules
-from collector.receivers.reception import TRACES, Reception
+from collector.receivers.reception import Reception
 from collector.settings import ReceiverSettings, RoutingSettings
 from collector.telemetry.metrics import Metrics
 from tests.support.serve import serve
@@ -85,7 +85,7 @@ def reception_of(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -
             append=sink.append,
         )
 
-    return Reception(ingests={TRACES: take}, admit=anybody, bounds=bounds, settings=limits, metrics=Metrics())
+    return Reception(ingest=take, admit=anybody, bounds=bounds, settings=limits, metrics=Metrics())
 
 
 def receiver_app(sink: Sink, bounds: InFlightBounds, limits: ReceiverSettings) -> Any:

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from collector.model.batch import Signal, signal_of
 from collector.model.errors import Reason, Rejected, Unavailable
 from collector.otlp.status import HTTP_STATUS, rpc_failure
 from collector.receivers.bounds import InFlightBounds
@@ -21,6 +22,7 @@ from collector.receivers.grpc.server import GrpcServer
 from collector.settings import MIB, ReceiverSettings, ServerSettings, Settings
 from tests.conformance.conftest import reception_of
 from tests.support.grpc_calls import CHECK, LOGS, METRICS, TRACES, WATCH, Called, Metadata, call
+from tests.support.logs import logs, record
 from tests.support.otlp import all_spans, export
 from tests.support.ports import free_port
 from tests.support.sink import Sink
@@ -221,9 +223,15 @@ async def test_g8_a_route_that_cannot_be_is_refused(receiver: Grpc, metadata: Me
     assert receiver.sink.drafts == []
 
 
-@pytest.mark.parametrize("method", [LOGS, METRICS], ids=["logs", "metrics"])
-async def test_other_signals_are_refused_with_the_way_out(receiver: Grpc, method: str) -> None:
-    answer = await receiver.call(b"", method)
+async def test_log_records_are_stored_as_they_were_sent(receiver: Grpc) -> None:
+    sent = logs(record("a.b", n=1)).SerializeToString()
+    assert await receiver.call(sent, LOGS) == Called(code="OK", body=b"")
+    (draft,) = receiver.sink.drafts
+    assert (draft.payload, signal_of(draft.lane)) == (sent, Signal.LOGS)
+
+
+async def test_metrics_are_refused_with_the_way_out(receiver: Grpc) -> None:
+    answer = await receiver.call(b"", METRICS)
     assert answer.code == "NOT_FOUND"
     assert "receiver.other_signals" in answer.message
 
@@ -233,9 +241,8 @@ class TestDropping:
     def limits(self) -> ReceiverSettings:
         return ReceiverSettings(other_signals="accept-and-drop")
 
-    @pytest.mark.parametrize("method", [LOGS, METRICS], ids=["logs", "metrics"])
-    async def test_other_signals_are_dropped_by_setting(self, receiver: Grpc, method: str) -> None:
-        assert await receiver.call(b"anything", method) == Called(code="OK", body=b"")
+    async def test_metrics_are_dropped_by_setting(self, receiver: Grpc) -> None:
+        assert await receiver.call(b"anything", METRICS) == Called(code="OK", body=b"")
 
 
 @pytest.mark.parametrize(

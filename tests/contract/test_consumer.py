@@ -369,3 +369,18 @@ class TestTwoConsumers:
         await journal.consumer("index").commit(LANE, through=at(2))
         entries = await delivery.read(LANE, limit_bytes=MIB, behind="index")
         assert [entry.payload for entry in entries] == [b"waits", b"bad"]
+
+
+async def test_traces_are_awaited_until_the_cursor_has_passed_their_last_entry(journal: Journal) -> None:
+    consumer = journal.consumer("delivery")
+    await journal.log.append([draft(b"a")])
+    await journal.log.append([draft(b"b", trace_id=T2, lane=OTHER)])
+    await journal.log.append([draft(b"c")])
+    both = frozenset({T1, T2})
+    assert await consumer.awaiting(both) == both
+    await consumer.commit(LANE, through=at(1))
+    assert await consumer.awaiting(both) == both
+    await consumer.commit(OTHER, through=at(2))
+    assert await consumer.awaiting(both) == {T1}
+    await consumer.commit(LANE, through=at(3))
+    assert await consumer.awaiting(both) == set()

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Awaitable[object]]]] = {
     "pending": (Consumer, lambda consumer: consumer.pending()),
     "read": (Consumer, lambda consumer: consumer.read(LANE, limit_bytes=1)),
     "read_ahead": (Consumer, lambda consumer: consumer.read_ahead(LANE, limit_bytes=1, after=None)),
+    "awaiting": (Consumer, lambda consumer: consumer.awaiting(frozenset({T1}))),
     "mark": (Consumer, lambda consumer: consumer.mark(LANE, through=at(1))),
     "processed": (Consumer, lambda consumer: consumer.processed(LANE)),
     "commit": (Consumer, lambda consumer: consumer.commit(LANE, through=at(1))),
