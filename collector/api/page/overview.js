@@ -25,7 +25,16 @@ const RANGES = [
   ["-30d", "Last month"],
   ["0", "All time"],
 ];
-const FILTERS = ["experiment_id", "service", "environment", "agent", "model", "response_model", "tool", "status"];
+const FILTERS = [
+  "experiment_id",
+  "service",
+  "environment",
+  "agent",
+  "model",
+  "response_model",
+  "tool",
+  "status",
+];
 
 /** Draws the view for the parameters in the address. */
 export async function overview(parameters, go) {
