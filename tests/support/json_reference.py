@@ -150,8 +150,11 @@ def _text(given: str) -> str:
 
 
 def _integer(field: FieldDescriptor, given: Any) -> int:
-    if isinstance(given, str) and field.enum_type and given in field.enum_type.values_by_name:
-        return int(field.enum_type.values_by_name[given].number)
+    if isinstance(given, str) and field.enum_type:
+        # not by values_by_name: half a surrogate pair leaves an error behind in protobuf's binding
+        names = {each.name: int(each.number) for each in field.enum_type.values}
+        if given in names:
+            return names[given]
     if isinstance(given, Decimal) and abs(given) >= 2**53:
         raise Refused("not surely exact")
     number = _number(given)
