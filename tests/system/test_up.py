@@ -66,8 +66,8 @@ def test_the_main_job_tells_one_story_and_ctrl_c_stops_every_child(tmp_path: Pat
         assert job.wait(timeout=30) == 0
         said += job.stdout.read()
         assert said.rstrip().endswith("stopping ...")
-        # JSON lines, and `12:00:00 INFO sidespan: ...`
-        assert re.findall(r"^.*(?:\{\"|\d\d:\d\d:\d\d [A-Z]+ ).*$", said, re.MULTILINE) == []
+        # JSON lines, `12:00:00 INFO sidespan: ...`, and gRPC's `I1121 12:00:00.000001 ...`
+        assert re.findall(r"^.*(?:\{\"|\d\d:\d\d:\d\d [A-Z]+ |^[IWEF]\d{4} ).*$", said, re.MULTILINE) == []
         deadline = time.monotonic() + 20
         while left := _processes_with(str(tmp_path)):
             assert time.monotonic() < deadline, left

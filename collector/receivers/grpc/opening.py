@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from collector.model.errors import Misconfigured
 from collector.receivers.reception import Reception
-from collector.settings import ReceiverSettings, Settings
+from collector.settings import ReceiverSettings, Settings, environment
 
 if TYPE_CHECKING:  # grpcio is an extra
     from collector.receivers.grpc.server import GrpcServer
@@ -67,6 +68,7 @@ async def open_grpc(
         )
         yield GrpcDoor(reason=f"off: grpcio is not installed ({INSTALL_IT})")
         return
+    _keep_quiet()
     from collector.receivers.grpc.server import GrpcServer
 
     server = GrpcServer(settings, reception, ready)
@@ -88,3 +90,13 @@ def _without(settings: ReceiverSettings, error: OSError) -> GrpcDoor:
         raise Misconfigured(f"receiver.grpc_port = {settings.grpc_port}: {error}; {way_out}") from error
     _log.warning(f"OTLP/gRPC is off: {error}; {way_out}")
     return GrpcDoor(ok=False, reason=f"off: {error}; {way_out}")
+
+
+def _keep_quiet() -> None:
+    """gRPC writes to stderr what clients do wrong, without bound, and that the service starts a child.
+
+    It reads these variables when it is imported.
+    """
+    for name, value in (("GRPC_VERBOSITY", "NONE"), ("GRPC_ENABLE_FORK_SUPPORT", "0")):
+        if name not in environment():
+            os.putenv(name, value)

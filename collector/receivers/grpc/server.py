@@ -12,7 +12,6 @@ one: while one Sidespan follows another the port is closed, and exporters try ag
 Source: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html.
 """
 
-import os
 from collections.abc import Callable
 
 import grpc
@@ -22,7 +21,7 @@ from collector.model.errors import Misconfigured
 from collector.receivers.grpc.handler import OtlpCalls
 from collector.receivers.grpc.health import HealthCalls
 from collector.receivers.reception import Reception
-from collector.settings import ServerSettings, Settings, environment
+from collector.settings import ServerSettings, Settings
 
 MAX_CALLS_OF_A_CONNECTION = 256
 PING_SECONDS = 60
@@ -40,7 +39,6 @@ class GrpcServer:
     def __init__(self, settings: Settings, reception: Reception, ready: Callable[[], bool]) -> None:
         self._calls = OtlpCalls(reception)
         self._health = HealthCalls(ready)
-        _keep_quiet()
         self._server = grpc.aio.server(
             handlers=(self._calls, self._health), options=tuple(_options(settings).items())
         )
@@ -102,9 +100,3 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
     except OSError as error:
         raise Misconfigured(f"the certificate of the port can't be read: {error}") from error
     return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
-
-
-def _keep_quiet() -> None:
-    """gRPC writes to stderr what clients do wrong, without bound; before it starts it can be told not to."""
-    if "GRPC_VERBOSITY" not in environment():
-        os.putenv("GRPC_VERBOSITY", "NONE")
