@@ -116,13 +116,15 @@ class GrpcSenders(Senders):
         return self._note(request, "OK")
 
 
-def post(port: int, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+def post(
+    port: int, body: bytes, headers: dict[str, str] | None = None, *, path: str = "/v1/traces"
+) -> tuple[int, dict[str, str], bytes]:
     """One request: status, headers (lower-case), body."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(
             "POST",
-            "/v1/traces",
+            path,
             body=body,
             headers={"content-type": "application/x-protobuf", **(headers or {})},
         )

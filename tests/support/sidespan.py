@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,17 @@ class Sidespan:
             time.sleep(0.05)
 
     def wait_delivered(self, seconds: float) -> None:
-        """Until nothing is pending any more."""
+        """Until no span is pending any more."""
+        self._wait_until(lambda: not self.pending_spans(), seconds)
+
+    def wait_records(self, seconds: float) -> None:
+        """Until no log record is pending any more, nor what they have joined."""
+        self._wait_until(lambda: not self.health()["parts"]["logs"]["pending_records"], seconds)
+        self.wait_delivered(seconds)
+
+    def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self.pending_spans():
+        while not is_done():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still pending: {self.health()}\n{self.log.read_text()[-2000:]}")
             time.sleep(0.05)

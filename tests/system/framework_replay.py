@@ -5,7 +5,8 @@
     shuffled   span by span, in another order
     doubled    the requests as sent, each twice
 
-What MLflow's SDK writes to MLflow's API comes after its spans, but before them where they are shuffled.
+What MLflow's SDK writes to MLflow's API, and the log records of others, come after the spans, but before them
+where they are shuffled. MLflow itself takes no log records.
 Each way has trace ids and an experiment of its own. The cells are those of tests/data/capture/truth.py.
 """
 
@@ -19,11 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.cli import remote
 from tests.data.capture.environments import FRAMEWORKS
-from tests.data.capture.files import requests, written
+from tests.data.capture.files import logs, requests, written
+from tests.support.logs import all_records
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans
 from tests.support.senders import post
@@ -45,17 +48,26 @@ class Replay:
 def replay(name: str, way: str, server: MlflowServer, port: int) -> Replay:
     """Send the capture `name` to `port`, which is the MLflow's own or a service's in front of it."""
     experiment_id = server.create_experiment(f"{name}-{way}-{uuid.uuid4().hex[:12]}")
-    sent, ids = _renewed(FRAMEWORKS / name)
+    sent, ids, shift = _renewed(FRAMEWORKS / name)
+    bodies = [request.SerializeToString() for request in _in_way(sent, way)]
+    records = _records(FRAMEWORKS / name, ids, shift) if port != server.port else []
+    if way == "doubled":
+        records = [body for body in records for _ in range(2)]
     if way == "shuffled":
         _write(FRAMEWORKS / name, port, experiment_id, ids)
-    for request in _in_way(sent, way):
-        headers = {"x-mlflow-experiment-id": experiment_id}
-        status, _, answer = post(port, request.SerializeToString(), headers)
-        assert status == 200, f"{name} {way}: {status} {answer[:500]!r}"
+        _post(port, records, "/v1/logs", experiment_id)
+    _post(port, bodies, "/v1/traces", experiment_id)
     if way != "shuffled":
         _write(FRAMEWORKS / name, port, experiment_id, ids)
+        _post(port, records, "/v1/logs", experiment_id)
     trace_ids = [new.hex() for new in ids.values()]
     return Replay(name=name, way=way, experiment_id=experiment_id, trace_ids=trace_ids)
+
+
+def _post(port: int, bodies: Sequence[bytes], path: str, experiment_id: str) -> None:
+    for body in bodies:
+        status, _, answer = post(port, body, {"x-mlflow-experiment-id": experiment_id}, path=path)
+        assert status == 200, f"{path}: {status} {answer[:500]!r}"
 
 
 def _write(folder: Path, port: int, experiment_id: str, ids: Mapping[bytes, bytes]) -> None:
@@ -71,8 +83,10 @@ def _write(folder: Path, port: int, experiment_id: str, ids: Mapping[bytes, byte
         remote.post_json(f"http://127.0.0.1:{port}", request["path"], told)
 
 
-def _renewed(folder: Path) -> tuple[list[ExportTraceServiceRequest], dict[bytes, bytes]]:
-    """The capture with trace ids of its own, ending now, and the new id for each old one."""
+def _renewed(folder: Path) -> tuple[list[ExportTraceServiceRequest], dict[bytes, bytes], int]:
+    """The capture with trace ids of its own, ending now; the new id for each old one; by how much it is later
+    (nanoseconds).
+    """
     kept = requests(folder)
     spans = [span for request in kept for span in all_spans(request)]
     began: dict[bytes, int] = {}
@@ -80,16 +94,32 @@ def _renewed(folder: Path) -> tuple[list[ExportTraceServiceRequest], dict[bytes,
         began[span.trace_id] = min(began.get(span.trace_id, 2**63), span.start_time_unix_nano)
     ids = {trace_id: os.urandom(16) for trace_id in sorted(began, key=lambda each: began[each])}
     shift = time.time_ns() - max(span.end_time_unix_nano for span in spans)
-    return [_moved(request, ids, shift) for request in kept], ids
+    return [_moved(request, ids, shift) for request in kept], ids, shift
+
+
+def _records(folder: Path, ids: Mapping[bytes, bytes], shift: int) -> list[bytes]:
+    """The log records of the capture, likewise."""
+    bodies = []
+    for request in logs(folder):
+        moved = ExportLogsServiceRequest.FromString(_with_ids(request.SerializeToString(), ids))
+        for record in all_records(moved):
+            record.time_unix_nano += shift if record.time_unix_nano else 0
+            record.observed_time_unix_nano += shift if record.observed_time_unix_nano else 0
+        bodies.append(moved.SerializeToString())
+    return bodies
+
+
+def _with_ids(body: bytes, ids: Mapping[bytes, bytes]) -> bytes:
+    """They are in attributes too; as long as before, so the message stays whole."""
+    for old, new in ids.items():
+        body = body.replace(old, new).replace(old.hex().encode(), new.hex().encode())
+    return body
 
 
 def _moved(
     request: ExportTraceServiceRequest, ids: Mapping[bytes, bytes], shift: int
 ) -> ExportTraceServiceRequest:
-    body = request.SerializeToString()
-    for old, new in ids.items():  # they are in attributes too; as long as before, so the message stays whole
-        body = body.replace(old, new).replace(old.hex().encode(), new.hex().encode())
-    moved = ExportTraceServiceRequest.FromString(body)
+    moved = ExportTraceServiceRequest.FromString(_with_ids(request.SerializeToString(), ids))
     for span in all_spans(moved):
         span.start_time_unix_nano += shift
         span.end_time_unix_nano += shift

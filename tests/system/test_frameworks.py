@@ -66,6 +66,7 @@ def results(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactor
             through = _sent(pool, mlflow_server, service.port, WAYS)
             alone = _sent(pool, mlflow_server, mlflow_server.port, WAYS[:1])
             service.wait_delivered(DELIVERY_SECONDS)
+            service.wait_records(DELIVERY_SECONDS)
             service.wait_index()
             seen = list(pool.map(lambda sent: _through(mlflow_server, service.url, sent), through))
             bare = list(pool.map(lambda sent: _mlflow(mlflow_server, sent), alone))

@@ -1,7 +1,7 @@
 """The files of a capture. Pure but for reading them.
 
 capture.binpb   the ExportTraceServiceRequests in the order in which they came, each after its length (varint)
-logs.binpb      the same for logs, which Sidespan doesn't take: what a framework tells only there
+logs.binpb      the same for log records: what a framework tells only there
 calls.json      the versions, and what the provider answered to each call
 truth.toml      written by hand: what the scenario did, and what its sender doesn't tell (truth.py)
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 CAPTURE, LOGS, WRITTEN = "capture.binpb", "logs.binpb", "mlflow.json"
@@ -42,6 +43,13 @@ def requests(folder: Path) -> list[ExportTraceServiceRequest]:
     """What the framework in `folder` exported, request by request."""
     content = (folder / CAPTURE).read_bytes()
     return [ExportTraceServiceRequest.FromString(each) for each in split(content)]
+
+
+def logs(folder: Path) -> list[ExportLogsServiceRequest]:
+    """The log records that the framework in `folder` exported, request by request."""
+    file = folder / LOGS
+    content = file.read_bytes() if file.exists() else b""
+    return [ExportLogsServiceRequest.FromString(each) for each in split(content)]
 
 
 def written(folder: Path) -> list[dict[str, Any]]:

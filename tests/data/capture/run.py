@@ -25,6 +25,8 @@ from tests.support.ports import free_port
 SCENARIO_SECONDS = 240
 # a folder of this machine, and what stands for it in a capture
 PATHS = ((str(HERE.parents[2]), "/app"), (sys.base_prefix, "/python"))
+# attributes of a resource that tell which machine it was
+MACHINE = ("host.", "os.", "process.pid")
 STACK, NEWLINE = "Traceback (most recent call last):\n", "\n"
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 QUIET = {
@@ -120,8 +122,8 @@ def _keep(framework: Framework, recorded: Recorded) -> list[str]:
     folder = framework.folder
     before = summaries(folder)
     (folder / CALLS).write_text(_json(found))
-    _write(folder / CAPTURE, (without_paths(each, ExportTraceServiceRequest) for each in recorded.traces))
-    _write(folder / LOGS, (without_paths(each, ExportLogsServiceRequest) for each in recorded.logs))
+    _write(folder / CAPTURE, (without_machine(each, ExportTraceServiceRequest) for each in recorded.traces))
+    _write(folder / LOGS, (without_machine(each, ExportLogsServiceRequest) for each in recorded.logs))
     if recorded.written:
         told = [{**each, "body": _without_source(each["body"])} for each in recorded.written]
         (folder / WRITTEN).write_text(json.dumps(told, indent=2) + "\n")
@@ -140,10 +142,15 @@ def _write(file: Path, requests: Iterable[bytes]) -> None:
         file.unlink(missing_ok=True)
 
 
-def without_paths(body: bytes, kind: type[Message]) -> bytes:
-    """The request without the folders of this machine, which are in stack traces and places in code."""
+def without_machine(body: bytes, kind: type[Message]) -> bytes:
+    """The request without what tells of this machine: folders in stack traces and in places in code, ids."""
     request = kind.FromString(body)
     _replace(request)
+    for _, listed in request.ListFields():
+        for each in listed:
+            kept = [own for own in each.resource.attributes if not own.key.startswith(MACHINE)]
+            del each.resource.attributes[:]
+            each.resource.attributes.extend(kept)
     return request.SerializeToString()
 
 
