@@ -13,7 +13,8 @@ import os, sys, time
 from collector.index.duckdb.take import Crew
 
 if __name__ == "__main__":
-    print(Crew(1).start(os.getpid).result(), flush=True)
+    crew = Crew(1)  # one that nobody holds ends its helpers
+    print(crew.start(os.getpid).result(), flush=True)
     time.sleep(60)
 """
 
