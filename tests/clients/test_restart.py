@@ -111,7 +111,7 @@ async def test_every_span_of_gos_grpc_exporter_is_stored(
 async def _sent(
     program: Path, sidespan: Sidespan, meanwhile: Awaitable[None], **environment: str
 ) -> dict[str, Any]:
-    """What the sender says it has made and failed to send, once `meanwhile` has ended and all is delivered."""
+    """What the sender says it has made and failed to send, once `meanwhile` is over and all is delivered."""
     sender = subprocess.Popen(
         [str(program), str(SPANS_A_SECOND)],
         env={**os.environ, **environment, "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=1"},
