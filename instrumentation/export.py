@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def _reset(outbox: "Outbox[Any] | None") -> None:
         outbox._wire.renew()
 
 
-class Outbox(Generic[T]):
+class Outbox(ABC, Generic[T]):
     """The queue of one signal and the thread that empties it. After `end` it takes nothing more.
 
     A subclass says how an item is made ready, and how large it is.
@@ -276,8 +277,9 @@ class Outbox(Generic[T]):
     def _ready(self, item: T) -> T:
         return item
 
+    @abstractmethod
     def _size_of(self, item: T) -> int:
-        raise NotImplementedError
+        """About how many bytes an item takes."""
 
     def _tell_refused(self, count: int) -> None:
         _log.warning("%d %s were refused permanently: %s", count, self.noun, self._wire.reason)

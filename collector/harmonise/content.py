@@ -118,8 +118,6 @@ CONVERSING = frozenset(
         ObservationKind.WORKFLOW,
     }
 )
-# parts of a message whose content is nothing that somebody said
-NO_WORDS = frozenset({"blob", "reasoning"})
 EMPTY: tuple[Any, ...] = ({}, [], "", 0)
 Events = Sequence[Span.Event]
 

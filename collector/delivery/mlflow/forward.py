@@ -16,8 +16,6 @@ from collector.processors.pipeline import outgoing, works_outgoing
 from collector.settings import HarmoniseSettings
 from collector.settings.processors import Processor
 
-NO_NOTES: Mapping[bytes, bytes] = {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarded:
