@@ -6,6 +6,9 @@
 # make captures NAME=...   record again what frameworks send (all of them without NAME)
 # Everything is set up on first use; needs python3 (3.11 to 3.14) and nothing else.
 
+# each of the many processes would compile our modules again
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

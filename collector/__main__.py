@@ -1,5 +1,15 @@
 """`python -m collector` is `sidespan`."""
 
-from collector.cli.commands import main
+from collector.cli.plugins import disable_plugins
 
-main()
+
+def main() -> None:
+    """The entry point of both."""
+    disable_plugins()
+    from collector.cli.commands import main as run_command
+
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -197,9 +197,11 @@ def run(
     Sets OpenTelemetry's environment variables, so it works for programs in any language.
     """
     from collector.cli.launch import environment_for, launch
+    from collector.cli.plugins import without_our_switch
     from collector.settings import environment
 
-    launch(command, environment_for(environment(), url=url, service=service, experiment=experiment))
+    given = without_our_switch(environment())
+    launch(command, environment_for(given, url=url, service=service, experiment=experiment))
 
 
 @app.command()

@@ -22,9 +22,10 @@ def environment_for(
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_TRACES_EXPORTER": "otlp",
-        # Sidespan stores traces only
+        # evaluations and message content are log records
+        "OTEL_LOGS_EXPORTER": "otlp",
+        # Sidespan stores none
         "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_LOGS_EXPORTER": "none",
         "SIDESPAN_ENDPOINT": url,
     }
     if service is not None:

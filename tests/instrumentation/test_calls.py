@@ -254,7 +254,7 @@ def test_run_sets_the_variables_for_a_program_in_any_language() -> None:
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:9"
     assert found["OTEL_SERVICE_NAME"] == "shop"
     assert found["OTEL_EXPORTER_OTLP_HEADERS"] == "x-mlflow-experiment-name=my%20shop"
-    assert (found["OTEL_METRICS_EXPORTER"], found["OTEL_LOGS_EXPORTER"]) == ("none", "none")
+    assert (found["OTEL_METRICS_EXPORTER"], found["OTEL_LOGS_EXPORTER"]) == ("none", "otlp")
 
 
 def test_run_keeps_what_is_set_and_passes_arguments_and_exit_code() -> None:
