@@ -99,7 +99,7 @@ $(MLFLOW_3_17)/.installed: $(MLFLOW_3_17_LOCK) | $(STAMP)
 lock: $(STAMP)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --no-strip-extras --all-extras --override .ci/mlflow_parts_left_out.txt \
+	  --no-header --no-annotate --no-strip-extras --all-extras --override .ci/lock_overrides.txt \
 	  --upgrade pyproject.toml .ci/mlflow_parts.in -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --no-strip-extras --upgrade tests/instrumentation/pydantic_ai_1.in -o $(AGENT_1_LOCK)
