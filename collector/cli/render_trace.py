@@ -126,6 +126,16 @@ def duration(seconds: float) -> str:
 
 
 def tokens(counts: Json) -> str:
+    """`517→88 tokens (audio 120→50)`: input and output, and how much of them was no text."""
+    parts = [
+        f"{modality} {counts[f'{modality}_input'] or 0}→{counts[f'{modality}_output'] or 0}"
+        for modality in ("image", "audio", "video")
+        if counts.get(f"{modality}_input") or counts.get(f"{modality}_output")
+    ]
+    return _sums(counts) + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _sums(counts: Json) -> str:
     """`517→88 tokens`: input and output, or the total where only that is known."""
     if counts["input"] is None and counts["output"] is None:
         return "" if counts["total"] is None else _counted(counts["total"], "token")

@@ -127,6 +127,14 @@ export function tokens(counts) {
   return `${say(counts.input)}→${say(counts.output)}`;
 }
 
+/** What is known of single modalities: ["Audio tokens in→out", "120→50"], for each that a sender tells. */
+export function byModality(counts) {
+  return ["text", "image", "audio", "video"].map((modality) => [
+    `${modality[0].toUpperCase()}${modality.slice(1)} tokens in→out`,
+    tokens({ input: counts[`${modality}_input`], output: counts[`${modality}_output`], total: null }),
+  ]);
+}
+
 export function moment(unixNs) {
   return unixNs ? new Date(unixNs / 1e6).toLocaleString() : "never";
 }

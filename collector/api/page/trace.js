@@ -4,6 +4,7 @@
 import {
   address,
   ask,
+  byModality,
   duration,
   link,
   make,
@@ -104,6 +105,7 @@ function figures(trace) {
     ["Tokens in→out", tokens(trace.tokens)],
     ["Cached", trace.tokens.cache_read === null ? "" : number.format(trace.tokens.cache_read)],
     ["Reasoning", trace.tokens.reasoning === null ? "" : number.format(trace.tokens.reasoning)],
+    ...byModality(trace.tokens),
     [
       "Cost",
       trace.cost.usd === null ? "" : `${trace.cost.unpriced_model_calls ? "≥ " : ""}${money(trace.cost.usd)}`,
@@ -210,6 +212,7 @@ function spanDetails(span) {
     ["Tokens in→out", tokens(span.tokens)],
     ["Cached tokens", span.tokens.cache_read],
     ["Reasoning tokens", span.tokens.reasoning],
+    ...byModality(span.tokens),
     ["Cost", money(span.cost_usd)],
     ["Cost source", span.cost_source === "none" ? "" : span.cost_source],
     ["Finish reason", span.finish_reason],

@@ -13,7 +13,9 @@ them is a look for text.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+from collector.spans.conventions import TOKEN_KINDS
+
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,7 @@ def _facts(type: str, *names: str) -> tuple[Column, ...]:
 
 def _tokens(prefix: str, fact: str) -> tuple[Column, ...]:
     return tuple(
-        Column(f"{prefix}{name}_tokens", "BIGINT", f"{fact}.{name}" if fact else "")
-        for name in ("input", "output", "total", "cache_read", "cache_write", "reasoning")
+        Column(f"{prefix}{name}_tokens", "BIGINT", f"{fact}.{name}" if fact else "") for name in TOKEN_KINDS
     )
 
 

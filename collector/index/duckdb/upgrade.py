@@ -2,6 +2,7 @@
 
     1 -> 2    `model` is the model that was asked for, `response_models` those that answered; embeddings are
               model calls; labels of traces have a table
+    2 -> 3    tokens by modality: unknown of the spans that are there already
 
 The spans' facts are all there, so nothing has to be read again, and nothing is lost that the journal and
 MLflow no longer have.
@@ -18,6 +19,15 @@ def _listed(value: str) -> str:
     return f"'{SEPARATOR}' || string_agg(DISTINCT {value}, '{SEPARATOR}' ORDER BY {value}) || '{SEPARATOR}'"
 
 
+def _added(table: str, prefix: str) -> Sequence[str]:
+    """SQL: columns of a table for what version 3 counts apart."""
+    return [
+        f"ALTER TABLE {table} ADD COLUMN {prefix}{modality}_{direction}_tokens BIGINT"
+        for direction in ("input", "output")
+        for modality in ("text", "image", "audio", "video")
+    ]
+
+
 STEPS: Mapping[int, Sequence[str]] = {
     1: (
         "ALTER TABLE spans ADD COLUMN response_model VARCHAR",
@@ -31,6 +41,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         " FROM spans WHERE model_call GROUP BY experiment, trace_id) called"
         " WHERE traces.experiment = called.experiment AND traces.trace_id = called.trace_id",
     ),
+    2: (*_added("traces", ""), *_added("spans", ""), *_added("spans", "aggregated_")),
 }
 
 

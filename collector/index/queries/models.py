@@ -53,6 +53,22 @@ class TraceRow(Shape):
     """Part of the input."""
     reasoning_tokens: int | None
     """Part of the output."""
+    text_input_tokens: int | None
+    """Part of the input."""
+    image_input_tokens: int | None
+    """Part of the input."""
+    audio_input_tokens: int | None
+    """Part of the input."""
+    video_input_tokens: int | None
+    """Part of the input."""
+    text_output_tokens: int | None
+    """Part of the output."""
+    image_output_tokens: int | None
+    """Part of the output."""
+    audio_output_tokens: int | None
+    """Part of the output."""
+    video_output_tokens: int | None
+    """Part of the output."""
     cost_usd: float | None
     cost_source: str
     """client, mlflow, table (the public price list), mixed, or none."""
@@ -95,6 +111,14 @@ class SessionRow(Shape):
     cache_read_tokens: int | None
     cache_write_tokens: int | None
     reasoning_tokens: int | None
+    text_input_tokens: int | None
+    image_input_tokens: int | None
+    audio_input_tokens: int | None
+    video_input_tokens: int | None
+    text_output_tokens: int | None
+    image_output_tokens: int | None
+    audio_output_tokens: int | None
+    video_output_tokens: int | None
     cost_usd: float | None
     first_trace_id: str
     last_trace_id: str

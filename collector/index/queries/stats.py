@@ -21,9 +21,10 @@ from collector.index.queries.filters import (
     select_traces,
 )
 from collector.model.parameters import BadParameter
+from collector.spans.conventions import TOKEN_KINDS
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-TOKENS = ("input", "output", "total", "cache_read", "cache_write", "reasoning")
+TOKENS = TOKEN_KINDS
 MAX_GROUPS = 1000
 MAX_BUCKETS = 2000
 DEFAULT_BUCKETS = 60

@@ -21,7 +21,7 @@ from collector.spans.error_groups import normal_message
 from collector.spans.facts import export_facts
 from collector.spans.labels import TraceLabels
 from collector.spans.summary import summarise
-from collector.spans.values import SpanFacts
+from collector.spans.values import SpanFacts, Tokens
 from collector.spans.wire import Export
 from tests.support.indexed import content, made_spans, made_trace, put, store_in
 from tests.support.otlp import DATA
@@ -269,8 +269,25 @@ def test_any_text_has_a_bounded_group(text: str) -> None:
     assert len(normal_message(text)) <= 200
 
 
+def as_version_2(store: Store) -> None:
+    """Turn the file into what version 2 wrote."""
+    for direction in ("input", "output"):
+        for modality in ("text", "image", "audio", "video"):
+            name = f"{modality}_{direction}_tokens"
+            store.db.execute(f"ALTER TABLE traces DROP COLUMN {name}")
+            store.db.execute(f"ALTER TABLE spans DROP COLUMN {name}")
+            store.db.execute(f"ALTER TABLE spans DROP COLUMN aggregated_{name}")
+    store.db.execute(
+        "UPDATE spans SET own_facts = json_merge_patch(own_facts,"
+        " json_object('tokens', json_array(9, 2, 11, NULL, NULL, NULL),"
+        " 'aggregated_tokens', json_array(NULL, NULL, NULL, NULL, NULL, NULL))) WHERE own_facts IS NOT NULL"
+    )
+    store.db.execute("UPDATE meta SET schema_version = 2")
+
+
 def as_version_1(store: Store) -> None:
     """Make the file what version 1 had written."""
+    as_version_2(store)
     for statement in (
         "UPDATE traces SET models = response_models, model_calls = 0",
         "ALTER TABLE traces DROP COLUMN response_models",
@@ -308,6 +325,24 @@ def test_an_index_of_version_1_is_brought_up_to_date_with_all_it_holds(tmp_path:
         put(store, made_trace(99))
         assert store.counts()[0] == 22
     assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_an_index_of_version_2_learns_to_count_by_modality(tmp_path: Path) -> None:
+    outer = spanfacts("b" * 16, None, ObservationKind.LLM, tokens=Tokens(input=9, output=2, total=11))
+    inner = spanfacts("c" * 16, "b" * 16, ObservationKind.LLM, tokens=Tokens(input=9, output=2, total=11))
+    with store_in(tmp_path) as store:
+        put(store, [*made_spans(range(20)), outer, inner])
+        before = trace_contents(store)
+        as_version_2(store)
+    spoken = Tokens(input=9, output=2, total=11, audio_input=7, audio_output=1)
+    with store_in(tmp_path) as store:
+        assert trace_contents(store) == before
+        put(store, [spanfacts("d" * 16, None, ObservationKind.LLM, tokens=spoken)])  # beside what is there
+        found = store.db.execute(
+            "SELECT input_tokens, audio_input_tokens, audio_output_tokens, text_input_tokens FROM traces"
+            " WHERE audio_input_tokens > 0"
+        ).fetchall()
+        assert found == [(18, 7, 1, None)]
 
 
 def test_labels_hold_for_spans_that_come_later_and_leave_with_their_trace(tmp_path: Path) -> None:
