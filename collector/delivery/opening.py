@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from collector.delivery.logs.window import LogDelivery
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
+from collector.delivery.mlflow.joined import Joins
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.mlflow.window import Target
 from collector.delivery.worker import DeliveryWorker
@@ -45,8 +46,12 @@ def log_worker_of(
     metrics: Metrics,
     *,
     behind: str | None,
+    joins: Joins,
 ) -> DeliveryWorker:
-    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded."""
+    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded.
+
+    `joins` are those of delivery's target.
+    """
     target = LogDelivery(
         mlflow=mlflow,
         experiments=experiments,
@@ -58,6 +63,7 @@ def log_worker_of(
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
         check_owners=settings.auth.mode == "clients",
+        joins=joins,
         max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )

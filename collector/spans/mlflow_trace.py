@@ -16,7 +16,7 @@ numbers, and the resource is gone, except for what MLflow keeps of it as the tra
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,13 +169,24 @@ def _links(document: dict[str, Any]) -> Iterator[Span.Link]:
 def client_span(document: dict[str, Any]) -> Span:
     """One span as its client sent it, as far as MLflow has kept that: with all its events and links.
 
-    What Sidespan had added on the way is left out. Objects are JSON text again, as conventions write them.
-    Raises ValueError if it can't be read.
+    What Sidespan had added on the way is left out. Raises ValueError if it can't be read.
+    """
+    span = stored_span(document)
+    own = [*_without_additions(span.attributes)]
+    del span.attributes[:]
+    span.attributes.extend(own)
+    return span
+
+
+def stored_span(document: dict[str, Any]) -> Span:
+    """One span as Sidespan sent it, as far as MLflow has kept that: with all its events and links.
+
+    Objects are JSON text again, as conventions write them. Raises ValueError if it can't be read.
     """
     plain = {name: document[name] for name in (*PLAIN_FIELDS, *REST_FIELDS) if name in document}
     try:
         span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
-        span.attributes.extend(_without_additions([*_attributes(document, None)]))
+        span.attributes.extend(_attributes(document, None))
         for event in document.get("events", ()):
             given = {name: event[name] for name in EVENT_FIELDS if name in event}
             span.events.append(json_format.ParseDict(given, Span.Event(), ignore_unknown_fields=True))
@@ -188,7 +199,8 @@ def client_span(document: dict[str, Any]) -> Span:
     return span
 
 
-def _without_additions(attributes: Sequence[KeyValue]) -> Iterator[KeyValue]:
+def _without_additions(attributes: Iterable[KeyValue]) -> Iterator[KeyValue]:
+    attributes = list(attributes)
     marks = decode_attributes(attributes, (ADDED, REPLACED))
     added, replaced = marks.get(ADDED), marks.get(REPLACED)
     added = added if isinstance(added, list) else []

@@ -28,6 +28,7 @@ async def settled_of(work: LogWindow, entries: Sequence[Entry]) -> Settled | Non
         refusals=tuple(_refusals(refused)),
         follow_ups=tuple(_follow_ups(waiting, work.route)),
         counts=work.counts,
+        notes=work.joined,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from collector.delivery.logs.sorting import SortedRecord
 from collector.delivery.mlflow.forward import Forward
+from collector.delivery.mlflow.joined import Joins
 from collector.delivery.mlflow.turns import Turns
 from collector.delivery.settle import Settled, TargetHealth
 from collector.journal import Consumer
@@ -46,6 +47,7 @@ class LogTarget:
     health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     turns: Turns = field(default_factory=Turns)
+    joins: Joins = field(default_factory=Joins)
     started_unix_ns: int = field(default_factory=time.time_ns)
     suspects: Counter[str] = field(default_factory=Counter)
     in_flight: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
@@ -83,6 +85,8 @@ class LogWindow:
     waiting: list[tuple[SortedRecord, str]] = field(default_factory=list)
     refused: list[tuple[SortedRecord, str, str]] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    # which spans of its traces have content now, for who sends them once more
+    joined: dict[bytes, bytes] = field(default_factory=dict)
 
     def refuse(self, items: Sequence[SortedRecord], reason: str, message: str) -> None:
         self.refused += [(item, reason, message) for item in items]
