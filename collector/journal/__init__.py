@@ -40,7 +40,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
+from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route, Signal
 
 NOTHING: Mapping[bytes, str] = {}
 
@@ -48,6 +48,18 @@ NOTHING: Mapping[bytes, str] = {}
 ISOLATE_FROM_ATTEMPTS = 2
 # so full may the journal be while entries wait for followers
 FOLLOWED_SHARE = 0.5
+
+
+def signals_of(
+    consumer: str, consumers: Collection[str], followers: Collection[str], log_consumers: Collection[str]
+) -> frozenset[Signal]:
+    """What a consumer reads: `consumers` spans, `log_consumers` log records, `followers` both.
+
+    One that nobody has named reads spans.
+    """
+    logs = consumer in log_consumers or consumer in followers
+    spans = consumer in consumers or consumer not in log_consumers
+    return frozenset(signal for signal, reads in ((Signal.TRACES, spans), (Signal.LOGS, logs)) if reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collector.journal import (
     NOTHING,
     JournalState,
     PendingLane,
+    signals_of,
 )
 from collector.journal.memory_entries import HeldClaim, HeldEntry
 from collector.model.batch import (
@@ -102,13 +103,11 @@ class MemoryJournal:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder
 
-    def _signal(self, consumer: str) -> Signal:
-        return Signal.LOGS if consumer in self._log_consumers else Signal.TRACES
-
     def _lanes(self, consumer: str) -> list[str]:
-        """Those that hold the consumer's signal."""
+        """Those that hold the consumer's signals."""
+        signals = signals_of(consumer, self._consumers, self._followers, self._log_consumers)
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
-        return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
+        return [lane for lane in lanes if signal_of(lane) in signals]
 
     def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
@@ -134,15 +133,16 @@ class MemoryJournal:
         before = len(self._entries)
         cutoff = time.time_ns() - self._retention_ns
         roomy = self._size() < self._max_bytes * FOLLOWED_SHARE
-        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
+        followers = self._followers if roomy else ()
         self._entries = [
-            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, awaited)
+            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, followers)
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: HeldEntry, awaited: Sequence[str]) -> bool:
-        of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
-        readers = of_signal if held.consumer is None else (held.consumer,)
+    def _waits(self, held: HeldEntry, followers: Sequence[str]) -> bool:
+        is_spans = signal_of(held.content.lane) is Signal.TRACES
+        awaited = (*(self._consumers if is_spans else self._log_consumers), *followers)
+        readers = awaited if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
     def _check_open(self) -> None:

@@ -55,7 +55,10 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        log_worker = log_worker_of(settings, journal, mlflow, experiments, metrics, behind=behind)
+        scores_to = INDEX if settings.index.enabled else None
+        log_worker = log_worker_of(
+            settings, journal, mlflow, experiments, metrics, behind=behind, scores_to=scores_to
+        )
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)

@@ -31,6 +31,7 @@ from collector.spans.json_text import read_json
 from collector.spans.keys import KEYS
 from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
 from collector.spans.readers import text
+from collector.spans.score_facts import ScoreFact, assessed
 from collector.spans.values import SpanFacts
 from collector.spans.vocabulary import FINISH_EVENTS
 
@@ -63,6 +64,7 @@ class MlflowTrace:
     experiment_id: str | None
     run_id: str | None = None
     labels: TraceLabels = NO_LABELS
+    scores: tuple[ScoreFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class LabelledTrace:
     session: str | None
     user: str | None
     labels: TraceLabels
+    scores: tuple[ScoreFact, ...] = ()
 
 
 def read_labelled(body: bytes) -> list[LabelledTrace]:
@@ -94,6 +97,7 @@ def _labelled(info: Mapping[str, Any]) -> LabelledTrace:
         session=text(metadata.get(SESSION)),
         user=text(metadata.get(USER)),
         labels=read_labels(info),
+        scores=assessed(info),
     )
 
 
@@ -123,6 +127,7 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
         labels=read_labels(information),
+        scores=assessed(information),
     )
 
 

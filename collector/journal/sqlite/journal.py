@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane
+from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane, signals_of
 from collector.journal.sqlite import letters, notes, ownership, reading
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
@@ -47,7 +47,7 @@ async def open_journal(
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
 
-    `consumers` and `followers` read spans, `log_consumers` log records.
+    `consumers` read spans, `log_consumers` log records, who is among both reads both, as `followers` do.
     A file of an earlier version is brought up to this one. A file that is broken is set aside and what is
     readable in it is carried over.
     Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
@@ -96,8 +96,8 @@ class SqliteJournal:
         self._keep_claims = keep_claims
 
     def consumer(self, name: str) -> "SqliteConsumer":
-        signal = Signal.LOGS if name in self._log_consumers else Signal.TRACES
-        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=signal.value)
+        signals = signals_of(name, self._consumers, self._followers, self._log_consumers)
+        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=" ".join(signals))
 
     def dead_letters(self, consumer: str) -> "SqliteDeadLetters":
         return SqliteDeadLetters(file=self.file, consumer=consumer)
@@ -113,8 +113,11 @@ class SqliteJournal:
         before_ns = time.time_ns() - int(self._settings.retention_seconds * 1e9)
         # what only repeats the data must not fill the disk that takes it in
         roomy = sqlite.used_bytes(db) < self._settings.max_bytes * FOLLOWED_SHARE
-        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
-        by_signal = {Signal.TRACES.value: awaited, Signal.LOGS.value: self._log_consumers}
+        followers = self._followers if roomy else ()
+        by_signal = {
+            Signal.TRACES.value: (*self._consumers, *followers),
+            Signal.LOGS.value: (*self._log_consumers, *followers),
+        }
         deleted = sqlite.sweep(db, by_signal, received_before_ns=before_ns, lane=lane)
         if lane is None:
             sqlite.forget(db)
