@@ -129,9 +129,8 @@ def category(label: str | None) -> str | None:
     return stripped if 0 < len(stripped) <= MAX_LABEL_CHARACTERS and stripped.isprintable() else None
 
 
-def assessed(trace_info: Mapping[str, Any]) -> tuple[ScoreFact, ...]:
-    """The feedback that MLflow has of a trace and that holds: not what another one overrides."""
-    trace_id = str(trace_info["trace_id"]).removeprefix("tr-")
+def assessed(trace_info: Mapping[str, Any], trace_id: str) -> tuple[ScoreFact, ...]:
+    """The feedback that MLflow has of a trace (32 hex digits), but for what was overridden."""
     found = _feedback(trace_info)
     return tuple(_assessed(each, trace_id) for each, _ in zip(found, range(MAX_SCORES), strict=False))
 

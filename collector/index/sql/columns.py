@@ -123,6 +123,6 @@ COUNTED: Mapping[str, CountedTable] = {
         table="traces", columns=TRACE_COLUMNS, conditions={"error": "errors > 0"}, values=_USER
     ),
     "scores": CountedTable(
-        table=_SCORES, columns=TRACE_COLUMNS | _SCORE_NAMES, conditions=_SCORE_CONDITIONS, values=_USER
+        table=_SCORES, columns={**TRACE_COLUMNS, **_SCORE_NAMES}, conditions=_SCORE_CONDITIONS, values=_USER
     ),
 }
