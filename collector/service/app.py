@@ -62,7 +62,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
-        labels = None if index is None else LabelFeed(index, mlflow)
+        labels = None if index is None else LabelFeed(index, mlflow, (delivery, journal.consumer(LOGS)))
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(

@@ -11,7 +11,7 @@ Source: https://github.com/mlflow/mlflow/blob/master/mlflow/protos/assessments.p
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from collector.spans.scores import (
     record_score,
     result_record,
 )
+from collector.spans.summary_models import ScoreRow
 
 # in the metadata of each assessment that Sidespan writes: the judgement's key, and the label of a number
 KEY, LABEL = "sidespan.key", "sidespan.label"
@@ -63,6 +64,11 @@ class ScoreFact:
     judge: str
     session: str | None
     time_unix_ns: int
+
+
+def shown(score: ScoreFact) -> ScoreRow:
+    """The score as a summary has it."""
+    return ScoreRow(**{each.name: getattr(score, each.name) for each in fields(ScoreRow)})
 
 
 def record_fact(record: LogRecord, *, received_unix_ns: int) -> ScoreFact | None:

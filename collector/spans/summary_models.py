@@ -118,6 +118,24 @@ class SpanRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """What was said of the trace, or of one of its spans; `session`: of the whole session.
+
+    A score has a number, a label, both, or neither: where its value is content or its evaluator failed.
+    """
+
+    name: str
+    value: float | None
+    label: str | None
+    error_type: str | None
+    source: str | None
+    judge: str
+    span_id: str | None
+    session: str | None
+    time_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSummary:
     """One trace. Lists are bounded; `…_omitted` says how many more there are.
 
@@ -160,6 +178,7 @@ class TraceSummary:
     errors_omitted: int
     spans: tuple[SpanRow, ...]
     spans_omitted: int
+    scores: tuple[ScoreRow, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain dictionaries, lists, texts and numbers."""
