@@ -52,6 +52,7 @@ class Connection(Protocol):
     ) -> MlflowAnswer:
         """POST `document` as JSON."""
 
+
 # what traces/metrics counts, by its view: the metric, and which of them
 COUNTED: Mapping[str, tuple[str, Sequence[str]]] = {
     "TRACES": ("trace_count", ()),
