@@ -9,7 +9,7 @@ the index again    where neither has it (sampled away, or gone from MLflow), or 
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -121,6 +121,5 @@ def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> E
         incomplete=found.incomplete,
         labels=found.labels,
         max_spans=max_spans,
-        scores=scores,
     )
-    return encode_json(summary.to_json())
+    return encode_json(replace(summary, scores=tuple(scores)).to_json())

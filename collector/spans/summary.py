@@ -23,7 +23,6 @@ from collector.spans.summary_models import (
     Experiment,
     ModelUse,
     OwnTime,
-    ScoreRow,
     SpanError,
     SpanRow,
     ToolUse,
@@ -49,12 +48,11 @@ def summarise(
     labels: TraceLabels = NO_LABELS,
     max_spans: int = MAX_SPANS,
     max_errors: int = MAX_ERRORS,
-    scores: Sequence[ScoreRow] = (),
 ) -> TraceSummary:
     """The summary of the spans of one trace, in any order and however often each is there.
 
     `incomplete` is passed on: why spans may be lacking. `labels` is what MLflow holds of the trace itself.
-    `scores` stand in it as they are. No spans at all is a summary of nothing.
+    No spans at all is a summary of nothing.
     """
     tree = united(build_tree(spans))
     using = count(tree)
@@ -98,7 +96,6 @@ def summarise(
         errors_omitted=max(0, len(failed) - max_errors),
         spans=_rows(tree, using, self_ns, critical_ns, begin=whole.start_unix_ns, limit=max_spans),
         spans_omitted=max(0, len(tree.spans) - max_spans),
-        scores=tuple(scores),
     )
 
 

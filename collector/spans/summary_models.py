@@ -139,7 +139,8 @@ class ScoreRow:
 class TraceSummary:
     """One trace. Lists are bounded; `…_omitted` says how many more there are.
 
-    `complete`: the root span was seen. `incomplete`: why the answer may lack spans, if it may.
+    `complete`: the root span was seen. `incomplete`: why the answer may lack spans, if it may. `scores` come
+    from evaluators and people, not from the spans.
     `missing_parents`: parents that spans name and that are not here, or that lead in a circle.
     """
 
@@ -178,7 +179,7 @@ class TraceSummary:
     errors_omitted: int
     spans: tuple[SpanRow, ...]
     spans_omitted: int
-    scores: tuple[ScoreRow, ...]
+    scores: tuple[ScoreRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain dictionaries, lists, texts and numbers."""

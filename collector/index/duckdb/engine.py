@@ -50,7 +50,6 @@ from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
 from collector.spans.mlflow_trace import read_labelled, read_traces
 from collector.spans.summary import summarise
-from collector.spans.summary_models import ScoreRow
 from collector.spans.values import SpanFacts
 from collector.telemetry.fault_log import FaultLog
 
@@ -145,7 +144,6 @@ class DuckdbIndex:
         spans, about = trace
         if query.whole and not (about["whole"] and self._is_uncut(spans)):
             return None
-        scores = answers.scores(db, query.trace_id, query.experiment_ids)
         summary = summarise(
             spans,
             trace_id=query.trace_id,
@@ -154,9 +152,9 @@ class DuckdbIndex:
             labels=TraceLabels(session=about["session"], user=about["user"]),
             max_spans=query.max_spans,
             incomplete=query.incomplete,
-            scores=[ScoreRow(**each) for each in scores],
         )
-        return json.dumps(summary.to_json()).encode()
+        scores = answers.scores(db, query.trace_id, query.experiment_ids)
+        return json.dumps(summary.to_json() | {"scores": scores}).encode()
 
     def _is_uncut(self, spans: Sequence[SpanFacts]) -> bool:
         """No error's message was cut."""
