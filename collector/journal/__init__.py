@@ -50,16 +50,9 @@ ISOLATE_FROM_ATTEMPTS = 2
 FOLLOWED_SHARE = 0.5
 
 
-def signals_of(
-    consumer: str, consumers: Collection[str], followers: Collection[str], log_consumers: Collection[str]
-) -> frozenset[Signal]:
-    """What a consumer reads: `consumers` spans, `log_consumers` log records, `followers` both.
-
-    One that nobody has named reads spans.
-    """
-    logs = consumer in log_consumers or consumer in followers
-    spans = consumer in consumers or consumer not in log_consumers
-    return frozenset(signal for signal, reads in ((Signal.TRACES, spans), (Signal.LOGS, logs)) if reads)
+def signals_of(consumer: str, readers: Mapping[Signal, Collection[str]]) -> frozenset[Signal]:
+    """What a consumer reads, by the readers of each signal; spans, if nobody has said it."""
+    return frozenset(each for each in Signal if consumer in readers[each]) or frozenset({Signal.TRACES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ class MemoryJournal:
         consumers: Sequence[str] = ("delivery",),
         followers: Sequence[str] = (),
         log_consumers: Sequence[str] = (),
+        log_followers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
@@ -46,9 +47,8 @@ class MemoryJournal:
         self.traces = MemoryTraces(self)
         self.pending_traces = MemoryPendingTraces(self)
         self._appended = asyncio.Event()
-        self._consumers = consumers
-        self._followers = followers
-        self._log_consumers = log_consumers
+        self._awaited = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
+        self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
         self._entries: list[HeldEntry] = []
@@ -105,7 +105,8 @@ class MemoryJournal:
 
     def _lanes(self, consumer: str) -> list[str]:
         """Those that hold the consumer's signals."""
-        signals = signals_of(consumer, self._consumers, self._followers, self._log_consumers)
+        readers = {each: (*self._awaited[each], *self._followers[each]) for each in Signal}
+        signals = signals_of(consumer, readers)
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
         return [lane for lane in lanes if signal_of(lane) in signals]
 
@@ -133,15 +134,14 @@ class MemoryJournal:
         before = len(self._entries)
         cutoff = time.time_ns() - self._retention_ns
         roomy = self._size() < self._max_bytes * FOLLOWED_SHARE
-        followers = self._followers if roomy else ()
         self._entries = [
-            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, followers)
+            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, roomy)
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: HeldEntry, followers: Sequence[str]) -> bool:
-        is_spans = signal_of(held.content.lane) is Signal.TRACES
-        awaited = (*(self._consumers if is_spans else self._log_consumers), *followers)
+    def _waits(self, held: HeldEntry, roomy: bool) -> bool:
+        signal = signal_of(held.content.lane)
+        awaited = (*self._awaited[signal], *(self._followers[signal] if roomy else ()))
         readers = awaited if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 

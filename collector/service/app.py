@@ -130,6 +130,7 @@ def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         settings=settings.journal,
         consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
         followers=(INDEX,) if settings.index.enabled else (),
+        log_followers=(INDEX,) if settings.index.enabled else (),
         log_consumers=(LOGS, SAMPLING) if settings.sampling and settings.sampling.scores else (LOGS,),
         keep_claims=settings.delivery.trace_memory,
         observe_commit=metrics.commit.observe,
