@@ -47,10 +47,12 @@ def log_worker_of(
     *,
     behind: str | None,
     joins: Joins,
+    scores_to: str | None,
 ) -> DeliveryWorker:
     """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded.
 
-    `joins` are those of delivery's target.
+    `joins` are those of delivery's target. `scores_to`: the consumer that is told where MLflow has put scores
+    of sessions and responses.
     """
     target = LogDelivery(
         mlflow=mlflow,
@@ -62,6 +64,7 @@ def log_worker_of(
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
+        scores_to=scores_to,
         check_owners=settings.auth.mode == "clients",
         joins=joins,
         max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),

@@ -2,7 +2,8 @@
 
     1 -> 2    `model` is the model that was asked for, `response_models` those that answered; embeddings are
               model calls; labels of traces have a table
-    2 -> 3    tokens by modality: unknown of the spans that are there already
+    2 -> 3    scores have a table; those of before come with `sidespan index backfill`. Tokens by modality
+              have columns: unknown of the spans that are there already
 
 The spans' facts are all there, so nothing has to be read again, and nothing is lost that the journal and
 MLflow no longer have.
@@ -10,7 +11,7 @@ MLflow no longer have.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from collector.index.duckdb.columns import LABEL_COLUMNS, table_sql
+from collector.index.duckdb.columns import LABEL_COLUMNS, SCORE_COLUMNS, table_sql
 from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
 
 
@@ -41,7 +42,10 @@ STEPS: Mapping[int, Sequence[str]] = {
         " FROM spans WHERE model_call GROUP BY experiment, trace_id) called"
         " WHERE traces.experiment = called.experiment AND traces.trace_id = called.trace_id",
     ),
-    2: (*_added("traces", ""), *_added("spans", ""), *_added("spans", "aggregated_")),
+    2: (
+        table_sql("scores", SCORE_COLUMNS),
+        *(*_added("traces", ""), *_added("spans", ""), *_added("spans", "aggregated_")),
+    ),
 }
 
 
