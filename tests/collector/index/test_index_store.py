@@ -356,6 +356,22 @@ def test_an_index_of_version_2_learns_to_count_by_modality(tmp_path: Path) -> No
         assert found == [(18, 7, 1, None)]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0)], ids=["newer_reading_last", "newer_reading_first"])
+def test_facts_that_a_newer_version_reads_come_when_a_span_is_indexed_again(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    tokens = Tokens(input=9, output=2, total=11)
+    read = [
+        spanfacts("b" * 16, None, ObservationKind.LLM, tokens=each)
+        for each in (tokens, replace(tokens, audio_input=7))
+    ]
+    with store_in(tmp_path) as store:
+        for each in order:
+            put(store, [read[each]])
+        found = store.db.execute("SELECT input_tokens, audio_input_tokens FROM traces").fetchall()
+    assert found == [(9, 7)]
+
+
 def test_an_index_of_version_2_is_brought_up_to_date_and_takes_scores(tmp_path: Path) -> None:
     scores = made_scores(6)
     with store_in(tmp_path) as store:
