@@ -1,6 +1,6 @@
 """The table of scores: what the journal brings is added, what MLflow says takes its place. Synchronous.
 
-Each function runs inside a transaction.
+Each function but `forget_alone` runs inside a transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,6 +63,16 @@ def replace(
 def _seen(score: ScoreFact, now_unix_ns: int) -> int:
     """Old scores leave with old traces, whenever they were read."""
     return min(score.time_unix_ns or now_unix_ns, now_unix_ns)
+
+
+def forget_alone(db: Db, *, seen_before_unix_ns: int) -> int:
+    """Take out old scores whose trace isn't here; how many. The others leave with their trace."""
+    gone = db.execute(
+        "DELETE FROM scores WHERE seen_unix_ns < ? AND NOT EXISTS (SELECT 1 FROM traces t"
+        " WHERE t.experiment = scores.experiment AND t.trace_id = scores.trace_id)",
+        [seen_before_unix_ns],
+    ).fetchone()
+    return int(gone[0]) if gone else 0
 
 
 def move(db: Db, *, to: int, of: int) -> None:

@@ -1,6 +1,7 @@
 """Entries of the journal -> rows of the index, in files that DuckDB reads; in one process, or in several.
 
     journal -> payloads -> facts of the traces of this shard -> with what is stored of them -> rows -> CSV
+                        -> scores, in spans and in log records ------------------------------> rows -> CSV
 
 A shard takes whole traces: entries that share one are never in two shards (`share_out`), so that several
 processes can make rows and none has to know what the others do. An entry that can't be read costs itself

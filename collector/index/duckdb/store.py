@@ -342,13 +342,12 @@ class Store:
             [seen_unix_ns],
         )
         count = int(self._value("SELECT count(*) FROM wanted"))
-        scores = int(self._value("SELECT count(*) FROM scores WHERE seen_unix_ns < ?", [seen_unix_ns]))
-        if count or scores:
+        alone = score_table.forget_alone(self.db, seen_before_unix_ns=seen_unix_ns)
+        if count or alone:
             with transaction(self.db):
                 for table in ("spans", "traces", "scores"):
                     self._delete_wanted(table, "", [])
-                for table in ("labels", "scores"):
-                    self.db.execute(f"DELETE FROM {table} WHERE seen_unix_ns < ?", [seen_unix_ns])
+                self.db.execute("DELETE FROM labels WHERE seen_unix_ns < ?", [seen_unix_ns])
             self.db.execute("CHECKPOINT")
         return count
 

@@ -403,6 +403,15 @@ def test_scores_leave_with_their_trace_and_without_one_by_their_own_age_or_size(
         assert keys_of_scores(store) == []
 
 
+def test_a_score_that_is_older_than_its_trace_stays_with_it(tmp_path: Path) -> None:
+    """Clients may say any time."""
+    with store_in(tmp_path) as store:
+        put(store, made_trace(6))
+        put_scores(store, made_scores(6), seen_unix_ns=0)
+        assert store.forget(seen_before_unix_ns=1, max_bytes=2**40) == 0
+        assert len(keys_of_scores(store)) == len(made_scores(6))
+
+
 def test_scores_move_with_their_experiment_and_count_once(tmp_path: Path) -> None:
     by_name, by_id = ExperimentReference(name="shop"), ExperimentReference(id="7")
     scores = made_scores(6)
