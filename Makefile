@@ -23,6 +23,7 @@ PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 MLFLOW_3_17 := $(VENV)/mlflow-3.17
 MLFLOW_3_17_LOCK := tests/system/mlflow_3_17.lock
 ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py tests/system/test_poison.py \
+  tests/system/test_scores.py \
   tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
   tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
 PAGE_CHECKS := tests/page
@@ -102,7 +103,7 @@ $(MLFLOW_3_17)/.installed: $(MLFLOW_3_17_LOCK) | $(STAMP)
 lock: $(STAMP)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --no-strip-extras --all-extras --override .ci/mlflow_parts_left_out.txt \
+	  --no-header --no-annotate --no-strip-extras --all-extras --override .ci/lock_overrides.txt \
 	  --upgrade pyproject.toml .ci/mlflow_parts.in -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --no-strip-extras --upgrade tests/instrumentation/pydantic_ai_1.in -o $(AGENT_1_LOCK)

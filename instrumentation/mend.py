@@ -33,6 +33,8 @@ CACHED = {
     "gen_ai.usage.cache_creation.input_tokens": "llm.token_count.prompt_details.cache_write",
     "gen_ai.usage.cache_write.input_tokens": "llm.token_count.prompt_details.cache_write",
     "gen_ai.usage.details.reasoning_tokens": "llm.token_count.completion_details.reasoning",
+    "gen_ai.usage.details.input_audio_tokens": "llm.token_count.prompt_details.audio",
+    "gen_ai.usage.details.output_audio_tokens": "llm.token_count.completion_details.audio",
 }
 MESSAGES_IN, MESSAGES_OUT = "gen_ai.input.messages", "gen_ai.output.messages"
 # pieces -> the attribute that holds them all

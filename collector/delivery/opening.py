@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from collector.delivery.logs.window import LogDelivery
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
+from collector.delivery.mlflow.joined import Joins
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.mlflow.window import Target
 from collector.delivery.worker import DeliveryWorker
@@ -45,8 +46,14 @@ def log_worker_of(
     metrics: Metrics,
     *,
     behind: str | None,
+    joins: Joins,
+    scores_to: str | None,
 ) -> DeliveryWorker:
-    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded."""
+    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded.
+
+    `joins` are those of delivery's target. `scores_to`: the consumer that is told where MLflow has put scores
+    of sessions and responses.
+    """
     target = LogDelivery(
         mlflow=mlflow,
         experiments=experiments,
@@ -57,7 +64,9 @@ def log_worker_of(
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
+        scores_to=scores_to,
         check_owners=settings.auth.mode == "clients",
+        joins=joins,
         max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),
     )

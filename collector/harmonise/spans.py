@@ -15,6 +15,7 @@ from collector.spans.counting import MODEL_KINDS
 from collector.spans.facts import decode
 from collector.spans.prices import price
 from collector.spans.readers import unquoted
+from collector.spans.usage import modality_counts
 from collector.spans.values import SpanFacts, Tokens
 
 SPAN_TYPE = "mlflow.spanType"
@@ -70,6 +71,7 @@ def cost_text(facts: SpanFacts, usd: float) -> str:
         output_tokens=facts.tokens.output or 0,
         cache_read_tokens=facts.tokens.cache_read or 0,
         cache_write_tokens=facts.tokens.cache_write or 0,
+        by_modality=modality_counts(facts.tokens),
         at_unix_ns=facts.start_unix_ns,
     )
     if not listed or not listed.total:

@@ -15,7 +15,7 @@ the rows it has something to say about; nothing else changes.
 How a value is read is in readers.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,6 +71,33 @@ Row = tuple[Source, ...]
 def row(*sources: str | Source) -> Row:
     """A row of the table; a bare name is an attribute that is read as it stands."""
     return tuple(Source(each) if isinstance(each, str) else each for each in sources)
+
+
+# what a token may stand for; and what Gemini calls the two ways, which pydantic-ai copies
+MODALITIES = ("text", "image", "audio", "video")
+GEMINI_INPUT, GEMINI_OUTPUT = ("prompt",), ("candidates", "response")
+
+
+def _by_modality() -> Iterator[tuple[str, Row]]:
+    """The rows of tokens by modality, such as `audio_input_tokens`: parts of the input and of the output."""
+    for direction, details, gemini in (
+        ("input", "prompt_details", GEMINI_INPUT),
+        ("output", "completion_details", GEMINI_OUTPUT),
+    ):
+        for modality in MODALITIES:
+            name = f"{modality}_{direction}_tokens"
+            yield (
+                name,
+                row(
+                    f"gen_ai.usage.{modality}.{direction}_tokens",
+                    f"llm.token_count.{details}.{modality}",
+                    f"gen_ai.usage.details.{direction}_{modality}_tokens",
+                    *(f"gen_ai.usage.details.{modality}_{each}_tokens" for each in gemini),
+                    f"gen_ai.usage.{direction}_{modality}_tokens",  # LiveKit
+                    Source("langfuse.observation.usage_details", part=name),
+                    Source("gen_ai.usage.raw", part=name),
+                ),
+            )
 
 
 # fact -> where it stands in the span's attributes
@@ -241,6 +268,7 @@ TABLE: Mapping[str, Row] = {
         Source("langfuse.observation.usage_details", part="reasoning_tokens"),
         Source("gen_ai.usage.raw", part="reasoning_tokens"),
     ),
+    **dict(_by_modality()),
     "cost_usd": row(
         "gen_ai.usage.cost.amount",
         "operation.cost",
@@ -321,5 +349,12 @@ def rolled_up(sources: Row) -> Row:
     return row(*(s.key.replace(own, rolled) for s in sources if s.key.startswith(own) and not s.part))
 
 
-USAGE = ("input", "output", "total", "cache_read", "cache_write", "reasoning")
-AGGREGATED: Mapping[str, Row] = {f"{name}_tokens": rolled_up(TABLE[f"{name}_tokens"]) for name in USAGE}
+MODALITY_INPUTS = tuple(f"{modality}_input" for modality in MODALITIES)
+MODALITY_OUTPUTS = tuple(f"{modality}_output" for modality in MODALITIES)
+# the kinds of counts, as the fields of `Tokens` (values.py) are called
+TOKEN_KINDS = (
+    *("input", "output", "total", "cache_read", "cache_write", "reasoning"),
+    *MODALITY_INPUTS,
+    *MODALITY_OUTPUTS,
+)
+AGGREGATED: Mapping[str, Row] = {f"{name}_tokens": rolled_up(TABLE[f"{name}_tokens"]) for name in TOKEN_KINDS}

@@ -16,7 +16,7 @@ numbers, and the resource is gone, except for what MLflow keeps of it as the tra
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from collector.spans.json_text import read_json
 from collector.spans.keys import KEYS
 from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
 from collector.spans.readers import text
+from collector.spans.score_facts import ScoreFact, assessed
 from collector.spans.values import SpanFacts
 from collector.spans.vocabulary import FINISH_EVENTS
 
@@ -63,6 +64,7 @@ class MlflowTrace:
     experiment_id: str | None
     run_id: str | None = None
     labels: TraceLabels = NO_LABELS
+    scores: tuple[ScoreFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class LabelledTrace:
     session: str | None
     user: str | None
     labels: TraceLabels
+    scores: tuple[ScoreFact, ...] = ()
 
 
 def read_labelled(body: bytes) -> list[LabelledTrace]:
@@ -87,13 +90,14 @@ def read_labelled(body: bytes) -> list[LabelledTrace]:
 
 
 def _labelled(info: Mapping[str, Any]) -> LabelledTrace:
-    metadata = info.get("trace_metadata", {})
+    metadata, trace_id = info.get("trace_metadata", {}), str(info["trace_id"]).removeprefix("tr-")
     return LabelledTrace(
-        trace_id=str(info["trace_id"]).removeprefix("tr-"),
+        trace_id=trace_id,
         experiment_id=str(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
         session=text(metadata.get(SESSION)),
         user=text(metadata.get(USER)),
         labels=read_labels(info),
+        scores=assessed(info, trace_id),
     )
 
 
@@ -118,11 +122,13 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
     experiment = information["trace_location"].get("mlflow_experiment", {})
     tags = information.get("tags", {})
     run_id = information.get("trace_metadata", {}).get(RUN)
+    spans = tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ()))
     return MlflowTrace(
-        spans=tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ())),
+        spans=spans,
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
         labels=read_labels(information),
+        scores=assessed(information, spans[0].trace_id) if spans else (),
     )
 
 
@@ -169,13 +175,24 @@ def _links(document: dict[str, Any]) -> Iterator[Span.Link]:
 def client_span(document: dict[str, Any]) -> Span:
     """One span as its client sent it, as far as MLflow has kept that: with all its events and links.
 
-    What Sidespan had added on the way is left out. Objects are JSON text again, as conventions write them.
-    Raises ValueError if it can't be read.
+    What Sidespan had added on the way is left out. Raises ValueError if it can't be read.
+    """
+    span = stored_span(document)
+    own = [*_without_additions(span.attributes)]
+    del span.attributes[:]
+    span.attributes.extend(own)
+    return span
+
+
+def stored_span(document: dict[str, Any]) -> Span:
+    """One span as Sidespan sent it, as far as MLflow has kept that: with all its events and links.
+
+    Objects are JSON text again, as conventions write them. Raises ValueError if it can't be read.
     """
     plain = {name: document[name] for name in (*PLAIN_FIELDS, *REST_FIELDS) if name in document}
     try:
         span = json_format.ParseDict(plain, Span(), ignore_unknown_fields=True)
-        span.attributes.extend(_without_additions([*_attributes(document, None)]))
+        span.attributes.extend(_attributes(document, None))
         for event in document.get("events", ()):
             given = {name: event[name] for name in EVENT_FIELDS if name in event}
             span.events.append(json_format.ParseDict(given, Span.Event(), ignore_unknown_fields=True))
@@ -188,7 +205,8 @@ def client_span(document: dict[str, Any]) -> Span:
     return span
 
 
-def _without_additions(attributes: Sequence[KeyValue]) -> Iterator[KeyValue]:
+def _without_additions(attributes: Iterable[KeyValue]) -> Iterator[KeyValue]:
+    attributes = list(attributes)
     marks = decode_attributes(attributes, (ADDED, REPLACED))
     added, replaced = marks.get(ADDED), marks.get(REPLACED)
     added = added if isinstance(added, list) else []

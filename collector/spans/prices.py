@@ -3,12 +3,14 @@
 It is loaded on the first call: 0.3 s and 47 MB that a service without unpriced calls never needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from types import MappingProxyType
 
+NO_MODALITIES: Mapping[str, int] = MappingProxyType({})
 MAX_UNIT_COUNT = 2**53
 MINUTE_NS = 60_000_000_000
 # a price of one token: input, output, read from and written to the cache
@@ -48,11 +50,13 @@ def price(
     output_tokens: int,
     cache_read_tokens: int = 0,
     cache_write_tokens: int = 0,
+    by_modality: Mapping[str, int] = NO_MODALITIES,
     at_unix_ns: int = 0,
 ) -> Price | None:
     """The price at that time (0: today's), or None where the list doesn't know the model.
 
-    `input_tokens` include the cached ones. A provider that the list doesn't know under that name is left
+    `input_tokens` include the cached ones; `by_modality` are parts of input and output that have prices of
+    their own, such as `input_audio_tokens`. A provider that the list doesn't know under that name is left
     out of the look-up: model names are telling enough. A model's name may begin with its provider's, as
     LiteLLM (`openai/gpt-4o-mini`) and Gemini (`models/gemini-2.5-flash`) write it.
     """
@@ -60,6 +64,8 @@ def price(
     if listed is None:
         return None
     counts = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
+    if by_modality and (found := _calculate(*listed, counts, at_unix_ns, by_modality)):
+        return found  # where the parts contradict the whole, they price nothing
     units = _unit_prices(*listed, at_unix_ns // MINUTE_NS)
     if units is None or not _is_priceable(counts):
         return _calculate(*listed, counts, at_unix_ns)
@@ -125,7 +131,11 @@ def _is_priceable(counts: tuple[int, int, int, int]) -> bool:
 
 
 def _calculate(
-    model: str, provider: str | None, tokens: tuple[int, int, int, int], at_unix_ns: int
+    model: str,
+    provider: str | None,
+    tokens: tuple[int, int, int, int],
+    at_unix_ns: int,
+    by_modality: Mapping[str, int] = NO_MODALITIES,
 ) -> Price | None:
     from genai_prices import Usage, calc_price
 
@@ -139,6 +149,7 @@ def _calculate(
                 output_tokens=given,
                 cache_read_tokens=read or None,
                 cache_write_tokens=written or None,
+                **by_modality,
             ),
             model_ref=model,
             provider_id=provider,

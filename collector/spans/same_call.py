@@ -12,7 +12,7 @@ no such span: it is left as it is, and counting.py decides.
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.conventions import MODALITY_INPUTS, MODALITY_OUTPUTS, CostSource, ObservationKind
 from collector.spans.counting import MODEL_KINDS
 from collector.spans.tree import Tree
 from collector.spans.usage import listed_cost
@@ -21,7 +21,8 @@ from collector.spans.values import NO_TOKENS, SpanFacts, Tokens
 # what may stand between the two: an HTTP client's span, a step of a framework
 BETWEEN = frozenset({ObservationKind.OTHER, ObservationKind.CHAIN})
 MANY = 2
-INPUT_PARTS = ("cache_read", "cache_write")
+INPUT_PARTS = ("cache_read", "cache_write", *MODALITY_INPUTS)
+OUTPUT_PARTS = ("reasoning", *MODALITY_OUTPUTS)
 
 
 def united(tree: Tree) -> Tree:
@@ -115,7 +116,7 @@ def _tokens(inner: Tokens, outer: Tokens) -> Tokens:
     if most.input == least.input:
         parts += INPUT_PARTS
     if most.output == least.output:
-        parts.append("reasoning")
+        parts += OUTPUT_PARTS
     taken = {name: getattr(least, name) for name in parts if getattr(most, name) is None}
     return replace(most, **taken) if any(value is not None for value in taken.values()) else most
 

@@ -2,7 +2,7 @@
 
 Senders drop spans, deliver them twice or late, and now and then name a span as its own ancestor. So:
 
-    same span id twice         the copy that ended last; equal copies are one
+    same span id twice         the copy that ended last, then the one that knows more; equal copies are one
     parent not here            the span stands at the top, and the parent is counted as missing
     parents in a circle        the circle is cut above its earliest span, and counted as one missing parent
 
@@ -12,7 +12,7 @@ through the list meets every child before its parent: nothing here recurses, how
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 from collector.spans.values import SpanFacts
 
@@ -53,13 +53,22 @@ def build_tree(spans: Iterable[SpanFacts]) -> Tree:
 
 
 def unique(spans: Iterable[SpanFacts]) -> dict[str, SpanFacts]:
-    """One copy of each span; of different copies the one that ended last, whatever their order."""
+    """One copy of each span: of different ones that which ended last, then that which knows more.
+
+    Whatever their order: facts that a newer version reads come with the span once it is indexed again.
+    """
     chosen: dict[str, SpanFacts] = {}
     for span in spans:
         other = chosen.setdefault(span.span_id, span)
         if other is not span and other != span:
-            chosen[span.span_id] = max(other, span, key=lambda copy: (copy.end_unix_ns, repr(copy)))
+            chosen[span.span_id] = max(other, span, key=_precedence)
     return chosen
+
+
+def _precedence(copy: SpanFacts) -> tuple[int, int, str]:
+    counts = (*astuple(copy.tokens), *astuple(copy.aggregated_tokens))
+    known = sum(getattr(copy, field.name) not in (None, ()) for field in fields(copy))
+    return copy.end_unix_ns, known + sum(count is not None for count in counts), repr(copy)
 
 
 def self_times_ns(tree: Tree) -> list[int]:

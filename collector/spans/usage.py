@@ -2,10 +2,23 @@
 
 from collections.abc import Mapping
 
-from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.conventions import (
+    MODALITIES,
+    MODALITY_INPUTS,
+    MODALITY_OUTPUTS,
+    CostSource,
+    ObservationKind,
+)
 from collector.spans.prices import price
 from collector.spans.values import NO_TOKENS, Tokens
 
+MODALITY_KINDS = (*MODALITY_INPUTS, *MODALITY_OUTPUTS)
+PRICED_APART = {
+    f"{modality}_{direction}": f"{direction}_{modality}_tokens"
+    for modality in MODALITIES
+    for direction in ("input", "output")
+    if modality != "text"
+}
 PRICED_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
 
 
@@ -25,6 +38,7 @@ def read_tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False
         cache_read=cache_read,
         cache_write=cache_write,
         reasoning=found["reasoning_tokens"],
+        **{kind: found[f"{kind}_tokens"] for kind in MODALITY_KINDS},
     )
     return tokens, excluded
 
@@ -35,6 +49,11 @@ def _total(taken: int | None, output: int | None, given: int | None) -> int | No
     if given is not None:
         return given
     return taken if output is None else output
+
+
+def modality_counts(tokens: Tokens) -> Mapping[str, int]:
+    """What has a price of its own, under the price list's names."""
+    return {name: count for kind, name in PRICED_APART.items() if (count := getattr(tokens, kind))}
 
 
 def listed_cost(
@@ -50,6 +69,7 @@ def listed_cost(
         output_tokens=tokens.output or 0,
         cache_read_tokens=tokens.cache_read or 0,
         cache_write_tokens=tokens.cache_write or 0,
+        by_modality=modality_counts(tokens),
         at_unix_ns=start_unix_ns,
     )
     return (found.total, CostSource.TABLE) if found else (None, CostSource.NONE)

@@ -5,14 +5,17 @@
     langfuse.observation.cost_details     US dollars by the same parts
     gen_ai.usage.raw                      what the model's API answered (Logfire)
 
-Counts come out under MLflow's names (mlflow/tracing/constant.py, TokenUsageKey) and `reasoning_tokens`, with
-cached tokens as a part of the input and reasoning as a part of the output.
+Counts come out under MLflow's names (mlflow/tracing/constant.py, TokenUsageKey), `reasoning_tokens` and
+`audio_input_tokens` for each modality and way, with cached tokens as a part of the input and reasoning as a
+part of the output.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
+from collector.spans.conventions import MODALITIES, MODALITY_INPUTS, MODALITY_OUTPUTS
 from collector.spans.json_text import read_json
 from collector.spans.readers import amount, count
 
@@ -26,12 +29,18 @@ _API_TOTAL = (TOTAL, "totalTokens", "total_token_count", "totalTokenCount")
 _API_READ = (READ, "cacheReadInputTokens", "cached_content_token_count", "cachedContentTokenCount")
 _API_WRITTEN = (WRITTEN, "cacheWriteInputTokens")
 _API_THOUGHTS = ("thoughts_token_count", "thoughtsTokenCount")
-_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
-_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+# lists of Gemini: [{"modality": "AUDIO", "tokenCount": 25}]
+_INPUT_LISTS = ("prompt_tokens_details", "promptTokensDetails")
+_OUTPUT_LISTS = ("candidates_tokens_details", "candidatesTokensDetails", "responseTokensDetails")
+_LISTED_COUNT = ("tokenCount", "token_count")
 _GEMINI = frozenset({"candidates_token_count", "candidatesTokenCount"})
-_API_NAMES = frozenset({*_API_INPUT, *_API_OUTPUT, *_API_TOTAL, REASONING})
+_MODALITY_NAMES = tuple(f"{kind}_tokens" for kind in (*MODALITY_INPUTS, *MODALITY_OUTPUTS))
+_API_NAMES = frozenset({*_API_INPUT, *_API_OUTPUT, *_API_TOTAL, REASONING, *_MODALITY_NAMES})
 
 Counts = dict[str, int]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def api_usage(value: Any) -> Any:
@@ -59,6 +68,8 @@ def api_usage(value: Any) -> Any:
             REASONING: _first(details_out, (REASONING, "reasoning"))
             if details_out
             else _first(value, (REASONING, *_API_THOUGHTS)),
+            **_modalities("input", details_in or _listed(value, _INPUT_LISTS), value),
+            **_modalities("output", details_out or _listed(value, _OUTPUT_LISTS), value),
         }
     )
 
@@ -85,6 +96,8 @@ def langfuse_usage(value: Any) -> Any:
             READ: read,
             WRITTEN: written,
             REASONING: _sum(None, [each for key, each in parts_out.items() if _is_reasoning(key)]),
+            **_modalities("input", _without_prefix(parts_in, "input_")),
+            **_modalities("output", _without_prefix(parts_out, "output_")),
         }
     )
 
@@ -139,6 +152,29 @@ def _first(value: Mapping[str, Any], names: Iterable[str]) -> int | None:
 
 def _object(value: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
     return next((found for name in names if isinstance(found := value.get(name), dict)), {})
+
+
+def _modalities(
+    direction: str, details: Mapping[str, Any], whole: Mapping[str, Any] = NOTHING
+) -> Mapping[str, int | None]:
+    """`audio_tokens` and the like among what is told of one way, or of both under the names of facts."""
+    found = {f"{each}_{direction}_tokens": _first(details, (f"{each}_tokens", each)) for each in MODALITIES}
+    return {name: _first(whole, (name,)) if count is None else count for name, count in found.items()}
+
+
+def _listed(value: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Gemini's list of counts by modality, as OpenAI's object of the same."""
+    found = next((each for name in names if isinstance(each := value.get(name), list)), [])
+    return {
+        f"{str(each.get('modality')).lower()}_tokens": _first(each, _LISTED_COUNT)
+        for each in found
+        if isinstance(each, dict)
+    }
+
+
+def _without_prefix(parts: Mapping[str, int], prefix: str) -> Mapping[str, int]:
+    """The parts by the rest of their names: `input_audio_tokens`, and Vertex's `input_modality_AUDIO`."""
+    return {key.removeprefix(prefix).removeprefix("modality_").lower(): each for key, each in parts.items()}
 
 
 def _known(counts: Mapping[str, int | None]) -> Counts:

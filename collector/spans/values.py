@@ -11,8 +11,8 @@ from collector.spans.vocabulary import is_truncated
 class Tokens:
     """Tokens of one call, or a sum of calls; None where nobody said.
 
-    `input` holds what was read from and written to the cache, `output` the reasoning: those are parts,
-    never to be added.
+    `input` holds what was read from and written to the cache, `output` the reasoning, and both what is told
+    of single modalities: those are parts, never to be added.
     """
 
     input: int | None = None
@@ -21,6 +21,14 @@ class Tokens:
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    text_input: int | None = None
+    image_input: int | None = None
+    audio_input: int | None = None
+    video_input: int | None = None
+    text_output: int | None = None
+    image_output: int | None = None
+    audio_output: int | None = None
+    video_output: int | None = None
 
     @property
     def known(self) -> bool:

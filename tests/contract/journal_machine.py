@@ -13,14 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from collector.journal import ISOLATE_FROM_ATTEMPTS
-from collector.model.batch import Draft, Entry, Parked, Route
+from collector.model.batch import Draft, Entry, FollowUp, Parked, Route, Signal
 from collector.settings import JournalSettings
-from tests.contract.forms import Opened, at, in_memory, on_sqlite
+from tests.contract.forms import LOGS, Opened, at, in_memory, on_sqlite
 
-CONSUMERS = ("delivery", "other")
-LANES = [Route(experiment_id=str(n)).lane for n in range(3)]
-lanes = st.sampled_from(LANES)
+OF_SPANS = ("delivery", "other")
+CONSUMERS = (*OF_SPANS, LOGS)
+WAITING = Route(experiment_id="0").lane_of(Signal.LOGS, waiting=True)
+LANES = {
+    **{Route(experiment_id=str(n)).lane: OF_SPANS for n in range(2)},
+    Route(experiment_id="0").lane_of(Signal.LOGS): (LOGS,),
+    WAITING: (LOGS,),
+}
+lanes = st.sampled_from(list(LANES))
 consumers = st.sampled_from(CONSUMERS)
+places = st.sampled_from([(consumer, lane) for lane, readers in LANES.items() for consumer in readers])
 limits = st.sampled_from([1, 3_000, 20_000, 2**30])
 
 
@@ -36,8 +43,12 @@ class Held:
 
 @dataclass
 class Lane:
-    """Everything that is stored of a lane; what is after a consumer's cursor waits for it."""
+    """Everything that is stored of a lane; what is after a consumer's cursor waits for it.
 
+    `readers` are the consumers of its signal.
+    """
+
+    readers: tuple[str, ...]
     held: list[Held] = field(default_factory=list)
     cursors: Counter[str] = field(default_factory=Counter)
     marks: Counter[str] = field(default_factory=Counter)
@@ -49,6 +60,8 @@ class Lane:
         return [held for held in self.seen(consumer) if held.sequence <= self.cursors[consumer]]
 
     def seen(self, consumer: str) -> list[Held]:
+        if consumer not in self.readers:
+            return []
         return [held for held in self.held if held.consumer in (None, consumer)]
 
     def sweep(self) -> None:
@@ -79,7 +92,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.number = 0
         self.last_sequence = 0
-        self.lanes = {lane: Lane() for lane in LANES}
+        self.lanes = {lane: Lane(readers) for lane, readers in LANES.items()}
         self.letters: dict[int, tuple[str, str, bytes]] = {}
         self.base = Path(tempfile.mkdtemp(prefix="journal-machine-"))
         self.stack = AsyncExitStack()
@@ -91,7 +104,7 @@ class JournalMachine(RuleBasedStateMachine):
     def start(self, retained: bool) -> None:
         self.retained = retained
         self.settings = JournalSettings(min_free_disk_bytes=0, retention_seconds=3600 if retained else 0)
-        opening = self.form(self.base, self.settings, CONSUMERS)
+        opening = self.form(self.base, self.settings, OF_SPANS)
         self.opened: Opened = self.run(self.stack.enter_async_context(opening))
         self.journal = self.opened.journal
 
@@ -133,8 +146,9 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.run(of_name.read_ahead(lane, limit_bytes=limit_bytes, after=None)) == entries
         return entries
 
-    @rule(consumer=consumers, lane=lanes, limit_bytes=limits)
-    def begin(self, consumer: str, lane: str, limit_bytes: int) -> None:
+    @rule(place=places, limit_bytes=limits)
+    def begin(self, place: tuple[str, str], limit_bytes: int) -> None:
+        consumer, lane = place
         if entries := self.read(consumer, lane, limit_bytes):
             through = entries[-1].position
             claims = {trace_id: lane for entry in entries for trace_id in entry.trace_ids}
@@ -142,19 +156,33 @@ class JournalMachine(RuleBasedStateMachine):
             assert self.run(self.journal.traces.claim(claims)) == claims
             self.lanes[lane].marks[consumer] = through.token
 
-    @rule(consumer=consumers, lane=lanes)
-    def processed(self, consumer: str, lane: str) -> None:
+    @rule(place=places)
+    def processed(self, place: tuple[str, str]) -> None:
+        consumer, lane = place
         self.run(self.journal.consumer(consumer).processed(lane))
         self.lanes[lane].marks[consumer] = 0
 
-    @rule(consumer=consumers, lane=lanes, limit_bytes=limits, parks=st.booleans())
-    def commit(self, consumer: str, lane: str, limit_bytes: int, parks: bool) -> None:
+    @rule(place=places, limit_bytes=limits, parks=st.booleans(), waits=st.booleans())
+    def commit(self, place: tuple[str, str], limit_bytes: int, parks: bool, waits: bool) -> None:
+        consumer, lane = place
         entries = self.read(consumer, lane, limit_bytes)
         if not entries:
             return
         parked = [self.parked(entry) for entry in entries] if parks else []
         first, through = entries[0].position, entries[-1].position
-        self.run(self.journal.consumer(consumer).commit(lane, first=first, through=through, parked=parked))
+        later = [self.draft(WAITING, 100)] if waits else []
+        self.run(
+            self.journal.consumer(consumer).commit(
+                lane,
+                first=first,
+                through=through,
+                parked=parked,
+                follow_ups=[FollowUp(consumer=LOGS, draft=each, received_unix_ns=1) for each in later],
+            )
+        )
+        for draft in later:
+            self.last_sequence += 1
+            self.lanes[WAITING].held.append(Held(self.last_sequence, draft.payload, LOGS))
         model = self.lanes[lane]
         model.cursors[consumer], model.marks[consumer] = through.token, 0
         if not self.retained:

@@ -160,7 +160,11 @@ def agents_runs(recorder: Recorder) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--workers", "2"], ["--reload"]], ids=["workers", "reload"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--workers", "2", "--timeout-worker-healthcheck", "60"], ["--reload"]],
+    ids=["workers", "reload"],
+)
 def test_under_uvicorn_each_worker_sends_its_spans(
     arguments: list[str], recorder: Recorder, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ LONGEST = (
     "system/test_large_bodies.py",
     "system/test_page_views.py",
     "system/test_index.py",
+    "system/test_scores.py",
     "system/test_kill.py",
     "proxy/test_same_refusals.py",
     "collector/delivery/test_hostile_spans.py",

@@ -1,5 +1,6 @@
 """Log records with real parts: judgements become MLflow's assessments, content reaches its span."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -284,6 +286,103 @@ def test_details_of_an_inference_are_the_request_and_the_response(
     info = trace_in(mlflow_server, trace_id)["trace_info"]
     assert "Sunny?" in info["request_preview"]
     assert "Yes." in info["response_preview"]
+
+
+REPEATS: dict[str, Callable[[Span], None]] = {
+    "as_it_was": lambda span: None,
+    "with_more_attributes": lambda span: span.attributes.add(key="late").value.CopyFrom(any_value(1)),
+    "with_an_event_of_its_own": lambda span: span.events.add(name="exception").ClearField("attributes"),
+}
+
+
+def send_with_content(
+    service: Sidespan, mlflow: MlflowServer, experiment_id: str, **attributes: Any
+) -> tuple[Span, bytes]:
+    """A model call that is in MLflow with what log records said of it."""
+    trace_id, span_id = new_trace_id(), new_span_id()
+    span = span_of(trace_id, gen_ai__operation__name="chat", gen_ai__request__model="gpt-5", **attributes)
+    span.span_id = span_id
+    send_spans(service, experiment_id, span)
+    until(lambda: trace_in(mlflow, trace_id) or None)
+    said = {"index": 0, "message": {"role": "assistant", "content": "Yes."}}
+    question = record("gen_ai.user.message", trace_id=trace_id, span_id=span_id, body={"content": "Sunny?"})
+    send_logs(
+        service,
+        experiment_id,
+        question,
+        record("gen_ai.choice", trace_id=trace_id, span_id=span_id, body=said),
+    )
+    wait_processed(service)
+    assert sorted(messages_of(trace_in(mlflow, trace_id))) == ["gen_ai.choice", "gen_ai.user.message"]
+    return span, trace_id
+
+
+def assert_content_is_there(mlflow: MlflowServer, trace_id: bytes, span_id: bytes) -> dict[str, Any]:
+    """The span as MLflow has it."""
+    trace = trace_in(mlflow, trace_id)
+    assert {"gen_ai.choice", "gen_ai.user.message"} <= set(messages_of(trace))
+    assert "Sunny?" in trace["trace_info"]["request_preview"]
+    assert "Yes." in trace["trace_info"]["response_preview"]
+    (found,) = (span for span in trace["spans"] if base64.b64decode(span["span_id"]) == span_id)
+    return {each["key"]: each["value"] for each in found["attributes"]}
+
+
+@pytest.mark.parametrize("change", REPEATS.values(), ids=REPEATS)
+def test_a_span_that_is_sent_again_keeps_its_content(
+    mlflow_server: MlflowServer, service: Sidespan, experiment_id: str, change: Callable[[Span], None]
+) -> None:
+    span, trace_id = send_with_content(service, mlflow_server, experiment_id)
+    change(span)
+    span.attributes.add(key="again").value.CopyFrom(any_value(True))
+    for _ in range(2):
+        send_spans(service, experiment_id, span)
+        service.wait_delivered(30)
+        attributes = assert_content_is_there(mlflow_server, trace_id, span.span_id)
+        assert "again" in attributes, "the client's newest word"
+    names = [event["name"] for each in trace_in(mlflow_server, trace_id)["spans"] for event in each["events"]]
+    assert len(names) == len(set(names)), "each event once"
+
+
+def test_a_span_of_which_a_later_one_tells_more_keeps_its_content(
+    mlflow_server: MlflowServer, service: Sidespan, experiment_id: str
+) -> None:
+    """Two instrumentations tell of one call, so MLflow is told of the inner span once more."""
+    above = new_span_id()
+    call, trace_id = send_with_content(
+        service, mlflow_server, experiment_id, gen_ai__usage__input_tokens=9, gen_ai__usage__output_tokens=2
+    )
+    call.parent_span_id = above
+    send_spans(service, experiment_id, call)
+    service.wait_delivered(30)
+    outer = span_of(
+        trace_id,
+        gen_ai__operation__name="chat",
+        gen_ai__request__model="gpt-5",
+        gen_ai__usage__input_tokens=9,
+        gen_ai__usage__output_tokens=2,
+        gen_ai__usage__cache_read__input_tokens=4,
+    )
+    outer.span_id = above
+    send_spans(service, experiment_id, outer)
+    service.wait_delivered(30)
+    trace = trace_in(mlflow_server, trace_id)
+    assert {"gen_ai.choice", "gen_ai.user.message"} <= set(messages_of(trace))
+
+
+def test_after_a_kill_a_span_that_is_sent_again_keeps_its_content(
+    mlflow_server: MlflowServer, experiment_id: str, tmp_path: Path
+) -> None:
+    service = Sidespan(data_dir=tmp_path / "data", mlflow_url=mlflow_server.url)
+    service.start()
+    try:
+        span, trace_id = send_with_content(service, mlflow_server, experiment_id)
+        service.kill()
+        service.start()
+        send_spans(service, experiment_id, span)
+        service.wait_delivered(30)
+        assert_content_is_there(mlflow_server, trace_id, span.span_id)
+    finally:
+        service.kill()
 
 
 def test_records_that_say_nothing_of_traces_are_dropped_and_counted(

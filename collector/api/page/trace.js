@@ -4,6 +4,7 @@
 import {
   address,
   ask,
+  byModality,
   duration,
   link,
   make,
@@ -11,6 +12,7 @@ import {
   money,
   moment,
   number,
+  scoreText,
   sentence,
   table,
   tokens,
@@ -45,6 +47,7 @@ export function traceParts(trace) {
     ...remarks(trace).map((text) => make("p", { className: "notice", text })),
     ownTime(trace),
     waterfall(trace),
+    scores(trace),
     trace.models.length
       ? table(
           "Models",
@@ -73,6 +76,25 @@ export function traceParts(trace) {
         )
       : null,
   ].filter(Boolean);
+}
+
+/* what was said of the trace, of its session, or of one of its spans */
+function scores(trace) {
+  if (!(trace.scores || []).length) return null;
+  const names = new Map(trace.spans.map((span) => [span.span_id, span.name]));
+  const of = (score) =>
+    score.span_id ? names.get(score.span_id) || score.span_id : score.session ? "session" : "trace";
+  return table(
+    "Scores",
+    [
+      { title: "Score", words: true, cell: scoreText },
+      { title: "Of", words: true, cell: of },
+      { title: "Source", words: true, cell: (score) => score.source || "" },
+      { title: "Kind", words: true, wide: true, cell: (score) => score.judge },
+      { title: "Time", words: true, wide: true, cell: (score) => moment(score.time_unix_ns) },
+    ],
+    trace.scores,
+  );
 }
 
 function traceTitle(trace) {
@@ -104,6 +126,7 @@ function figures(trace) {
     ["Tokens in→out", tokens(trace.tokens)],
     ["Cached", trace.tokens.cache_read === null ? "" : number.format(trace.tokens.cache_read)],
     ["Reasoning", trace.tokens.reasoning === null ? "" : number.format(trace.tokens.reasoning)],
+    ...byModality(trace.tokens),
     [
       "Cost",
       trace.cost.usd === null ? "" : `${trace.cost.unpriced_model_calls ? "≥ " : ""}${money(trace.cost.usd)}`,
@@ -210,6 +233,7 @@ function spanDetails(span) {
     ["Tokens in→out", tokens(span.tokens)],
     ["Cached tokens", span.tokens.cache_read],
     ["Reasoning tokens", span.tokens.reasoning],
+    ...byModality(span.tokens),
     ["Cost", money(span.cost_usd)],
     ["Cost source", span.cost_source === "none" ? "" : span.cost_source],
     ["Finish reason", span.finish_reason],

@@ -13,9 +13,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from collector.delivery.logs.join import JoinedSpans, join
 from collector.delivery.logs.lookup import Place, StoredTrace
 from collector.delivery.logs.sorting import SortedRecord
-from collector.delivery.logs.work import LogTarget, LogWindow, MlflowSilent, NoAnswer, is_guilty
+from collector.delivery.logs.work import CONSUMER, LogTarget, LogWindow, MlflowSilent, NoAnswer, is_guilty
 from collector.delivery.mlflow.answers import Verdict
 from collector.delivery.mlflow.forward import Forwarded, unchanged
+from collector.delivery.mlflow.joined import noted
 from collector.delivery.mlflow.send import headers_for, send
 from collector.journal import TraceMemory
 from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowUnreachable
@@ -32,13 +33,18 @@ async def write_content(
     by_trace: defaultdict[str, list[SortedRecord]] = defaultdict(list)
     for item, place in content:
         by_trace[place.trace_id].append(item)
-    # a span that is still to be sent would take the place of the joined one
-    unsent = await work.target.spans.awaiting(frozenset(map(bytes.fromhex, by_trace)))
-    for trace_id, items in by_trace.items():
-        if bytes.fromhex(trace_id) in unsent:
-            work.wait(items, f"spans of the trace {trace_id} are on their way")
-        else:
+    await _leave_unsent(work, by_trace)
+    async with work.target.joins.turns.take(CONSUMER, frozenset(map(bytes.fromhex, by_trace))):
+        await _leave_unsent(work, by_trace)  # it may have been a while
+        for trace_id, items in by_trace.items():
             await _join(work, trace_id, items, stored[trace_id], traces)
+
+
+async def _leave_unsent(work: LogWindow, by_trace: dict[str, list[SortedRecord]]) -> None:
+    """A span that is still to be sent would take the place of the joined one: what waits for such."""
+    for trace_id in await work.target.spans.awaiting(frozenset(map(bytes.fromhex, by_trace))):
+        items = by_trace.pop(trace_id.hex())
+        work.wait(items, f"spans of the trace {trace_id.hex()} are on their way")
 
 
 async def _join(
@@ -80,12 +86,17 @@ async def _send(
 ) -> None:
     """The spans once more, with their content: MLflow puts them in the place of those that it has."""
     target = work.target
-    notes = await traces.recall(target.spans.name, [bytes.fromhex(trace_id)])
+    id = bytes.fromhex(trace_id)
+    notes = await traces.recall(target.spans.name, [id])
     forwarded = await asyncio.to_thread(_forwarded, target, joined.payload, notes)
     route = Route(experiment_id=trace.experiment_id or work.experiment_id, workspace=work.route.workspace)
     if not forwarded.body:  # the settings leave nothing to send
         work.counts["joined"] += len(items)
         return
+    known = await target.joins.known(traces, CONSUMER, [id])
+    span_ids = {bytes.fromhex(item.context[1] or "") for item in items}
+    work.joined[id] = noted(known.get(id, b""), span_ids)
+    target.joins.joined(work.joined)
     async with target.in_flight:
         sent = await send(
             forwarded.body,

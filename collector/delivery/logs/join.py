@@ -6,7 +6,7 @@ there already is not added again, so a repeated record changes nothing.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,18 +45,17 @@ def join(body: bytes, content: Mapping[str, Sequence[LogRecord]]) -> JoinedSpans
         span_id = span.span_id.hex()
         if span_id in content:
             found.add(span_id)
-            if _add(span, content[span_id]):
+            if add_events(span, map(event_of, content[span_id])):
                 spans.append(span)
     payload = _export(spans, (trace.get("trace_info") or {}).get("tags") or {}) if spans else b""
     return JoinedSpans(payload=payload, span_count=len(spans), found=frozenset(found))
 
 
-def _add(span: Span, records: Sequence[LogRecord]) -> bool:
+def add_events(span: Span, events: Iterable[Span.Event]) -> bool:
     """Put what is new on the span; whether anything is."""
     known = {_identity(event) for event in span.events}
     before = len(known)
-    for record in records:
-        event = event_of(record)
+    for event in events:
         if _identity(event) not in known:
             known.add(_identity(event))
             span.events.append(event)

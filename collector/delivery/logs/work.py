@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from collector.delivery.logs.lookup import Place
 from collector.delivery.logs.sorting import SortedRecord
 from collector.delivery.mlflow.forward import Forward
+from collector.delivery.mlflow.joined import Joins
 from collector.delivery.mlflow.turns import Turns
 from collector.delivery.settle import Settled, TargetHealth
 from collector.journal import Consumer
@@ -16,7 +18,7 @@ from collector.mlflow.experiments import CannotAsk, Experiments
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 from collector.settings import DeliverySettings
-from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
+from collector.spans.scores import MAX_EXPLANATION_CHARACTERS, Score
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
@@ -38,6 +40,8 @@ class LogTarget:
     compress: bool = False
     forward: Forward | None = None
     sampling: str | None = None
+    # the consumer that is told of judgements which don't say themselves where they belong
+    scores_to: str | None = None
     # clients are told apart, so a record may speak of traces of its own experiment only
     check_owners: bool = False
     # of an explanation
@@ -46,6 +50,7 @@ class LogTarget:
     health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     turns: Turns = field(default_factory=Turns)
+    joins: Joins = field(default_factory=Joins)
     started_unix_ns: int = field(default_factory=time.time_ns)
     suspects: Counter[str] = field(default_factory=Counter)
     in_flight: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
@@ -70,9 +75,22 @@ class NoAnswer(Exception):
     """A write has no answer: MLflow may still be at it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedScore:
+    """A judgement, and where it is in MLflow."""
+
+    item: SortedRecord
+    score: Score
+    place: Place
+    experiment_id: str
+
+
 @dataclass(slots=True, kw_only=True)
 class LogWindow:
-    """One window on its way. Each of its records ends in `counts`, `waiting` or `refused`."""
+    """One window on its way. Each of its records ends in `counts`, `waiting` or `refused`.
+
+    `placed` are judgements in MLflow whose records name no trace, or come from another experiment.
+    """
 
     target: LogTarget
     api: MlflowApi
@@ -83,6 +101,9 @@ class LogWindow:
     waiting: list[tuple[SortedRecord, str]] = field(default_factory=list)
     refused: list[tuple[SortedRecord, str, str]] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    # which spans of its traces have content now, for who sends them once more
+    joined: dict[bytes, bytes] = field(default_factory=dict)
+    placed: list[PlacedScore] = field(default_factory=list)
 
     def refuse(self, items: Sequence[SortedRecord], reason: str, message: str) -> None:
         self.refused += [(item, reason, message) for item in items]

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
@@ -167,3 +169,13 @@ def _stored(traces: Iterable[Mapping[str, object]]) -> Iterable[tuple[bytes, byt
                 yield base64.b64decode(span["trace_id"]), base64.b64decode(span["span_id"])
             except (KeyError, TypeError, binascii.Error):
                 continue
+
+
+def span_ids_of(body: bytes) -> dict[bytes, frozenset[bytes]]:
+    """The spans of an export, by trace id."""
+    found: defaultdict[bytes, set[bytes]] = defaultdict(set)
+    for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                found[span.trace_id].add(span.span_id)
+    return {trace_id: frozenset(ids) for trace_id, ids in found.items()}

@@ -2,13 +2,10 @@
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
@@ -16,7 +13,8 @@ from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
-from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send
+from collector.delivery.mlflow.joined import Joins, with_content
+from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send, span_ids_of
 from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import (
     Deferred,
@@ -47,11 +45,14 @@ STOPPING = "the service is stopping"
 class Memory:
     """What a window knows of its traces: earlier notes, sampling, what it learns; and copies made ready.
 
+    `joined` notes which of their spans have content of log records in MLflow.
+
     `delivered` are the trace ids of which MLflow has taken spans.
     """
 
     notes: dict[bytes, bytes]
     decisions: Mapping[bytes, SamplingDecision]
+    joined: Mapping[bytes, bytes] = field(default_factory=dict)
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
     delivered: set[bytes] = field(default_factory=set)
@@ -61,7 +62,9 @@ class Memory:
         self.ready.pop(request, None)
         self.notes.update(forwarded.notes)
         self.learned.update(forwarded.notes)
-        self.delivered |= _span_ids(forwarded.body).keys() if forwarded.withheld_spans else request.trace_ids
+        self.delivered |= (
+            span_ids_of(forwarded.body).keys() if forwarded.withheld_spans else request.trace_ids
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class Target:
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
     turns: Turns = field(default_factory=Turns)
+    joins: Joins = field(default_factory=Joins)
     # set by a worker that is to end: requests in flight are the last
     stopping: bool = False
     health: TargetHealth = field(default_factory=TargetHealth)
@@ -149,10 +153,11 @@ async def deliver_window(
     if isinstance(run, UnknownRun):
         return refuse_all(entries, "unknown_run", run.message)
     window = Window(entries=entries, lane=lane, route=run, experiment_id=experiment_id)
-    if not target.check_owners or target.settings.foreign_trace == "allow":
-        return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
-    async with target.turns.take(window.owner, window.trace_ids) as turn:
-        return await _deliver(window, turn, consumer, traces, target, request_bytes=request_bytes)
+    async with target.joins.turns.take(CONSUMER, window.trace_ids):
+        if not target.check_owners or target.settings.foreign_trace == "allow":
+            return await _deliver(window, Turn(), consumer, traces, target, request_bytes=request_bytes)
+        async with target.turns.take(window.owner, window.trace_ids) as turn:
+            return await _deliver(window, turn, consumer, traces, target, request_bytes=request_bytes)
 
 
 async def _deliver(
@@ -256,7 +261,8 @@ async def _recall(traces: TraceMemory, trace_ids: Collection[bytes], target: Tar
     notes = await traces.recall(CONSUMER, trace_ids) if target.forward else {}
     decided = await traces.recall(target.sampling, trace_ids) if target.sampling else {}
     decisions = {trace_id: decision_of(note) for trace_id, note in decided.items()}
-    return Memory(notes=dict(notes), decisions=decisions)
+    joined = await target.joins.known(traces, target.scores_to, trace_ids)
+    return Memory(notes=dict(notes), decisions=decisions, joined=joined)
 
 
 def _forward_all(requests: Sequence[Request], forward: Forward, memory: Memory) -> dict[Request, Forwarded]:
@@ -316,10 +322,10 @@ async def _send_and_verify(
         async with _in_flight(target, turn):
             if target.stopping:
                 return Sent(verdict=Verdict.PASSING, message=STOPPING)
-            sent = await _try(forwarded.body, route, experiment_id, target)
+            sent = await _try(forwarded.body, route, experiment_id, target, memory)
             if sent.verdict in ABOUT_THE_DATA and target.forward is not None and request.span_count == 1:
                 bare = replace(unchanged(request.payload), counts={("harmonise", "withdrawn"): 1})
-                again = await _try(bare.body, route, experiment_id, target)
+                again = await _try(bare.body, route, experiment_id, target, memory)
                 sent, forwarded = (again, bare) if again.verdict is Verdict.TAKEN else (sent, forwarded)
     if sent.verdict is not Verdict.TAKEN:
         return sent
@@ -328,7 +334,11 @@ async def _send_and_verify(
     return replace(sent, withheld_spans=forwarded.withheld_spans)
 
 
-async def _try(body: bytes, route: Route, experiment_id: str, target: Target) -> Sent:
+async def _try(body: bytes, route: Route, experiment_id: str, target: Target, memory: Memory) -> Sent:
+    whole = await with_content(body, memory.joined, target.mlflow, workspace=route.workspace)
+    if isinstance(whole, CannotAsk):
+        return Sent(verdict=Verdict.PASSING, message=whole.message, timed_out=whole.timed_out)
+    body = whole
     for _ in range(1 + VERIFY_RESENDS):
         sent = await send(
             body,
@@ -344,7 +354,7 @@ async def _try(body: bytes, route: Route, experiment_id: str, target: Target) ->
         if sent.verdict is not Verdict.TAKEN or not _is_to_verify(target):
             return sent
         try:
-            found = await read_back(_span_ids(body), target.mlflow, workspace=route.workspace)
+            found = await read_back(span_ids_of(body), target.mlflow, workspace=route.workspace)
         except MlflowUnreachable as error:
             return no_answer(error)
         if not (missing := found.missing):
@@ -362,7 +372,7 @@ async def _look_after(partly: Sent, body: bytes, target: Target, workspace: str 
     Halving then finds the spans that it rejects; the others are sent again, which changes nothing.
     """
     try:
-        found = await read_back(_span_ids(body), target.mlflow, workspace=workspace)
+        found = await read_back(span_ids_of(body), target.mlflow, workspace=workspace)
     except MlflowUnreachable:  # it takes no questions: its word stands
         return replace(partly, verdict=Verdict.REFUSED)
     doubtful = len(found.missing | found.unseen)
@@ -380,12 +390,3 @@ def _is_to_verify(target: Target) -> bool:
             return True
         case "sample":
             return target.sample.random() < target.settings.verify_sample_ratio
-
-
-def _span_ids(body: bytes) -> dict[bytes, frozenset[bytes]]:
-    found: defaultdict[bytes, set[bytes]] = defaultdict(set)
-    for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
-        for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                found[span.trace_id].add(span.span_id)
-    return {trace_id: frozenset(ids) for trace_id, ids in found.items()}

@@ -3,6 +3,7 @@
 columns.py    the tables; rows.py: the spans of a trace -> their rows, and back    pure
 dialect.py    DuckDB's SQL, where it isn't standard                                pure
 store.py      the tables in a file, changed in transactions
+scores.py     the table of scores, which MLflow has the last word on
 shard.py      entries of the journal -> rows in files, in one process or several
 take.py       the sentence: read on -> rows -> put
 answers.py    queries -> documents and files

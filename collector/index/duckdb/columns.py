@@ -4,6 +4,7 @@
     traces        one row a trace of an experiment: the whole by the counting rules
     spans         one row a span: its facts, and what it counts for within its trace
     labels        session, user and tags that MLflow holds of a trace, whether its spans are here or not
+    scores        one row an evaluation, whether its trace is here or not; its key is its own within the trace
     cursors       how far each lane of the journal is in here
 
 Times are nanoseconds since 1970 (BIGINT), ids as numbers: a trace id is a UUID, a span id a UBIGINT. Lists
@@ -13,7 +14,9 @@ them is a look for text.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+from collector.spans.conventions import TOKEN_KINDS
+
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,7 @@ def _facts(type: str, *names: str) -> tuple[Column, ...]:
 
 def _tokens(prefix: str, fact: str) -> tuple[Column, ...]:
     return tuple(
-        Column(f"{prefix}{name}_tokens", "BIGINT", f"{fact}.{name}" if fact else "")
-        for name in ("input", "output", "total", "cache_read", "cache_write", "reasoning")
+        Column(f"{prefix}{name}_tokens", "BIGINT", f"{fact}.{name}" if fact else "") for name in TOKEN_KINDS
     )
 
 
@@ -137,6 +139,24 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("seen_unix_ns", "BIGINT"),
 )
 
+# without the explanation, which is content
+SCORE_COLUMNS: tuple[Column, ...] = (
+    Column("experiment", "INTEGER"),
+    Column("trace_id", "UUID"),
+    Column("span_id", "UBIGINT"),  # NULL: the whole trace was judged
+    Column("key", "VARCHAR"),
+    Column("name", "VARCHAR"),
+    Column("value", "DOUBLE"),
+    Column("label", "VARCHAR"),
+    Column("error_type", "VARCHAR"),  # of an evaluator that failed
+    Column("source", "VARCHAR"),  # which evaluator or person
+    Column("judge", "VARCHAR"),  # HUMAN, LLM_JUDGE or CODE
+    Column("session", "VARCHAR"),  # where the whole session was judged
+    Column("time_unix_ns", "BIGINT"),
+    Column("seen_unix_ns", "BIGINT"),  # when it was received, for retention
+    Column("from_mlflow", "BOOLEAN"),  # MLflow says so, and has the last word
+)
+
 
 def table_sql(name: str, columns: tuple[Column, ...]) -> str:
     """CREATE TABLE for it."""
@@ -151,4 +171,5 @@ SCHEMA = (
     table_sql("traces", TRACE_COLUMNS),
     table_sql("spans", SPAN_COLUMNS),
     table_sql("labels", LABEL_COLUMNS),
+    table_sql("scores", SCORE_COLUMNS),
 )

@@ -17,6 +17,7 @@ from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.same_call import united
+from collector.spans.score_facts import ScoreFact
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
 from collector.spans.values import SpanFacts, SpanLink, Tokens
@@ -50,7 +51,26 @@ class GivenOfTrace(TypedDict):
     seen_unix_ns: int
 
 
-class TraceRecord(GivenOfTrace, TraceLists):
+class TokensOfTrace(TypedDict):
+    """The tokens of a trace: the fields of `Tokens`."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    text_input_tokens: int | None
+    image_input_tokens: int | None
+    audio_input_tokens: int | None
+    video_input_tokens: int | None
+    text_output_tokens: int | None
+    image_output_tokens: int | None
+    audio_output_tokens: int | None
+    video_output_tokens: int | None
+
+
+class TraceRecord(GivenOfTrace, TraceLists, TokensOfTrace):
     """A row of `traces`, by column."""
 
     trace_id: str
@@ -75,12 +95,6 @@ class TraceRecord(GivenOfTrace, TraceLists):
     error_spans: int
     recovered_retries: int
     truncated_calls: int
-    input_tokens: int | None
-    output_tokens: int | None
-    total_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    reasoning_tokens: int | None
     cost_usd: float | None
     cost_source: str
     unpriced_model_calls: int
@@ -133,6 +147,16 @@ _behind_facts = SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) :]
 _within_trace_end = len(SpanWithinTrace.__annotations__)
 _within_trace = values_of(SpanWithinTrace, _behind_facts[:_within_trace_end])
 _trace_of_span = values_of(TraceOfSpan, _behind_facts[_within_trace_end:-1])
+
+
+def score_row(score: ScoreFact, experiment: int, *, seen_unix_ns: int, from_mlflow: bool = False) -> Row:
+    """The row of a score."""
+    return (
+        *(experiment, score.trace_id),
+        None if score.span_id is None else int(score.span_id, 16),
+        *(score.key, score.name, score.value, score.label, score.error_type, score.source, score.judge),
+        *(score.session, score.time_unix_ns, seen_unix_ns, from_mlflow),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +219,7 @@ def _trace_record(
         "error_spans": whole.error_span_count,
         "recovered_retries": whole.recovered_retry_count,
         "truncated_calls": sum(span.is_truncated for span in calls),
-        "input_tokens": whole.tokens.input,
-        "output_tokens": whole.tokens.output,
-        "total_tokens": whole.tokens.total,
-        "cache_read_tokens": whole.tokens.cache_read,
-        "cache_write_tokens": whole.tokens.cache_write,
-        "reasoning_tokens": whole.tokens.reasoning,
+        **_tokens(whole.tokens),
         "cost_usd": whole.cost.usd,
         "cost_source": "mixed" if whole.cost.source is None else whole.cost.source.value,
         "unpriced_model_calls": whole.cost.unpriced_model_calls,
@@ -208,6 +227,25 @@ def _trace_record(
         "error_type": type,
         "error_message": message,
         "error_group": group,
+    }
+
+
+def _tokens(counts: Tokens) -> TokensOfTrace:
+    return {
+        "input_tokens": counts.input,
+        "output_tokens": counts.output,
+        "total_tokens": counts.total,
+        "cache_read_tokens": counts.cache_read,
+        "cache_write_tokens": counts.cache_write,
+        "reasoning_tokens": counts.reasoning,
+        "text_input_tokens": counts.text_input,
+        "image_input_tokens": counts.image_input,
+        "audio_input_tokens": counts.audio_input,
+        "video_input_tokens": counts.video_input,
+        "text_output_tokens": counts.text_output,
+        "image_output_tokens": counts.image_output,
+        "audio_output_tokens": counts.audio_output,
+        "video_output_tokens": counts.video_output,
     }
 
 
@@ -296,7 +334,8 @@ def _said_itself(counted: SpanFacts, own_facts: str | None) -> SpanFacts:
         return counted
     own = json.loads(own_facts)
     names = [field.name for field in fields(Tokens)]
-    tokens = {name: Tokens(**dict(zip(names, own.pop(name), strict=True))) for name in UNITED_TOKENS}
+    # rows of earlier versions hold fewer kinds of counts
+    tokens = {name: Tokens(**dict(zip(names, own.pop(name), strict=False))) for name in UNITED_TOKENS}
     return replace(counted, **own | tokens | {"cost_source": CostSource(own["cost_source"])})
 
 

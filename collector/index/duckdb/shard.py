@@ -1,6 +1,7 @@
 """Entries of the journal -> rows of the index, in files that DuckDB reads; in one process, or in several.
 
     journal -> payloads -> facts of the traces of this shard -> with what is stored of them -> rows -> CSV
+                        -> scores, in spans and in log records ------------------------------> rows -> CSV
 
 A shard takes whole traces: entries that share one are never in two shards (`share_out`), so that several
 processes can make rows and none has to know what the others do. An entry that can't be read costs itself
@@ -17,14 +18,18 @@ from functools import partial
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.index.duckdb.rows import TraceRows, trace_rows
+from collector.index.duckdb.rows import TraceRows, score_row, trace_rows
 from collector.journal.sqlite.reader import JournalReader, JournalUnreadable, open_reader
-from collector.model.batch import Position
+from collector.model.batch import Position, Signal
 from collector.model.connected import connected
 from collector.model.faults import Faults
 from collector.spans.facts import export_facts
 from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.score_facts import ScoreFact, fact_of, record_fact
+from collector.spans.scores import NEEDLES, carries_scores, span_scores
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
@@ -38,7 +43,10 @@ TraceKey = tuple[int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One entry to be read: its sequence, the number of its experiment, its run, and when it came."""
+    """One entry to be read: its sequence, the number of its experiment, its run, and when it came.
+
+    Of log records only the scores are read, which belong to no trace's rows: `trace_ids` are those of spans.
+    """
 
     sequence: int
     experiment: int
@@ -46,6 +54,7 @@ class Piece:
     received_unix_ns: int
     span_count: int
     trace_ids: frozenset[bytes]
+    signal: Signal = Signal.TRACES
 
     @property
     def keys(self) -> set[TraceKey]:
@@ -75,9 +84,15 @@ class Batch:
 
     traces_file: Path
     spans_file: Path
+    scores_file: Path
     keys: Sequence[TraceKey]
     unreadable: Sequence[int] = ()
     faults: Faults = field(default_factory=Faults)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """All of its files."""
+        return self.traces_file, self.spans_file, self.scores_file
 
 
 def read_shard(
@@ -97,7 +112,7 @@ def read_shard(
     with open_reader(journal, CONSUMER) as reader, Rows(into, name, preview_characters) as rows:
         for piece in pieces:
             try:
-                _read(reader, piece, found, rows.faults)
+                _read(reader, piece, found, rows)
             except JournalUnreadable:
                 raise
             except Exception:
@@ -110,16 +125,50 @@ def read_shard(
     return replace(rows.batch(), unreadable=tuple(unreadable))
 
 
-def _read(journal: JournalReader, piece: Piece, found: dict[TraceKey, Gathered], faults: Faults) -> None:
+def _read(journal: JournalReader, piece: Piece, found: dict[TraceKey, Gathered], rows: "Rows") -> None:
     payload = journal.payload(Position(piece.sequence))
     if payload is None:
         raise DecodeError("gone, or damaged on disk")
-    for span in list(export_facts(Export.FromString(payload), faults=faults)):
+    about = {"experiment": piece.experiment, "seen_unix_ns": piece.received_unix_ns}
+    if piece.signal is Signal.LOGS:
+        rows.write_scores(_logged_scores(payload, piece), **about)
+        return
+    for span in list(export_facts(Export.FromString(payload), faults=rows.faults)):
         trace = found.get((piece.experiment, span.trace_id))
         if trace is None:
             trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
         trace.spans.append(span)
         trace.run_id = trace.run_id or piece.run_id
+    if carries_scores(payload):
+        rows.write_scores(_carried_scores(payload, piece, rows.faults), **about)
+
+
+def _logged_scores(payload: bytes, piece: Piece) -> list[ScoreFact]:
+    if NEEDLES[0] not in payload:
+        return []
+    return [
+        fact
+        for resource_logs in ExportLogsServiceRequest.FromString(payload).resource_logs
+        for scope_logs in resource_logs.scope_logs
+        for record in scope_logs.log_records
+        if (fact := record_fact(record, received_unix_ns=piece.received_unix_ns)) is not None
+    ]
+
+
+def _carried_scores(payload: bytes, piece: Piece, faults: Faults) -> list[ScoreFact]:
+    """Those that spans carry; a bug here must not cost them their rows."""
+    try:
+        return [
+            fact
+            for resource_spans in ExportTraceServiceRequest.FromString(payload).resource_spans
+            for scope_spans in resource_spans.scope_spans
+            for span in scope_spans.spans
+            for score in span_scores(span)
+            if (fact := fact_of(score, received_unix_ns=piece.received_unix_ns)) is not None
+        ]
+    except Exception as error:
+        faults.add(error)
+        return []
 
 
 def _with(fresh: Gathered, before: Gathered | None) -> Gathered:
@@ -146,10 +195,10 @@ def share_out(pieces: Sequence[Piece], shares: Sequence[float]) -> list[list[Pie
 
 
 class Rows:
-    """Two files, for rows of `traces` and of `spans`, as a context. Raises OSError."""
+    """Three files, for rows of `traces`, `spans` and `scores`, as a context. Raises OSError."""
 
     def __init__(self, into: Path, name: str, preview_characters: int) -> None:
-        self._paths = into / f"{name}-traces.csv", into / f"{name}-spans.csv"
+        self._paths = tuple(into / f"{name}-{table}.csv" for table in ("traces", "spans", "scores"))
         self._preview_characters = preview_characters
         self._keys: list[TraceKey] = []
         self.faults = Faults()
@@ -159,6 +208,7 @@ class Rows:
         self._files = [path.open("w", newline="", encoding="utf-8", errors="replace") for path in self._paths]
         self._write_trace = csv.writer(self._files[0]).writerow
         self._write_spans = csv.writer(self._files[1]).writerows
+        self._write_scores = csv.writer(self._files[2]).writerows
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,6 +223,10 @@ class Rows:
         self._write_trace(rows.trace)
         self._write_spans(rows.spans)
         self._keys.append(key)
+
+    def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
+        """Rows of scores."""
+        self._write_scores(score_row(each, experiment, seen_unix_ns=seen_unix_ns) for each in scores)
 
     def _rows(self, key: TraceKey, trace: Gathered) -> TraceRows | None:
         """Its rows; where a bug keeps them from being made, those of its bare spans. None: not even those."""
@@ -196,8 +250,13 @@ class Rows:
 
     def batch(self) -> Batch:
         """What was written, once the context has ended or is about to."""
+        traces_file, spans_file, scores_file = self._paths
         return Batch(
-            traces_file=self._paths[0], spans_file=self._paths[1], keys=self._keys, faults=self.faults
+            traces_file=traces_file,
+            spans_file=spans_file,
+            scores_file=scores_file,
+            keys=self._keys,
+            faults=self.faults,
         )
 
 
@@ -225,7 +284,7 @@ def _makes_rows(make: Callable[[Sequence[SpanFacts]], TraceRows], span: SpanFact
 def write_rows(
     found: Mapping[TraceKey, Gathered], *, into: Path, name: str, preview_characters: int
 ) -> Batch:
-    """The rows of traces, in two files of `into`. Raises OSError."""
+    """The rows of traces, in files of `into`. Raises OSError."""
     with Rows(into, name, preview_characters) as rows:
         for key, trace in found.items():
             rows.write(key, trace)

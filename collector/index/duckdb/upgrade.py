@@ -2,6 +2,8 @@
 
     1 -> 2    `model` is the model that was asked for, `response_models` those that answered; embeddings are
               model calls; labels of traces have a table
+    2 -> 3    scores have a table; those of before come with `sidespan index backfill`. Tokens by modality
+              have columns: unknown of the spans that are there already
 
 The spans' facts are all there, so nothing has to be read again, and nothing is lost that the journal and
 MLflow no longer have.
@@ -9,13 +11,22 @@ MLflow no longer have.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from collector.index.duckdb.columns import LABEL_COLUMNS, table_sql
+from collector.index.duckdb.columns import LABEL_COLUMNS, SCORE_COLUMNS, table_sql
 from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
 
 
 def _listed(value: str) -> str:
     """SQL: the different values of a group as a list within a text."""
     return f"'{SEPARATOR}' || string_agg(DISTINCT {value}, '{SEPARATOR}' ORDER BY {value}) || '{SEPARATOR}'"
+
+
+def _added(table: str, prefix: str) -> Sequence[str]:
+    """SQL: columns of a table for what version 3 counts apart."""
+    return [
+        f"ALTER TABLE {table} ADD COLUMN {prefix}{modality}_{direction}_tokens BIGINT"
+        for direction in ("input", "output")
+        for modality in ("text", "image", "audio", "video")
+    ]
 
 
 STEPS: Mapping[int, Sequence[str]] = {
@@ -30,6 +41,10 @@ STEPS: Mapping[int, Sequence[str]] = {
         f" {_listed(SPAN_COLUMNS['response_model'])} AS answering"
         " FROM spans WHERE model_call GROUP BY experiment, trace_id) called"
         " WHERE traces.experiment = called.experiment AND traces.trace_id = called.trace_id",
+    ),
+    2: (
+        table_sql("scores", SCORE_COLUMNS),
+        *(*_added("traces", ""), *_added("spans", ""), *_added("spans", "aggregated_")),
     ),
 }
 

@@ -12,6 +12,24 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class TraceScore(Shape):
+    """What was said of a trace, or of one of its spans, by one name."""
+
+    name: str
+    value: float | None
+    label: str | None
+    """A category, pass or fail, or nothing."""
+    error_type: str | None
+    """Of an evaluator that failed."""
+    source: str | None
+    judge: str
+    """HUMAN, LLM_JUDGE or CODE."""
+    span_id: str | None
+    session: str | None
+    """Where the whole session was judged."""
+    time_unix_ns: int
+
+
 class TraceRow(Shape):
     """One trace, by the counting rules."""
 
@@ -53,6 +71,22 @@ class TraceRow(Shape):
     """Part of the input."""
     reasoning_tokens: int | None
     """Part of the output."""
+    text_input_tokens: int | None
+    """Part of the input."""
+    image_input_tokens: int | None
+    """Part of the input."""
+    audio_input_tokens: int | None
+    """Part of the input."""
+    video_input_tokens: int | None
+    """Part of the input."""
+    text_output_tokens: int | None
+    """Part of the output."""
+    image_output_tokens: int | None
+    """Part of the output."""
+    audio_output_tokens: int | None
+    """Part of the output."""
+    video_output_tokens: int | None
+    """Part of the output."""
     cost_usd: float | None
     cost_source: str
     """client, mlflow, table (the public price list), mixed, or none."""
@@ -61,6 +95,8 @@ class TraceRow(Shape):
     time_to_first_token_seconds: float | None
     error_type: str | None
     error_message: str | None
+    scores: list[TraceScore]
+    """The first hundred, the oldest first."""
 
 
 class TracePage(Shape):
@@ -95,6 +131,14 @@ class SessionRow(Shape):
     cache_read_tokens: int | None
     cache_write_tokens: int | None
     reasoning_tokens: int | None
+    text_input_tokens: int | None
+    image_input_tokens: int | None
+    audio_input_tokens: int | None
+    video_input_tokens: int | None
+    text_output_tokens: int | None
+    image_output_tokens: int | None
+    audio_output_tokens: int | None
+    video_output_tokens: int | None
     cost_usd: float | None
     first_trace_id: str
     last_trace_id: str
@@ -195,6 +239,7 @@ class Overview(Shape):
     models: list[Group]
     tools: list[Group]
     errors: list[Group]
+    scores: list[Group]
 
 
 class Session(Shape):

@@ -18,7 +18,7 @@ from collector.api.own_routes import (
 )
 from collector.api.query_parameters import FILTERS
 from collector.api.receiver_admission import EXPORT
-from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.index.queries.filters import SCORE_FILTERS, SPAN_FILTERS, TRACE_FILTERS
 from proxy.catalog import UNKNOWN
 from proxy.presets import RESOURCES
 from tests.support.answers import answers_with
@@ -110,7 +110,7 @@ def test_path_parameters_are_documented() -> None:
 
 
 def test_the_filters_in_the_document_are_those_that_the_index_reads() -> None:
-    assert set(FILTERS) == {*TRACE_FILTERS, *SPAN_FILTERS}
+    assert set(FILTERS) == {*TRACE_FILTERS, *SPAN_FILTERS, *SCORE_FILTERS}
 
 
 def test_the_document_describes_each_shape_that_it_names() -> None:

@@ -1,87 +1,34 @@
 """What harmonising adds to spans, as tables. What MLflow makes of it: tests/system/test_harmonise.py."""
 
-import itertools
 import json
-import random
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.mlflow_limits import capped
-from collector.harmonise.note import Note, Telling
-from collector.harmonise.parts import Part
-from collector.harmonise.previews import Preview
+from collector.harmonise.note import Note
 from collector.spans.conventions import ObservationKind
-from collector.spans.facts import decode_attributes, export_facts
+from collector.spans.facts import export_facts
 from collector.spans.keys import KEYS
-from collector.spans.labels import tag_name
-from collector.spans.summary import summarise
-from collector.spans.summary_models import TraceStatus
+from tests.support.harmonised import (
+    AGENT,
+    ALL,
+    CHAT,
+    MESSAGES,
+    NAME,
+    USED,
+    attributes_of,
+    given_to,
+    one,
+    request,
+    span,
+    usage,
+    values,
+)
 from tests.support.otlp import all_spans
-from tests.support.spans import START, TRACE_ID, otlp_span, payload, read_back
-
-ALL = frozenset(Part)
-TRACE = bytes.fromhex(TRACE_ID)
-NAME = "mlflow.traceTag.mlflow.traceName"
-CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
-USED = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
-REMOTE_KNOWN, REMOTE = 0x100, 0x300
-
-
-def span(number: int, parent: int | None, attributes: dict[str, Any], **fields: Any) -> Span:
-    """Span `number` of the trace; it starts `number` ms after it."""
-    return otlp_span(
-        attributes,
-        **{
-            "span_id": bytes([number] * 8),
-            "parent_span_id": b"" if parent is None else bytes([parent] * 8),
-            "start_time_unix_nano": START + number * 1_000_000,
-            "name": f"span {number}",
-            "flags": REMOTE_KNOWN,
-            **fields,
-        },
-    )
-
-
-def request(*spans: Span, resource: Mapping[str, str] | None = None) -> ExportTraceServiceRequest:
-    export = ExportTraceServiceRequest()
-    resource_spans = export.resource_spans.add()
-    for key, value in (resource or {}).items():
-        resource_spans.resource.attributes.add(key=key).value.string_value = value
-    resource_spans.scope_spans.add().spans.extend(spans)
-    return export
-
-
-def attributes_of(found: Span) -> dict[str, Any]:
-    return decode_attributes(found.attributes)
-
-
-def given_to(
-    *spans: Span, parts: frozenset[Part] = ALL, resource: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """What each span is given, in the order of the request."""
-    export = request(*spans, resource=resource)
-    harmonise(export, parts=parts, notes={})
-    before = {bytes(each.span_id): attributes_of(each) for each in spans}
-    return [
-        {
-            key: value
-            for key, value in attributes_of(after).items()
-            if before[bytes(after.span_id)].get(key) != value and not key.startswith("sidespan.")
-        }
-        for after in all_spans(export)
-    ]
-
-
-def one(attributes: dict[str, Any], parts: frozenset[Part] = ALL) -> dict[str, Any]:
-    return given_to(span(1, None, attributes), parts=parts)[0]
-
+from tests.support.spans import payload, read_back
 
 TYPES = {
     "semconv_chat": (CHAT, "CHAT_MODEL"),
@@ -113,10 +60,6 @@ def test_a_span_gets_its_type(attributes: dict[str, Any], type: str) -> None:
 
 def test_a_type_that_the_client_has_set_stays() -> None:
     assert "mlflow.spanType" not in one({"mlflow.spanType": "PARSER", **CHAT})
-
-
-def usage(input: int, output: int, **more: int) -> dict[str, int]:
-    return {"input_tokens": input, "output_tokens": output, "total_tokens": input + output, **more}
 
 
 TOKENS = {
@@ -202,7 +145,6 @@ def test_a_call_that_nobody_can_price_is_left_to_mlflow() -> None:
     )
 
 
-MESSAGES = '[{"role": "user", "parts": [{"type": "text", "content": "Hello?"}]}]'
 CONTENT = {
     "agent_of_pydantic_ai": (
         {
@@ -294,134 +236,6 @@ def test_a_span_gets_the_inputs_and_outputs_that_mlflow_misses(
     assert (found.get("mlflow.spanInputs"), found.get("mlflow.spanOutputs")) == content
 
 
-WEB = {"http.request.method": "POST", "http.route": "/ask"}
-AGENT = {"gen_ai.operation.name": "invoke_agent"}
-
-
-def test_a_trace_is_named_after_its_root() -> None:
-    assert one({}, frozenset({Part.NAMES})) == {NAME: "span 1"}
-
-
-def test_a_web_servers_trace_is_named_after_its_first_agent_and_shows_its_content() -> None:
-    served = {**AGENT, "input.value": "Hello?", "output.value": "Hi."}
-    chat, agent, root = given_to(span(3, 2, CHAT), span(2, 1, served), span(1, None, WEB))
-    assert root[NAME] == "span 2"
-    assert (root["mlflow.spanInputs"], root["mlflow.spanOutputs"]) == ("Hello?", "Hi.")
-    assert NAME not in agent
-    assert NAME not in chat
-
-
-def test_messages_are_shown_on_a_web_servers_root_as_their_last_text() -> None:
-    answer = '[{"role": "assistant", "content": "Hi."}]'
-    _, root = given_to(
-        span(2, 1, {**CHAT, "gen_ai.input.messages": MESSAGES, "gen_ai.output.messages": answer}),
-        span(1, None, WEB),
-    )
-    assert (root["mlflow.spanInputs"], root["mlflow.spanOutputs"]) == ("Hello?", "Hi.")
-
-
-def test_a_name_that_the_client_has_given_counts() -> None:
-    assert NAME not in one({NAME: "ours"})
-    assert one({"langfuse.trace.name": "ours"})[NAME] == "ours"
-
-
-def test_tags_are_those_of_the_root_and_what_mlflow_does_not_take_from_the_resource() -> None:
-    resource = {"service.name": "shop", "deployment.environment": "test"}
-    attributes = {"tag.tags": ["beta"], "metadata": '{"plan": "gold", "mlflow.user": "x", "a$b": "c"}'}
-    (found,) = given_to(span(1, None, attributes), parts=frozenset({Part.TAGS}), resource=resource)
-    assert found == {
-        "mlflow.traceTag.beta": "true",
-        "mlflow.traceTag.plan": "gold",
-        "mlflow.traceTag.a_b": "c",
-        "mlflow.traceTag.deployment.environment.name": "test",
-    }
-
-
-def test_a_root_without_tags_gets_those_that_all_tagged_spans_share() -> None:
-    tagged = [span(n, 1, {"metadata": json.dumps({"plan": "gold", "step": n})}) for n in (2, 3)]
-    *_, root = given_to(*tagged, span(1, None, {}), parts=frozenset({Part.TAGS}))
-    assert root == {"mlflow.traceTag.plan": "gold"}
-
-
-SESSIONS: dict[str, tuple[Sequence[tuple[int | None, dict[str, Any]]], list[str | None]]] = {
-    "the_run_stands_for_the_session_where_there_is_none": (
-        [(1, {"gen_ai.conversation.id": "run"}), (None, {"gen_ai.conversation.id": "run"})],
-        [None, None],
-    ),
-    "the_roots_session_comes_before_a_childs_run": (
-        [(1, {"gen_ai.conversation.id": "run"}), (None, {"session.id": "s"})],
-        ["s", None],
-    ),
-    "openinferences_copy_of_the_run_gives_way": (
-        [(1, {"gen_ai.conversation.id": "run", "session.id": "run"}), (None, {"langfuse.session.id": "s"})],
-        ["s", None],
-    ),
-    "a_name_that_mlflow_does_not_read": ([(1, {}), (None, {"langfuse.session.id": "s"})], [None, "s"]),
-    "nothing": ([(1, {}), (None, {})], [None, None]),
-}
-
-
-@pytest.mark.parametrize(("spans", "sessions"), SESSIONS.values(), ids=SESSIONS.keys())
-def test_mlflow_is_shown_the_traces_session_first(
-    spans: Sequence[tuple[int | None, dict[str, Any]]], sessions: list[str | None]
-) -> None:
-    made = [span(len(spans) - at, parent, attributes) for at, (parent, attributes) in enumerate(spans)]
-    found = given_to(*made, parts=frozenset({Part.SESSIONS}))
-    assert [each.get("session.id") for each in found] == sessions
-
-
-def test_a_childs_own_session_comes_after_the_roots() -> None:
-    export = request(span(2, 1, {"session.id": "sub"}), span(1, None, {"session.id": "main"}))
-    harmonise(export, parts=ALL, notes={})
-    assert [attributes_of(each)["session.id"] for each in all_spans(export)] == ["main", "sub"]
-
-
-def test_a_run_does_not_take_the_place_of_the_session_that_is_still_to_come() -> None:
-    (found,) = given_to(span(2, 1, {"gen_ai.conversation.id": "run"}), parts=frozenset({Part.SESSIONS}))
-    assert found == {"session.id": ""}
-
-
-@pytest.mark.parametrize("flags", [0, REMOTE], ids=["sender_does_not_tell", "root_is_elsewhere"])
-def test_a_run_is_the_session_where_no_root_can_be_waited_for(flags: int) -> None:
-    child = span(2, 1, {"gen_ai.conversation.id": "run"}, flags=flags)
-    assert given_to(child, parts=frozenset({Part.SESSIONS})) == [{}]
-
-
-def test_a_user_gets_the_name_that_mlflow_reads() -> None:
-    assert one({"enduser.id": "ann"}, frozenset({Part.SESSIONS})) == {"user.id": "ann"}
-
-
-CAPS = {
-    "session": ({"session.id": "s" * 251}, "session.id"),
-    "run_that_stands_for_the_session": ({"gen_ai.conversation.id": "s" * 251}, "session.id"),
-    "name": ({NAME: "n" * 4097}, NAME),
-}
-
-
-@pytest.mark.parametrize(("attributes", "key"), CAPS.values(), ids=CAPS.keys())
-def test_what_mlflow_would_refuse_the_request_for_is_cut(attributes: dict[str, Any], key: str) -> None:
-    assert len(one(attributes)[key]) == 250
-    assert len(one(attributes, frozenset({Part.CAPS}))[key]) == 250
-
-
-UNREADABLE = {
-    "usage_with_words": ("mlflow.chat.tokenUsage", '{"input_tokens": "many"}', ""),
-    "cost_that_is_no_object": ("mlflow.llm.cost", "3", "{}"),
-    "cost_with_words": ("mlflow.llm.cost", '{"total_cost": "much"}', "{}"),
-}
-
-
-@pytest.mark.parametrize(("key", "value", "safe"), UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_numbers_that_mlflow_would_fail_at_are_replaced(key: str, value: str, safe: str) -> None:
-    assert one({key: value}, frozenset({Part.CAPS})) == {key: safe}
-
-
-def test_cut_texts_stay_different() -> None:
-    assert capped("x" * 400 + "a") != capped("x" * 400 + "b")
-    assert capped("short") == "short"
-    assert tag_name("a b/c:d.e-f_ü€") == "a b/c:d.e-f_ü_"
-
-
 def test_a_parents_usage_leaves_the_count_to_its_parts() -> None:
     """Else MLflow counts the parent's alone (strands#1267, agent-framework#4062)."""
     last_call_only = {**AGENT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1}
@@ -485,134 +299,6 @@ def test_each_part_can_be_switched_off() -> None:
     assert nothing == payload("openai_openllmetry")
 
 
-# a trace in parts
-
-
-def in_requests(
-    spans: Sequence[Sequence[Span]], parts: frozenset[Part] = ALL
-) -> tuple[list[ExportTraceServiceRequest], dict[bytes, bytes]]:
-    """The spans as one request after the other, with what each leaves for the next."""
-    notes: dict[bytes, bytes] = {}
-    sent = []
-    for some in spans:
-        export = request(*(copied(each) for each in some))
-        notes |= harmonise(export, parts=parts, notes=notes).notes
-        sent.append(export)
-    return sent, notes
-
-
-def copied(original: Span) -> Span:
-    copy = Span()
-    copy.CopyFrom(original)
-    return copy
-
-
-def as_mlflow_takes_it(sent: Sequence[ExportTraceServiceRequest]) -> dict[str, Any]:
-    """Name, session and user as MLflow 3.17 makes them of requests, one after the other."""
-    taken: dict[str, Any] = {"name": None, "session": None, "user": None}
-    for export in sent:
-        found = [attributes_of(each) for each in all_spans(export)]
-        for key, names in (
-            ("session", ("session.id", "gen_ai.conversation.id")),
-            ("user", ("user.id",)),
-        ):
-            said = next((f[n] for f in found for n in names if n in f), None)
-            taken[key] = taken[key] or said or None
-        for each in all_spans(export):
-            if not each.parent_span_id:
-                taken["name"] = attributes_of(each).get(NAME, taken["name"])
-    return taken
-
-
-PARTED = [
-    span(1, None, {**WEB, "session.id": "main", "enduser.id": "ann"}),
-    span(2, 1, {**AGENT, "gen_ai.conversation.id": "run", "session.id": "run"}),
-    span(3, 2, {**CHAT, **USED, "gen_ai.conversation.id": "run"}),
-]
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-def test_a_trace_in_three_requests_comes_out_right_in_any_order(order: tuple[int, ...]) -> None:
-    sent, _ = in_requests([[PARTED[number]] for number in order])
-    assert as_mlflow_takes_it(sent) == {"name": "span 2", "session": "main", "user": "ann"}
-
-
-@given(st.permutations(PARTED), st.sets(st.integers(1, 2)), st.booleans())
-def test_however_a_trace_is_cut_and_repeated_it_comes_out_right(
-    spans: list[Span], cuts: set[int], again: bool
-) -> None:
-    edges = [0, *sorted(cuts), len(spans)]
-    pieces = [spans[start:end] for start, end in itertools.pairwise(edges)]
-    sent, _ = in_requests(pieces + pieces if again else pieces)
-    assert as_mlflow_takes_it(sent) == {"name": "span 2", "session": "main", "user": "ann"}
-
-
-def test_a_whole_trace_without_model_calls_leaves_no_note() -> None:
-    _, notes = in_requests([[PARTED[1], PARTED[0]]])
-    assert notes == {}
-
-
-def test_a_whole_trace_leaves_its_model_calls() -> None:
-    """Another instrumentation, with an exporter of its own, may tell of one of them later."""
-    _, notes = in_requests([[PARTED[2], PARTED[1], PARTED[0]]])
-    note = Note.from_bytes(notes[TRACE])
-    assert [each.facts.kind for each in note.seen] == [ObservationKind.LLM]
-    large = {f"x{number}": "y" for number in range(30)}
-    _, notes = in_requests([[span(2, 1, {**CHAT, **USED, **large}), PARTED[0]]])
-    assert Note.from_bytes(notes[TRACE]).calls == ("02" * 8,)
-    assert (note.root, len(notes[TRACE]) < 1500) == (None, True)
-
-
-def test_a_root_is_sent_once_more_only_for_what_it_was_waiting_for() -> None:
-    sent, _ = in_requests([[PARTED[0]], [span(4, 1, {})], [PARTED[1]], [PARTED[2]]])
-    assert [len(all_spans(export)) for export in sent] == [1, 1, 2, 1]
-
-
-def test_an_agents_own_usage_is_left_out_when_its_calls_came_earlier() -> None:
-    own = {**AGENT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1}
-    sent, _ = in_requests([[span(2, 1, {**CHAT, **USED})], [span(1, None, own)]])
-    assert attributes_of(all_spans(sent[1])[0])["mlflow.chat.tokenUsage"] == ""
-
-
-NOTES = {
-    "full": Note(
-        session="s",
-        conversation="c",
-        user="u",
-        telling=Telling(start_unix_ns=5, name="n"),
-        preview=Preview(question=(5, "q"), answer=None),
-        counted=True,
-        root_seen=True,
-        root=b"\x00\xff",
-    ),
-    "empty": Note(),
-}
-
-
-@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
-def test_a_note_reads_back_as_it_was_written(note: Note) -> None:
-    assert Note.from_bytes(note.to_bytes()) == note
-
-
-@given(st.binary(max_size=200))
-def test_a_note_that_cannot_be_read_is_an_empty_one(content: bytes) -> None:
-    assert isinstance(Note.from_bytes(content), Note)
-
-
-def test_a_note_is_bounded() -> None:
-    preview = Preview(question=(1, "q" * 10**6), answer=(2, "a" * 10**6))
-    for root in (b"r" * 10**6, random.Random(1).randbytes(10_000), b"r" * 60_000):
-        assert len(Note(preview=preview, root=root).to_bytes()) < 3000
-
-
-def test_the_root_of_a_usual_web_request_is_kept_in_a_kilobyte() -> None:
-    (root,) = [each for each in all_spans(payload("openai_openllmetry")) if not each.parent_span_id]
-    content = request(root).resource_spans[0].SerializeToString()
-    note = Note(root=content)
-    assert len(note.to_bytes()) < 1024
-    assert Note.from_bytes(note.to_bytes()).root == content
-
-
 def test_a_trace_that_fails_passes_as_it_was_sent_and_the_others_are_harmonised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -656,16 +342,6 @@ def test_a_span_that_fails_passes_as_it_was_sent_and_its_trace_is_harmonised(
     assert (root[NAME], good["mlflow.spanType"]) == ("span 1", "CHAT_MODEL")
 
 
-values = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(),
-    st.text(max_size=40),
-    st.binary(max_size=8),
-    st.lists(st.text(max_size=5), max_size=3),
-    st.sampled_from(["{}", "[]", "null", '{"input_tokens": 3}', MESSAGES, "[[[[", "s" * 300]),
-)
 KNOWN = sorted(
     KEYS | {"gen_ai.input.messages", "pydantic_ai.all_messages", "input.value", "mlflow.spanInputs"}
 )
@@ -682,69 +358,3 @@ def test_no_shape_of_a_trace_makes_it_fail(shape: list[tuple[int, int]]) -> None
     """Repeated spans, missing parents, spans that are each other's parents, several roots."""
     made = [span(number, parent or None, {**AGENT, **USED}) for number, parent in shape]
     assert harmonise(request(*made), parts=ALL, notes={}).faults.count == 0
-
-
-# the same answer everywhere: what MLflow takes beside what the summary says
-
-WORKFLOW = {"gen_ai.operation.name": "invoke_workflow"}
-SAME_NAME = {
-    "a_workflow_below_a_web_server": [
-        span(1, None, WEB),
-        span(2, 1, WORKFLOW),
-        span(3, 2, AGENT),
-        span(4, 3, CHAT),
-    ],
-    "an_agent_and_a_call_that_begin_together": [
-        span(1, None, WEB),
-        span(3, 1, CHAT, start_time_unix_nano=START + 2_000_000),
-        span(2, 1, AGENT),
-    ],
-    "a_name_that_only_a_child_gives": [
-        span(1, None, {}),
-        span(2, 1, {"langfuse.trace.name": "nightly"}),
-        span(3, 1, CHAT),
-    ],
-    "two_roots": [span(1, None, AGENT), span(2, None, AGENT), span(3, 2, CHAT)],
-}
-
-
-@pytest.mark.parametrize("spans", SAME_NAME.values(), ids=SAME_NAME)
-def test_the_trace_has_one_name_in_mlflow_and_in_its_summary(spans: Sequence[Span]) -> None:
-    summary = summarise(export_facts(request(*spans)), trace_id=TRACE_ID)
-    for pieces in ([spans], [list(reversed(spans))], [[each] for each in reversed(spans)]):
-        sent, _ = in_requests(pieces)
-        assert as_mlflow_takes_it(sent)["name"] == summary.name
-
-
-def test_of_two_roots_mlflow_sees_the_one_that_failed_first() -> None:
-    """It takes the state of a trace from the first root of a request."""
-    failed = span(2, None, AGENT)
-    failed.status.code = Status.STATUS_CODE_ERROR
-    for spans in ([span(1, None, AGENT), failed], [span(3, 1, CHAT), span(1, None, AGENT), failed]):
-        (sent,), _ = in_requests([spans])
-        roots = [each for each in all_spans(sent) if not each.parent_span_id]
-        assert roots[0].span_id == failed.span_id
-        assert summarise(export_facts(request(*spans)), trace_id=TRACE_ID).status is TraceStatus.ERROR
-
-
-def test_a_session_behind_a_remote_child_is_the_summarys_alone() -> None:
-    """docs/harmonise.md says so: nobody knows whether a root in another process will ever come by here."""
-    child = span(2, 1, {**AGENT, "gen_ai.conversation.id": "run"}, flags=REMOTE)
-    root = span(1, None, {"session.id": "s"})
-    sent, _ = in_requests([[child], [root]])
-    assert as_mlflow_takes_it(sent)["session"] == "run"
-    assert summarise(export_facts(request(child, root)), trace_id=TRACE_ID).session == "s"
-
-
-def test_the_run_below_a_root_without_a_session_is_the_session_however_the_trace_is_split() -> None:
-    spans = [span(3, 2, CHAT), span(2, 1, {**AGENT, "gen_ai.conversation.id": "run"}), span(1, None, {})]
-    for pieces in ([spans], [[each] for each in spans], [[each] for each in reversed(spans)]):
-        sent, _ = in_requests(pieces)
-        assert as_mlflow_takes_it(sent)["session"] == "run"
-
-
-def test_a_web_servers_root_is_named_after_the_agent_that_runs_and_not_after_its_making() -> None:
-    create = span(2, 1, {"gen_ai.operation.name": "create_agent"}, name="create_agent weather")
-    invoke = span(3, 1, AGENT, name="invoke_agent weather")
-    for spans in ([create, invoke, span(1, None, WEB)], [invoke, create, span(1, None, WEB)]):
-        assert given_to(*spans)[-1][NAME] == "invoke_agent weather"

@@ -15,7 +15,7 @@ from collector.harmonise.events import BODIES, DETAILS, MEMORY_INPUTS, READ_AS_I
 from collector.harmonise.messages import as_chat, is_binary, said, spoken, without_binary
 from collector.harmonise.parts import Part
 from collector.spans.facts import decode_attributes
-from tests.collector.harmonise.test_harmonise import (
+from tests.support.harmonised import (
     ALL,
     CHAT,
     attributes_of,

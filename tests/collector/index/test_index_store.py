@@ -14,16 +14,26 @@ from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COL
 from collector.index.duckdb.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
 from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
 from collector.index.duckdb.store import FILE_NAME, Store
+from collector.index.protocol import NOTHING_DELIVERED, Delivered
 from collector.index.sql.columns import SEPARATOR
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.facts import export_facts
 from collector.spans.labels import TraceLabels
+from collector.spans.score_facts import ScoreFact
 from collector.spans.summary import summarise
-from collector.spans.values import SpanFacts
+from collector.spans.values import SpanFacts, Tokens
 from collector.spans.wire import Export
-from tests.support.indexed import content, made_spans, made_trace, put, store_in
+from tests.support.indexed import (
+    content,
+    made_scores,
+    made_spans,
+    made_trace,
+    put,
+    put_scores,
+    store_in,
+)
 from tests.support.otlp import DATA
 from tests.support.spans import payload, spanfacts
 
@@ -269,8 +279,26 @@ def test_any_text_has_a_bounded_group(text: str) -> None:
     assert len(normal_message(text)) <= 200
 
 
+def as_version_2(store: Store) -> None:
+    """Turn the file into what version 2 wrote."""
+    for direction in ("input", "output"):
+        for modality in ("text", "image", "audio", "video"):
+            name = f"{modality}_{direction}_tokens"
+            store.db.execute(f"ALTER TABLE traces DROP COLUMN {name}")
+            store.db.execute(f"ALTER TABLE spans DROP COLUMN {name}")
+            store.db.execute(f"ALTER TABLE spans DROP COLUMN aggregated_{name}")
+    store.db.execute(
+        "UPDATE spans SET own_facts = json_merge_patch(own_facts,"
+        " json_object('tokens', json_array(9, 2, 11, NULL, NULL, NULL),"
+        " 'aggregated_tokens', json_array(NULL, NULL, NULL, NULL, NULL, NULL))) WHERE own_facts IS NOT NULL"
+    )
+    store.db.execute("DROP TABLE scores")
+    store.db.execute("UPDATE meta SET schema_version = 2")
+
+
 def as_version_1(store: Store) -> None:
     """Make the file what version 1 had written."""
+    as_version_2(store)
     for statement in (
         "UPDATE traces SET models = response_models, model_calls = 0",
         "ALTER TABLE traces DROP COLUMN response_models",
@@ -308,6 +336,127 @@ def test_an_index_of_version_1_is_brought_up_to_date_with_all_it_holds(tmp_path:
         put(store, made_trace(99))
         assert store.counts()[0] == 22
     assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_an_index_of_version_2_learns_to_count_by_modality(tmp_path: Path) -> None:
+    outer = spanfacts("b" * 16, None, ObservationKind.LLM, tokens=Tokens(input=9, output=2, total=11))
+    inner = spanfacts("c" * 16, "b" * 16, ObservationKind.LLM, tokens=Tokens(input=9, output=2, total=11))
+    with store_in(tmp_path) as store:
+        put(store, [*made_spans(range(20)), outer, inner])
+        before = trace_contents(store)
+        as_version_2(store)
+    spoken = Tokens(input=9, output=2, total=11, audio_input=7, audio_output=1)
+    with store_in(tmp_path) as store:
+        assert trace_contents(store) == before
+        put(store, [spanfacts("d" * 16, None, ObservationKind.LLM, tokens=spoken)])  # beside what is there
+        found = store.db.execute(
+            "SELECT input_tokens, audio_input_tokens, audio_output_tokens, text_input_tokens FROM traces"
+            " WHERE audio_input_tokens > 0"
+        ).fetchall()
+        assert found == [(18, 7, 1, None)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0)], ids=["newer_reading_last", "newer_reading_first"])
+def test_facts_that_a_newer_version_reads_come_when_a_span_is_indexed_again(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    tokens = Tokens(input=9, output=2, total=11)
+    read = [
+        spanfacts("b" * 16, None, ObservationKind.LLM, tokens=each)
+        for each in (tokens, replace(tokens, audio_input=7))
+    ]
+    with store_in(tmp_path) as store:
+        for each in order:
+            put(store, [read[each]])
+        found = store.db.execute("SELECT input_tokens, audio_input_tokens FROM traces").fetchall()
+    assert found == [(9, 7)]
+
+
+def test_an_index_of_version_2_is_brought_up_to_date_and_takes_scores(tmp_path: Path) -> None:
+    scores = made_scores(6)
+    with store_in(tmp_path) as store:
+        put(store, made_spans(range(20)))
+        before = trace_contents(store)
+        as_version_2(store)
+    with store_in(tmp_path) as store:
+        assert trace_contents(store) == before
+        put_scores(store, scores)
+        assert keys_of_scores(store) == [score.key for score in scores] != []
+    assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def keys_of_scores(store: Store) -> list[str]:
+    return [key for (key,) in store.db.execute("SELECT key FROM scores ORDER BY key").fetchall()]
+
+
+def test_scores_leave_with_their_trace_and_without_one_by_their_own_age_or_size(tmp_path: Path) -> None:
+    scored, alone = made_scores(6), made_scores(13)
+    with store_in(tmp_path) as store:
+        put(store, made_trace(6))
+        put_scores(store, scored, seen_unix_ns=50)
+        put_scores(store, alone, seen_unix_ns=10)
+        assert store.forget(seen_before_unix_ns=0, max_bytes=2**40) == 0
+        assert len(keys_of_scores(store)) == len(scored) + len(alone)
+        assert store.forget(seen_before_unix_ns=2, max_bytes=2**40) == 1
+        assert keys_of_scores(store) == [score.key for score in alone]
+        store.forget(seen_before_unix_ns=0, max_bytes=1)
+        assert keys_of_scores(store) == []
+
+
+def test_a_score_that_is_older_than_its_trace_stays_with_it(tmp_path: Path) -> None:
+    """Clients may say any time."""
+    with store_in(tmp_path) as store:
+        put(store, made_trace(6))
+        put_scores(store, made_scores(6), seen_unix_ns=0)
+        assert store.forget(seen_before_unix_ns=1, max_bytes=2**40) == 0
+        assert len(keys_of_scores(store)) == len(made_scores(6))
+
+
+def test_scores_move_with_their_experiment_and_count_once(tmp_path: Path) -> None:
+    by_name, by_id = ExperimentReference(name="shop"), ExperimentReference(id="7")
+    scores = made_scores(6)
+    with store_in(tmp_path) as store:
+        put_scores(store, scores, experiment=by_name)
+        put_scores(store, scores[:1], experiment=by_id)
+        number = store.number_of(ExperimentReference(id="7", name="shop"))
+        assert keys_of_scores(store) == [score.key for score in scores]
+        assert store.db.execute("SELECT DISTINCT experiment FROM scores").fetchall() == [(number,)]
+
+
+MINE, THEIRS = (replace(made_scores(6)[0], key=key) for key in ("mine", "theirs"))
+TRACE_KEY = (1, MINE.trace_id)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "said", "left"),
+    [
+        pytest.param(NOTHING_DELIVERED, [THEIRS], {"mine": 0.5, "theirs": 1.0}, id="added"),
+        pytest.param(NOTHING_DELIVERED, [], {"mine": 0.5}, id="may_be_on_its_way"),
+        pytest.param(NOTHING_DELIVERED, [MINE], {"mine": 1.0}, id="changed"),
+        pytest.param(Delivered(before_unix_ns=101), [], {}, id="deleted"),
+        pytest.param(Delivered(before_unix_ns=100), [], {"mine": 0.5}, id="came_since_mlflow_was_asked"),
+        pytest.param(
+            Delivered(before_unix_ns=101, but=frozenset({MINE.trace_id})), [], {"mine": 0.5}, id="waits"
+        ),
+    ],
+)
+def test_of_scores_mlflow_has_the_last_word(
+    tmp_path: Path, delivered: Delivered, said: list[ScoreFact], left: dict[str, float]
+) -> None:
+    sent = replace(MINE, value=0.5)
+    with store_in(tmp_path) as store:
+        put_scores(store, [sent], seen_unix_ns=100)
+        store.put_scores({TRACE_KEY: [replace(each, value=1.0) for each in said]}, delivered)
+        put_scores(store, [sent] if left else [], seen_unix_ns=200)
+        assert dict(store.db.execute("SELECT key, value FROM scores").fetchall()) == left
+
+
+def test_what_mlflow_no_longer_says_leaves(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        store.number_of(ExperimentReference(id="1", name="shop"))
+        store.put_scores({TRACE_KEY: [MINE, THEIRS]}, NOTHING_DELIVERED)
+        store.put_scores({TRACE_KEY: [THEIRS]}, NOTHING_DELIVERED)
+        assert keys_of_scores(store) == ["theirs"]
 
 
 def test_labels_hold_for_spans_that_come_later_and_leave_with_their_trace(tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ COUNTS = {
         used(10, 2, reasoning=1),
         used(10, 2, cache_read=4, reasoning=1),
     ),
+    "tokens_by_modality_that_one_of_them_knows": (
+        used(10, 2, audio_input=8),
+        used(10, 2, audio_output=1),
+        used(10, 2, audio_input=8, audio_output=1),
+    ),
     "an_input_without_its_cached_part_takes_none": (
         used(10, 2, cache_read=4, cache_write=1),
         used(5, 2),

@@ -122,7 +122,12 @@ USAGE = {
     "langfuse_from_vertex_by_modality": (
         LANGFUSE,
         {"input": 0, "input_modality_TEXT": 12, "output": 0, "output_modality_TEXT": 4, "total": 16},
-        Tokens(input=12, output=4, total=16),
+        Tokens(input=12, output=4, total=16, text_input=12, text_output=4),
+    ),
+    "langfuse_from_openai_with_audio": (
+        LANGFUSE,
+        {"input": 20, "input_audio_tokens": 80, "output": 5, "output_audio_tokens": 15, "total": 120},
+        Tokens(input=100, output=20, total=120, audio_input=80, audio_output=15),
     ),
     "langfuse_with_a_service_tier": (
         LANGFUSE,
@@ -161,9 +166,109 @@ USAGE = {
         {"promptTokenCount": 10, "candidatesTokenCount": 3, "thoughtsTokenCount": 4, "totalTokenCount": 17},
         Tokens(input=10, output=7, total=17, reasoning=4),
     ),
+    "raw_of_gemini_by_modality": (
+        "gen_ai.usage.raw",
+        {
+            "promptTokenCount": 290,
+            "candidatesTokenCount": 30,
+            "totalTokenCount": 320,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 12},
+                {"modality": "VIDEO", "tokenCount": 258},
+                {"modality": "DOCUMENT", "tokenCount": 20},
+            ],
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 30}, "?"],
+        },
+        Tokens(input=290, output=30, total=320, text_input=12, video_input=258, image_output=30),
+    ),
+    "raw_of_openai_with_audio": (
+        "gen_ai.usage.raw",
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 80},
+            "completion_tokens_details": {"audio_tokens": 15, "text_tokens": 5},
+        },
+        Tokens(
+            input=100, output=20, total=120, cache_read=10, audio_input=80, audio_output=15, text_output=5
+        ),
+    ),
     "an_object_without_counts": (LANGFUSE, {"model": "x"}, Tokens()),
     "words": (LANGFUSE, "many", Tokens()),
 }
+
+
+# https://github.com/open-telemetry/semantic-conventions-genai/pull/440
+BY_MODALITY = {
+    "opentelemetry": ("gen_ai.usage.{modality}.input_tokens", "gen_ai.usage.{modality}.output_tokens"),
+    "openinference": (
+        "llm.token_count.prompt_details.{modality}",
+        "llm.token_count.completion_details.{modality}",
+    ),
+    "pydantic_ai": (
+        "gen_ai.usage.details.input_{modality}_tokens",
+        "gen_ai.usage.details.output_{modality}_tokens",
+    ),
+    "pydantic_ai_with_gemini": (
+        "gen_ai.usage.details.{modality}_prompt_tokens",
+        "gen_ai.usage.details.{modality}_candidates_tokens",
+    ),
+    "livekit": ("gen_ai.usage.input_{modality}_tokens", "gen_ai.usage.output_{modality}_tokens"),
+}
+
+
+@pytest.mark.parametrize("modality", ["text", "image", "audio", "video"])
+@pytest.mark.parametrize(("taken", "given"), BY_MODALITY.values(), ids=BY_MODALITY)
+def test_tokens_by_modality_are_parts_of_the_input_and_of_the_output(
+    taken: str, given: str, modality: str
+) -> None:
+    found = read(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 20,
+            taken.format(modality=modality): 80,
+            given.format(modality=modality): 15,
+        }
+    )
+    parts = {f"{modality}_input": 80, f"{modality}_output": 15}
+    assert found.tokens == Tokens(input=100, output=20, total=120, **parts)
+
+
+def test_tokens_by_modality_of_a_whole_run_are_read_beside_its_sums() -> None:
+    found = read(
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.aggregated_usage.input_tokens": 100,
+            "gen_ai.aggregated_usage.output_tokens": 20,
+            "gen_ai.aggregated_usage.details.input_audio_tokens": 80,
+        }
+    )
+    assert found.aggregated_tokens == Tokens(input=100, output=20, total=120, audio_input=80)
+
+
+def test_audio_costs_what_the_list_says_of_audio() -> None:
+    """gpt-realtime: 4 and 16 dollars a million of text, 32 and 64 of audio."""
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-realtime",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 100,
+    }
+    audio = {"gen_ai.usage.audio.input_tokens": 800, "gen_ai.usage.audio.output_tokens": 50}
+    written, spoken = read(call).cost_usd, read(call | audio).cost_usd
+    assert (written, spoken) == (pytest.approx(0.0056), pytest.approx(0.0304))
+
+
+def test_more_audio_than_there_are_tokens_is_priced_as_if_nobody_had_told_of_it() -> None:
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-realtime",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 100,
+    }
+    assert read(call | {"gen_ai.usage.audio.input_tokens": 5000}).cost_usd == read(call).cost_usd
 
 
 @pytest.mark.parametrize("form", ["object", "json"])

@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -21,32 +19,14 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 from rich.console import Console
 
-from collector.cli.render_trace import one_line, render_trace
+from collector.cli.render_trace import render_trace
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.facts import export_facts
 from collector.spans.summary import summarise
-from collector.spans.summary_models import TraceStatus, TraceSummary
+from collector.spans.summary_models import TraceStatus
 from collector.spans.values import SpanFacts, SpanLink, Tokens
-from tests.support.otlp import all_spans
-from tests.support.spans import START, TRACE_ID, payload, spanfacts
-
-AGENT, LLM, TOOL, CHAIN, EMBEDDING = (
-    ObservationKind.AGENT,
-    ObservationKind.LLM,
-    ObservationKind.TOOL,
-    ObservationKind.CHAIN,
-    ObservationKind.EMBEDDING,
-)
-
-
-def summary_of(*spans: SpanFacts, **options: Any) -> TraceSummary:
-    return summarise(spans, trace_id=TRACE_ID, **options)
-
-
-def counts(*spans: SpanFacts) -> tuple[int | None, int | None]:
-    tokens = summary_of(*spans).tokens
-    return tokens.input, tokens.output
-
+from tests.support.spans import START, TRACE_ID, spanfacts
+from tests.support.summaries import AGENT, CHAIN, EMBEDDING, LLM, TOOL, counts, summary_of
 
 # ---- rule 1: the model calls are counted, and nothing that repeats them
 
@@ -253,6 +233,21 @@ def test_rule_2_cache_and_reasoning_are_parts_and_not_added() -> None:
     assert found.input_excluded_cache
 
 
+def test_tokens_by_modality_are_summed_beside_the_totals_and_printed() -> None:
+    spoken = Tokens(input=200, output=50, total=250, text_input=20, audio_input=180, audio_output=50)
+    seen = Tokens(input=300, output=5, total=305, image_input=258)
+    run = Tokens(input=500, output=55, total=555, audio_input=180, audio_output=50, image_input=258)
+    found = summary_of(
+        spanfacts("a", None, AGENT, aggregated_tokens=run),
+        spanfacts("b", "a", LLM, tokens=spoken),
+        spanfacts("c", "a", LLM, tokens=seen),
+    )
+    assert found.tokens == replace(run, text_input=20)
+    printed = io.StringIO()
+    render_trace(json.loads(json.dumps(found.to_json())), Console(file=printed, width=200))
+    assert "500→55 tokens (image 258→0, audio 180→50)" in printed.getvalue()
+
+
 def test_rule_3_an_agents_own_usage_of_its_last_call_gives_way_to_the_calls() -> None:
     last_call_only = spanfacts("a", None, AGENT, usage=(20, 2))
     calls = [spanfacts("b", "a", LLM, usage=(10, 1)), spanfacts("c", "a", LLM, usage=(20, 2))]
@@ -433,150 +428,6 @@ def test_the_link_is_mlflows_own_and_takes_no_markup_from_the_id() -> None:
     )
     assert summary_of(spanfacts("a")).mlflow_path is None
     assert "<" not in (summary_of(spanfacts("a"), experiment_id="<a>/?").mlflow_path or "")
-
-
-# ---- real payloads, against a plain walk over them
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "benchmark_trace",
-        "pydantic_ai_v2_openinference",
-        "pydantic_ai_v5_openinference",
-        "pydantic_ai_v5_plain",
-        "pydantic_ai_v5_tool_error",
-        "pydantic_ai_v5_tool_retry",
-    ],
-)
-def test_real_runs_are_summed_as_a_plain_walk_does_and_as_the_agent_says(name: str) -> None:
-    request = payload(name)
-    walked = {"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0}
-    aggregated, cost, operations = {}, 0.0, []
-    for span in all_spans(request):
-        for attribute in span.attributes:
-            if attribute.key in walked:
-                walked[attribute.key] += attribute.value.int_value
-            if attribute.key.startswith("gen_ai.aggregated_usage."):
-                aggregated[attribute.key.replace("aggregated_usage", "usage")] = attribute.value.int_value
-            if attribute.key == "operation.cost":
-                cost += attribute.value.double_value
-            if attribute.key == "gen_ai.operation.name":
-                operations.append(attribute.value.string_value)
-    found = summary_of(*export_facts(request))
-    assert {
-        "gen_ai.usage.input_tokens": found.tokens.input,
-        "gen_ai.usage.output_tokens": found.tokens.output,
-    } == (walked)
-    assert aggregated == walked
-    assert found.cost.usd == pytest.approx(cost, abs=1e-12)
-    assert found.model_call_count == operations.count("chat")
-    assert found.tool_call_count == operations.count("execute_tool")
-    assert found.span_count == len(all_spans(request))
-    assert found.missing_parents == 0
-
-
-def test_the_failed_run_tells_its_error() -> None:
-    found = summary_of(*export_facts(payload("pydantic_ai_v5_tool_error")))
-    assert (found.status, found.error_span_count, found.recovered_retry_count) == (TraceStatus.ERROR, 2, 0)
-    assert found.errors[1].message == "document index unreachable"
-    assert (found.service, found.service_version, found.environment) == ("weather-agent", "1.4.2", "test")
-
-
-def test_the_run_that_recovered_is_fine() -> None:
-    found = summary_of(*export_facts(payload("pydantic_ai_v5_tool_retry")))
-    assert (found.status, found.error_span_count, found.recovered_retry_count) == (TraceStatus.OK, 0, 1)
-
-
-# ---- properties
-
-IDS = [f"{number:02x}" for number in range(12)]
-spans_of_a_trace = st.lists(
-    st.builds(
-        spanfacts,
-        st.sampled_from(IDS),
-        st.none() | st.sampled_from([*IDS, "gone"]),
-        st.sampled_from(list(ObservationKind)),
-        start=st.sampled_from([0, 0.5, 1, 2.25]),
-        seconds=st.sampled_from([0, 0.5, 1, 3]),
-        usage=st.none() | st.tuples(st.integers(0, 50), st.integers(0, 50)),
-        aggregated=st.none() | st.tuples(st.integers(0, 50), st.integers(0, 50)),
-        cost=st.none() | st.floats(0, 1),
-        is_error=st.booleans(),
-        is_http=st.booleans(),
-        agent=st.none() | st.sampled_from(["x", "y"]),
-        session=st.none() | st.sampled_from(["s", "t"]),
-    ),
-    max_size=20,
-)
-
-
-@given(spans_of_a_trace, st.data())
-def test_duplicates_and_shuffles_give_the_same_summary(spans: list[SpanFacts], data: st.DataObject) -> None:
-    again = data.draw(st.lists(st.sampled_from(spans), max_size=10)) if spans else []
-    shuffled = data.draw(st.permutations([*spans, *again]))
-    assert summary_of(*shuffled) == summary_of(*spans)
-
-
-@given(spans_of_a_trace)
-def test_every_span_is_in_the_tree_once_and_sums_stay_within_what_was_sent(spans: list[SpanFacts]) -> None:
-    found = summary_of(*spans)
-    assert sorted(row.span_id for row in found.spans) == sorted({span.span_id for span in spans})
-    assert found.complete == any(row.parent_span_id is None for row in found.spans)
-    depths = [row.depth for row in found.spans]
-    assert all(following <= depth + 1 for depth, following in zip(depths, depths[1:], strict=False))
-    assert all(0 <= row.self_seconds <= row.duration_seconds for row in found.spans)
-    most = sum(max(span.tokens.total or 0, span.aggregated_tokens.total or 0) for span in spans)
-    assert (found.tokens.total or 0) <= most
-    json.dumps(found.to_json(), allow_nan=False)
-
-
-# ---- on a terminal
-
-
-def rendered(summary: TraceSummary) -> str:
-    out = io.StringIO()
-    render_trace(json.loads(json.dumps(summary.to_json())), Console(file=out, width=120))
-    return out.getvalue()
-
-
-def test_the_terminal_shows_header_tree_and_errors() -> None:
-    found = summary_of(*export_facts(payload("pydantic_ai_v5_tool_retry")), experiment_id="1")
-    lines = rendered(found).splitlines()
-    assert lines[0] == one_line(found.to_json())
-    assert lines[0] == (
-        "invoke_agent weather  OK  13.3 ms  6 spans  3 model calls  2 tool calls  1 recovered retry"
-        "  761→134 tokens  $0.0032  experiment 1"
-    )
-    assert lines[2].split() == ["chat", "gpt-4o", "1.63", "ms", "183→5", "tokens", "$0.0005"]
-    assert "retried: pydantic_ai.exceptions.ToolRetryError: city service busy" in lines[3]
-
-
-def test_the_terminal_obeys_nothing_that_a_span_says() -> None:
-    evil = "\x1b]0;owned\x07[red]x[/red]\n\u202egnp.exe :smile:"
-    shown = rendered(summary_of(spanfacts("a", name=evil, is_error=True, error_message=evil)))
-    assert "�]0;owned�[red]x[/red]��gnp.exe :smile:" in shown
-    assert "\x1b" not in shown
-    assert len(shown.splitlines()) == 2
-
-
-def test_the_terminal_says_what_may_be_missing() -> None:
-    shown = rendered(
-        summary_of(
-            spanfacts("b", "gone", LLM, usage=(1, 1)),
-            spanfacts("c", "gone"),
-            max_spans=1,
-            incomplete="MLflow could not be asked: no connection",
-        )
-    )
-    for remark in (
-        "1 span more",
-        "root span has not arrived",
-        "1 parent span missing",
-        "1 model call without a known cost",
-        "no connection",
-    ):
-        assert remark in shown
 
 
 def test_a_tools_span_right_under_its_own_is_the_same_call() -> None:
