@@ -116,6 +116,8 @@ class SessionRow(Shape):
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     cost_usd: float | None
+    scores: int
+    """How many its turns have."""
     first_trace_id: str
     last_trace_id: str
 
