@@ -39,6 +39,7 @@ SESSIONS: Columns = (
     ("busy", 0, True, lambda row: duration(row["busy_seconds"])),
     ("tokens", 100, True, lambda row: _whole(row["total_tokens"])),
     ("cost", 0, True, lambda row: _money(row)),
+    ("scores", 110, True, lambda row: str(row["scores"] or "")),
     ("agents", 120, False, lambda row: printable(", ".join(row["agents"]))),
 )
 

@@ -125,6 +125,7 @@ const SESSIONS = [
   { title: "Busy time", wide: true, cell: (row) => duration(row.busy_seconds) },
   { title: "Tokens", sort: "tokens", wide: true, cell: (row) => compact(row.total_tokens) },
   { title: "Cost", sort: "cost", cell: (row) => money(row.cost_usd) },
+  { title: "Scores", wide: true, cell: (row) => (row.scores ? number.format(row.scores) : "") },
   { title: "User", words: true, wide: true, cell: (row) => row.user || "" },
   { title: "Agents", words: true, wide: true, cell: (row) => row.agents.join(", ") },
 ];

@@ -140,6 +140,8 @@ class SessionRow(Shape):
     audio_output_tokens: int | None
     video_output_tokens: int | None
     cost_usd: float | None
+    scores: int
+    """How many its turns have."""
     first_trace_id: str
     last_trace_id: str
 

@@ -104,7 +104,7 @@ def session_row(dialect: Dialect) -> Mapping[str, str]:
         "duration_seconds": "(s.end_unix_ns - s.start_unix_ns) / 1e9",
         **_named("s", "busy_seconds", "turns", "errors", "recovered_retries", "model_calls", "tool_calls"),
         **_named("s", *(f"{name}_tokens" for name in TOKENS)),
-        "cost_usd": "s.cost_usd",
+        **_named("s", "cost_usd", "scores"),
         "first_trace_id": dialect.hex_id("s.first_trace_id"),
         "last_trace_id": dialect.hex_id("s.last_trace_id"),
     }
@@ -154,9 +154,17 @@ def _sessions(query: TableQuery, dialect: Dialect) -> TablePage:
     _behind(query, behind, sort, row_id)
     rows = (
         f"SELECT *, {row_id} AS row_id FROM (SELECT experiment, session, {_session_sums(dialect)}"
-        f" FROM traces WHERE {where.sql} GROUP BY experiment, session) WHERE {behind.sql}"
+        f" FROM {_WITH_SCORES} WHERE {where.sql} GROUP BY experiment, session) WHERE {behind.sql}"
     )
     return _page(query, rows, session_row(dialect), "s", sort, [*where.values, *behind.values])
+
+
+# traces with how many scores each has
+_WITH_SCORES = (
+    "(SELECT t.*, c.scores AS scores FROM traces t LEFT JOIN"
+    " (SELECT experiment, trace_id, count(*) AS scores FROM scores GROUP BY experiment, trace_id) c"
+    " ON c.experiment = t.experiment AND c.trace_id = t.trace_id)"
+)
 
 
 def _session_sums(dialect: Dialect) -> str:
@@ -168,6 +176,7 @@ def _session_sums(dialect: Dialect) -> str:
         "sum(duration_ns) / 1e9 AS busy_seconds",
         "count(*) AS turns",
         "count(*) FILTER (WHERE status = 'ERROR') AS errors",
+        "coalesce(sum(scores), 0) AS scores",
         *(f"sum({name}) AS {name}" for name in ("recovered_retries", "model_calls", "tool_calls")),
         *(f"sum({name}_tokens) AS {name}_tokens" for name in TOKENS),
         f"round(sum(cost_usd), {COST_DECIMALS}) AS cost_usd",

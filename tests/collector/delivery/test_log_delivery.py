@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from collector.delivery.logs import window
 from collector.delivery.mlflow import turns
+from collector.model.batch import Signal
 from collector.processors.keep import KeepReason, SamplingDecision, note_of
+from collector.spans.score_facts import record_fact
 from tests.support.fake_mlflow import error, mlflow_error
-from tests.support.logs import record, result
+from tests.support.logs import all_records, record, result
 from tests.support.otlp import export, new_trace_id
 from tests.support.stage import ONE, TWO, Stage, until
 
@@ -144,6 +147,26 @@ async def test_with_clients_a_judgement_stays_in_its_experiment(stage: Stage) ->
     await until(stage.logs_are_done)
     assert names(stage) == ["own"]
     assert [letter.reason for letter in await stage.log_letters()] == ["foreign_experiment"]
+
+
+async def test_the_index_is_told_where_mlflow_has_what_does_not_say_so_itself(stage: Stage) -> None:
+    """Also where the first write of it had no answer; what names its own trace it reads by itself."""
+    trace_id = await with_trace(stage)
+    stage.log_target.scores_to = "index"
+    answers = [lambda _: error(503)]
+    stage.mlflow.lost_answer = lambda said: answers.pop()(said) if answers else None
+    foreign = result("foreign", trace_id=trace_id, value=0.5)
+    await stage.append_logs(foreign, route=TWO)
+    await stage.append_logs(result("own", trace_id=trace_id, value=1.0))
+    await until(stage.logs_are_done)
+    assert names(stage) == ["foreign", "own"]
+    told = await stage.journal.consumer("index").read(ONE.lane_of(Signal.LOGS), limit_bytes=2**20)
+    facts = [
+        record_fact(each, received_unix_ns=entry.received_unix_ns)
+        for entry in told
+        for each in all_records(ExportLogsServiceRequest.FromString(entry.payload))
+    ]
+    assert set(facts) == {record_fact(foreign, received_unix_ns=1)}
 
 
 async def test_a_judgement_of_a_trace_that_sampling_drops_is_dropped(stage: Stage) -> None:

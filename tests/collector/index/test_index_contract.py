@@ -18,7 +18,9 @@ from collector.index.duckdb.client import open_index
 from collector.index.duckdb.engine import EngineSettings, open_engine
 from collector.index.duckdb.messages import STATUS, error_from_json, error_to_json
 from collector.index.protocol import (
+    NOTHING_DELIVERED,
     BatchRefused,
+    Delivered,
     FileAnswer,
     Index,
     IndexedBatch,
@@ -377,6 +379,45 @@ async def test_a_tag_that_was_taken_away_is_gone(stage: Stage) -> None:
         await stage.index.label(json.dumps({"trace_infos": [info]}).encode())
         found = await stage.asked(QueryKind.TRACES, tag="plan")
         assert len(found["traces"]) == len(tags)
+
+
+def assessment(name: str, value: Any, **more: Any) -> dict[str, Any]:
+    said = {"assessment_id": f"a-{name}", "assessment_name": name, "feedback": {"value": value}}
+    return said | {"create_time": "2026-01-01T00:00:00Z"} | more
+
+
+async def test_scores_come_from_spans_and_from_mlflow_which_has_the_last_word(stage: Stage) -> None:
+    request = agent_export()
+    root = all_spans(request)[0]
+    root.attributes.add(key="annotations.0.annotation.name").value.string_value = "tone"
+    root.attributes.add(key="annotations.0.annotation.label").value.string_value = "kind"
+    trace_id = trace_id_of(request)
+
+    async def told(allowed: frozenset[str] | None = None) -> dict[str, Any]:
+        found = json.loads(await stage.index.scores(trace_id, experiment_ids=allowed))
+        return {each["name"]: each["value"] or each["label"] for each in found}
+
+    async def mlflow_says(*said: dict[str, Any], delivered: Delivered = NOTHING_DELIVERED) -> None:
+        info = trace_info(trace_id, metadata={}, tags={}) | {"assessments": list(said)}
+        await stage.index.label(json.dumps({"trace_infos": [info]}).encode(), delivered=delivered)
+
+    await mlflow_says(assessment("useful", 0.5))
+    assert await told() == {}, "its trace isn't here"
+    await stage.indexed(request)
+    assert await told() == {"useful": 0.5, "tone": "kind"}
+    assert await told(frozenset({"1"})) != {} == await told(frozenset({"2"}))
+    await mlflow_says(assessment("useful", 0.75), assessment("right", True))
+    assert await told() == {"useful": 0.75, "right": 1.0, "tone": "kind"}
+    later = time.time_ns() + 10**12
+    await mlflow_says(delivered=Delivered(before_unix_ns=later, but=frozenset({trace_id, "ab" * 16})))
+    assert await told() == {"tone": "kind"}, "it may be on its way"
+    await mlflow_says(delivered=Delivered(before_unix_ns=later))
+    assert await told() == {}
+    await mlflow_says(assessment("useful", 1))
+    [row] = (await stage.asked(QueryKind.TRACES, score="useful>0.5"))["traces"]
+    summary = await stage.index.trace(TraceQuery(trace_id=trace_id, max_spans=1))
+    assert summary is not None and json.loads(summary)["scores"] == row["scores"]
+    assert (await stage.index.state()).scores == 1
 
 
 async def test_what_is_no_trace_of_mlflow_is_refused(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from collector.index.duckdb import answers
 from collector.index.duckdb.store import Store
-from collector.index.queries.models import Compared, Overview, Stats, TracePage
+from collector.index.queries.models import Compared, Overview, SessionPage, Stats, TracePage
 from collector.index.queries.stats import ENTITIES
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
@@ -260,6 +260,17 @@ def test_rows_of_traces_list_their_scores(store: Store, scored: list[Scored]) ->
         ] == [(score.name, score.value, score.span_id) for score in each.scores]
         assert answers.scores(store.db, each.trace.trace_id, None) == shown[each.trace.trace_id]
     assert answers.scores(store.db, "ab" * 16, None) == []
+
+
+def test_sessions_say_how_many_scores_their_turns_have(store: Store, scored: list[Scored]) -> None:
+    expected: Counter[tuple[str, str | None]] = Counter()
+    for each in scored:
+        if each.trace.session:
+            expected[each.trace.session, each.trace.experiment.id] += len(each.scores)
+    found = answers.sessions(store.db, asked(limit=1000), Path())
+    assert isinstance(found, dict)
+    SessionPage.model_validate(found)
+    assert {(row["session"], row["experiment_id"]): row["scores"] for row in found["sessions"]} == expected
 
 
 def test_the_overview_has_the_scores_of_the_traces_that_are_meant(store: Store, scored: list[Scored]) -> None:
