@@ -67,6 +67,17 @@ class Metrics:
         self.dead_letters = gauge("dead_letters", "Dead letters that wait to be retried or dropped.")
         self.sampled_traces = counter("sampled_traces", "Traces decided by sampling.", "decision", "reason")
         self.sampling_open_traces = gauge("sampling_open_traces", "Traces that wait for a sampling decision.")
+        self.alert_groups = gauge("alert_groups", "Groups beyond an alert's threshold.", "alert", "state")
+        self.alerts_failing = gauge("alerts_failing", "Alerts that can't be evaluated.")
+        self.alert_evaluations = counter("alert_evaluations", "Evaluations of alerts.", "outcome")
+        self.alert_query = histogram("alert_query_seconds", "Time of one query for alerts to the index.")
+        self.alert_notifications = counter(
+            "alert_notifications", "Attempts to send a notification of an alert.", "channel", "outcome"
+        )
+        self.alert_pending = gauge("alert_pending_notifications", "Notifications not yet sent.", "channel")
+        self.alert_dead_letters = gauge(
+            "alert_dead_letters", "Notifications that could not be sent.", "channel"
+        )
         self.proxy_requests = counter(
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
