@@ -3,8 +3,8 @@
     settings -> question -> answers/ -> measurement -> verdict -> state, event -> outbox -> channel
 
 Each step of an alert is: ask for its window, judge each group, and write the new states and the
-notifications in one transaction. So an event is written once, whatever ends the process; on the wire it is sent at least
-once, under an id that stays the same.
+notifications in one transaction. So an event is written once, whatever
+ends the process; on the wire it is sent at least once, under an id that stays the same.
 
 definition.py    what an alert asks, checked by the same code as the API's parameters     pure
 questions.py     which windows are due, and which questions answer them                   pure

@@ -58,13 +58,14 @@ def question_of(alert: AlertSettings, *, until_unix_ns: int) -> AlertQuestion:
     """The question for the window that ends at `until_unix_ns`."""
     window = round(alert.window_seconds * NS_A_SECOND)
     since = until_unix_ns - window
-    shared = filters_of(alert) | {
+    shared: dict[str, tuple[str, ...]] = filters_of(alert) | {
         "of": (alert.of,),
         "by": tuple(dict.fromkeys(alert.by)),
         "order": (_order(alert),),
         "top": (str(alert.max_groups),),
     }
     this = {"since": (str(since),), "until": (str(until_unix_ns),)}
+    times: dict[str, tuple[str, ...]]
     match alert.compare_with:
         case "previous-window":
             before = {"a.since": (str(since - window),), "a.until": (str(since),)}
@@ -125,6 +126,7 @@ def check_alert(alert: AlertSettings, place: str) -> None:
     try:
         _ = question(asked) if asks.kind is QueryKind.STATS else comparison_questions(asked)
     except BadParameter as error:
-        name, value, message = (error.document[key] for key in ("parameter", "value", "message"))
-        key = _KEYS.get(str(name), f"filters.{name}")
-        raise WrongSetting(f"{place}.{key}", value, f"{message} (alert {alert.name!r})") from error
+        name = str(error.document["parameter"])
+        key = _KEYS.get(name, f"filters.{name}")
+        message = f"{error} (alert {alert.name!r})"
+        raise WrongSetting(f"{place}.{key}", error.document["value"], message) from error

@@ -265,7 +265,9 @@ class Evaluator:
 
     async def _forget_removed(self) -> None:
         """Close what alerts have opened that the settings have no more."""
-        now, states, outbox = self.clock(), {}, []
+        now = self.clock()
+        states: dict[GroupKey, StoredState | None] = {}
+        outbox: list[tuple[str, Notice]] = []
         for key, stored in self.states.items():
             if key[0] in self.alerts or key[0] == TROUBLE:
                 continue

@@ -30,7 +30,7 @@ _SORTS = (
 def trace_parameters(
     alert: AlertSettings, group: AlertGroup, *, since_unix_ns: int, until_unix_ns: int
 ) -> dict[str, Sequence[str]]:
-    """The filters of the traces that a group's window is about, or of more where the list can't be narrower."""
+    """The filters of the traces that a group's window is about; of more, where no filter is narrower."""
     is_about_traces = ENTITIES[alert.of].filters is TRACE_FILTERS if alert.of in ENTITIES else True
     found: dict[str, Sequence[str]] = {}
     for name, values in filters_of(alert).items():

@@ -1,4 +1,4 @@
-"""Which windows are due, and which questions answer them: one query for all alerts that ask the same. Pure."""
+"""Which windows are due, and which questions answer them: one for all alerts that ask the same. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -166,19 +166,19 @@ class AlertStore:
 
     def park(self, sequence: int, reason: str, *, now_unix_ns: int) -> None:
         """It is given up: a dead letter."""
-        self._park("sequence = ?", sequence, reason, now_unix_ns)
+        self._park(
+            "DELETE FROM outbox WHERE sequence = ? RETURNING channel, notice", sequence, reason, now_unix_ns
+        )
 
     def park_all(self, channel: str, reason: str, *, now_unix_ns: int) -> None:
         """All that wait for a channel are given up."""
-        self._park("channel = ?", channel, reason, now_unix_ns)
+        self._park(
+            "DELETE FROM outbox WHERE channel = ? RETURNING channel, notice", channel, reason, now_unix_ns
+        )
 
-    def _park(self, which: str, value: int | str, reason: str, now_unix_ns: int) -> None:
+    def _park(self, sql: str, value: int | str, reason: str, now_unix_ns: int) -> None:
         with self._transaction():
-            found = self._db.execute(
-                f"DELETE FROM outbox WHERE {which} RETURNING channel, notice",
-                (value,),  # noqa: S608
-            ).fetchall()
-            for channel, notice in found:
+            for channel, notice in self._db.execute(sql, (value,)).fetchall():
                 self._bury(channel, notice, reason, now_unix_ns)
 
     def _bury(self, channel: str, notice: str, reason: str, now_unix_ns: int) -> None:

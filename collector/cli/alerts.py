@@ -46,10 +46,8 @@ def _print_alert(alert: dict[str, Any]) -> None:
         typer.echo(f"         can't be evaluated: {alert['trouble']}")
     for group in alert["groups"]:
         if group["status"] != "ok":
-            since = _moment(group["since_unix_ns"])
-            typer.echo(
-                f"         {group['status']:<8} {_named(group['group'])}{_figure(group['judged'])} since {since}"
-            )
+            figure = f"{_named(group['group'])}{_figure(group['judged'])}"
+            typer.echo(f"         {group['status']:<8} {figure} since {_moment(group['since_unix_ns'])}")
 
 
 def _print_channel(channel: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Channels that are a POST: webhook, Slack, Alertmanager.
 
-Their addresses come from the settings, so they may lead anywhere, also into the private network. Redirects are
-not followed.
+Their addresses come from the settings, so they may lead anywhere, also into the private network. Redirects
+are not followed.
 """
 
 import ssl
