@@ -58,14 +58,15 @@ def question_of(alert: AlertSettings, *, until_unix_ns: int) -> AlertQuestion:
     """The question for the window that ends at `until_unix_ns`."""
     window = round(alert.window_seconds * NS_A_SECOND)
     since = until_unix_ns - window
-    shared: dict[str, tuple[str, ...]] = filters_of(alert) | {
+    shared = {
+        **filters_of(alert),
         "of": (alert.of,),
         "by": tuple(dict.fromkeys(alert.by)),
         "order": (_order(alert),),
         "top": (str(alert.max_groups),),
     }
     this = {"since": (str(since),), "until": (str(until_unix_ns),)}
-    times: dict[str, tuple[str, ...]]
+    times: Mapping[str, tuple[str, ...]]
     match alert.compare_with:
         case "previous-window":
             before = {"a.since": (str(since - window),), "a.until": (str(since),)}
@@ -77,7 +78,7 @@ def question_of(alert: AlertSettings, *, until_unix_ns: int) -> AlertQuestion:
             times = this
     return AlertQuestion(
         kind=QueryKind.STATS if alert.compare_with == "nothing" else QueryKind.COMPARE,
-        parameters={name: value for name, value in (shared | times).items() if value},
+        parameters={name: value for name, value in {**shared, **times}.items() if value},
         metrics=tuple(dict.fromkeys((alert.metric, SAMPLE))),
     )
 
