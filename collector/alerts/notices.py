@@ -62,7 +62,12 @@ class Notice:
     def from_json(text: str) -> "Notice":
         """As it was stored."""
         document = json.loads(text)
-        return Notice(**document | {"event": AlertEvent(document["event"])})
+        exact = {
+            "event": AlertEvent(document["event"]),
+            "parameters": {name: tuple(values) for name, values in document["parameters"].items()},
+            "trace_ids": tuple(document["trace_ids"]),
+        }
+        return Notice(**document | exact)
 
 
 def notice_of(

@@ -133,7 +133,8 @@ class AlertStore:
             self._bury(channel, notice.to_json(), OUTBOX_FULL, now_unix_ns)
             return True
         self._db.execute(
-            "INSERT OR IGNORE INTO outbox (channel, id, notice, created_unix_ns) VALUES (?, ?, ?, ?)",
+            "INSERT INTO outbox (channel, id, notice, created_unix_ns) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (channel, id) DO NOTHING",
             (channel, notice.id, notice.to_json(), now_unix_ns),
         )
         return False
