@@ -122,6 +122,14 @@ class Alerting:
         except TimeoutError as error:
             raise BadParameter("since", since, STOPPED.format(REPLAY_SECONDS)) from error
 
+    async def count(self) -> None:
+        """As in the protocol."""
+        pending, dead, _ = await asyncio.to_thread(self._stored)
+        metrics = self.evaluator.metrics
+        for name in self.couriers:
+            metrics.alert_pending.labels(channel=name).set(pending.get(name, 0))
+            metrics.alert_dead_letters.labels(channel=name).set(dead.get(name, 0))
+
     def health(self) -> dict[str, Any] | None:
         """As in the protocol."""
         if not self.evaluator.alerts:

@@ -21,5 +21,8 @@ class AlertAnswers(Protocol):
     ) -> Mapping[str, Any]:
         """What an alert would have told. Raises BadParameter, AnswerUnavailable, IndexFailed, IndexAway."""
 
+    async def count(self) -> None:
+        """Bring the metrics up to date."""
+
     def health(self) -> dict[str, Any] | None:
         """Its part of the service's health; None: there are no alerts."""

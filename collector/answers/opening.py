@@ -79,7 +79,7 @@ def answers_of(
             consumers=(delivery, records),
             letters=[journal.dead_letters(each.name) for each in (delivery, records)],
         ),
-        exposition=Exposition(consumer=delivery, records=records, metrics=metrics),
+        exposition=Exposition(consumer=delivery, records=records, metrics=metrics, alerts=alerts),
         health=health,
         alerts=alerts,
     )

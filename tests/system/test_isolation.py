@@ -354,6 +354,7 @@ class TestOwnPaths:
         [
             ("GET", "/-/dead-letters"), ("GET", "/-/dead-letters/1"), ("GET", "/-/metrics"),
             ("POST", "/-/dead-letters/retry"), ("POST", "/-/dead-letters/drop"), ("POST", "/-/replay"),
+            ("GET", "/-/alerts"), ("POST", "/-/alerts/snooze"),
         ],
     )  # fmt: skip
     def test_what_is_of_the_whole_service_is_not_for_the_limited(
