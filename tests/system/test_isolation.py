@@ -349,6 +349,15 @@ class TestOwnPaths:
         assert house.send("anna", "GET", f"/-/traces/{trace}")[0] == 200
         assert house.send("bert", "GET", f"/-/traces/{trace}")[0] == 403
 
+    def test_an_alert_is_tried_out_over_the_clients_own_experiments(self, house: House) -> None:
+        alert = {"name": "any", "metric": "count", "by": ["experiment"], "above": 0, "window_seconds": 86_400}
+        asked = json.dumps({"alert": alert | {"delay_seconds": 0}, "since": "-1h"}).encode()
+        for client in ("anna", "bert"):
+            status, answer = house.send(client, "POST", "/-/alerts/test", asked)
+            assert status == 200, answer
+            assert json.loads(answer)["events"], "its own traces are there"
+            assert house.worlds[OTHER[client]].marker.encode() not in answer
+
     @pytest.mark.parametrize(
         ("method", "path"),
         [
