@@ -1,7 +1,7 @@
 """What alerts cost: processor time of the service and its index while 100 alerts are evaluated.
 
-The index holds a million spans of the last hours. Alerts are evaluated as often as they are by default: once a
-minute for a window of 15 minutes, every two minutes for one of an hour.
+The index holds a million spans of the last hours. Alerts are evaluated as often as they are by default: once
+a minute for a window of 15 minutes, every two minutes for one of an hour.
 """
 
 import json
@@ -54,6 +54,7 @@ def run(directory: Path) -> None:
 def _fill(folder: Path) -> None:
     service = _service(folder, [])
     service.start()
+    service.wait_index()
     try:
         for _ in range(TRACES // TRACES_A_BODY // 10):
             post_all(service.url, [body(TRACES_A_BODY) for _ in range(10)], clients=1)
