@@ -40,6 +40,8 @@ SHORTEST_PAUSE_SECONDS = 0.2
 LATE_SECONDS = 10.0
 # of one look: examples of more groups that fire at once would help nobody
 MAX_EXAMPLE_QUERIES = 20
+# of one look: an index that is so slow isn't asked still more
+MAX_TIMEOUTS = 3
 REMOVED = "the alert was removed from the settings"
 
 Troubles = Mapping[str, str | None]
@@ -77,6 +79,7 @@ class _Look:
     """What one look brings, before it is written."""
 
     now: int
+    timeouts: int = 0
     states: dict[GroupKey, GroupState | None] = field(default_factory=dict)
     occurrences: list[tuple[AlertSettings, Occurrence]] = field(default_factory=list)
 
@@ -116,7 +119,7 @@ class Evaluator:
         ready = [alert for alert in self.alerts.values() if self.views[alert.name].again_unix_ns <= look.now]
         evaluated = {name: view.evaluated_unix_ns or 0 for name, view in self.views.items()}
         for asks in shared_questions(due(ready, evaluated, look.now)):
-            answer = await self._answer(asks)
+            answer = await self._answer(asks, look)
             for name, end in asks.alerts.items():
                 self._take(look, self.alerts[name], end, answer)
         trouble = trouble_alert(
@@ -155,14 +158,17 @@ class Evaluator:
             if stored.notice is not None and channel in stored.state.told
         ]
 
-    async def _answer(self, asks: SharedQuestion) -> Mapping[str, Any] | CannotEvaluate:
+    async def _answer(self, asks: SharedQuestion, look: _Look) -> Mapping[str, Any] | CannotEvaluate:
         lag, waits = self.lag_seconds(), min(self.alerts[name].delay_seconds for name in asks.alerts)
         if lag > max(LATE_SECONDS, waits):
             return CannotEvaluate(reason=f"the index is {lag:.0f} s behind")
+        if look.timeouts >= MAX_TIMEOUTS:
+            return CannotEvaluate(reason="the index is too slow for other alerts already")
         try:
             with self.metrics.alert_query.time():
                 return await self._ask(asks.question.kind, asks.question.with_metrics)
         except TimeoutError:
+            look.timeouts += 1
             seconds = self.settings.query_timeout_seconds
             return CannotEvaluate(reason=f"the index has not answered within {seconds:g} s")
         except (BadParameter, AnswerError, IndexAway) as error:

@@ -65,9 +65,7 @@ export async function alerts() {
     return [empty("No alerts are configured.", "Write [[alerts]] tables into the settings.")];
   }
   const beyond = found.alerts.flatMap((alert) =>
-    alert.groups
-      .filter((group) => group.status !== "ok")
-      .map((group) => ({ ...group, alert: alert.name })),
+    alert.groups.filter((group) => group.status !== "ok").map((group) => ({ ...group, alert: alert.name })),
   );
   const parts = [make("h2", { text: "Alerts" }), table("Alerts", ALERTS, found.alerts)];
   if (beyond.length) {

@@ -332,6 +332,15 @@ async def test_alerts_that_ask_the_same_cost_one_query(tmp_path: Path) -> None:
     assert len(answers.asked) == 1
 
 
+async def test_an_index_that_is_too_slow_is_not_asked_more_and_more(tmp_path: Path) -> None:
+    answers = IndexedAnswers(None, failing=TimeoutError())
+    alerts = [alert(name=str(number), window_seconds=60 + number, every_seconds=60) for number in range(20)]
+    evaluator = evaluator_over(store_in(tmp_path), answers, *alerts, clock=Clock(END))
+    await evaluator.look()
+    assert len(answers.asked) == 3
+    assert all(evaluator.troubles.values())
+
+
 async def test_a_lost_write_changes_nothing(tmp_path: Path) -> None:
     """The states in memory are those on disk: what was not stored has not happened."""
     clock, answers = Clock(END), IndexedAnswers(None, answer=counted(11))
