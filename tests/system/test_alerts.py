@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.collector.api.test_page import VIEWS, check_readable
-from tests.support.otlp import agent_export
+from tests.support.otlp import agent_export, export
 from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
 from tests.system.test_index import NOWHERE, ask, held, send, started, until
@@ -199,8 +199,12 @@ async def test_an_alert_is_listed_tried_out_silenced_and_shown(
         await expect(tab.get_by_role("region", name="Groups", exact=True)).to_contain_text("tool")
         await expect(tab.get_by_role("region", name="Channels", exact=True)).to_contain_text("hook")
         await check_readable(tab)
+    send(watching, export(spans=1))
+    until(lambda: held(watching)[0] == 3, service=watching)
     async with opened(watching, told["link"].partition("/-/")[2]) as tab:
-        await expect(tab.locator("tbody tr")).to_have_count(1)
+        await expect(tab.locator("tbody tr")).to_have_count(2)  # those that use the tool, failing ones first
+        first = tab.locator("tbody tr").first.get_by_role("link").first
+        await expect(first).to_have_attribute("title", told["traces"][0]["trace_id"])
     assert EVIL not in metrics
 
 
