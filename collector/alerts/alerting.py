@@ -83,7 +83,7 @@ class Alerting:
             "channels": list(channels_of(alert, self.evaluator.settings)),
             "asleep_until_unix_ns": asleep,
             "evaluated_unix_ns": view.evaluated_unix_ns,
-            "trouble": view.trouble,
+            "trouble": self.evaluator.troubles.get(alert.name),
             "trouble_since_unix_ns": view.trouble_since_unix_ns,
             "more_groups": view.measured is not None and view.measured.more_groups,
             "groups": _groups(alert, view, states),
@@ -126,6 +126,7 @@ class Alerting:
         """As in the protocol."""
         pending, dead, _ = await asyncio.to_thread(self._stored)
         metrics = self.evaluator.metrics
+        metrics.alerts_failing.set(sum(each is not None for each in self.evaluator.troubles.values()))
         for name in self.couriers:
             metrics.alert_pending.labels(channel=name).set(pending.get(name, 0))
             metrics.alert_dead_letters.labels(channel=name).set(dead.get(name, 0))

@@ -28,6 +28,7 @@ from collector.answers.rights import EVERYTHING, ReadRights
 from collector.index.protocol import FileAnswer, IndexAway, QueryKind
 from collector.model.parameters import BadParameter
 from collector.settings.alerts import AlertingSettings, AlertSettings
+from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
 _log = logging.getLogger("sidespan.alerts")
@@ -38,6 +39,8 @@ LONGEST_PAUSE_SECONDS = 15.0
 SHORTEST_PAUSE_SECONDS = 0.2
 # an index that lags by more than this, and by more than the alert waits anyway, lacks a part of the window
 LATE_SECONDS = 10.0
+# beyond when an alert was due
+OVERDUE_SECONDS = 300.0
 # of one look: examples of more groups that fire at once would help nobody
 MAX_EXAMPLE_QUERIES = 20
 # of one look: an index that is so slow isn't asked still more
@@ -96,12 +99,15 @@ class Evaluator:
     metrics: Metrics
     clock: Callable[[], int]
     tell: Callable[[], None]
+    fault_log: FaultLog = field(default_factory=FaultLog)
+    began_unix_ns: int = 0
     states: dict[GroupKey, StoredState] = field(default_factory=dict)
     snoozes: dict[str, int] = field(default_factory=dict)
     views: dict[str, AlertView] = field(default_factory=dict)
 
     def recall(self) -> None:
         """Take up what the store holds."""
+        self.began_unix_ns = self.began_unix_ns or self.clock()
         self.states, self.snoozes = self.store.states(), self.store.snoozes()
         self.views = {name: self.views.get(name, AlertView()) for name in self.alerts}
 
@@ -121,7 +127,7 @@ class Evaluator:
         for asks in shared_questions(due(ready, evaluated, look.now)):
             answer = await self._answer(asks, look)
             for name, end in asks.alerts.items():
-                self._take(look, self.alerts[name], end, answer)
+                self._take(look, self.alerts[name], end, self._read(self.alerts[name], answer))
         trouble = trouble_alert(
             for_seconds=self.settings.unevaluated_seconds, channels=tuple(self.settings.channels)
         )
@@ -132,7 +138,13 @@ class Evaluator:
     @property
     def troubles(self) -> Troubles:
         """Why alerts can't be evaluated, by name; None: they can."""
-        return {name: view.trouble for name, view in self.views.items()}
+        return {name: view.trouble or self._lateness(name, view) for name, view in self.views.items()}
+
+    def _lateness(self, name: str, view: AlertView) -> str | None:
+        """That an alert should have been evaluated long ago: whatever evaluates it has stopped."""
+        last = max(view.evaluated_unix_ns or 0, self.began_unix_ns)
+        overdue = (self.clock() - next_due(self.alerts[name], last)) / NS_A_SECOND
+        return f"it is overdue by {overdue:.0f} s" if overdue > OVERDUE_SECONDS else None
 
     def states_of(self, alert: str) -> dict[AlertGroup, GroupState]:
         """The groups of an alert that are beyond its threshold."""
@@ -173,6 +185,22 @@ class Evaluator:
             return CannotEvaluate(reason=f"the index has not answered within {seconds:g} s")
         except (BadParameter, AnswerError, IndexAway) as error:
             return CannotEvaluate(reason=str(error))
+        except Exception as error:  # one alert's bug must not silence the others
+            return self._bug(error)
+
+    def _bug(self, error: Exception) -> CannotEvaluate:
+        self.fault_log.tell_of("the evaluation of an alert failed", error)
+        return CannotEvaluate(reason=f"a bug ({type(error).__name__}); the log has its traceback")
+
+    def _read(
+        self, alert: AlertSettings, answer: Mapping[str, Any] | CannotEvaluate
+    ) -> Measured | CannotEvaluate:
+        if isinstance(answer, CannotEvaluate):
+            return answer
+        try:
+            return read_measured(alert, answer)
+        except Exception as error:  # as above
+            return self._bug(error)
 
     async def _ask(self, kind: QueryKind, parameters: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
         async with asyncio.timeout(self.settings.query_timeout_seconds):
@@ -181,26 +209,24 @@ class Evaluator:
         document: Mapping[str, Any] = json.loads(answer)
         return document
 
-    def _take(
-        self, look: _Look, alert: AlertSettings, end: int, answer: Mapping[str, Any] | CannotEvaluate
-    ) -> None:
-        """The answer for one alert, or that there is none."""
+    def _take(self, look: _Look, alert: AlertSettings, end: int, measured: Measured | CannotEvaluate) -> None:
+        """What was measured for one alert, or that nothing was."""
         view = self.views[alert.name]
-        if isinstance(answer, CannotEvaluate):
+        if isinstance(measured, CannotEvaluate):
             self.metrics.alert_evaluations.labels(outcome="failed").inc()
             if view.trouble is None:
-                about = {"alert": alert.name, "reason": answer.reason}
+                about = {"alert": alert.name, "reason": measured.reason}
                 _log.error("an alert can't be evaluated", extra=about)
                 view.trouble_since_unix_ns = look.now
-            view.trouble = answer.reason
+            view.trouble = measured.reason
             view.again_unix_ns = look.now + round(AGAIN_SECONDS * NS_A_SECOND)
             return
         self.metrics.alert_evaluations.labels(outcome="evaluated").inc()
         if view.trouble is not None:
             _log.info("an alert is evaluated again", extra={"alert": alert.name})
         view.trouble = view.trouble_since_unix_ns = None
-        view.evaluated_unix_ns, view.measured = end, read_measured(alert, answer)
-        self._watch(look, alert, view.measured, end)
+        view.evaluated_unix_ns, view.measured = end, measured
+        self._watch(look, alert, measured, end)
 
     def _watch(self, look: _Look, alert: AlertSettings, measured: Measured, end: int) -> None:
         """Advance the groups of an alert."""
@@ -267,7 +293,10 @@ class Evaluator:
         except (TimeoutError, BadParameter, AnswerError, IndexAway) as error:
             _log.info("no example traces for an alert", extra={"alert": alert.name, "reason": str(error)})
             return ()
-        return [row["trace_id"] for row in answer["traces"]]
+        except Exception as error:  # a bug; what is to be told is known
+            self.fault_log.tell_of("the search for example traces failed", error)
+            return ()
+        return tuple(row["trace_id"] for row in answer["traces"])
 
     async def _forget_removed(self) -> None:
         """Close what alerts have opened that the settings have no more."""

@@ -223,6 +223,7 @@ async def test_a_notice_has_figures_examples_and_filters_but_no_content(tmp_path
         IndexFailed("index", 500, "the index failed"),
         BadParameter("metric", "x", "there is no such score any more"),
         TimeoutError(),
+        RuntimeError("a bug"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -251,6 +252,29 @@ async def test_an_alert_that_cannot_be_evaluated_says_so_and_keeps_its_state(
     await evaluator.look()
     assert [(each.event, each.alert) for each in waiting(evaluator.store)] == [(RECOVERED, TROUBLE)]
     assert evaluator.troubles["busy"] is None
+
+
+async def test_a_bug_with_one_answer_does_not_silence_the_others(tmp_path: Path) -> None:
+    class OneAnswerIsOdd(IndexedAnswers):
+        async def ask(self, kind: QueryKind, parameters: Any, *, rights: Any) -> Any:
+            if kind is QueryKind.TRACES:
+                raise RuntimeError("a bug in the examples")
+            self.answer = {"odd": 1} if parameters["of"] == ("spans",) else counted(11)
+            return await super().ask(kind, parameters, rights=rights)
+
+    alerts = (alert(name="odd", of="spans"), alert(name="busy"))
+    evaluator = evaluator_over(store_in(tmp_path), OneAnswerIsOdd(None), *alerts, clock=Clock(END))
+    await evaluator.look()
+    assert [each.alert for each in waiting(evaluator.store)] == ["busy"]
+    assert "bug" in str(evaluator.troubles["odd"])
+
+
+async def test_an_alert_that_nobody_evaluates_is_no_silent_one(tmp_path: Path) -> None:
+    clock = Clock(END)
+    evaluator = evaluator_over(store_in(tmp_path), IndexedAnswers(None), alert(name="busy"), clock=clock)
+    assert evaluator.troubles == {"busy": None}
+    clock.pass_seconds(600)
+    assert evaluator.troubles == {"busy": "it is overdue by 540 s"}
 
 
 async def test_an_index_that_lags_is_no_missing_data(tmp_path: Path) -> None:
