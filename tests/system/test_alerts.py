@@ -116,6 +116,7 @@ def alert_of(service: Sidespan, name: str) -> dict[str, Any]:
     return next(each for each in ask(service, "/-/alerts")["alerts"] if each["name"] == name)
 
 
+@pytest.mark.timeout(300)  # four starts of the service
 def test_through_kills_and_refusals_an_alert_fires_once_and_recovers_once(
     watching: Sidespan, receiver: Receiver
 ) -> None:
