@@ -15,6 +15,7 @@ from google.rpc.code_pb2 import Code
 from collector.model.errors import Reason
 from collector.otlp.status import HTTP_STATUS, RPC_CODE
 from collector.settings import Section, Settings
+from collector.settings.alerts import AlertSettings, Channel
 from collector.settings.processors import ConditionSettings, Processor
 from collector.spans.conventions import RESOURCE_TABLE, TABLE, Source
 from collector.spans.kind_table import KINDS
@@ -75,7 +76,23 @@ def _sections() -> Iterator[str]:
             yield f"\n## [{name}]\n\n{section.__doc__}\n\n| key | default | meaning |\n| --- | --- | --- |"
             for key, inner in section.model_fields.items():
                 yield _row(f"{name}.{key}", inner)
+    yield from _alerts()
     yield from _processors()
+
+
+def _alerts() -> Iterator[str]:
+    yield from _table("[[alerts]]", AlertSettings)
+    for model in get_args(get_args(Channel)[0]):
+        type = get_args(model.model_fields["type"].annotation)[0]
+        yield from _table(f'[alerting.channels.NAME] type = "{type}"', model)
+
+
+def _table(title: str, model: Any) -> Iterator[str]:
+    yield f"\n## {title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n"
+    yield "| key | default | meaning |\n| --- | --- | --- |"
+    for key, field in model.model_fields.items():
+        if key != "type":
+            yield _row(key, field)
 
 
 def _processors() -> Iterator[str]:
@@ -84,11 +101,7 @@ def _processors() -> Iterator[str]:
         title = "when, of tag and drop"
         if model is not ConditionSettings:
             title = f'[[processors]] type = "{get_args(model.model_fields["type"].annotation)[0]}"'
-        yield f"\n## {title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n"
-        yield "| key | default | meaning |\n| --- | --- | --- |"
-        for key, field in model.model_fields.items():
-            if key != "type":
-                yield _row(key, field)
+        yield from _table(title, model)
 
 
 def _row(key: str, field: Any) -> str:

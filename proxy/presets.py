@@ -67,6 +67,7 @@ STANDARD: Mapping[str, frozenset[Action]] = {
     "sidespan": READ,
     "metrics": READ,
     "dead-letters": DAILY,
+    "alerts": DAILY,
     "journal": WRITE,
 }
 

@@ -11,6 +11,7 @@ traces.py          one trace: index, else journal and MLflow, else what the inde
 many_traces.py     rows, statistics, comparisons, errors, facets, sessions: asked of the index
 index_upkeep.py    what the index holds; backfill, verify, rebuild
 runs/              runs of MLflow; the MLflow Logs API's answers
+alerting.py        alerts, as collector/alerts/ answers them
 dead_letters.py    what MLflow refused; delivery again
 health.py          the state of each part of the service
 exposition.py      metrics for Prometheus

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from collector.answers.alerting import AlertAnswers
 from collector.answers.health import age_seconds
 from collector.journal import Consumer
 from collector.telemetry.metrics import Metrics
@@ -21,6 +22,7 @@ class Exposition:
     consumer: Consumer
     records: Consumer
     metrics: Metrics
+    alerts: AlertAnswers | None = None
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
@@ -30,4 +32,6 @@ class Exposition:
         self.metrics.oldest_pending.set(age_seconds(state))
         self.metrics.dead_letters.set(state.dead_letters + records.dead_letters)
         self.metrics.pending_logs.set(records.pending_spans)
+        if self.alerts is not None:
+            await self.alerts.count()
         return generate_latest(self.metrics.registry)

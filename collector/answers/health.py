@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from collector.answers.alerting import AlertAnswers
 from collector.answers.rights import ReadRights
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
@@ -51,6 +52,7 @@ class ServiceHealth:
     max_bytes: int
     grpc: Mapping[str, object]
     indexer: Indexer | None = None
+    alerts: AlertAnswers | None = None
     _probed: tuple[float, Part] | None = None
 
     async def read(self, *, rights: ReadRights) -> Part:
@@ -68,6 +70,8 @@ class ServiceHealth:
             "index": self._index(),
             "mlflow": mlflow,
         }
+        if self.alerts is not None and (alerts := self.alerts.health()) is not None:
+            parts["alerts"] = alerts
         ready = takes_exports(self.bounds, self.log)
         if not rights.identified:
             return {"ready": ready}

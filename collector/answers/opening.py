@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from collector.answers.alerting import AlertAnswers
 from collector.answers.dead_letters import DeadLetterAnswers
 from collector.answers.explain import explain
 from collector.answers.exposition import Exposition
@@ -39,6 +40,7 @@ class Answers:
     dead_letters: DeadLetterAnswers
     exposition: Exposition
     health: ServiceHealth
+    alerts: AlertAnswers
 
 
 def answers_of(
@@ -52,6 +54,7 @@ def answers_of(
     index: Index | None,
     health: ServiceHealth,
     metrics: Metrics,
+    alerts: AlertAnswers,
 ) -> Answers:
     """The answers of the service that these are the parts of; three consumers of its journal are asked.
 
@@ -76,8 +79,9 @@ def answers_of(
             consumers=(delivery, records),
             letters=[journal.dead_letters(each.name) for each in (delivery, records)],
         ),
-        exposition=Exposition(consumer=delivery, records=records, metrics=metrics),
+        exposition=Exposition(consumer=delivery, records=records, metrics=metrics, alerts=alerts),
         health=health,
+        alerts=alerts,
     )
 
 

@@ -14,8 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.alerts.definition import check_alerts
 from collector.cli import remote
 from collector.cli.access import policy, tokens
+from collector.cli.alerts import alerts
 from collector.cli.dead_letters import letters
 from collector.cli.index import index
 from collector.cli.options import DEFAULT_URL, AsJson, Config, DataDir, MlflowUrl, Url
@@ -37,6 +39,7 @@ app.add_typer(tokens, name="token")
 app.add_typer(policy, name="policy")
 app.add_typer(summary, name="summary")
 app.add_typer(index, name="index")
+app.add_typer(alerts, name="alerts")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]
@@ -66,7 +69,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run Sidespan together with its own MLflow server."""
-    settings = load(flags=_given(host, port, data_dir), file=config)
+    settings = load(flags=_given(host, port, data_dir), file=config, checks=[check_alerts])
     if settings.server.takeover:
         raise Misconfigured("server.takeover is for `sidespan serve`: `up` can't hand its MLflow over")
     _run(_up(settings, as_json), settings)
@@ -95,7 +98,7 @@ def serve(
     flags = _given(host, port, data_dir)
     flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
     flags |= {"server.takeover": True} if takeover else {}
-    settings = load(flags=flags, file=config)
+    settings = load(flags=flags, file=config, checks=[check_alerts])
     _run(_serve(settings, as_json), settings)
 
 
@@ -157,7 +160,8 @@ def doctor(
 
     Each failed check says what to do.
     """
-    settings = load(flags={"mlflow.url": mlflow_url} if mlflow_url else {}, file=config)
+    flags = {"mlflow.url": mlflow_url} if mlflow_url else {}
+    settings = load(flags=flags, file=config, checks=[check_alerts])
     if trace is not None:
         from collector.cli.doctor import explain_trace, render_explanation
 

@@ -17,7 +17,7 @@ _log = logging.getLogger("sidespan")
 
 OTHERS = 0o077
 # of a data folder
-OURS = ("journal.*", "lock", "index", "logs", "mlflow", "tokens.*", ".tokens-*", "*.sock")
+OURS = ("journal.*", "alerts.*", "lock", "index", "logs", "mlflow", "tokens.*", ".tokens-*", "*.sock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
     ├── Rejected        this input never works: mend it          -> 4xx, exit code 1
     ├── Unavailable     the same input works later: try again    -> 429/503 + Retry-After
     ├── Misconfigured   the operator must mend something         -> the start stops, exit code 2
+    │   └── WrongSetting    one value of the settings
     └── JournalClosed   used after close: a bug in the caller
 
 Anything else that is raised is a bug. While bytes are not stored the receivers answer a bug with 503,
@@ -69,6 +70,14 @@ class Unavailable(SidespanError):
 
 class Misconfigured(SidespanError):
     """The service can't run as it is set up; the message names the setting and the way out."""
+
+
+class WrongSetting(Misconfigured):
+    """A value that only its user can check; `key` is where it stands among the settings."""
+
+    def __init__(self, key: str, value: object, message: str) -> None:
+        super().__init__(f"{key} = {value!r}: {message}")
+        self.key = key
 
 
 class JournalClosed(SidespanError):

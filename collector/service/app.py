@@ -7,6 +7,7 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
+from collector.alerts.opening import open_alerting
 from collector.answers.health import ServiceHealth, takes_exports
 from collector.answers.opening import answers_of
 from collector.api.app import own_app
@@ -71,6 +72,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         running = await opened(
             background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
         )
+        alerting = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
         reception = await opened(
@@ -86,7 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         ready = partial(takes_exports, bounds, journal.log)
         grpc = await opened(open_grpc(settings, reception, ready))
         running = replace(running, grpc=grpc)
-        health = _health(settings, journal, mlflow, running, indexer)
+        health = replace(_health(settings, journal, mlflow, running, indexer), alerts=alerting)
         answers = answers_of(
             settings,
             journal=journal,
@@ -97,6 +99,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             index=index,
             health=health,
             metrics=metrics,
+            alerts=alerting,
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)

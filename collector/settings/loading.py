@@ -9,13 +9,13 @@ that can't be right raises Misconfigured, naming the key, the value, where it st
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from collector.model.errors import Misconfigured
+from collector.model.errors import Misconfigured, WrongSetting
 from collector.settings.section import Section
 from collector.settings.sections import Settings
 from collector.settings.service_links import is_service_link
@@ -35,6 +35,8 @@ def environment() -> dict[str, str]:
 
 
 Values = dict[str, Any]
+Check = Callable[[Settings], None]
+"""Raises WrongSetting."""
 
 
 def load(
@@ -42,11 +44,12 @@ def load(
     flags: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
+    checks: Sequence[Check] = (),
 ) -> Settings:
     """The settings from `flags` (dotted keys), `environment` and `file`.
 
-    `file` None: `sidespan.toml` in the working directory, if it is there.
-    Raises Misconfigured.
+    `file` None: `sidespan.toml` in the working directory, if it is there. `checks` are those of parts that
+    know more of their settings than stands here. Raises Misconfigured.
     """
     environment = os.environ if environment is None else environment
     values: Values = {}
@@ -59,10 +62,16 @@ def load(
         _put(values, key, value, origin)
         origins[key] = origin
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         _forget_frames(error)
         raise Misconfigured(_explain(error, values, origins)) from error
+    for check in checks:
+        try:
+            check(settings)
+        except WrongSetting as error:
+            raise Misconfigured(f"{_origin(error.key, origins) or 'settings'}: {error}") from error
+    return settings
 
 
 def _forget_frames(error: ValidationError) -> None:
@@ -160,12 +169,17 @@ def _explain(error: ValidationError, values: Values, origins: Mapping[str, str])
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])
         known = ".".join(key.split(".")[:2])
-        origin = origins.get(key) or origins.get(known) or origins.get(key.split(".")[0])
+        origin = _origin(key, origins)
         message = problem["msg"].removeprefix("Value error, ")
-        value = _lookup(values, key if key.startswith("processors.") else known)
+        value = _lookup(values, key if key.startswith(("processors.", "alerts.")) else known)
         shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
         lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
     return "\n".join(lines)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str | None:
+    known = ".".join(key.split(".")[:2])
+    return origins.get(key) or origins.get(known) or origins.get(key.split(".")[0])
 
 
 def _lookup(values: Values, key: str) -> Any:
@@ -182,6 +196,7 @@ def _is_secret(key: str, value: Any) -> bool:
     # somebody who puts a password into the URL must not find it in a log
     return (
         key.endswith(("password", "token", "hash_key"))
+        or key.startswith("alerting.channels")
         or "hash_key" in str(value)
         or (key == "mlflow.url" and "@" in str(value))
     )

@@ -17,6 +17,7 @@ from collector.settings.access import (
     TrustedHeaderSettings,
     check_access,
 )
+from collector.settings.alerts import AlertingSettings, AlertSettings
 from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
 from collector.settings.section import Section
@@ -330,6 +331,9 @@ class Settings(Section):
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     index: IndexSettings = IndexSettings()
+    alerts: tuple[AlertSettings, ...] = ()
+    """Metrics of the index that somebody is told of; each is an `[[alerts]]` table (docs/alerts.md)."""
+    alerting: AlertingSettings = AlertingSettings()
     proxy: ProxySettings = ProxySettings()
     runs: RunsSettings = RunsSettings()
     log: LogSettings = LogSettings()

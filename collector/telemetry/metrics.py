@@ -1,7 +1,7 @@
 """The metrics of the service, one table. Counted a batch at a time; labels come from closed sets."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -71,6 +71,25 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+        self._add_alerts(counter, gauge, histogram)
+
+    def _add_alerts(
+        self,
+        counter: Callable[..., Counter],
+        gauge: Callable[..., Gauge],
+        histogram: Callable[..., Histogram],
+    ) -> None:
+        self.alert_groups = gauge("alert_groups", "Groups beyond an alert's threshold.", "alert", "state")
+        self.alerts_failing = gauge("alerts_failing", "Alerts that can't be evaluated.")
+        self.alert_evaluations = counter("alert_evaluations", "Evaluations of alerts.", "outcome")
+        self.alert_query = histogram("alert_query_seconds", "Time of one query for alerts to the index.")
+        self.alert_notifications = counter(
+            "alert_notifications", "Attempts to send a notification of an alert.", "channel", "outcome"
+        )
+        self.alert_pending = gauge("alert_pending_notifications", "Notifications not yet sent.", "channel")
+        self.alert_dead_letters = gauge(
+            "alert_dead_letters", "Notifications that could not be sent.", "channel"
+        )
 
     def count_processed(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Count what was done on the way out, by (processor, outcome)."""

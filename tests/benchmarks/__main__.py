@@ -14,6 +14,7 @@ ALL = (
     "guard",
     "formats",
     "index",
+    "alerts",
     "deliver",
     "process",
     "proxy",

@@ -10,6 +10,7 @@ LONGEST = (
     "proxy/test_tour.py",
     "system/test_outage.py",
     "system/test_restart.py",
+    "system/test_alerts.py",
     "system/test_large_bodies.py",
     "system/test_page_views.py",
     "system/test_index.py",

@@ -349,11 +349,33 @@ class TestOwnPaths:
         assert house.send("anna", "GET", f"/-/traces/{trace}")[0] == 200
         assert house.send("bert", "GET", f"/-/traces/{trace}")[0] == 403
 
+    def test_an_alert_is_tried_out_over_the_clients_own_experiments(self, house: House) -> None:
+        kind = {"content-type": "application/x-protobuf"}
+        for client in ("anna", "bert"):
+            world, otlp = house.worlds[client], export(spans=1)
+            service = otlp.resource_spans[0].resource.attributes.add(key="service.name")
+            service.value.string_value = world.marker
+            headers = kind | {"x-mlflow-experiment-id": world.experiment}
+            assert house.send(client, "POST", "/v1/traces", otlp.SerializeToString(), **headers)[0] == 200
+        alert = {"name": "any", "metric": "count", "by": ["service"], "above": 0, "window_seconds": 86_400}
+        asked = json.dumps(
+            {"alert": alert | {"every_seconds": 1, "delay_seconds": 0}, "since": "-5s"}
+        ).encode()
+        deadline = time.monotonic() + 60
+        for client in ("anna", "bert"):
+            answer = b""
+            while house.worlds[client].marker.encode() not in answer:
+                assert time.monotonic() < deadline, answer
+                status, answer = house.send(client, "POST", "/-/alerts/test", asked)
+                assert status in (200, 503), answer  # the index may still be starting
+            assert house.worlds[OTHER[client]].marker.encode() not in answer
+
     @pytest.mark.parametrize(
         ("method", "path"),
         [
             ("GET", "/-/dead-letters"), ("GET", "/-/dead-letters/1"), ("GET", "/-/metrics"),
             ("POST", "/-/dead-letters/retry"), ("POST", "/-/dead-letters/drop"), ("POST", "/-/replay"),
+            ("GET", "/-/alerts"), ("POST", "/-/alerts/snooze"),
         ],
     )  # fmt: skip
     def test_what_is_of_the_whole_service_is_not_for_the_limited(

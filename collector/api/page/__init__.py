@@ -18,6 +18,7 @@ from collector.api.own_route import OwnRoute, Parameter
 SCRIPT = "text/javascript; charset=utf-8"
 STATIC = {
     "page.css": "text/css; charset=utf-8",
+    "alerts.js": SCRIPT,
     "app.js": SCRIPT,
     "charts.js": SCRIPT,
     "health.js": SCRIPT,

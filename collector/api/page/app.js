@@ -3,8 +3,9 @@
 //
 //   #/                overview       #/traces?…       traces        #/trace/ID
 //   #/sessions?…      sessions       #/session/ID     one session   #/runs?…  #/run/ID  #/compare?run_id=…
-//   #/health          the service itself
+//   #/alerts          alerts         #/health       the service itself
 
+import { alerts } from "./alerts.js";
 import { tidyCharts } from "./charts.js";
 import { refreshHealth } from "./health.js";
 import { overview } from "./overview.js";
@@ -26,6 +27,7 @@ const VIEWS = {
   runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
   run: { title: "Run", draw: (id) => run(id) },
   compare: { title: "Compare runs", draw: (_, parameters) => compared(parameters) },
+  alerts: { title: "Alerts", draw: () => alerts(), live: true },
   health: { title: "Service" },
 };
 const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
