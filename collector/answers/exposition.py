@@ -1,10 +1,12 @@
 """Metrics in Prometheus's text format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from collector.answers.health import age_seconds
+from collector.delivery.otlp.opening import Backend
 from collector.journal import Consumer
 from collector.telemetry.metrics import Metrics
 
@@ -21,6 +23,7 @@ class Exposition:
     consumer: Consumer
     records: Consumer
     metrics: Metrics
+    backends: Sequence[Backend] = ()
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
@@ -30,4 +33,9 @@ class Exposition:
         self.metrics.oldest_pending.set(age_seconds(state))
         self.metrics.dead_letters.set(state.dead_letters + records.dead_letters)
         self.metrics.pending_logs.set(records.pending_spans)
+        for backend in self.backends:
+            waiting = await backend.consumer.state()
+            self.metrics.forward_pending.labels(target=backend.name).set(waiting.pending_spans)
+            self.metrics.forward_oldest_pending.labels(target=backend.name).set(age_seconds(waiting))
+            self.metrics.forward_dead_letters.labels(target=backend.name).set(waiting.dead_letters)
         return generate_latest(self.metrics.registry)

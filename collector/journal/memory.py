@@ -11,6 +11,7 @@ from collector.journal import (
     NOTHING,
     JournalState,
     PendingLane,
+    Subscriptions,
 )
 from collector.journal.memory_entries import HeldClaim, HeldEntry
 from collector.model.batch import (
@@ -38,6 +39,7 @@ class MemoryJournal:
         consumers: Sequence[str] = ("delivery",),
         followers: Sequence[str] = (),
         log_consumers: Sequence[str] = (),
+        log_followers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
@@ -45,9 +47,9 @@ class MemoryJournal:
         self.traces = MemoryTraces(self)
         self.pending_traces = MemoryPendingTraces(self)
         self._appended = asyncio.Event()
-        self._consumers = consumers
-        self._followers = followers
-        self._log_consumers = log_consumers
+        self._holders = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
+        self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
+        self._subscribed: frozenset[str] = frozenset()
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
         self._entries: list[HeldEntry] = []
@@ -65,6 +67,27 @@ class MemoryJournal:
 
     def dead_letters(self, consumer: str) -> "MemoryDeadLetters":
         return MemoryDeadLetters(self, consumer)
+
+    async def subscribe(self, names: Collection[str]) -> Subscriptions:
+        self._check_open()
+        gone, begun = self._subscribed - frozenset(names), frozenset(names) - self._subscribed
+        self._subscribed = frozenset(names)
+        self._cursors |= {
+            (name, held.content.lane): self._sequence for name in begun for held in self._entries
+        }
+        return Subscriptions(begun=begun, ended={name: self._end(name) for name in gone})
+
+    def _end(self, consumer: str) -> int:
+        letters = self._letters_of(consumer)
+        for letter in letters:
+            del self._letters[letter.id]
+        self._entries = [held for held in self._entries if held.consumer != consumer]
+        for held in self._entries:
+            del held.attempts[consumer]
+        for known in (self._cursors, self._marks, self._notes):
+            for key in [key for key in known if key[0] == consumer]:
+                del known[key]
+        return len(letters)
 
     async def sweep(self) -> int:
         self._check_open()
@@ -102,13 +125,15 @@ class MemoryJournal:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder
 
-    def _signal(self, consumer: str) -> Signal:
-        return Signal.LOGS if consumer in self._log_consumers else Signal.TRACES
+    def _reads(self, consumer: str, lane: str) -> bool:
+        """Whether the lane holds a signal that the consumer reads; spans, if nobody has said it."""
+        read = [each for each in Signal if consumer in (*self._holders[each], *self._followers[each])]
+        return signal_of(lane) in (read or [Signal.TRACES])
 
     def _lanes(self, consumer: str) -> list[str]:
-        """Those that hold the consumer's signal."""
+        """Those that the consumer reads."""
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
-        return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
+        return [lane for lane in lanes if self._reads(consumer, lane)]
 
     def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
@@ -120,7 +145,8 @@ class MemoryJournal:
 
     def _passed_by(self, behind: str | None, lane: str) -> float:
         """Everything before this was passed by the other consumer, or is none of its concern."""
-        waiting = [] if behind is None else self._after(behind, lane)
+        bound = behind is not None and self._reads(behind, lane)
+        waiting = self._after(behind, lane) if behind is not None and bound else []
         return waiting[0].sequence if waiting else float("inf")
 
     def _cursor(self, consumer: str, lane: str) -> int:
@@ -134,14 +160,14 @@ class MemoryJournal:
         before = len(self._entries)
         cutoff = time.time_ns() - self._retention_ns
         roomy = self._size() < self._max_bytes * FOLLOWED_SHARE
-        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
         self._entries = [
-            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, awaited)
+            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, roomy)
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: HeldEntry, awaited: Sequence[str]) -> bool:
-        of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
+    def _waits(self, held: HeldEntry, roomy: bool) -> bool:
+        signal = signal_of(held.content.lane)
+        of_signal = (*self._holders[signal], *(self._followers[signal] if roomy else ()))
         readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 

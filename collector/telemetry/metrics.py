@@ -49,6 +49,31 @@ class Metrics:
         )
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
+        self.forwarded = counter(
+            "forwarded",
+            "Spans and log records that are done with for another backend: delivered, rejected by it in a"
+            " partial success, or withheld by its filter, processors or sampling.",
+            "target",
+            "outcome",
+        )
+        self.forward_dead_lettered = counter(
+            "forward_dead_lettered",
+            "Spans and log records that became dead letters of another backend.",
+            *("target", "reason"),
+        )
+        self.forward_requests = counter(
+            "forward_requests", "Requests to another backend.", "target", "outcome"
+        )
+        self.forward = histogram("forward_seconds", "Time of one request to another backend.", "target")
+        self.forward_pending = gauge(
+            "forward_pending", "Accepted spans and log records that wait for another backend.", "target"
+        )
+        self.forward_oldest_pending = gauge(
+            "forward_oldest_pending_seconds", "Age of the oldest that waits for another backend.", "target"
+        )
+        self.forward_dead_letters = gauge(
+            "forward_dead_letters", "Dead letters of another backend that wait.", "target"
+        )
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")
         self.processed = counter(
             "processor_spans", "Outcomes of processors, counted in spans.", "processor", "outcome"
@@ -61,6 +86,12 @@ class Metrics:
         )
         self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that is not in the index yet.")
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
+        self.journal_skipped = counter(
+            "journal_skipped",
+            "Spans and log records deleted before a follower (the index, another backend) had read them, because"
+            " the journal was half full.",
+            "consumer",
+        )
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
         self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest undelivered span.")
@@ -71,6 +102,10 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+
+    def count_skipped(self, consumer: str, spans: int) -> None:
+        """Count what a follower of the journal has missed."""
+        self.journal_skipped.labels(consumer=consumer).inc(spans)
 
     def count_processed(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Count what was done on the way out, by (processor, outcome)."""
