@@ -180,8 +180,8 @@ REPLAY_ROUTES = (
         reach="server",
         handler=_replay,
         summary="Deliver retained journal entries again",
-        body_description='{"since_unix_ns": 1700000000000000000}: entries received at or after this time, for '
-        'MLflow or for "target": "name"',
+        body_description='{"since_unix_ns": 1700000000000000000}: entries received at or after this time,'
+        ' for MLflow or for "target": "name"',
     ),
 )
 ROUTES = (*HEALTH_ROUTES, *DEAD_LETTER_ROUTES, *REPLAY_ROUTES)

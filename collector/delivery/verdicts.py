@@ -24,8 +24,8 @@ class Sent:
 
     `timed_out`: no answer came within the time that is set.
 
-    `withheld_spans` were not sent, because the settings say so; `rejected_spans` are those of which the answer
-    says, without naming them, that they are not stored. If these are all, parts of the request fare no better.
+    `withheld_spans` were not sent, because the settings say so; `rejected_spans` are those of which the
+    answer says, without naming them, that they are not stored. If these are all, parts fare no better.
     """
 
     verdict: Verdict

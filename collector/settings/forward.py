@@ -69,9 +69,9 @@ class ForwardSettings(Section):
     sampled: bool = False
     """Leave out the spans of traces that the `keep` processor drops, and wait for its decisions."""
     when_full: Literal["skip", "refuse"] = "skip"
-    """When the target is away for so long that the journal is half full: `skip` deletes the oldest entries that
-    everybody else has passed, and counts them; `refuse` keeps them until the journal is full and new exports
-    get 503."""
+    """When the target is away for so long that the journal is half full: `skip` deletes the oldest entries
+    that everybody else has passed, and counts them; `refuse` keeps them until the journal is full and new
+    exports get 503."""
     request_bytes: int = Field(4 * MIB, gt=0)
     """Size (before compression) up to which entries are sent as one request."""
     max_in_flight: int = Field(2, ge=1, le=64)

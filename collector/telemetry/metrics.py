@@ -88,8 +88,8 @@ class Metrics:
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_skipped = counter(
             "journal_skipped",
-            "Spans and log records deleted before a follower (the index, another backend) had read them, because"
-            " the journal was half full.",
+            "Spans and log records deleted before a follower (the index, another backend) had read them,"
+            " because the journal was half full.",
             "consumer",
         )
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")

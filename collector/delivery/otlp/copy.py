@@ -1,4 +1,7 @@
-"""What of a request goes to a target: sampled -> selected -> harmonised -> processed. Pure; slow: for a thread."""
+"""What of a request goes to a target: sampled -> selected -> harmonised -> processed.
+
+Pure; slow: for a thread.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -30,7 +33,8 @@ def copier(
 ) -> Copy | None:
     """How the target's copy is made; None: it gets what the client sent. `processors` are those for MLflow.
 
-    `on_bug` hears what kept a span from being redacted, which is then left out. A copy raises what a bug raises: nothing goes out that was not selected or redacted.
+    `on_bug` hears what kept a span from being redacted, which is then left out. A copy raises what a bug
+    raises: nothing goes out that was not selected or redacted.
     """
     forward = forwarder(harmonise, processors) if settings.harmonise else None
     if selected.matches is None and not (is_sampled or forward or settings.processors):

@@ -1,4 +1,4 @@
-"""The other backends of one service, from the settings: each with its consumer, its worker and its endpoint."""
+"""The other backends of one service, from the settings: each with a consumer, a worker and an endpoint."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence

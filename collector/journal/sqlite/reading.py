@@ -33,7 +33,8 @@ class Behind:
 _LAST = 2**63 - 1
 # the last sequence that the consumer may see of lane l
 _BOUND = (
-    f"CASE WHEN :behind IS NULL OR instr(:its_signals, l.signal) = 0 THEN {_LAST} ELSE coalesce((SELECT b.sequence - 1 FROM entries b"  # noqa: S608
+    f"CASE WHEN :behind IS NULL OR instr(:its_signals, l.signal) = 0 THEN {_LAST}"  # noqa: S608
+    " ELSE coalesce((SELECT b.sequence - 1 FROM entries b"
     " WHERE b.lane_id = l.id AND (b.consumer IS NULL OR b.consumer = :behind) AND b.sequence > coalesce("
     "(SELECT sequence FROM cursors WHERE consumer = :behind AND lane_id = l.id), 0)"
     f" ORDER BY b.sequence LIMIT 1), {_LAST}) END"

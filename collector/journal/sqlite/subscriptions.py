@@ -25,7 +25,7 @@ def subscribed(db: sqlite3.Connection) -> frozenset[str]:
 
 
 def keep(db: sqlite3.Connection, name: str) -> None:
-    """Subscribe a consumer at the beginning of the log: it was subscribed to the file that this one replaces."""
+    """Subscribe a consumer at the log's beginning, as it was to the file that this one replaces."""
     db.execute("INSERT INTO cursors (consumer, lane_id, sequence) VALUES (?, ?, 0)", (name, NO_LANE))
 
 
