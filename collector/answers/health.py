@@ -150,7 +150,8 @@ async def _backend(backend: Backend) -> Part:
     """The part of another backend. It is not asked how it is: what it answers to requests is what counts."""
     state, trouble, stuck = await backend.consumer.state(), backend.worker.trouble, backend.worker.stuck()
     if stuck:
-        trouble = f"{len(stuck)} routes make no progress although takes others: {why}"
+        why = stuck[0].reason
+        trouble = f"{len(stuck)} routes make no progress although {backend.name} takes others: {why}"
     return {
         "ok": trouble is None,
         "reason": trouble or ("delivering" if state.pending_spans else "everything is delivered"),

@@ -14,6 +14,7 @@ from collector.journal import (
     Subscriptions,
 )
 from collector.journal.memory_entries import HeldClaim, HeldEntry
+from collector.journal.memory_traces import MemoryPendingTraces, MemoryTraces
 from collector.model.batch import (
     FOREIGN_TRACE,
     DeadLetter,
@@ -22,7 +23,6 @@ from collector.model.batch import (
     FollowUp,
     Parked,
     Position,
-    Route,
     Signal,
     merge,
     signal_of,
@@ -47,7 +47,7 @@ class MemoryJournal:
         self.traces = MemoryTraces(self)
         self.pending_traces = MemoryPendingTraces(self)
         self._appended = asyncio.Event()
-        self._holders = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
+        self._awaited = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
         self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
         self._subscribed: frozenset[str] = frozenset()
         self._max_bytes = max_bytes
@@ -84,9 +84,9 @@ class MemoryJournal:
         self._entries = [held for held in self._entries if held.consumer != consumer]
         for held in self._entries:
             del held.attempts[consumer]
-        for known in (self._cursors, self._marks, self._notes):
-            for key in [key for key in known if key[0] == consumer]:
-                del known[key]
+        self._cursors = {key: at for key, at in self._cursors.items() if key[0] != consumer}
+        self._marks = {key: at for key, at in self._marks.items() if key[0] != consumer}
+        self._notes = {key: note for key, note in self._notes.items() if key[0] != consumer}
         return len(letters)
 
     async def sweep(self) -> int:
@@ -127,7 +127,7 @@ class MemoryJournal:
 
     def _reads(self, consumer: str, lane: str) -> bool:
         """Whether the lane holds a signal that the consumer reads; spans, if nobody has said it."""
-        read = [each for each in Signal if consumer in (*self._holders[each], *self._followers[each])]
+        read = [each for each in Signal if consumer in (*self._awaited[each], *self._followers[each])]
         return signal_of(lane) in (read or [Signal.TRACES])
 
     def _lanes(self, consumer: str) -> list[str]:
@@ -167,7 +167,7 @@ class MemoryJournal:
 
     def _waits(self, held: HeldEntry, roomy: bool) -> bool:
         signal = signal_of(held.content.lane)
-        of_signal = (*self._holders[signal], *(self._followers[signal] if roomy else ()))
+        of_signal = (*self._awaited[signal], *(self._followers[signal] if roomy else ()))
         readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
@@ -335,30 +335,6 @@ class MemoryConsumer:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryTraces:
-    """See `TraceMemory`."""
-
-    journal: MemoryJournal
-
-    async def claim(
-        self, claims: Mapping[bytes, str], *, clients: Mapping[bytes, str] = NOTHING
-    ) -> Mapping[bytes, str]:
-        self.journal._check_open()
-        known = self.journal._claims
-        for trace_id, target in claims.items():
-            claim = HeldClaim(target=target, client=clients.get(trace_id, ""))
-            held = known.setdefault(trace_id, claim)
-            if not held.delivered and held.client != claim.client:
-                known[trace_id] = claim
-        return {trace_id: known[trace_id].target for trace_id in claims}
-
-    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
-        self.journal._check_open()
-        notes = self.journal._notes
-        return {id: notes[consumer, id] for id in trace_ids if (consumer, id) in notes}
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryDeadLetters:
     """See `DeadLetters`."""
 
@@ -398,18 +374,3 @@ class MemoryDeadLetters:
                 del claims[trace_id]
         content = Draft(**{each.name: getattr(letter, each.name) for each in fields(Draft)})
         self.journal._add(content, received_unix_ns=letter.received_unix_ns, consumer=self.consumer)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPendingTraces:
-    """See `PendingTraces`."""
-
-    journal: MemoryJournal
-
-    async def payloads(self, trace_id: bytes) -> Sequence[bytes]:
-        self.journal._check_open()
-        return [bytes(holder.payload) for holder in self.journal._holders(trace_id)]
-
-    async def routes(self, trace_id: bytes) -> Sequence[Route]:
-        self.journal._check_open()
-        return [Route.from_lane(holder.lane) for holder in self.journal._holders(trace_id)]

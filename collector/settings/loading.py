@@ -154,7 +154,9 @@ def _put_headers(values: Values, environment: Mapping[str, str], origins: Mappin
     Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables
     """
     targets = values.get("forward")
-    for number, target in enumerate(targets if isinstance(targets, list | tuple) else ()):
+    if not isinstance(targets, list):
+        return
+    for number, target in enumerate(targets):
         name = target.get("headers_variable") if isinstance(target, dict) else None
         if not isinstance(name, str):
             continue

@@ -8,6 +8,6 @@
     opening.py    the targets of one service, from the settings
 
 Each target is a consumer of the log with a worker of its own, which reads both signals if it is to. A window
-is one request, so a request that waits never makes another one come again: what a target has taken is sent twice
-only if its answer was lost, or if it refused a part of a request and went away before the rest was sent.
+is one request, so a request that waits never makes another one come again: what a target has taken is sent
+twice only if its answer was lost, or if it refused a part of a request and went away before the rest.
 """

@@ -6,8 +6,8 @@ https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes.
 
 Two departures, both in favour of the data. What says that the address or the credentials are wrong (401, 404
 and so on) says nothing of the data, so it waits until somebody puts them right. And a 500 is tried again,
-because a server that is about to fail answers it to good data; it is the data's fault only if the server takes
-other data meanwhile.
+because a server that is about to fail answers it to good data; it is the data's fault only if the server
+takes other data meanwhile.
 """
 
 import json
