@@ -14,7 +14,7 @@ from google.rpc.code_pb2 import Code
 
 from collector.model.errors import Reason
 from collector.otlp.status import HTTP_STATUS, RPC_CODE
-from collector.settings import Section, Settings
+from collector.settings import ForwardSettings, Section, Settings
 from collector.settings.processors import ConditionSettings, Processor
 from collector.spans.conventions import RESOURCE_TABLE, TABLE, Source
 from collector.spans.kind_table import KINDS
@@ -75,7 +75,15 @@ def _sections() -> Iterator[str]:
             yield f"\n## [{name}]\n\n{section.__doc__}\n\n| key | default | meaning |\n| --- | --- | --- |"
             for key, inner in section.model_fields.items():
                 yield _row(f"{name}.{key}", inner)
+    yield from _forward()
     yield from _processors()
+
+
+def _forward() -> Iterator[str]:
+    yield f"\n## [[forward]]\n\n{inspect.cleandoc(ForwardSettings.__doc__ or '')}\n"
+    yield "| key | default | meaning |\n| --- | --- | --- |"
+    for key, field in ForwardSettings.model_fields.items():
+        yield _row(key, field)
 
 
 def _processors() -> Iterator[str]:
