@@ -59,17 +59,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         labels = None if index is None else LabelFeed(index, mlflow)
         bounds = bounds_of(settings)
         # ends before the journal closes
+        beside = {"sampling": sampler, "index": indexer, "labels": labels}
         running = await opened(
-            background(
-                worker,
-                log_worker,
-                journal,
-                bounds,
-                backends=backends,
-                sampler=sampler,
-                indexer=indexer,
-                labels=labels,
-            )
+            background(worker, log_worker, journal, bounds, backends=backends, others=beside)
         )
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))

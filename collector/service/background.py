@@ -1,7 +1,7 @@
 """What runs beside the requests: delivery, sampling and the journal's housekeeping."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -67,9 +67,7 @@ async def background(
     bounds: InFlightBounds,
     *,
     backends: Sequence[Backend],
-    sampler: Sampler | None,
-    indexer: Indexer | None,
-    labels: LabelFeed | None = None,
+    others: Mapping[str, Sampler | Indexer | LabelFeed | None],
 ) -> AsyncIterator[Running]:
     """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
 
@@ -78,7 +76,6 @@ async def background(
     workers = {"delivery": worker, "logs": log_worker}
     workers |= {each.consumer.name: each.worker for each in backends}
     delivering = tuple(_start(name, each.run) for name, each in workers.items())
-    others = {"sampling": sampler, "index": indexer, "labels": labels}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(

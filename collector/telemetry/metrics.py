@@ -16,15 +16,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
-        def counter(name: str, help: str, *labels: str) -> Counter:
-            return Counter(f"sidespan_{name}", help, labels, registry=self.registry)
-
-        def gauge(name: str, help: str, *labels: str) -> Gauge:
-            return Gauge(f"sidespan_{name}", help, labels, registry=self.registry)
-
-        def histogram(name: str, help: str, *labels: str) -> Histogram:
-            return Histogram(f"sidespan_{name}", help, labels, registry=self.registry, buckets=SECONDS)
-
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.spans_accepted = counter("spans_accepted", "Spans on disk and acknowledged.")
         self.spans_rejected = counter("spans_rejected", "Spans refused in a partial success.", "reason")
         self.logs_accepted = counter("log_records_accepted", "Log records on disk and acknowledged.")
@@ -49,31 +41,7 @@ class Metrics:
         )
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
-        self.forwarded = counter(
-            "forwarded",
-            "Spans and log records that are done with for another backend: delivered, rejected by it in a"
-            " partial success, or withheld by its filter, processors or sampling.",
-            "target",
-            "outcome",
-        )
-        self.forward_dead_lettered = counter(
-            "forward_dead_lettered",
-            "Spans and log records that became dead letters of another backend.",
-            *("target", "reason"),
-        )
-        self.forward_requests = counter(
-            "forward_requests", "Requests to another backend.", "target", "outcome"
-        )
-        self.forward = histogram("forward_seconds", "Time of one request to another backend.", "target")
-        self.forward_pending = gauge(
-            "forward_pending", "Accepted spans and log records that wait for another backend.", "target"
-        )
-        self.forward_oldest_pending = gauge(
-            "forward_oldest_pending_seconds", "Age of the oldest that waits for another backend.", "target"
-        )
-        self.forward_dead_letters = gauge(
-            "forward_dead_letters", "Dead letters of another backend that wait.", "target"
-        )
+        self._add_other_backends()
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")
         self.processed = counter(
             "processor_spans", "Outcomes of processors, counted in spans.", "processor", "outcome"
@@ -102,6 +70,42 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+
+    def _add_other_backends(self) -> None:
+        self.forwarded = self._counter(
+            "forwarded",
+            "Spans and log records that are done with for another backend: delivered, rejected by it in a"
+            " partial success, or withheld by its filter, processors or sampling.",
+            "target",
+            "outcome",
+        )
+        self.forward_dead_lettered = self._counter(
+            "forward_dead_lettered",
+            "Spans and log records that became dead letters of another backend.",
+            *("target", "reason"),
+        )
+        self.forward_requests = self._counter(
+            "forward_requests", "Requests to another backend.", "target", "outcome"
+        )
+        self.forward = self._histogram("forward_seconds", "Time of one request to another backend.", "target")
+        self.forward_pending = self._gauge(
+            "forward_pending", "Accepted spans and log records that wait for another backend.", "target"
+        )
+        self.forward_oldest_pending = self._gauge(
+            "forward_oldest_pending_seconds", "Age of the oldest that waits for another backend.", "target"
+        )
+        self.forward_dead_letters = self._gauge(
+            "forward_dead_letters", "Dead letters of another backend that wait.", "target"
+        )
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"sidespan_{name}", help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
+        return Gauge(f"sidespan_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, *labels: str) -> Histogram:
+        return Histogram(f"sidespan_{name}", help, labels, registry=self.registry, buckets=SECONDS)
 
     def count_skipped(self, consumer: str, spans: int) -> None:
         """Count what a follower of the journal has missed."""

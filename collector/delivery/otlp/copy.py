@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collector.delivery.bisect import only
 from collector.delivery.group import Request
 from collector.delivery.mlflow.forward import Forward, Forwarded, forwarder
-from collector.delivery.otlp.selection import Selection
+from collector.delivery.otlp.selection import ForwardFilter
 from collector.model.batch import Signal
 from collector.otlp.shapes import SHAPES, Export, SignalShape
 from collector.processors.keep import SamplingDecision
@@ -24,7 +24,7 @@ Copy = Callable[[Request, Mapping[bytes, bytes], Decisions], Forwarded]
 
 def copier(
     settings: ForwardSettings,
-    selected: Selection,
+    selected: ForwardFilter,
     *,
     harmonise: HarmoniseSettings,
     processors: Sequence[Processor],

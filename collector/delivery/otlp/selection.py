@@ -16,7 +16,7 @@ Matches = Callable[[Any, Any], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class ForwardFilter:
     """The filter of one target. `matches` (item, its resource) None: everything in an entry is wanted."""
 
     experiments: re.Pattern[str] | None
@@ -42,9 +42,9 @@ class Selection:
         return export if len(wanted) == at else only(export, shape, wanted)
 
 
-def selection(settings: ForwardSettings) -> Selection:
+def selection(settings: ForwardSettings) -> ForwardFilter:
     """The filter that the settings describe."""
-    return Selection(experiments=_any_of(settings.experiments), matches=_matcher(settings))
+    return ForwardFilter(experiments=_any_of(settings.experiments), matches=_matcher(settings))
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:

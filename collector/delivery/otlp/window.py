@@ -11,7 +11,7 @@ from collector.delivery.group import Request, merged
 from collector.delivery.mlflow.forward import Forwarded
 from collector.delivery.otlp.copy import Copy
 from collector.delivery.otlp.endpoint import OtlpEndpoint
-from collector.delivery.otlp.selection import Selection
+from collector.delivery.otlp.selection import ForwardFilter
 from collector.delivery.settle import Deferred, Settled, TargetHealth, combine, refuse_all, settle
 from collector.delivery.verdicts import Sent, Verdict
 from collector.journal import Consumer, TraceMemory
@@ -42,7 +42,7 @@ class OtlpTarget:
     """Another backend as a worker sees it. `copy` None: it gets what the client sent."""
 
     endpoint: OtlpEndpoint
-    selection: Selection
+    selection: ForwardFilter
     copy: Copy | None
     metrics: Metrics
     quarantine_after_crashes: int
