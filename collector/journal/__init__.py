@@ -220,7 +220,10 @@ class DeadLetters(Protocol):
 
 
 class PendingTraces(Protocol):
-    """What the log holds of one trace's spans: entries and dead letters that aren't deleted yet."""
+    """What the log holds of one trace's spans: entries and dead letters that aren't deleted yet.
+
+    What is there for a subscribed consumer alone is left out: it says nothing of the way to MLflow.
+    """
 
     async def payloads(self, trace_id: bytes) -> Sequence[bytes] | CannotTell:
         """The export requests (protobuf) that hold spans of it; dead letters first, then oldest first."""

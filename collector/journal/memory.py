@@ -119,8 +119,9 @@ class MemoryJournal:
         return [letter for letter in self._letters.values() if letter.consumer == consumer]
 
     def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
-        contents = [held.content for held in self._entries]
-        holders: Sequence[Draft | DeadLetter] = (*self._letters.values(), *contents)
+        contents = [held.content for held in self._entries if held.consumer not in self._subscribed]
+        letters = [each for each in self._letters.values() if each.consumer not in self._subscribed]
+        holders: Sequence[Draft | DeadLetter] = (*letters, *contents)
         for holder in holders:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder

@@ -16,6 +16,7 @@ ALL = (
     "index",
     "deliver",
     "process",
+    "forward",
     "proxy",
     "overhead",
 )

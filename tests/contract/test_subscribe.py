@@ -1,6 +1,7 @@
 """Consumers that come and go with the settings: where they begin, and what is left when they are gone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,16 @@ async def test_one_that_is_gone_leaves_nothing_and_comes_back_as_a_new_one(opene
     assert await after.subscribe([TEE, "forward:other"]) == changed(TEE)
     assert await after.consumer(TEE).pending() == []
     assert await read_all(after) == [b"one"], "the others have lost nothing"
+
+
+async def test_a_look_at_a_trace_leaves_out_what_is_there_for_it_alone(journal: Journal) -> None:
+    await journal.subscribe([TEE])
+    await journal.log.append([draft(b"one")])
+    letter = replace(parked(b"one"), trace_ids=frozenset({T1}))
+    own = FollowUp(consumer=TEE, draft=draft(b"own"), received_unix_ns=1)
+    await journal.consumer(TEE).commit(LANE, through=at(1), parked=[letter], follow_ups=[own])
+    assert await journal.pending_traces.payloads(T1) == [b"one"]
+    assert len(await journal.pending_traces.routes(T1)) == 1
 
 
 async def test_the_consumers_that_are_always_there_come_and_go_with_nobody(opened: Opened) -> None:

@@ -284,7 +284,14 @@ def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
 
 
 def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
-    """(table, key column, key) of what names a trace; dead letters first, then oldest first."""
+    """(table, key column, key) of what names a trace; dead letters first, then oldest first.
+
+    What is there for a subscribed consumer alone is left out.
+    """
+    others = (
+        "(consumer IS NULL OR consumer NOT IN (SELECT consumer FROM cursors WHERE lane_id = 0))"
+        " AND instr(trace_ids, ?) > 0"
+    )
     indexes = (
         ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_consumer"),
         ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),
@@ -292,7 +299,7 @@ def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, in
     return [
         (table, key, number)
         for table, key, index in indexes
-        for number, ids in sorted(db.execute(f"{index} WHERE instr(trace_ids, ?) > 0", (trace_id,)))
+        for number, ids in sorted(db.execute(f"{index} WHERE {others}", (trace_id,)))
         if trace_id in unpack_ids(ids)
     ]
 

@@ -8,6 +8,7 @@ from collector.model.batch import Signal
 from collector.model.errors import Misconfigured
 from collector.settings import load
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "forward.toml"
 GOOD = '[[forward]]\nname = "tee"\nurl = "https://otel.example.com:4318/base/"\n'
 
 
@@ -103,6 +104,11 @@ def test_headers_of_a_variable_have_the_form_that_opentelemetry_gives_them(tmp_p
     settings = load(environment=environment, file=file)
     assert settings.forward[0].headers == {"authorization": "Bearer s3cret", "x-scope": "file"}
     assert "s3cret" not in repr(settings)
+
+
+def test_the_example_is_right() -> None:
+    found = load(environment={}, file=EXAMPLE).forward
+    assert [(each.name, len(each.processors)) for each in found] == [("collector", 0), ("vendor", 2)]
 
 
 def test_targets_may_stand_in_the_environment() -> None:
