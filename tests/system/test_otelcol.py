@@ -132,9 +132,9 @@ def test_what_is_too_large_for_it_arrives_in_parts(
 ) -> None:
     sidespan.environment = forwarding(collector)
     sidespan.start()
-    request = export(traces=40, spans=20)
+    request = export(traces=40, spans=30)
     assert request.ByteSize() > 2 * MAX_BODY_BYTES
     post(sidespan.port, request.SerializeToString(), {"x-mlflow-experiment-id": experiment_id})
     until(lambda: is_done(sidespan), sidespan)
     collector.stop()
-    assert len(set(spans(collector))) == 800
+    assert len(set(spans(collector))) == 1200
