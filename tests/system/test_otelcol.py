@@ -59,7 +59,7 @@ def items(collector: OtelCollector, *names: str) -> list[dict[str, Any]]:
 
 def spans(collector: OtelCollector) -> list[tuple[str, str]]:
     found = items(collector, "resourceSpans", "scopeSpans", "spans")
-    return [(span["traceId"], span["spanId"]) for span in found]
+    return [(f"tr-{span['traceId']}", span["spanId"]) for span in found]
 
 
 def forwarding(collector: OtelCollector, more: str = "") -> dict[str, str]:
