@@ -38,6 +38,10 @@ PURE = [
     "collector/delivery/group.py",
     "collector/delivery/mlflow/answers.py",
     "collector/delivery/mlflow/forward.py",
+    "collector/delivery/otlp/answers.py",
+    "collector/delivery/otlp/copy.py",
+    "collector/delivery/otlp/selection.py",
+    "collector/delivery/verdicts.py",
     "collector/index/duckdb/columns.py",
     "collector/index/duckdb/dialect.py",
     "collector/index/duckdb/messages.py",
@@ -89,6 +93,14 @@ FORBIDDEN = [
     ("instrumentation", ["collector", "proxy", "mlflow"], "an agent process carries no service"),
     ("collector", ["mlflow", "instrumentation"], "the service talks HTTP to MLflow"),
     ("collector/delivery", ["collector.receivers"], "a consumer knows the journal and its target"),
+    *(
+        (
+            f"collector/delivery/{name}.py",
+            ["collector.mlflow", *(f"collector.delivery.{target}" for target in ("mlflow", "logs", "otlp"))],
+            "how a target is reached is behind WindowTarget",
+        )
+        for name in ("worker", "settle", "bisect", "group", "backoff", "verdicts")
+    ),
     ("collector/sampling", ["collector.delivery", "collector.receivers"], "consumers don't know each other"),
     (
         "collector/index",

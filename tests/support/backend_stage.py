@@ -48,8 +48,9 @@ class BackendStage(Stage):
     ) -> DeliveryWorker:
         settings = ForwardSettings(
             name="tee",
-            url=f"http://127.0.0.1:{self.backend_port}",
-            **{"signals": ("traces", "logs")} | FAST_FORWARD | changes,
+            **{"url": f"http://127.0.0.1:{self.backend_port}", "signals": ("traces", "logs")}
+            | FAST_FORWARD
+            | changes,
         )
         if is_there:
             await self.backend_comes()

@@ -1,6 +1,7 @@
 """Another backend as a small real OTLP/HTTP server whose faults can be switched while it runs."""
 
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,11 +91,13 @@ def names_of(path: str, body: bytes) -> list[str]:
 
 
 @asynccontextmanager
-async def backend_at(backend: FakeBackend, port: int) -> AsyncIterator[None]:
+async def backend_at(
+    backend: FakeBackend, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Until the block ends, it listens there."""
     runner = web.AppRunner(backend.app())
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "localhost" if tls else "127.0.0.1", port, ssl_context=tls).start()
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from collector.delivery.worker import Clock
 from collector.model.batch import Route
 from collector.processors.keep import KeepReason, SamplingDecision, note_of
 from tests.support.backend_stage import TEE, BackendStage
-from tests.support.fake_backend import partial_logs, partial_traces, refusal
+from tests.support.certificates import certificates_in
+from tests.support.fake_backend import backend_at, partial_logs, partial_traces, refusal
 from tests.support.logs import record
 from tests.support.otlp import all_spans, export, new_trace_id
 from tests.support.stage import ONE, TWO, named, until
@@ -336,6 +338,26 @@ async def test_headers_and_compression(stage: BackendStage, tmp_path: Path) -> N
     (headers,) = stage.backend.headers
     assert (headers["authorization"], headers["x-scope"]) == ("Bearer s3cret", "tenant")
     assert (headers["content-encoding"], headers["content-type"]) == ("gzip", "application/x-protobuf")
+
+
+async def test_it_is_trusted_and_shown_who_sends_by_certificates(stage: BackendStage, tmp_path: Path) -> None:
+    folder = certificates_in(tmp_path)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    server.load_cert_chain(folder / "server.pem", folder / "server.key")
+    server.verify_mode = ssl.CERT_REQUIRED
+    url = f"https://localhost:{stage.backend_port}"
+    async with backend_at(stage.backend, stage.backend_port, server):
+        await stage.append(named("a"))
+        trusting = {"url": url, "ca_file": folder / "ca.pem"}
+        await stage.start_backend(is_there=False, **trusting)
+        await until(lambda: _is(stage.tee_worker.trouble is not None))
+        await stage.stop_backend()
+        assert stage.backend.taken == []
+        shown = {"client_certificate_file": folder / "client.pem", "client_key_file": folder / "client.key"}
+        await stage.start_backend(is_there=False, **trusting, **shown)
+        await until(stage.has_it_all)
+        assert stage.backend.taken == ["a-0"]
+        await stage.stack.aclose()
 
 
 async def test_paths_of_its_own(stage: BackendStage) -> None:
