@@ -10,44 +10,82 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.journal import Consumer, DeadLetters
 from collector.model.batch import DeadLetter, Route, Signal, signal_of
+from collector.model.parameters import BadParameter
+from collector.settings import MLFLOW
+
+DROPPED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """One consumer that brings data to `target`, and what was refused to it for good."""
+
+    target: str
+    consumer: Consumer
+    letters: DeadLetters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterAnswers:
-    """What targets refused for good: the `letters` of each of the `consumers`. Ids are unique among all."""
+    """What targets refused for good. Ids are unique among all consumers.
 
-    consumers: Sequence[Consumer]
-    letters: Sequence[DeadLetters]
+    `target` is the name of one, "mlflow" or another backend's; None: all of them. An unknown one raises
+    BadParameter.
+    """
 
-    async def page(self, *, limit: int, after: int) -> dict[str, Any]:
+    consumers: Sequence[Refusals]
+
+    async def page(self, *, limit: int, after: int, target: str | None = None) -> dict[str, Any]:
         """{"dead_letters": those with an id over `after`, oldest first, "total": how many there are}."""
-        found = [one for letters in self.letters for one in await letters.list(limit=limit, after=after)]
-        found.sort(key=lambda letter: letter.id)
-        total = sum([(await consumer.state()).dead_letters for consumer in self.consumers])
-        return {"dead_letters": [letter_json(letter) for letter in found[:limit]], "total": total}
+        consumers = self._of(target)
+        found = [
+            letter_json(letter, target=each.target)
+            for each in consumers
+            for letter in await each.letters.list(limit=limit, after=after)
+        ]
+        found.sort(key=lambda letter: int(letter["id"]))
+        total = sum([(await each.consumer.state()).dead_letters for each in consumers])
+        return {"dead_letters": found[:limit], "total": total}
 
-    async def one(self, id: int) -> DeadLetter | None:
-        """One with its payload; None: there is none with this id."""
-        found = [await letters.one(id) for letters in self.letters]
-        return next((letter for letter in found if letter is not None), None)
+    async def one(self, id: int) -> tuple[DeadLetter, str] | None:
+        """One with its payload, and its target; None: there is none with this id."""
+        found = [(await each.letters.one(id), each.target) for each in self.consumers]
+        return next(((letter, target) for letter, target in found if letter is not None), None)
 
-    async def retry(self, ids: Sequence[int] | None) -> int:
+    async def retry(self, ids: Sequence[int] | None, *, target: str | None = None) -> int:
         """Put them (None: all) back into the journal, to be delivered again; how many there were."""
-        return sum([await letters.retry(ids) for letters in self.letters])
+        return sum([await each.letters.retry(ids) for each in self._of(target)])
 
-    async def drop(self, ids: Sequence[int]) -> int:
-        """Delete them for good; how many there were."""
-        return sum([await letters.drop(ids) for letters in self.letters])
+    async def drop(self, ids: Sequence[int] | None, *, target: str | None = None) -> int:
+        """Delete them (None: all) for good; how many there were."""
+        return sum([await _drop(each.letters, ids) for each in self._of(target)])
 
-    async def replay(self, *, since_unix_ns: int) -> int:
+    async def replay(self, *, since_unix_ns: int, target: str = MLFLOW) -> int:
         """Deliver again what the journal still holds of what it received since then; how many entries."""
-        return sum([await consumer.replay(since_unix_ns=since_unix_ns) for consumer in self.consumers])
+        return sum([await each.consumer.replay(since_unix_ns=since_unix_ns) for each in self._of(target)])
+
+    def _of(self, target: str | None) -> Sequence[Refusals]:
+        found = [each for each in self.consumers if target in (None, each.target)]
+        if not found:
+            known = ", ".join(dict.fromkeys(each.target for each in self.consumers))
+            raise BadParameter("target", target, f"must be one of {known}")
+        return found
 
 
-def letter_json(letter: DeadLetter) -> dict[str, Any]:
+async def _drop(letters: DeadLetters, ids: Sequence[int] | None) -> int:
+    if ids is not None:
+        return await letters.drop(ids)
+    dropped = 0
+    while page := await letters.list(limit=DROPPED_AT_ONCE):
+        dropped += await letters.drop([letter.id for letter in page])
+    return dropped
+
+
+def letter_json(letter: DeadLetter, *, target: str) -> dict[str, Any]:
     """A dead letter without its spans or log records; `span_count` counts either."""
     return {
         "id": letter.id,
+        "target": target,
         "consumer": letter.consumer,
         "signal": signal_of(letter.lane).value,
         "parked_unix_ns": letter.parked_unix_ns,

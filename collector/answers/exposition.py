@@ -1,11 +1,13 @@
 """Metrics in Prometheus's text format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from collector.answers.alerting import AlertAnswers
 from collector.answers.health import age_seconds
+from collector.delivery.otlp.opening import Backend
 from collector.journal import Consumer
 from collector.telemetry.metrics import Metrics
 
@@ -23,6 +25,7 @@ class Exposition:
     records: Consumer
     metrics: Metrics
     alerts: AlertAnswers | None = None
+    backends: Sequence[Backend] = ()
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
@@ -34,4 +37,9 @@ class Exposition:
         self.metrics.pending_logs.set(records.pending_spans)
         if self.alerts is not None:
             await self.alerts.count()
+        for backend in self.backends:
+            waiting = await backend.consumer.state()
+            self.metrics.forward_pending.labels(target=backend.name).set(waiting.pending_spans)
+            self.metrics.forward_oldest_pending.labels(target=backend.name).set(age_seconds(waiting))
+            self.metrics.forward_dead_letters.labels(target=backend.name).set(waiting.dead_letters)
         return generate_latest(self.metrics.registry)

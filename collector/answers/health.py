@@ -5,7 +5,7 @@ its own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +13,7 @@ from typing import Any
 
 from collector.answers.alerting import AlertAnswers
 from collector.answers.rights import ReadRights
+from collector.delivery.otlp.opening import Backend
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
 from collector.journal import Consumer, JournalState, Log
@@ -53,6 +54,7 @@ class ServiceHealth:
     grpc: Mapping[str, object]
     indexer: Indexer | None = None
     alerts: AlertAnswers | None = None
+    backends: Sequence[Backend] = ()
     _probed: tuple[float, Part] | None = None
 
     async def read(self, *, rights: ReadRights) -> Part:
@@ -69,6 +71,7 @@ class ServiceHealth:
             "logs": self._logs(logs, mlflow_answers=mlflow["ok"]),
             "index": self._index(),
             "mlflow": mlflow,
+            **{each.consumer.name: await _backend(each) for each in self.backends},
         }
         if self.alerts is not None and (alerts := self.alerts.health()) is not None:
             parts["alerts"] = alerts
@@ -103,7 +106,7 @@ class ServiceHealth:
 
     def _delivery(self, state: JournalState, *, mlflow_answers: bool) -> Part:
         trouble = self.worker.trouble
-        stuck = self.worker.stuck(mlflow_answers=mlflow_answers)
+        stuck = self.worker.stuck(target_answers=mlflow_answers)
         if stuck:
             trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
         return {
@@ -116,7 +119,7 @@ class ServiceHealth:
 
     def _logs(self, state: JournalState, *, mlflow_answers: bool) -> Part:
         trouble = self.log_worker.trouble
-        stuck = self.log_worker.stuck(mlflow_answers=mlflow_answers)
+        stuck = self.log_worker.stuck(target_answers=mlflow_answers)
         if stuck:
             trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
         waiting = "processing, or waiting for traces"
@@ -145,6 +148,23 @@ class ServiceHealth:
         if self._probed is None or now - self._probed[0] > PROBE_AGAIN_SECONDS:
             self._probed = (now, await probe(self.mlflow))
         return self._probed[1]
+
+
+async def _backend(backend: Backend) -> Part:
+    """The part of another backend. It is not asked how it is: what it answers to requests is what counts."""
+    state, trouble, stuck = await backend.consumer.state(), backend.worker.trouble, backend.worker.stuck()
+    if stuck:
+        why = stuck[0].reason
+        trouble = f"{len(stuck)} routes make no progress although {backend.name} takes others: {why}"
+    return {
+        "ok": trouble is None,
+        "reason": trouble or ("delivering" if state.pending_spans else "everything is delivered"),
+        "url": backend.url,
+        "pending": state.pending_spans,
+        "oldest_pending_seconds": age_seconds(state),
+        "dead_letters": state.dead_letters,
+        "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
+    }
 
 
 def takes_exports(bounds: InFlightBounds, log: Log) -> bool:

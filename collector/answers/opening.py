@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from collector.answers.alerting import AlertAnswers
-from collector.answers.dead_letters import DeadLetterAnswers
+from collector.answers.dead_letters import DeadLetterAnswers, Refusals
 from collector.answers.explain import explain
 from collector.answers.exposition import Exposition
 from collector.answers.health import ServiceHealth
@@ -18,13 +18,14 @@ from collector.answers.runs.source import RunSource
 from collector.answers.trace_source import TraceSource
 from collector.answers.traces import TraceAnswers
 from collector.delivery.mlflow.forward import parts_of
+from collector.delivery.otlp.opening import Backend
 from collector.index.backfill import Backfill
 from collector.index.duckdb.client import FOLDER
 from collector.index.protocol import Index
 from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
-from collector.settings import Settings
+from collector.settings import MLFLOW, Settings
 from collector.telemetry.metrics import Metrics
 
 
@@ -50,16 +51,18 @@ def answers_of(
     delivery: Consumer,
     records: Consumer,
     indexing: Consumer,
+    backends: Sequence[Backend],
     mlflow: Mlflow,
     index: Index | None,
     health: ServiceHealth,
     metrics: Metrics,
     alerts: AlertAnswers,
 ) -> Answers:
-    """The answers of the service that these are the parts of; three consumers of its journal are asked.
+    """The answers of the service that these are the parts of.
 
-    `delivery` reads spans, `records` log records, `indexing` both.
+    Of its journal's consumers, `delivery` reads spans, `records` log records, `indexing` both.
     """
+    targets = [(MLFLOW, delivery), (MLFLOW, records), *((each.name, each.consumer) for each in backends)]
     runs = RunSource(mlflow)
     return Answers(
         traces=_traces(settings, journal.pending_traces, indexing, mlflow, index),
@@ -76,10 +79,14 @@ def answers_of(
             source=runs, settings=settings.mlflow, allowed_uris=settings.runs.allowed_tracking_uris
         ),
         dead_letters=DeadLetterAnswers(
-            consumers=(delivery, records),
-            letters=[journal.dead_letters(each.name) for each in (delivery, records)],
+            consumers=[
+                Refusals(target=name, consumer=each, letters=journal.dead_letters(each.name))
+                for name, each in targets
+            ]
         ),
-        exposition=Exposition(consumer=delivery, records=records, metrics=metrics, alerts=alerts),
+        exposition=Exposition(
+            consumer=delivery, records=records, metrics=metrics, backends=backends, alerts=alerts
+        ),
         health=health,
         alerts=alerts,
     )

@@ -160,8 +160,11 @@ def _read_payloads(payloads: Iterable[bytes], trace_id: bytes) -> list[SpanFacts
 
 
 def _merged(waiting: Sequence[SpanFacts], stored: Sequence[SpanFacts]) -> list[SpanFacts]:
-    ids = {span.span_id for span in waiting}
-    return [*waiting, *(span for span in stored if span.span_id not in ids)]
+    """Each span once: an entry that waits may hold what a dead letter holds too."""
+    found: dict[str, SpanFacts] = {}
+    for span in (*waiting, *stored):
+        found.setdefault(span.span_id, span)
+    return list(found.values())
 
 
 def _unsure(unsure: CannotTell) -> Unanswered:

@@ -219,6 +219,7 @@ def version(as_json: AsJson = False) -> None:
 @app.command()
 def replay(
     since: Annotated[str, typer.Option(help="How far back: 90s, 30m, 2h, 1d, or an ISO 8601 time.")],
+    target: Annotated[str, typer.Option(help="To whom: mlflow, or a [[forward]] name.")] = "mlflow",
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -227,7 +228,7 @@ def replay(
     The setting journal.retention_seconds says how long it retains them.
     """
     since_unix_ns = parse_since(since, now=time.time())
-    answer = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns})
+    answer = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns, "target": target})
     typer.echo(json.dumps(answer) if as_json else f"{answer['replayed']} entries will be delivered again.")
 
 

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -12,20 +13,25 @@ from collector.cli.options import DEFAULT_URL, AsJson, Url
 from collector.model.errors import Misconfigured
 
 letters = typer.Typer(
-    help="Inspect and retry spans and log records that MLflow refused.", no_args_is_help=True
+    help="Inspect and retry spans and log records that MLflow or another target refused.",
+    no_args_is_help=True,
 )
 
 Ids = Annotated[list[int], typer.Argument(help="Ids from `dead-letters list`.")]
+SomeIds = Annotated[list[int] | None, typer.Argument(help="Ids from `dead-letters list`.")]
+Target = Annotated[str | None, typer.Option(help="Only those of one target: mlflow, or a [[forward]] name.")]
 
 
 @letters.command("list")
 def list_letters(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of dead letters.")] = 100,
+    target: Target = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, oldest first, with their reasons."""
-    document = remote.get_json(url, f"/-/dead-letters?limit={limit}")
+    query = urlencode({"limit": limit} | ({"target": target} if target is not None else {}))
+    document = remote.get_json(url, f"/-/dead-letters?{query}")
     if as_json:
         typer.echo(json.dumps(document))
         return
@@ -52,21 +58,35 @@ def show_letter(
 
 @letters.command("retry")
 def retry_letters(
-    ids: Annotated[list[int] | None, typer.Argument(help="Ids from `dead-letters list`.")] = None,
+    ids: SomeIds = None,
     all_: Annotated[bool, typer.Option("--all", help="Retry every dead letter.")] = False,
+    target: Target = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Put dead letters back into the journal for another delivery."""
     if bool(ids) == all_:
         raise Misconfigured("dead-letters retry: give either ids or --all")
-    _count(url, "retry", {"all": True} if all_ else {"ids": ids}, "retried", as_json)
+    _count(url, "retry", _which(ids, target), "retried", as_json)
 
 
 @letters.command("drop")
-def drop_letters(ids: Ids, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def drop_letters(
+    ids: SomeIds = None,
+    all_: Annotated[bool, typer.Option("--all", help="Delete every dead letter of --target.")] = False,
+    target: Target = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
     """Delete dead letters permanently."""
-    _count(url, "drop", {"ids": ids}, "dropped", as_json)
+    if bool(ids) == all_ or (all_ and target is None):
+        raise Misconfigured("dead-letters drop: give either ids, or --all with --target")
+    _count(url, "drop", _which(ids, target), "dropped", as_json)
+
+
+def _which(ids: list[int] | None, target: str | None) -> dict[str, Any]:
+    which: dict[str, Any] = {"ids": ids} if ids else {"all": True}
+    return which if target is None else which | {"target": target}
 
 
 def _count(url: str, verb: str, document: dict[str, Any], key: str, as_json: bool) -> None:

@@ -1,19 +1,18 @@
-"""Smaller parts of a request, down to one span. Pure."""
+"""Smaller parts of a request, down to one span or log record. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from typing import Any
 
 from collector.delivery.group import Request
+from collector.otlp.shapes import SHAPES, Export, SignalShape
 
 
 def halve(request: Request) -> tuple[Request, Request]:
     """Two requests that hold the spans of `request` (at least two), whole traces as long as that goes."""
-    export = ExportTraceServiceRequest.FromString(request.payload)
+    export = _export(request)
     order: dict[bytes, int] = {}
-    for span in _spans(export):
+    for span in _items(export, SHAPES[request.signal]):
         order.setdefault(span.trace_id, len(order))
     if len(order) > 1:
         middle = len(order) // 2
@@ -41,44 +40,53 @@ def split(request: Request, belongs: Callable[[bytes], bool]) -> tuple[Request |
         return request, None
     if not any(belongs(trace_id) for trace_id in request.trace_ids):
         return None, request
-    export = ExportTraceServiceRequest.FromString(request.payload)
+    export = _export(request)
     return (
         _part(request, export, lambda _, span: belongs(span.trace_id)),
         _part(request, export, lambda _, span: not belongs(span.trace_id)),
     )
 
 
-def _spans(export: ExportTraceServiceRequest) -> Iterator[Span]:
-    for resource_spans in export.resource_spans:
-        for scope_spans in resource_spans.scope_spans:
-            yield from scope_spans.spans
+def _export(request: Request) -> Export:
+    return SHAPES[request.signal].request.FromString(request.payload)
 
 
-def _part(request: Request, export: ExportTraceServiceRequest, keep: Callable[[int, Span], bool]) -> Request:
+def _items(export: Export, shape: SignalShape) -> Iterator[Any]:
+    for holder in shape.holders(export):
+        yield from getattr(holder, shape.items)
+
+
+def _part(request: Request, export: Export, keep: Callable[[int, Any], bool]) -> Request:
     """The request with only the spans that `keep` (position, span) says yes to."""
-    part = ExportTraceServiceRequest()
-    trace_ids: set[bytes] = set()
-    position = span_count = 0
-    for resource_spans in export.resource_spans:
-        kept_resource = None
-        for scope_spans in resource_spans.scope_spans:
-            kept = []
-            for span in scope_spans.spans:
-                if keep(position, span):
-                    kept.append(span)
-                    trace_ids.add(span.trace_id)
-                position += 1
-            if kept:
-                span_count += len(kept)
-                if kept_resource is None:
-                    kept_resource = part.resource_spans.add(schema_url=resource_spans.schema_url)
-                    kept_resource.resource.CopyFrom(resource_spans.resource)
-                scope = kept_resource.scope_spans.add(schema_url=scope_spans.schema_url, spans=kept)
-                scope.scope.CopyFrom(scope_spans.scope)
+    shape = SHAPES[request.signal]
+    kept = {position for position, item in enumerate(_items(export, shape)) if keep(position, item)}
+    part = only(export, shape, kept)
     return Request(
         payload=part.SerializeToString(),
-        span_count=span_count,
-        trace_ids=frozenset(trace_ids),
+        span_count=len(kept),
+        trace_ids=frozenset(item.trace_id for item in _items(part, shape) if item.trace_id),
         received_unix_ns=request.received_unix_ns,
         client=request.client,
+        signal=request.signal,
     )
+
+
+def only(export: Export, shape: SignalShape, positions: Collection[int]) -> Export:
+    """The items of an export at these positions, counted from its first, with their resources and scopes."""
+    part = shape.request()
+    at = 0
+    for of_resource in getattr(export, shape.resources):
+        kept_resource = None
+        for of_scope in getattr(of_resource, shape.scopes):
+            items = getattr(of_scope, shape.items)
+            kept = [item for position, item in enumerate(items, at) if position in positions]
+            at += len(items)
+            if not kept:
+                continue
+            if kept_resource is None:
+                kept_resource = getattr(part, shape.resources).add(schema_url=of_resource.schema_url)
+                kept_resource.resource.CopyFrom(of_resource.resource)
+            scope = getattr(kept_resource, shape.scopes).add(schema_url=of_scope.schema_url)
+            scope.scope.CopyFrom(of_scope.scope)
+            getattr(scope, shape.items).extend(kept)
+    return part

@@ -1,4 +1,4 @@
-"""Entries of one lane into requests. Pure.
+"""Entries of one lane into requests, of either signal. Pure.
 
 MLflow takes large requests 2.7 times faster than one trace each, and needs a trace's spans in order. So
 entries that share a trace stay together, and different requests never share one: they may be in flight at
@@ -8,7 +8,7 @@ the same time. Messages are merged as bytes: a repeated field's serialized messa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.model.batch import Entry
+from collector.model.batch import Entry, Signal, signal_of
 from collector.model.connected import connected
 
 # MLflow links at most that many traces to a run in one call, and only logs when there are more
@@ -17,13 +17,17 @@ MAX_LINKED_TRACES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Spans that go to MLflow together: one serialized ExportTraceServiceRequest."""
+    """Spans or log records that go together: one serialized export of their signal.
+
+    `span_count` counts either.
+    """
 
     payload: bytes
     span_count: int
     trace_ids: frozenset[bytes]
     received_unix_ns: int
     client: str = ""
+    signal: Signal = Signal.TRACES
 
 
 def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | None = None) -> list[Request]:
@@ -46,10 +50,11 @@ def group(entries: Sequence[Entry], *, request_bytes: int, max_traces: int | Non
         else:
             requests.append(list(part))
             size, traces = part_size, part_traces
-    return [_merge(part) for part in requests]
+    return [merged(part) for part in requests]
 
 
-def _merge(entries: Sequence[Entry]) -> Request:
+def merged(entries: Sequence[Entry]) -> Request:
+    """All of the entries, of one lane, as one request."""
     clients = {entry.client for entry in entries}
     return Request(
         payload=b"".join(entry.payload for entry in entries) if len(entries) > 1 else entries[0].payload,
@@ -57,4 +62,5 @@ def _merge(entries: Sequence[Entry]) -> Request:
         trace_ids=frozenset().union(*(entry.trace_ids for entry in entries)),
         received_unix_ns=min(entry.received_unix_ns for entry in entries),
         client=clients.pop() if len(clients) == 1 else "",
+        signal=signal_of(entries[0].lane),
     )

@@ -1,16 +1,17 @@
-"""One request, until it is delivered, refused or deferred. Finds the span that MLflow chokes on.
+"""One request, until it is delivered, refused or deferred. Finds the span that the target chokes on.
 
     send ── taken ──────────────────────────────────────────► delivered
       ├── passing ──────────────────────────────────────────► deferred (the window comes again)
       ├── too large, refused, some rejected by a success: halve down to one span ► refused
       └── suspect: the same again, a few times
             └── still: halve down to one span, each alone again
-                  └── still: is MLflow well? then each alone once more, and is it well after that?
+                  └── still: is the target well? then each alone once more, and is it well after that?
                         ├── yes ────────────────────────────► refused (poison)
                         └── no ─────────────────────────────► deferred: it is the server
 
-Well is MLflow if it takes a control: a request that it has taken before, sent once more (upserted, so
-without effect). Where there is none, because all were large, another success in the meantime will do.
+MLflow is well if it takes a control: a request that it has taken before, sent once more (upserted, so
+without effect). Where there is none, because all were large, or because a target would have it twice, another
+success in the meantime will do.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from dataclasses import dataclass, field
 
 from collector.delivery.bisect import halve
 from collector.delivery.group import Request
-from collector.delivery.mlflow.answers import Sent, Verdict
-from collector.model.batch import Entry, FollowUp
+from collector.delivery.verdicts import Sent, Verdict
+from collector.model.batch import Entry, FollowUp, signal_of
 
 Send = Callable[[Request], Awaitable[Sent]]
 Pause = Callable[[float], Awaitable[None]]
@@ -31,7 +32,7 @@ MAX_CONTROL_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedRequest:
-    """Spans that MLflow will not take, and why."""
+    """Spans or log records that the target will not take, and why."""
 
     request: Request
     reason: str
@@ -40,7 +41,7 @@ class RefusedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Every span of the request is in MLflow or in `refusals`; `notes` are to be kept, by trace id.
+    """Every span of the request is in the target or in `refusals`; `notes` are to be kept, by trace id.
 
     `delivered` says which owner has which trace ids in MLflow now, where clients are told apart. `follow_ups`
     are entries that the commit is to append; `counts` are for metrics, by outcome.
@@ -58,7 +59,7 @@ class Settled:
 class Deferred:
     """Something of the request is neither: send it again, at the earliest after the server's wish.
 
-    `is_bug`: MLflow has nothing to do with it. `timed_out`: MLflow did not answer in time, and may answer a
+    `is_bug`: the target has nothing to do with it. `timed_out`: it did not answer in time, and may answer a
     smaller request.
     """
 
@@ -70,19 +71,24 @@ class Deferred:
 
 @dataclass(slots=True)
 class TargetHealth:
-    """What MLflow took lately, over all requests of a worker: the evidence against a suspect."""
+    """What a target took lately, over all requests of a worker: the evidence against a suspect.
 
+    `may_repeat`: what it has taken can be sent once more without effect.
+    """
+
+    target: str = "MLflow"
+    may_repeat: bool = True
     successes: int = 0
     control: tuple[Send, Request] | None = None
 
     def took(self, send: Send, request: Request) -> None:
-        """MLflow has taken `request`."""
+        """The target has taken `request`."""
         self.successes += 1
-        if len(request.payload) <= MAX_CONTROL_BYTES:
+        if self.may_repeat and len(request.payload) <= MAX_CONTROL_BYTES:
             self.control = (send, request)
 
     async def is_proven(self, successes_before: int) -> bool:
-        """Whether MLflow takes the control; without one, whether it took anything since then."""
+        """Whether the target takes the control; without one, whether it took anything since then."""
         if self.control is not None:
             send, request = self.control
             match (await send(request)).verdict:
@@ -118,7 +124,7 @@ async def settle(
     try:
         await _settle(request, send, found, health=health, resends=resends, pause=pause, is_whole=True)
         if found.suspects and not await _are_guilty(found, send, health, successes_before):
-            return Deferred(message=f"MLflow takes nothing at all: {found.suspects[0].message}")
+            return Deferred(message=f"{health.target} takes nothing at all: {found.suspects[0].message}")
     except _Passing as passing:
         sent = passing.sent
         return Deferred(
@@ -162,7 +168,7 @@ def _took(sent: Sent, request: Request, send: Send, found: _Findings, health: Ta
 
 
 async def _are_guilty(found: _Findings, send: Send, health: TargetHealth, successes_before: int) -> bool:
-    """Whether MLflow fails at the suspects and at nothing else. What it takes after all is no suspect."""
+    """Whether the target fails at the suspects and at nothing else. What it takes after all is no suspect."""
     if not await health.is_proven(successes_before):
         return False
     still: list[RefusedRequest] = []
@@ -229,6 +235,7 @@ def refuse_all(entries: Sequence[Entry], reason: str, message: str) -> Settled:
                 trace_ids=entry.trace_ids,
                 received_unix_ns=entry.received_unix_ns,
                 client=entry.client,
+                signal=signal_of(entry.lane),
             ),
             reason=reason,
             message=message,

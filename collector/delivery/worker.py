@@ -1,5 +1,8 @@
 """Which lane is next, and how long a lane waits: read -> deliver -> commit | park | wait.
 
+What a target is, and what its answers mean, is behind `WindowTarget`: MLflow's spans (mlflow/), its log
+records (logs/), or another backend (otlp/).
+
 Lanes are served in turn, one window at a time, a bounded number at once. A lane whose window is deferred
 waits by itself: another's poison, flood or missing experiment never holds it up. There is no age at which
 a waiting entry is given up.
@@ -9,7 +12,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,16 +21,13 @@ from collector.delivery.settle import Deferred, Settled, TargetHealth
 from collector.journal import Consumer, PendingLane, TraceMemory
 from collector.model.batch import Entry, Parked, Route, is_waiting, signal_of
 from collector.otlp.shapes import SHAPES
-from collector.settings import DeliverySettings
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.delivery")
 
-# between two windows of a lane MLflow has nothing to do; more rounds in one make that rarer
-ROUNDS_A_WINDOW = 3
 MIN_REQUEST_BYTES = 64 * 1024
 IDLE_SECONDS = 5.0
-# a lane that waits so long while MLflow takes what others send is stuck
+# a lane that waits so long while the target takes what others send is stuck
 STUCK_SECONDS = 60.0
 # under load each append would wake the loop; nothing is lost by looking a little later
 LOOK_EVERY_SECONDS = 0.02
@@ -37,11 +37,47 @@ LOOK_EVERY_SECONDS = 0.02
 LEAST_WAIT_SECONDS, MOST_WAIT_SECONDS, SHARE_OF_AGE = 0.5, 30.0, 0.25
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Where a worker takes the time from, in seconds: one that is never set back, and one since 1970."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    unix: Callable[[], float] = time.time
+
+
+class Pace(Protocol):
+    """How much a worker brings to its target at a time, and how long it waits (see DeliverySettings)."""
+
+    @property
+    def request_bytes(self) -> int:
+        """Size up to which entries are grouped into one request."""
+
+    @property
+    def max_lanes(self) -> int:
+        """Lanes that are served at the same time."""
+
+    @property
+    def linger_seconds(self) -> float:
+        """How long the first entry waits for others."""
+
+    @property
+    def backoff_initial_seconds(self) -> float:
+        """First pause after a failure."""
+
+    @property
+    def backoff_max_seconds(self) -> float:
+        """Longest pause."""
+
+
 class WindowTarget(Protocol):
     """What a worker brings windows to."""
 
     # set by a worker that is to end: requests in flight are the last
     stopping: bool
+
+    @property
+    def requests_a_window(self) -> int:
+        """How many requests' worth of entries are read at once. If one waits, all come again."""
 
     @property
     def health(self) -> TargetHealth:
@@ -66,6 +102,9 @@ class WindowTarget(Protocol):
         """Count what has become of a window, once it is written."""
 
 
+REAL_TIME = Clock()
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A lane whose last window was deferred."""
@@ -81,7 +120,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckLane:
-    """A lane that makes no progress while MLflow takes what others send."""
+    """A lane that makes no progress while the target takes what others send."""
 
     route: Route
     reason: str
@@ -90,16 +129,17 @@ class StuckLane:
 
 
 class DeliveryWorker:
-    """Carries the journal's lanes to MLflow until `run` is cancelled."""
+    """Carries the journal's lanes to a target until `run` is cancelled."""
 
     def __init__(
         self,
         consumer: Consumer,
         traces: TraceMemory,
         target: WindowTarget,
-        settings: DeliverySettings,
+        settings: Pace,
         *,
         behind: str | None = None,
+        clock: Clock = REAL_TIME,
     ) -> None:
         """`behind`: a consumer that each entry must have passed before it is delivered."""
         self._consumer = consumer
@@ -107,6 +147,7 @@ class DeliveryWorker:
         self._behind = behind
         self._target = target
         self._settings = settings
+        self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._active: set[str] = set()
         self._served: dict[str, float] = {}
@@ -116,6 +157,10 @@ class DeliveryWorker:
         self._jitter = random.Random()
 
     @property
+    def _name(self) -> str:
+        return self._target.health.target
+
+    @property
     def trouble(self) -> str | None:
         """Why something waits longer than it should, or None."""
         if not self._waiting:
@@ -123,11 +168,11 @@ class DeliveryWorker:
         worst = max(self._waiting.values(), key=lambda waiting: waiting.attempt)
         return f"{len(self._waiting)} routes wait: {worst.message}"
 
-    def stuck(self, *, mlflow_answers: bool = False) -> list[StuckLane]:
-        """The lanes that make no progress though MLflow is well, the longest first.
+    def stuck(self, *, target_answers: bool = False) -> list[StuckLane]:
+        """The lanes that make no progress though the target is well, the longest first.
 
-        A bug is never MLflow's fault. Else a lane must have waited for STUCK_SECONDS, while MLflow took other
-        spans or, as the caller knows, answers.
+        A bug is never the target's fault. Else a lane must have waited for STUCK_SECONDS, while the target
+        took something else or, as the caller knows, answers.
         """
         found = [
             StuckLane(
@@ -137,13 +182,13 @@ class DeliveryWorker:
                 attempts=waiting.attempt,
             )
             for lane, waiting in self._waiting.items()
-            if self._is_stuck(waiting, mlflow_answers)
+            if self._is_stuck(waiting, target_answers)
         ]
         return sorted(found, key=lambda each: each.since_unix)
 
-    def _is_stuck(self, waiting: _Waiting, mlflow_answers: bool) -> bool:
-        is_well = mlflow_answers or self._target.health.successes > waiting.successes_before
-        return waiting.is_bug or (is_well and time.time() - waiting.since_unix >= STUCK_SECONDS)
+    def _is_stuck(self, waiting: _Waiting, target_answers: bool) -> bool:
+        is_well = target_answers or self._target.health.successes > waiting.successes_before
+        return waiting.is_bug or (is_well and self._clock.unix() - waiting.since_unix >= STUCK_SECONDS)
 
     async def run(self) -> None:
         """Deliver until stopped. Any exception is a bug; what was not committed comes again."""
@@ -166,7 +211,7 @@ class DeliveryWorker:
 
     def _next(self, pending: Sequence[PendingLane]) -> list[str]:
         """The lanes to serve now: those that waited longest since their last turn."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         free = self._settings.max_lanes - len(self._active)
         ready = [lane.lane for lane in pending if self._ready_in(lane, now) <= 0]
         ready.sort(key=lambda lane: self._served.get(lane, 0.0))
@@ -178,7 +223,7 @@ class DeliveryWorker:
             return float("inf")
         if waiting := self._waiting.get(lane.lane):
             return waiting.not_before - now
-        age_seconds = (time.time_ns() - lane.first_received_unix_ns) / 1e9
+        age_seconds = self._clock.unix() - lane.first_received_unix_ns / 1e9
         if is_waiting(lane.lane):
             pause = min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, age_seconds * SHARE_OF_AGE))
             return self._served.get(lane.lane, -pause) + pause - now
@@ -190,7 +235,7 @@ class DeliveryWorker:
         if len(self._active) >= self._settings.max_lanes:
             await self._finished.wait()
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         pause = min((max(0.0, self._ready_in(lane, now)) for lane in pending), default=IDLE_SECONDS)
         waiters = [asyncio.ensure_future(event.wait()) for event in (appended, self._finished)]
         try:
@@ -211,13 +256,13 @@ class DeliveryWorker:
             message = f"internal error: {type(error).__name__}; the log has its traceback"
             outcome = Deferred(message=message, is_bug=True)
         finally:
-            self._served[lane] = time.monotonic()
+            self._served[lane] = self._clock.monotonic()
             self._active.discard(lane)
             self._finished.set()
         self._note(lane, outcome)
 
     async def _window(self, lane: str) -> Settled | Deferred | None:
-        window_bytes = self._request_bytes * self._settings.max_in_flight * ROUNDS_A_WINDOW
+        window_bytes = self._request_bytes * self._target.requests_a_window
         entries = await self._consumer.read(lane, limit_bytes=window_bytes, behind=self._behind)
         if not entries:
             return None
@@ -258,14 +303,14 @@ class DeliveryWorker:
         self._target.committed(outcome)
         what = f"{SHAPES[signal_of(lane)].word}s"
         for part in parked:
-            told = {"reason": part.reason, "why": part.message, "lane": lane}
+            told = {"reason": part.reason, "why": part.message, "lane": lane, "target": self._name}
             _log.warning(f"{what} went to the dead letters", extra={"spans": part.span_count, **told})
 
     def _note(self, lane: str, outcome: Settled | Deferred | None) -> None:
         """Remember a lane that has to wait; say once when trouble starts and when it ends."""
         if not isinstance(outcome, Deferred):
             if self._waiting.pop(lane, None):
-                _log.info("delivery goes on", extra={"lane": lane})
+                _log.info("delivery goes on", extra={"lane": lane, "target": self._name})
             if isinstance(outcome, Settled):
                 self._request_bytes = min(self._settings.request_bytes, self._request_bytes * 2)
             return
@@ -283,20 +328,21 @@ class DeliveryWorker:
             at_least_seconds=outcome.retry_after_seconds,
         )
         if attempt == 1:
-            _log.warning("delivery waits", extra={"lane": lane, "why": outcome.message})
+            told = {"lane": lane, "target": self._name, "why": outcome.message}
+            _log.warning("delivery waits", extra=told)
         waiting = _Waiting(
             attempt=attempt,
-            not_before=time.monotonic() + pause,
+            not_before=self._clock.monotonic() + pause,
             message=outcome.message,
-            since_unix=before.since_unix if before else time.time(),
+            since_unix=before.since_unix if before else self._clock.unix(),
             successes_before=before.successes_before if before else self._target.health.successes,
             is_bug=outcome.is_bug,
             is_told=before is not None and before.is_told,
         )
-        if self._is_stuck(waiting, mlflow_answers=False) and not waiting.is_told:
+        if self._is_stuck(waiting, target_answers=False) and not waiting.is_told:
             waiting.is_told = True
             _log.error(
-                "a lane makes no progress although MLflow is well; its spans are kept",
+                f"a lane makes no progress although {self._name} is well; what it holds is kept",
                 extra={"lane": lane, "why": waiting.message, "attempts": attempt},
             )
         self._waiting[lane] = waiting

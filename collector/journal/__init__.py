@@ -14,6 +14,9 @@ A journal opens to an object for each role, and nobody gets more than its part n
     API, CLI ───────► DeadLetters     what the target of one consumer refused: list, show, retry, drop
     answers ────────► PendingTraces   what of a trace isn't delivered yet
 
+Consumers that come and go with the settings (other backends) are subscribed: a new one starts at the present,
+and one that is gone holds nothing back.
+
 Invariants
  1. `append` returns after the commit to disk (SQLite WAL, synchronous=FULL); what it returned for survives
     a crash of the process and of the machine.
@@ -26,9 +29,11 @@ Invariants
  6. At its size bound the journal refuses new entries; it never drops one to make room.
  7. Cursors, dead letters, attempts and marks belong to one consumer. A retried dead letter is an entry that
     this consumer alone sees; a crash in one consumer never counts against another's work on the same entry.
- 8. A lane holds spans or log records, never both. A consumer sees the lanes of its signals and no others; an
-    entry waits only for consumers of its signal.
+ 8. A lane holds spans or log records, never both. A consumer sees the lanes of its signals (one or both) and
+    no others; an entry waits only for consumers of its signal.
  9. What a commit appends for a consumer (`follow_ups`) is there if and only if the cursor has moved.
+10. A subscribed consumer gets every entry that is appended after its subscription, across restarts, until a
+    subscription without it.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
 each other. Forms: sqlite/ (the real one) and memory.py (its twin for tests and benchmarks). A new form
@@ -40,7 +45,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route, Signal
+from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
 
 NOTHING: Mapping[bytes, str] = {}
 
@@ -48,11 +53,6 @@ NOTHING: Mapping[bytes, str] = {}
 ISOLATE_FROM_ATTEMPTS = 2
 # so full may the journal be while entries wait for followers
 FOLLOWED_SHARE = 0.5
-
-
-def signals_of(consumer: str, readers: Mapping[Signal, Collection[str]]) -> frozenset[Signal]:
-    """What a consumer reads, by the readers of each signal; spans, if nobody has said it."""
-    return frozenset(each for each in Signal if consumer in readers[each]) or frozenset({Signal.TRACES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,17 @@ class CannotTell:
     """This form of the log can't look up traces, or not now."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriptions:
+    """What a change of the subscribed consumers came to.
+
+    `begun` are new. `ended` are gone, each with the number of dead letters that went with it.
+    """
+
+    begun: frozenset[str]
+    ended: Mapping[str, int]
 
 
 class Log(Protocol):
@@ -115,7 +126,8 @@ class Consumer(Protocol):
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
         """Lanes with entries after the cursor, oldest entry first.
 
-        `behind`: nothing from the first entry on that this other consumer's cursor hasn't passed.
+        `behind`: nothing from the first entry on that this other consumer's cursor hasn't passed, in the
+        lanes that this other consumer reads.
         """
 
     async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
@@ -208,7 +220,10 @@ class DeadLetters(Protocol):
 
 
 class PendingTraces(Protocol):
-    """What the log holds of one trace's spans: entries and dead letters that aren't deleted yet."""
+    """What the log holds of one trace's spans: entries and dead letters that aren't deleted yet.
+
+    What is there for a subscribed consumer alone is left out: it says nothing of the way to MLflow.
+    """
 
     async def payloads(self, trace_id: bytes) -> Sequence[bytes] | CannotTell:
         """The export requests (protobuf) that hold spans of it; dead letters first, then oldest first."""
@@ -237,6 +252,13 @@ class Journal(Protocol):
 
     def dead_letters(self, consumer: str) -> DeadLetters:
         """For operators."""
+
+    async def subscribe(self, names: Collection[str]) -> Subscriptions:
+        """From now on, these are the consumers that come and go with the settings.
+
+        A new one starts behind everything that the log holds. One that was subscribed and isn't any more
+        leaves nothing: its cursors, marks, attempts, notes, dead letters and entries of its own are deleted.
+        """
 
     async def sweep(self) -> int:
         """Delete what every consumer has passed and whose retention is over; how many entries went."""

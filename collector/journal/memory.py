@@ -11,9 +11,10 @@ from collector.journal import (
     NOTHING,
     JournalState,
     PendingLane,
-    signals_of,
+    Subscriptions,
 )
 from collector.journal.memory_entries import HeldClaim, HeldEntry
+from collector.journal.memory_traces import MemoryPendingTraces, MemoryTraces
 from collector.model.batch import (
     FOREIGN_TRACE,
     DeadLetter,
@@ -22,7 +23,6 @@ from collector.model.batch import (
     FollowUp,
     Parked,
     Position,
-    Route,
     Signal,
     merge,
     signal_of,
@@ -49,6 +49,7 @@ class MemoryJournal:
         self._appended = asyncio.Event()
         self._awaited = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
         self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
+        self._subscribed: frozenset[str] = frozenset()
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
         self._entries: list[HeldEntry] = []
@@ -66,6 +67,27 @@ class MemoryJournal:
 
     def dead_letters(self, consumer: str) -> "MemoryDeadLetters":
         return MemoryDeadLetters(self, consumer)
+
+    async def subscribe(self, names: Collection[str]) -> Subscriptions:
+        self._check_open()
+        gone, begun = self._subscribed - frozenset(names), frozenset(names) - self._subscribed
+        self._subscribed = frozenset(names)
+        self._cursors |= {
+            (name, held.content.lane): self._sequence for name in begun for held in self._entries
+        }
+        return Subscriptions(begun=begun, ended={name: self._end(name) for name in gone})
+
+    def _end(self, consumer: str) -> int:
+        letters = self._letters_of(consumer)
+        for letter in letters:
+            del self._letters[letter.id]
+        self._entries = [held for held in self._entries if held.consumer != consumer]
+        for held in self._entries:
+            del held.attempts[consumer]
+        self._cursors = {key: at for key, at in self._cursors.items() if key[0] != consumer}
+        self._marks = {key: at for key, at in self._marks.items() if key[0] != consumer}
+        self._notes = {key: note for key, note in self._notes.items() if key[0] != consumer}
+        return len(letters)
 
     async def sweep(self) -> int:
         self._check_open()
@@ -97,18 +119,22 @@ class MemoryJournal:
         return [letter for letter in self._letters.values() if letter.consumer == consumer]
 
     def _holders(self, trace_id: bytes) -> Iterator[Draft | DeadLetter]:
-        contents = [held.content for held in self._entries]
-        holders: Sequence[Draft | DeadLetter] = (*self._letters.values(), *contents)
+        contents = [held.content for held in self._entries if held.consumer not in self._subscribed]
+        letters = [each for each in self._letters.values() if each.consumer not in self._subscribed]
+        holders: Sequence[Draft | DeadLetter] = (*letters, *contents)
         for holder in holders:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder
 
+    def _reads(self, consumer: str, lane: str) -> bool:
+        """Whether the lane holds a signal that the consumer reads; spans, if nobody has said it."""
+        read = [each for each in Signal if consumer in (*self._awaited[each], *self._followers[each])]
+        return signal_of(lane) in (read or [Signal.TRACES])
+
     def _lanes(self, consumer: str) -> list[str]:
-        """Those that hold the consumer's signals."""
-        readers = {each: (*self._awaited[each], *self._followers[each]) for each in Signal}
-        signals = signals_of(consumer, readers)
+        """Those that the consumer reads."""
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
-        return [lane for lane in lanes if signal_of(lane) in signals]
+        return [lane for lane in lanes if self._reads(consumer, lane)]
 
     def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
@@ -120,7 +146,8 @@ class MemoryJournal:
 
     def _passed_by(self, behind: str | None, lane: str) -> float:
         """Everything before this was passed by the other consumer, or is none of its concern."""
-        waiting = [] if behind is None else self._after(behind, lane)
+        bound = behind is not None and self._reads(behind, lane)
+        waiting = self._after(behind, lane) if behind is not None and bound else []
         return waiting[0].sequence if waiting else float("inf")
 
     def _cursor(self, consumer: str, lane: str) -> int:
@@ -141,8 +168,8 @@ class MemoryJournal:
 
     def _waits(self, held: HeldEntry, roomy: bool) -> bool:
         signal = signal_of(held.content.lane)
-        awaited = (*self._awaited[signal], *(self._followers[signal] if roomy else ()))
-        readers = awaited if held.consumer is None else (held.consumer,)
+        of_signal = (*self._awaited[signal], *(self._followers[signal] if roomy else ()))
+        readers = of_signal if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
     def _check_open(self) -> None:
@@ -309,30 +336,6 @@ class MemoryConsumer:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryTraces:
-    """See `TraceMemory`."""
-
-    journal: MemoryJournal
-
-    async def claim(
-        self, claims: Mapping[bytes, str], *, clients: Mapping[bytes, str] = NOTHING
-    ) -> Mapping[bytes, str]:
-        self.journal._check_open()
-        known = self.journal._claims
-        for trace_id, target in claims.items():
-            claim = HeldClaim(target=target, client=clients.get(trace_id, ""))
-            held = known.setdefault(trace_id, claim)
-            if not held.delivered and held.client != claim.client:
-                known[trace_id] = claim
-        return {trace_id: known[trace_id].target for trace_id in claims}
-
-    async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
-        self.journal._check_open()
-        notes = self.journal._notes
-        return {id: notes[consumer, id] for id in trace_ids if (consumer, id) in notes}
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryDeadLetters:
     """See `DeadLetters`."""
 
@@ -372,18 +375,3 @@ class MemoryDeadLetters:
                 del claims[trace_id]
         content = Draft(**{each.name: getattr(letter, each.name) for each in fields(Draft)})
         self.journal._add(content, received_unix_ns=letter.received_unix_ns, consumer=self.consumer)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPendingTraces:
-    """See `PendingTraces`."""
-
-    journal: MemoryJournal
-
-    async def payloads(self, trace_id: bytes) -> Sequence[bytes]:
-        self.journal._check_open()
-        return [bytes(holder.payload) for holder in self.journal._holders(trace_id)]
-
-    async def routes(self, trace_id: bytes) -> Sequence[Route]:
-        self.journal._check_open()
-        return [Route.from_lane(holder.lane) for holder in self.journal._holders(trace_id)]

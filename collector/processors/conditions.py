@@ -55,11 +55,12 @@ def _service(by: ResourceSpans) -> str:
 
 
 def _have(span: Span, values: dict[str, re.Pattern[str]]) -> bool:
-    found = {a.key: _text(a.value) for a in span.attributes if a.key in values}
+    found = {a.key: text_of(a.value) for a in span.attributes if a.key in values}
     return all(key in found and pattern.match(found[key]) for key, pattern in values.items())
 
 
-def _text(value: AnyValue) -> str:
+def text_of(value: AnyValue) -> str:
+    """A plain value as text; empty for lists, maps and bytes."""
     match value.WhichOneof("value"):
         case "string_value":
             return value.string_value

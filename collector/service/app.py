@@ -1,14 +1,14 @@
 """The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 from starlette.types import ASGIApp
 
 from collector.alerts.opening import open_alerting
-from collector.answers.health import ServiceHealth, takes_exports
+from collector.answers.health import takes_exports
 from collector.answers.opening import answers_of
 from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
@@ -18,15 +18,13 @@ from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.opening import log_worker_of, target_of
+from collector.delivery.otlp.opening import open_backends
 from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
-from collector.journal.sqlite.journal import SqliteJournal, open_journal
-from collector.mlflow.client import Mlflow, open_mlflow
-from collector.mlflow.experiments import Experiments
 from collector.receivers.grpc.opening import open_grpc
 from collector.receivers.opening import bounds_of, http_receiver, open_reception
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -34,12 +32,10 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
+from collector.service.parts import experiments_of, health_of, open_journal_of, open_mlflow_of
 from collector.service.rooted import under
 from collector.settings import Settings
 from collector.telemetry.metrics import Metrics
-
-# look-ups must not wait behind deliveries
-LOOK_UP_CONNECTIONS = 8
 
 
 @asynccontextmanager
@@ -49,29 +45,26 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
     metrics, keep = Metrics(), settings.sampling
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
-        mlflow = await opened(_open_mlflow(settings))
-        experiments = _experiments(settings, mlflow)
-        journal = await opened(_open_journal(settings, metrics))
+        mlflow = await opened(open_mlflow_of(settings))
+        experiments = experiments_of(settings, mlflow)
+        journal = await opened(open_journal_of(settings, metrics))
         delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
+        clients = (settings, journal, mlflow, experiments, metrics)
         scores_to = INDEX if settings.index.enabled else None
-        log_worker = log_worker_of(
-            *(settings, journal, mlflow, experiments, metrics),
-            behind=behind,
-            joins=target.joins,
-            scores_to=scores_to,
-        )
+        log_worker = log_worker_of(*clients, behind=behind, joins=target.joins, scores_to=scores_to)
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
+        backends = await opened(open_backends(settings, journal, metrics, behind=behind))
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
         labels = None if index is None else LabelFeed(index, mlflow, (delivery, journal.consumer(LOGS)))
         bounds = bounds_of(settings)
+        beside = {"sampling": sampler, "index": indexer, "labels": labels}
         # ends before the journal closes
-        running = await opened(
-            background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
-        )
+        working = background(worker, log_worker, journal, bounds, backends=backends, others=beside)
+        running = await opened(working)
         alerting = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
@@ -88,13 +81,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         ready = partial(takes_exports, bounds, journal.log)
         grpc = await opened(open_grpc(settings, reception, ready))
         running = replace(running, grpc=grpc)
-        health = replace(_health(settings, journal, mlflow, running, indexer), alerts=alerting)
+        health = health_of(settings, journal, mlflow, running, indexer, backends, alerting)
         answers = answers_of(
             settings,
             journal=journal,
             delivery=delivery,
             records=journal.consumer(LOGS),
             indexing=indexing,
+            backends=backends,
             mlflow=mlflow,
             index=index,
             health=health,
@@ -105,47 +99,3 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
         parts = dispatch(http_receiver(settings, reception), own, proxy)
         yield under(settings.server.root_path, parts), running
-
-
-def _health(
-    settings: Settings, journal: SqliteJournal, mlflow: Mlflow, running: Running, indexer: Indexer | None
-) -> ServiceHealth:
-    return ServiceHealth(
-        log=journal.log,
-        consumer=journal.consumer(DELIVERY),
-        worker=running.worker,
-        logs=journal.consumer(LOGS),
-        log_worker=running.log_worker,
-        bounds=running.bounds,
-        mlflow=mlflow,
-        max_bytes=settings.journal.max_bytes,
-        grpc=running.grpc.to_json(),
-        indexer=indexer,
-    )
-
-
-def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
-    connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
-    return open_mlflow(settings.mlflow, max_connections=connections)
-
-
-def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:
-    """The journal with the consumers that the settings switch on. The index only follows."""
-    return open_journal(
-        settings.data_dir,
-        settings=settings.journal,
-        consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
-        followers=(INDEX,) if settings.index.enabled else (),
-        log_followers=(INDEX,) if settings.index.enabled else (),
-        log_consumers=(LOGS, SAMPLING) if settings.sampling and settings.sampling.scores else (LOGS,),
-        keep_claims=settings.delivery.trace_memory,
-        observe_commit=metrics.commit.observe,
-    )
-
-
-def _experiments(settings: Settings, mlflow: Mlflow) -> Experiments:
-    return Experiments(
-        mlflow,
-        create=settings.routing.create_experiments,
-        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
-    )

@@ -1,11 +1,12 @@
 """What runs beside the requests: delivery, sampling and the journal's housekeeping."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+from collector.delivery.otlp.opening import Backend
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
@@ -26,6 +27,7 @@ class Running:
 
     worker: DeliveryWorker
     log_worker: DeliveryWorker
+    backends: Sequence[Backend]
     bounds: InFlightBounds
     delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
@@ -36,11 +38,13 @@ class Running:
         self.bounds.stopping = True
         self.worker.stop()
         self.log_worker.stop()
+        for backend in self.backends:
+            backend.worker.stop()
         for task in self.beside:
             task.cancel()
 
     async def delivered(self, *, seconds: float) -> None:
-        """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
+        """Wait until the requests in flight have their answers and the cursors are written."""
         await asyncio.wait(self.delivering, timeout=seconds)
 
     async def leave_grpc(self, *, seconds: float) -> None:
@@ -62,20 +66,25 @@ async def background(
     journal: Journal,
     bounds: InFlightBounds,
     *,
-    sampler: Sampler | None,
-    indexer: Indexer | None,
-    labels: LabelFeed | None = None,
+    backends: Sequence[Backend],
+    others: Mapping[str, Sampler | Indexer | LabelFeed | None],
 ) -> AsyncIterator[Running]:
     """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
 
     The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
     """
-    delivering = (_start("delivery", worker.run), _start("logs", log_worker.run))
-    others = {"sampling": sampler, "index": indexer, "labels": labels}
+    workers = {"delivery": worker, "logs": log_worker}
+    workers |= {each.consumer.name: each.worker for each in backends}
+    delivering = tuple(_start(name, each.run) for name, each in workers.items())
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(
-        worker=worker, log_worker=log_worker, bounds=bounds, delivering=delivering, beside=tuple(beside)
+        worker=worker,
+        log_worker=log_worker,
+        backends=backends,
+        bounds=bounds,
+        delivering=delivering,
+        beside=tuple(beside),
     )
     try:
         yield running

@@ -4,9 +4,11 @@ section.py    what every section has in common
 sections.py   the sections, with bounds, defaults and their reference
 access.py     those on clients and policy
 alerts.py     those on alerts and their channels
+forward.py    other backends
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 
+from collector.settings.forward import MLFLOW, ForwardSettings
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
 from collector.settings.section import Section
 from collector.settings.sections import (
@@ -29,7 +31,9 @@ from collector.settings.sections import (
 __all__ = [
     "FOREIGN_VARIABLES",
     "MIB",
+    "MLFLOW",
     "DeliverySettings",
+    "ForwardSettings",
     "HarmoniseSettings",
     "IndexSettings",
     "JournalSettings",

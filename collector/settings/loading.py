@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -61,6 +62,7 @@ def load(
     ]:
         _put(values, key, value, origin)
         origins[key] = origin
+    _put_headers(values, environment, origins)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -155,6 +157,29 @@ def _put(values: Values, key: str, value: Any, origin: str) -> None:
     values[last] = value
 
 
+def _put_headers(values: Values, environment: Mapping[str, str], origins: Mapping[str, str]) -> None:
+    """The headers of other backends that stand in environment variables.
+
+    Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables
+    """
+    targets = values.get("forward")
+    if not isinstance(targets, list):
+        return
+    for number, target in enumerate(targets):
+        name = target.get("headers_variable") if isinstance(target, dict) else None
+        if not isinstance(name, str):
+            continue
+        place = f"{origins['forward']}: forward.{number}.headers_variable = {name!r}"
+        if name not in environment:
+            raise Misconfigured(f"{place}: there is no such environment variable")
+        pairs = [pair.partition("=") for pair in environment[name].split(",") if pair.strip()]
+        if not all(separator for _, separator, _ in pairs):
+            raise Misconfigured(f"{place}: must hold name=value,name=value")
+        found = {unquote(key.strip()): unquote(value.strip()) for key, _, value in pairs}
+        given = target.get("headers", {})
+        targets[number] = {**target, "headers": found | given if isinstance(given, dict) else given}
+
+
 def _suggest(key: str) -> str:
     close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.7)
     section = key.split(".")[0]
@@ -171,7 +196,7 @@ def _explain(error: ValidationError, values: Values, origins: Mapping[str, str])
         known = ".".join(key.split(".")[:2])
         origin = _origin(key, origins)
         message = problem["msg"].removeprefix("Value error, ")
-        value = _lookup(values, key if key.startswith(("processors.", "alerts.")) else known)
+        value = _lookup(values, key if key.startswith(("processors.", "alerts.", "forward.")) else known)
         shown = "" if _is_secret(key, value) or origin is None else f" = {value!r}"
         lines.append(f"{origin or 'settings'}: {key}{shown}: {message}" if key else message)
     return "\n".join(lines)
@@ -198,5 +223,6 @@ def _is_secret(key: str, value: Any) -> bool:
         key.endswith(("password", "token", "hash_key"))
         or key.startswith("alerting.channels")
         or "hash_key" in str(value)
-        or (key == "mlflow.url" and "@" in str(value))
+        or (key.endswith(".url") and "@" in str(value))
+        or (key.startswith("forward.") and ("headers" in key or isinstance(value, dict)))
     )

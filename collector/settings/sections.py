@@ -18,6 +18,7 @@ from collector.settings.access import (
     check_access,
 )
 from collector.settings.alerts import AlertingSettings, AlertSettings
+from collector.settings.forward import ForwardSettings
 from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
 from collector.settings.section import Section
@@ -330,6 +331,8 @@ class Settings(Section):
     harmonise: HarmoniseSettings = HarmoniseSettings()
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
+    forward: tuple[ForwardSettings, ...] = ()
+    """Other backends that get what Sidespan accepts; each is a `[[forward]]` table (docs/forward.md)."""
     index: IndexSettings = IndexSettings()
     alerts: tuple[AlertSettings, ...] = ()
     """Metrics of the index that somebody is told of; each is an `[[alerts]]` table (docs/alerts.md)."""
@@ -347,6 +350,9 @@ class Settings(Section):
     def _holds_together(self) -> "Settings":
         if sum(each.type == "keep" for each in self.processors) > 1:
             raise ValueError('processors: only one may be of type "keep"; put its conditions together')
+        names = [each.name for each in self.forward]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"forward: two targets have the name {min(twice)!r}; each needs its own")
         if self.auth.mode == "loopback" and not is_loopback(self.server.host):
             raise ValueError(
                 f"server.host = {self.server.host!r} lets other machines in, and no clients are "

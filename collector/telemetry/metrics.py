@@ -16,15 +16,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
-        def counter(name: str, help: str, *labels: str) -> Counter:
-            return Counter(f"sidespan_{name}", help, labels, registry=self.registry)
-
-        def gauge(name: str, help: str, *labels: str) -> Gauge:
-            return Gauge(f"sidespan_{name}", help, labels, registry=self.registry)
-
-        def histogram(name: str, help: str, *labels: str) -> Histogram:
-            return Histogram(f"sidespan_{name}", help, labels, registry=self.registry, buckets=SECONDS)
-
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.spans_accepted = counter("spans_accepted", "Spans on disk and acknowledged.")
         self.spans_rejected = counter("spans_rejected", "Spans refused in a partial success.", "reason")
         self.logs_accepted = counter("log_records_accepted", "Log records on disk and acknowledged.")
@@ -49,6 +41,7 @@ class Metrics:
         )
         self.delivery_requests = counter("delivery_requests", "Requests to MLflow.", "outcome")
         self.delivery = histogram("delivery_seconds", "Time of one delivery request to MLflow.")
+        self._add_other_backends()
         self.unknown_runs = counter("unknown_runs", "Windows delivered without a link to their unknown run.")
         self.processed = counter(
             "processor_spans", "Outcomes of processors, counted in spans.", "processor", "outcome"
@@ -61,6 +54,12 @@ class Metrics:
         )
         self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that is not in the index yet.")
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
+        self.journal_skipped = counter(
+            "journal_skipped",
+            "Spans and log records deleted before a follower (the index, another backend) had read them,"
+            " because the journal was half full.",
+            "consumer",
+        )
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
         self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest undelivered span.")
@@ -90,6 +89,46 @@ class Metrics:
         self.alert_dead_letters = gauge(
             "alert_dead_letters", "Notifications that could not be sent.", "channel"
         )
+
+    def _add_other_backends(self) -> None:
+        self.forwarded = self._counter(
+            "forwarded",
+            "Spans and log records that are done with for another backend: delivered, rejected by it in a"
+            " partial success, or withheld by its filter, processors or sampling.",
+            "target",
+            "outcome",
+        )
+        self.forward_dead_lettered = self._counter(
+            "forward_dead_lettered",
+            "Spans and log records that became dead letters of another backend.",
+            *("target", "reason"),
+        )
+        self.forward_requests = self._counter(
+            "forward_requests", "Requests to another backend.", "target", "outcome"
+        )
+        self.forward = self._histogram("forward_seconds", "Time of one request to another backend.", "target")
+        self.forward_pending = self._gauge(
+            "forward_pending", "Accepted spans and log records that wait for another backend.", "target"
+        )
+        self.forward_oldest_pending = self._gauge(
+            "forward_oldest_pending_seconds", "Age of the oldest that waits for another backend.", "target"
+        )
+        self.forward_dead_letters = self._gauge(
+            "forward_dead_letters", "Dead letters of another backend that wait.", "target"
+        )
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"sidespan_{name}", help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
+        return Gauge(f"sidespan_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, *labels: str) -> Histogram:
+        return Histogram(f"sidespan_{name}", help, labels, registry=self.registry, buckets=SECONDS)
+
+    def count_skipped(self, consumer: str, spans: int) -> None:
+        """Count what a follower of the journal has missed."""
+        self.journal_skipped.labels(consumer=consumer).inc(spans)
 
     def count_processed(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Count what was done on the way out, by (processor, outcome)."""

@@ -17,6 +17,7 @@ ALL = (
     "alerts",
     "deliver",
     "process",
+    "forward",
     "proxy",
     "overhead",
 )

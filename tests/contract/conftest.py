@@ -7,7 +7,7 @@ import pytest
 
 from collector.journal import Journal
 from collector.settings import JournalSettings
-from tests.contract.forms import FORMS, Opened
+from tests.contract.forms import FORMS, LOGS, Opened
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def followers() -> tuple[str, ...]:
     return ()
 
 
+@pytest.fixture
+def log_consumers() -> tuple[str, ...]:
+    """A test that needs others overrides this fixture."""
+    return (LOGS,)
+
+
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 async def opened(
     request: pytest.FixtureRequest,
@@ -35,8 +41,9 @@ async def opened(
     settings: JournalSettings,
     consumers: tuple[str, ...],
     followers: tuple[str, ...],
+    log_consumers: tuple[str, ...],
 ) -> AsyncIterator[Opened]:
-    async with request.param(tmp_path, settings, consumers, followers) as opened:
+    async with request.param(tmp_path, settings, consumers, followers, log_consumers) as opened:
         yield opened
 
 

@@ -39,6 +39,7 @@ class SqliteHome:
     settings: JournalSettings
     consumers: tuple[str, ...]
     followers: tuple[str, ...]
+    log_consumers: tuple[str, ...] = (LOGS,)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     count: int = 0
 
@@ -49,7 +50,7 @@ class SqliteHome:
                 settings=self.settings,
                 consumers=self.consumers,
                 followers=self.followers,
-                log_consumers=(LOGS,),
+                log_consumers=self.log_consumers,
                 log_followers=self.followers,
                 keep_claims=100_000,
             )
@@ -68,9 +69,19 @@ class SqliteHome:
 
 @asynccontextmanager
 async def on_sqlite(
-    base: Path, settings: JournalSettings, consumers: tuple[str, ...], followers: tuple[str, ...] = ()
+    base: Path,
+    settings: JournalSettings,
+    consumers: tuple[str, ...],
+    followers: tuple[str, ...] = (),
+    log_consumers: tuple[str, ...] = (LOGS,),
 ) -> AsyncIterator[Opened]:
-    home = SqliteHome(base=base, settings=settings, consumers=consumers, followers=followers)
+    home = SqliteHome(
+        base=base,
+        settings=settings,
+        consumers=consumers,
+        followers=followers,
+        log_consumers=log_consumers,
+    )
     journal = await home.open()
     yield Opened(journal, home.crash, home.restart, journal.close)
     await home.stack.aclose()
@@ -78,12 +89,16 @@ async def on_sqlite(
 
 @asynccontextmanager
 async def in_memory(
-    base: Path, settings: JournalSettings, consumers: tuple[str, ...], followers: tuple[str, ...] = ()
+    base: Path,
+    settings: JournalSettings,
+    consumers: tuple[str, ...],
+    followers: tuple[str, ...] = (),
+    log_consumers: tuple[str, ...] = (LOGS,),
 ) -> AsyncIterator[Opened]:
     journal = MemoryJournal(
         consumers=consumers,
         followers=followers,
-        log_consumers=(LOGS,),
+        log_consumers=log_consumers,
         log_followers=followers,
         max_bytes=settings.max_bytes,
         retention_seconds=settings.retention_seconds,

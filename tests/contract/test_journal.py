@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Awaitable[object]]]] = {
     "drop": (DeadLetters, lambda letters: letters.drop([1])),
     "payloads": (PendingTraces, lambda traces: traces.payloads(T1)),
     "routes": (PendingTraces, lambda traces: traces.routes(T1)),
+    "subscribe": (Journal, lambda journal: journal.subscribe(["forward:tee"])),
     "sweep": (Journal, lambda journal: journal.sweep()),
 }
 

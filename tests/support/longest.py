@@ -16,6 +16,7 @@ LONGEST = (
     "system/test_index.py",
     "system/test_scores.py",
     "system/test_kill.py",
+    "system/test_forward.py",
     "proxy/test_same_refusals.py",
     "collector/delivery/test_hostile_spans.py",
     "instrumentation/test_configure.py",

@@ -56,14 +56,17 @@ class Stage:
     behind: str | None = None
     forward: Forward | None = None
     check_owners: bool = False
+    # consumers beside MLflow's own
+    span_readers: tuple[str, ...] = ()
+    log_readers: tuple[str, ...] = ()
 
     async def open(self) -> None:
         self.journal: SqliteJournal = await self.stack.enter_async_context(
             open_journal(
                 self.directory,
                 settings=JournalSettings(min_free_disk_bytes=0, retention_seconds=self.retention_seconds),
-                consumers=(CONSUMER, self.behind) if self.behind else (CONSUMER,),
-                log_consumers=(LOGS,),
+                consumers=(CONSUMER, *([self.behind] if self.behind else []), *self.span_readers),
+                log_consumers=(LOGS, *self.log_readers),
                 keep_claims=1000,
             )
         )

@@ -14,10 +14,10 @@ from collector.delivery.logs.join import JoinedSpans, join
 from collector.delivery.logs.lookup import Place, StoredTrace
 from collector.delivery.logs.sorting import SortedRecord
 from collector.delivery.logs.work import CONSUMER, LogTarget, LogWindow, MlflowSilent, NoAnswer, is_guilty
-from collector.delivery.mlflow.answers import Verdict
 from collector.delivery.mlflow.forward import Forwarded, unchanged
 from collector.delivery.mlflow.joined import noted
 from collector.delivery.mlflow.send import headers_for, send
+from collector.delivery.verdicts import Verdict
 from collector.journal import TraceMemory
 from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk

@@ -15,9 +15,10 @@ from collector.delivery.logs.lookup import Place, StoredTrace, last_of_session, 
 from collector.delivery.logs.outcome import NO_TRACE, settled_of
 from collector.delivery.logs.sorting import RecordKind, SortedRecord, sort_records
 from collector.delivery.logs.work import LogTarget, LogWindow, MlflowSilent, NoAnswer, PlacedScore, is_guilty
-from collector.delivery.mlflow.answers import Verdict, verdict_of
+from collector.delivery.mlflow.answers import verdict_of
 from collector.delivery.mlflow.turns import DOUBT_SECONDS, Turn
 from collector.delivery.settle import Deferred, Settled
+from collector.delivery.verdicts import Verdict
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, NoSuchExperiment, Resolved

@@ -25,6 +25,8 @@ from collector.telemetry.metrics import Metrics
 CONSUMER = "logs"
 # so often a window comes back with a record that MLflow fails at, before it is the record's fault
 MAX_SUSPECT_WINDOWS = 3
+# of records that speak of one trace, the more are written in one turn
+ROUNDS_A_WINDOW = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +56,11 @@ class LogTarget:
     started_unix_ns: int = field(default_factory=time.time_ns)
     suspects: Counter[str] = field(default_factory=Counter)
     in_flight: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+    @property
+    def requests_a_window(self) -> int:
+        """See the protocol of targets."""
+        return self.settings.max_in_flight * ROUNDS_A_WINDOW
 
     def committed(self, outcome: Settled) -> None:
         """Count what has become of a window."""

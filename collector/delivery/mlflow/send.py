@@ -17,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from collector.delivery.mlflow.answers import Sent, Verdict, retry_after, verdict_of
+from collector.delivery.mlflow.answers import verdict_of
+from collector.delivery.verdicts import Sent, Verdict, retry_after
 from collector.mlflow.client import (
     MAX_CONTENT_BYTES,
     MAX_ERROR_BYTES,

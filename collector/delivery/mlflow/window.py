@@ -9,7 +9,6 @@ from functools import partial
 
 from collector.delivery.bisect import fit, split
 from collector.delivery.group import MAX_LINKED_TRACES, Request, group
-from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
 from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
@@ -25,6 +24,7 @@ from collector.delivery.settle import (
     refuse_all,
     settle,
 )
+from collector.delivery.verdicts import Sent, Verdict
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
@@ -37,6 +37,8 @@ from collector.telemetry.metrics import Metrics
 
 CONSUMER = "delivery"
 VERIFY_RESENDS = 2
+# between two windows of a lane MLflow has nothing to do; more rounds in one make that rarer
+ROUNDS_A_WINDOW = 3
 ABOUT_THE_DATA = frozenset({Verdict.SUSPECT, Verdict.TOO_LARGE, Verdict.REFUSED})
 STOPPING = "the service is stopping"
 
@@ -98,6 +100,11 @@ class Target:
     health: TargetHealth = field(default_factory=TargetHealth)
     fault_log: FaultLog = field(default_factory=FaultLog)
     sample: random.Random = field(default_factory=random.Random)
+
+    @property
+    def requests_a_window(self) -> int:
+        """See the protocol."""
+        return self.settings.max_in_flight * ROUNDS_A_WINDOW
 
     async def deliver(
         self,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane, signals_of
-from collector.journal.sqlite import letters, notes, ownership, reading
+from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane, Subscriptions
+from collector.journal.sqlite import letters, notes, ownership, reading, subscriptions
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
 from collector.journal.sqlite.opening import FILE_NAME, open_file
@@ -32,6 +32,11 @@ from collector.settings import JournalSettings
 _log = logging.getLogger("sidespan.journal")
 
 Sweep = Callable[[sqlite3.Connection, str | None], int]
+SignalsOf = Callable[[str], str]
+# told in the writer's thread: a follower, and how many spans or log records went before it had read them
+ObserveSkipped = Callable[[str, int], None]
+# so many entries of a lane at a time, until the journal has room again: followers lose the oldest
+SKIPPED_AT_ONCE = 100
 
 
 @asynccontextmanager
@@ -45,11 +50,12 @@ async def open_journal(
     log_consumers: Sequence[str] = (),
     log_followers: Sequence[str] = (),
     observe_commit: ObserveCommit = lambda seconds: None,
+    observe_skipped: ObserveSkipped = lambda consumer, spans: None,
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
 
     `consumers` and `followers` read spans, `log_consumers` and `log_followers` log records; a name may stand
-    in both.
+    in both. `observe_skipped` hears, in another thread, what was deleted before a follower had read it.
     A file of an earlier version is brought up to this one. A file that is broken is set aside and what is
     readable in it is carried over.
     Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
@@ -68,6 +74,7 @@ async def open_journal(
             log_consumers=log_consumers,
             log_followers=log_followers,
             keep_claims=keep_claims,
+            observe_skipped=observe_skipped,
         )
         try:
             yield journal
@@ -88,23 +95,31 @@ class SqliteJournal:
         log_consumers: Sequence[str],
         log_followers: Sequence[str],
         keep_claims: int,
+        observe_skipped: ObserveSkipped,
     ) -> None:
         self.file = file
         self.log = SqliteLog(file)
         self.traces = SqliteTraceMemory(file)
         self.pending_traces = SqlitePendingTraces(file)
         self._settings = settings
-        self._holders = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
-        self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
+        self._holders = {Signal.TRACES.value: consumers, Signal.LOGS.value: log_consumers}
+        self._followers = {Signal.TRACES.value: followers, Signal.LOGS.value: log_followers}
         self._keep_claims = keep_claims
+        self._observe_skipped = observe_skipped
 
     def consumer(self, name: str) -> "SqliteConsumer":
-        readers = {each: (*self._holders[each], *self._followers[each]) for each in Signal}
-        signals = signals_of(name, readers)
-        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=" ".join(signals))
+        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals_of=self._signals)
+
+    def _signals(self, name: str) -> str:
+        """The names of the signals that a consumer reads, in one text; spans, if nobody has said it."""
+        readers = {each: {*self._holders[each], *self._followers[each]} for each in self._holders}
+        return " ".join(each for each in readers if name in readers[each]) or Signal.TRACES.value
 
     def dead_letters(self, consumer: str) -> "SqliteDeadLetters":
         return SqliteDeadLetters(file=self.file, consumer=consumer)
+
+    async def subscribe(self, names: Collection[str]) -> Subscriptions:
+        return await self.file.write(partial(subscriptions.subscribe, names=frozenset(names)))
 
     async def sweep(self) -> int:
         return await self.file.write(partial(self._sweep, lane=None))
@@ -115,16 +130,29 @@ class SqliteJournal:
 
     def _sweep(self, db: sqlite3.Connection, lane: str | None) -> int:
         before_ns = time.time_ns() - int(self._settings.retention_seconds * 1e9)
+        everybody = {each: (*self._holders[each], *self._followers[each]) for each in self._holders}
+        deleted = sqlite.sweep(db, everybody, received_before_ns=before_ns, lane=lane)
         # what only repeats the data must not fill the disk that takes it in
-        roomy = sqlite.used_bytes(db) < self._settings.max_bytes * FOLLOWED_SHARE
-        by_signal = {
-            each.value: (*self._holders[each], *(self._followers[each] if roomy else ())) for each in Signal
-        }
-        deleted = sqlite.sweep(db, by_signal, received_before_ns=before_ns, lane=lane)
+        if sqlite.used_bytes(db) >= self._settings.max_bytes * FOLLOWED_SHARE:
+            deleted += self._skip(db, lane, before_ns)
         if lane is None:
             sqlite.forget(db)
             ownership.forget(db, keep=self._keep_claims)
             notes.forget(db, keep=self._settings.max_notes)
+        return deleted
+
+    def _skip(self, db: sqlite3.Connection, lane: str | None, before_ns: int) -> int:
+        """Delete the oldest entries that only followers have not passed; how many."""
+        deleted, skipped = sqlite.skip(
+            db,
+            self._holders,
+            self._followers,
+            received_before_ns=before_ns,
+            lane=lane,
+            limit=SKIPPED_AT_ONCE,
+        )
+        for follower, spans in skipped.items():
+            self._observe_skipped(follower, spans)
         return deleted
 
 
@@ -161,18 +189,27 @@ class SqliteConsumer:
     file: JournalFile
     name: str
     sweep: Sweep
-    signals: str
+    signals_of: SignalsOf
+
+    @property
+    def signals(self) -> str:
+        return self.signals_of(self.name)
+
+    def _bound(self, behind: str | None) -> reading.Behind | None:
+        return None if behind is None else reading.Behind(consumer=behind, signals=self.signals_of(behind))
 
     @property
     def appended(self) -> asyncio.Event:
         return self.file.appended
 
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
-        run = partial(reading.pending, consumer=self.name, signals=self.signals, behind=behind)
+        bound = self._bound(behind)
+        run = partial(reading.pending, consumer=self.name, signals=self.signals, behind=bound)
         return await self.file.read(run)
 
     async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
-        run = partial(reading.read, consumer=self.name, lane=lane, limit_bytes=limit_bytes, behind=behind)
+        bound = self._bound(behind)
+        run = partial(reading.read, consumer=self.name, lane=lane, limit_bytes=limit_bytes, behind=bound)
         while True:
             try:
                 return await self.file.read(run)

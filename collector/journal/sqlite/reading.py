@@ -22,10 +22,19 @@ class DamagedEntry(Exception):
         self.sequence = sequence
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A consumer that another one stays behind, in the lanes of its signals (their names, in one text)."""
+
+    consumer: str
+    signals: str
+
+
 _LAST = 2**63 - 1
 # the last sequence that the consumer may see of lane l
 _BOUND = (
-    f"CASE WHEN :behind IS NULL THEN {_LAST} ELSE coalesce((SELECT b.sequence - 1 FROM entries b"  # noqa: S608
+    f"CASE WHEN :behind IS NULL OR instr(:its_signals, l.signal) = 0 THEN {_LAST}"  # noqa: S608
+    " ELSE coalesce((SELECT b.sequence - 1 FROM entries b"
     " WHERE b.lane_id = l.id AND (b.consumer IS NULL OR b.consumer = :behind) AND b.sequence > coalesce("
     "(SELECT sequence FROM cursors WHERE consumer = :behind AND lane_id = l.id), 0)"
     f" ORDER BY b.sequence LIMIT 1), {_LAST}) END"
@@ -50,22 +59,28 @@ _READ = (
 
 
 def pending(
-    db: sqlite3.Connection, consumer: str, *, signals: str, behind: str | None = None
+    db: sqlite3.Connection, consumer: str, *, signals: str, behind: Behind | None = None
 ) -> list[PendingLane]:
     """See the protocol. `signals`: the names of the consumer's own, in one text."""
-    rows = db.execute(_PENDING, {"consumer": consumer, "behind": behind, "signals": signals})
+    rows = db.execute(_PENDING, {"consumer": consumer, "signals": signals, **_bound(behind)})
     return [
         PendingLane(lane=lane, first=Position(sequence), first_received_unix_ns=received)
         for lane, sequence, received in rows
     ]
 
 
+def _bound(behind: Behind | None) -> dict[str, str | None]:
+    if behind is None:
+        return {"behind": None, "its_signals": ""}
+    return {"behind": behind.consumer, "its_signals": behind.signals}
+
+
 def read(
-    db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, behind: str | None = None
+    db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, behind: Behind | None = None
 ) -> list[Entry]:
     """See the protocol. Raises DamagedEntry if the first one is."""
     entries: list[Entry] = []
-    asked = {"consumer": consumer, "lane": lane, "after": None, "behind": behind}
+    asked = {"consumer": consumer, "lane": lane, "after": None, **_bound(behind)}
     for entry, is_damaged in _window(db, asked, limit_bytes):
         if is_damaged:
             if entries:
@@ -93,7 +108,7 @@ def awaiting(
 def read_ahead(
     db: sqlite3.Connection, consumer: str, lane: str, *, limit_bytes: int, after: Position | None
 ) -> list[Entry]:
-    asked = {"consumer": consumer, "lane": lane, "after": after.token if after else None, "behind": None}
+    asked = {"consumer": consumer, "lane": lane, "after": after.token if after else None, **_bound(None)}
     return [entry for entry, _ in _window(db, asked, limit_bytes)]
 
 

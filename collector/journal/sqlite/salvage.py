@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from collector.journal.sqlite import statements as sqlite
+from collector.journal.sqlite import subscriptions
 from collector.model.batch import signal_of
 
 Row = tuple[int | str | bytes | None, ...]
@@ -60,6 +61,7 @@ def salvage(broken: Path, db: sqlite3.Connection) -> int:
             return 0
         db.execute("BEGIN IMMEDIATE")
         count = _copy_entries(source, db, lanes) + _copy_letters(source, db)
+        _copy_subscriptions(source, db)
         db.execute("COMMIT")
     return count
 
@@ -90,6 +92,13 @@ def _copy_letters(source: sqlite3.Connection, db: sqlite3.Connection) -> int:
         for _, row in _readable(source, "dead_letters", "id", columns, LETTER)
     )
     return db.executemany(_insert("dead_letters", f"{LETTER}, signal"), rows).rowcount
+
+
+def _copy_subscriptions(source: sqlite3.Connection, db: sqlite3.Connection) -> None:
+    """Who was subscribed gets everything again rather than nothing of it."""
+    with suppress(sqlite3.Error):
+        for name in subscriptions.subscribed(source):
+            subscriptions.keep(db, name)
 
 
 def _insert(table: str, columns: str) -> str:

@@ -6,7 +6,8 @@ Each function but `connect` runs inside a transaction.
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from collector.files.private import opener
@@ -162,30 +163,62 @@ def sweep(
 
     `consumers` are those of each signal.
     """
-    one = [(lane_id(db, lane), signal_of(lane).value)] if lane else None
     deleted = 0
-    for number, signal in one or db.execute("SELECT id, signal FROM lanes").fetchall():
-        cursors = dict(
-            db.execute("SELECT consumer, sequence FROM cursors WHERE lane_id = ?", (number,)).fetchall()
-        )
+    for number, signal, cursors in _cursors(db, lane):
         passed = min((cursors.get(consumer, 0) for consumer in consumers[signal]), default=NEVER_READ)
         if passed:
-            deleted += _delete(db, None, number, passed, received_before_ns, limit)
+            deleted += len(_delete(db, None, number, passed, received_before_ns, limit))
         for consumer, sequence in cursors.items():
-            deleted += _delete(db, consumer, number, sequence, received_before_ns, limit)
+            deleted += len(_delete(db, consumer, number, sequence, received_before_ns, limit))
     return deleted
+
+
+def skip(
+    db: sqlite3.Connection,
+    holders: Mapping[str, Sequence[str]],
+    followers: Mapping[str, Sequence[str]],
+    *,
+    received_before_ns: int,
+    lane: str | None,
+    limit: int,
+) -> tuple[int, Counter[str]]:
+    """Delete the oldest entries that the holders of each signal have passed, read by followers or not.
+
+    How many, and how many spans or log records went before a follower had passed them.
+    """
+    deleted, skipped = 0, Counter[str]()
+    for number, signal, cursors in _cursors(db, lane):
+        passed = min((cursors.get(consumer, 0) for consumer in holders[signal]), default=NEVER_READ)
+        gone = _delete(db, None, number, passed, received_before_ns, limit) if passed else []
+        deleted += len(gone)
+        for follower in followers[signal]:
+            at = cursors.get(follower, 0)
+            skipped[follower] += sum(spans for sequence, spans in gone if sequence > at)
+    return deleted, +skipped
+
+
+def _cursors(db: sqlite3.Connection, lane: str | None) -> Iterator[tuple[int, str, dict[str, int]]]:
+    """Lanes, or one, with their signal and the cursors in them by consumer."""
+    one = [(lane_id(db, lane), signal_of(lane).value)] if lane else None
+    for number, signal in one or db.execute("SELECT id, signal FROM lanes").fetchall():
+        query = "SELECT consumer, sequence FROM cursors WHERE lane_id = ?"
+        yield number, signal, dict(db.execute(query, (number,)).fetchall())
 
 
 def _delete(
     db: sqlite3.Connection, consumer: str | None, lane: int, through: int, received_before_ns: int, limit: int
-) -> int:
-    """Entries up to `through` that are this consumer's alone (None: everybody's); how many."""
+) -> list[tuple[int, int]]:
+    """The oldest entries up to `through` that are this consumer's alone (None: everybody's).
+
+    The sequence of each, and its count of spans or log records.
+    """
     whose, values = ("consumer IS NULL", ()) if consumer is None else ("consumer = ?", (consumer,))
     return db.execute(
         "DELETE FROM entries WHERE sequence IN (SELECT sequence FROM entries"  # noqa: S608 (constants)
-        f" WHERE {whose} AND lane_id = ? AND sequence <= ? AND received_unix_ns <= ? LIMIT ?)",
+        f" WHERE {whose} AND lane_id = ? AND sequence <= ? AND received_unix_ns <= ? ORDER BY sequence"
+        " LIMIT ?) RETURNING sequence, span_count",
         (*values, lane, through, received_before_ns, limit),
-    ).rowcount
+    ).fetchall()
 
 
 def forget(db: sqlite3.Connection) -> None:
@@ -251,7 +284,14 @@ def lanes_of(db: sqlite3.Connection, trace_id: bytes) -> list[str]:
 
 
 def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, int]]:
-    """(table, key column, key) of what names a trace; dead letters first, then oldest first."""
+    """(table, key column, key) of what names a trace; dead letters first, then oldest first.
+
+    What is there for a subscribed consumer alone is left out.
+    """
+    others = (
+        "(consumer IS NULL OR consumer NOT IN (SELECT consumer FROM cursors WHERE lane_id = 0))"
+        " AND instr(trace_ids, ?) > 0"
+    )
     indexes = (
         ("dead_letters", "id", "SELECT id, trace_ids FROM dead_letters INDEXED BY dead_letters_by_consumer"),
         ("entries", "sequence", "SELECT sequence, trace_ids FROM entries INDEXED BY entries_by_lane"),
@@ -259,7 +299,7 @@ def _holders(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[str, str, in
     return [
         (table, key, number)
         for table, key, index in indexes
-        for number, ids in sorted(db.execute(f"{index} WHERE instr(trace_ids, ?) > 0", (trace_id,)))
+        for number, ids in sorted(db.execute(f"{index} WHERE {others}", (trace_id,)))
         if trace_id in unpack_ids(ids)
     ]
 

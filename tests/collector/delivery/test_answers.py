@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.delivery.mlflow.answers import VERDICTS, Verdict, retry_after, verdict_of
+from collector.delivery.mlflow.answers import VERDICTS, verdict_of
 from collector.delivery.mlflow.send import read_answer
+from collector.delivery.verdicts import Verdict, retry_after
 from collector.mlflow.client import MlflowAnswer
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)

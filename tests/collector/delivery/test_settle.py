@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.delivery.group import Request
-from collector.delivery.mlflow.answers import Sent, Verdict
 from collector.delivery.settle import Deferred, RefusedRequest, Settled, TargetHealth, combine, settle
+from collector.delivery.verdicts import Sent, Verdict
 from tests.support.otlp import all_spans, export, trace_ids_of
 
 RESENDS = 2

@@ -104,7 +104,7 @@ async def test_a_lane_that_waits_while_mlflow_takes_others_is_stuck_after_a_whil
     await stage.append(export(), ONE)
     worker = await stage.start()
     await until(stage.waits)
-    assert worker.stuck(mlflow_answers=True) == [], "it has not waited for long"
+    assert worker.stuck(target_answers=True) == [], "it has not waited for long"
     monkeypatch.setattr(worker_module, "STUCK_SECONDS", 0.0)
     assert worker.stuck() == [], "MLflow may be away"
     await stage.append(export(), TWO)
