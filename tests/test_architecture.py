@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 IMPURE = {"asyncio", "aiohttp", "sqlite3", "starlette", "logging", "time", "random", "os", "socket"}
 
 PURE = [
+    "collector/answers/content.py",
     "collector/answers/encoding.py",
     "collector/answers/errors.py",
     "collector/answers/explain.py",
@@ -38,6 +39,10 @@ PURE = [
     "collector/delivery/group.py",
     "collector/delivery/mlflow/answers.py",
     "collector/delivery/mlflow/forward.py",
+    "collector/mcp/bounds.py",
+    "collector/mcp/envelope.py",
+    "collector/mcp/schemas.py",
+    "collector/mcp/shapes.py",
     "collector/index/duckdb/columns.py",
     "collector/index/duckdb/dialect.py",
     "collector/index/duckdb/messages.py",
@@ -66,6 +71,7 @@ FOLDERS = (
     "cli",
     "service",
     "api",
+    "mcp",
     "answers",
     "index",
     "sampling",

@@ -23,13 +23,13 @@ from collector.index.protocol import Index
 from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
-from collector.settings import Settings
+from collector.settings import McpSettings, Settings
 from collector.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What the API hands out, by what it is about."""
+    """What the API hands out, by what it is about; `mcp`: how much of it agents get at once."""
 
     traces: TraceAnswers
     many_traces: ManyTraces
@@ -39,6 +39,7 @@ class Answers:
     dead_letters: DeadLetterAnswers
     exposition: Exposition
     health: ServiceHealth
+    mcp: McpSettings
 
 
 def answers_of(
@@ -78,6 +79,7 @@ def answers_of(
         ),
         exposition=Exposition(consumer=delivery, records=records, metrics=metrics),
         health=health,
+        mcp=settings.mcp,
     )
 
 

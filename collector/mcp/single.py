@@ -1,0 +1,150 @@
+"""Tools about one thing: a trace, a session, a run, an explanation, the service itself."""
+
+from collector.mcp.asking import Ask, AskRefused, Json, Question, ask_json
+from collector.mcp.bounds import MAX_TEXT, Cut, fit
+from collector.mcp.envelope import Omission, ToolAnswer
+from collector.mcp.inputs import ExplainTrace, GetHealth, GetRun, GetSession, GetTrace
+
+# as many spans as can be asked for at once
+MOST_SPANS = 30_000
+# more rows of spans than fit into any answer by default
+SPANS_A_CALL = 400
+# of how many spans content is given at once
+MAX_CONTENTS = 40
+AGAIN = "get_trace again"
+
+
+async def get_trace(given: GetTrace, ask: Ask, max_tokens: int) -> ToolAnswer:
+    """The tree of a trace with its critical path, errors and figures; on request the content of its spans."""
+    chosen = given.spans != "all" or given.span_ids is not None
+    most = MOST_SPANS if chosen else given.skip + SPANS_A_CALL
+    query = {"max_spans": ["0" if given.spans == "none" and not given.span_ids else str(most)]}
+    path = f"/-/traces/{given.trace_id}"
+    trace = await ask_json(ask, Question(path=path, query=query))
+    later = trace["spans_omitted"] if given.spans != "none" else 0
+    trace["spans"] = [row for row in trace["spans"] if _is_wanted(row, given)][given.skip :]
+    if given.content:
+        trace["content"] = await _contents(given, ask, path, trace["spans"])
+    fitted = fit(trace, _trace_cuts(given), max_tokens=max_tokens, max_text=_max_text(given))
+    omitted = list(fitted.omitted)
+    if later and "spans" not in fitted.kept:
+        shown = given.skip + len(trace["spans"])
+        omitted.append(Omission(what=f"{later} of spans", how=f"{AGAIN}, with skip = {shown}"))
+    if trace["errors_omitted"]:
+        omitted.append(
+            Omission(what=f"{trace['errors_omitted']} of errors", how=f'{AGAIN}, with spans = "failed"')
+        )
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=tuple(omitted))
+
+
+def _is_wanted(row: Json, given: GetTrace) -> bool:
+    if given.span_ids is not None:
+        return row["span_id"] in given.span_ids
+    match given.spans:
+        case "critical_path":
+            return bool(row["critical_seconds"])
+        case "failed":
+            return bool(row["is_error"])
+        case _:
+            return given.spans == "all"
+
+
+async def _contents(given: GetTrace, ask: Ask, path: str, rows: list[Json]) -> list[Json]:
+    ids = given.span_ids or [row["span_id"] for row in rows]
+    query = {
+        "span_id": ids[:MAX_CONTENTS],
+        "from_character": [str(given.from_character)],
+        "max_characters": [str(given.max_characters)],
+    }
+    if not ids:
+        return []
+    found = await ask_json(ask, Question(path=f"{path}/content", query=query))
+    spans: list[Json] = found["spans"]
+    return spans
+
+
+def _trace_cuts(given: GetTrace) -> tuple[Cut, ...]:
+    more = f"{AGAIN}, with content = true and skip = {{next}}, or with span_ids of `spans`"
+    return (
+        Cut(path="content", how=more, least=1, begins_at=given.skip),
+        Cut(path="spans", how=f"{AGAIN}, with skip = {{next}}", least=1, begins_at=given.skip),
+        Cut(path="errors", how=f'{AGAIN}, with spans = "failed"', least=1),
+        Cut(path="tools", how="get_statistics with of = tools and by = tool", least=1),
+        Cut(path="models", how="get_statistics with of = models and by = model", least=1),
+    )
+
+
+def _max_text(given: GetTrace) -> int:
+    # a text of content ends with how much of it there is
+    return max(MAX_TEXT, given.max_characters) if given.content else MAX_TEXT
+
+
+async def explain_trace(given: ExplainTrace, ask: Ask, max_tokens: int) -> ToolAnswer:
+    """Where the facts of each span come from, and what is changed for MLflow."""
+    document = await ask_json(ask, Question(path=f"/-/traces/{given.trace_id}/explanation"))
+    document["spans"] = document["spans"][given.skip :]
+    how = "explain_trace again, with skip = {next}"
+    fitted = fit(document, [Cut(path="spans", how=how, least=1, begins_at=given.skip)], max_tokens=max_tokens)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
+
+
+async def get_session(given: GetSession, ask: Ask, max_tokens: int) -> ToolAnswer:
+    """One session with its turns, oldest first."""
+    query = given.query(without=("session", "skip"))
+    document = await ask_json(ask, Question(path=f"/-/sessions/{given.session}", query=query))
+    turns = len(document["turns"])
+    document["turns"] = document["turns"][given.skip :]
+    how = "get_session again, with skip = {next}"
+    cuts = (Cut(path="turns", how=how, least=1, begins_at=given.skip),)
+    fitted = fit(document, cuts, max_tokens=max_tokens)
+    omitted = fitted.omitted
+    if document["turns_omitted"]:
+        later = Omission(
+            what=f"{document['turns_omitted']} turns after the first {turns}",
+            how="search_traces with this session, sort = start and since = the start of the last turn",
+        )
+        omitted = (*omitted, later)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=omitted)
+
+
+async def get_run(given: GetRun, ask: Ask, max_tokens: int) -> ToolAnswer:
+    """One run with the histories of its metrics."""
+    history = "all" if given.whole_history else str(given.points)
+    query = {"history": [history]} | ({"metric": given.metric} if given.metric else {})
+    document = await ask_json(ask, Question(path=f"/-/runs/{given.run_id}", query=query))
+    begins_at = given.skip if given.whole_history else 0
+    for metric in document["metrics"]:
+        metric["history"] = (metric.get("history") or [])[begins_at:]
+    fitted = fit(document, _run_cuts(begins_at), max_tokens=max_tokens)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
+
+
+def _run_cuts(begins_at: int) -> tuple[Cut, ...]:
+    again = "get_run again, with metric = its name"
+    return (
+        Cut(path="artifacts", how="they are listed at /-/runs/{run_id}", least=3),
+        Cut(path="children", how="list_runs with filter = tags.`mlflow.parentRunId` = 'run_id'", least=1),
+        Cut(path="tags", how="they are listed at /-/runs/{run_id}", least=10),
+        Cut(
+            path="metrics.*.history",
+            how=f"{again}, whole_history = true and skip = {{next}}",
+            begins_at=begins_at,
+        ),
+        Cut(path="metrics", how=f"{again}; search for names with list_runs", least=1),
+        Cut(path="params", how="they are listed at /-/runs/{run_id}", least=1),
+        Cut(path="datasets", how="they are listed at /-/runs/{run_id}"),
+        Cut(path="children", how="list_runs with filter = tags.`mlflow.parentRunId` = 'run_id'"),
+        Cut(path="tags", how="they are listed at /-/runs/{run_id}"),
+    )
+
+
+async def get_health(_: GetHealth, ask: Ask, max_tokens: int) -> ToolAnswer:
+    """The state of each part of the service. Unready (503) is an answer too."""
+    try:
+        document = await ask_json(ask, Question(path="/-/ready"))
+    except AskRefused as refused:
+        if "ready" not in refused.document:
+            raise
+        document = refused.document
+    fitted = fit(document, [Cut(path="parts", how="they are listed at /-/ready")], max_tokens=max_tokens)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
