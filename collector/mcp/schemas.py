@@ -23,7 +23,7 @@ BOUND = {
 
 def input_schema(model: type[BaseModel], example: Mapping[str, Any]) -> Json:
     """The schema of a tool's arguments, with an example."""
-    schema = _short(model.model_json_schema(), DROPPED_FROM_INPUTS)
+    schema: Json = _short(model.model_json_schema(), DROPPED_FROM_INPUTS)
     schema.pop("description", None)
     for definition in schema.get("$defs", {}).values():
         definition.pop("description", None)
@@ -61,7 +61,8 @@ def _part(part: Any, definitions: Json) -> Json:
     schema = part if isinstance(part, dict) else TypeAdapter(part).json_schema(mode="serialization")
     definitions |= _short(schema.get("$defs", {}), DROPPED_FROM_ANSWERS, named=True)
     without = {key: each for key, each in schema.items() if key != "$defs"}
-    return _short(without, DROPPED_FROM_ANSWERS)
+    shortened: Json = _short(without, DROPPED_FROM_ANSWERS)
+    return shortened
 
 
 def with_infinities(schema: Any) -> Any:
