@@ -27,4 +27,9 @@ class McpResponse(Response):
             server_of(self._served), json_response=True, stateless=True, max_request_body_size=MAX_BODY_BYTES
         )
         async with manager.run():
-            await manager.handle_request(scope, receive, send)
+            await manager.handle_request(_trimmed(scope), receive, send)
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """Header values without the spaces around them (RFC 9110, section 5.5): the SDK compares them."""
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}

@@ -27,7 +27,7 @@ async def connected(
             yield client
 
 
-async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
+async def call(client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
     """The structured answer of a tool, which must succeed; its text is the same."""
     result = await client.call_tool(name, arguments)
     assert not result.is_error, result.content
@@ -36,7 +36,7 @@ async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
     return document
 
 
-async def refused(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
+async def refused(client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
     """The error of a tool, which must fail."""
     result = await client.call_tool(name, arguments)
     assert result.is_error, result.structured_content
