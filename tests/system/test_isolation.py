@@ -437,7 +437,7 @@ def _questions(world: World) -> list[tuple[str, dict[str, Any]]]:
         *((name, {"experiment_name": world.name}) for name in LISTING),
         *((name, {}) for name in LISTING if name != "list_runs"),
         ("compare", {"a": {"experiment_id": world.experiment}, "b": {"experiment_name": world.name}}),
-        ("get_session", {"session": world.marker}),
+        ("get_session", {"session": "conversation-1"}),
         ("get_trace", {"trace_id": trace_id, "content": True}),
         ("explain_trace", {"trace_id": trace_id}),
         ("get_run", {"run_id": run_id}),
