@@ -36,7 +36,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     (
         "What did the failed spans get and raise?",
         "get_trace",
-        {"trace_id": FOUND, "spans": "failed", "content": True, "max_characters": 2000},
+        {"trace_id": FOUND, "spans": "failed", "content": True, "max_characters": 500},
         ("spans", "name", "kind", "error_message", "content", "input", "exceptions", "stacktrace", "text"),
     ),
     (

@@ -1,6 +1,7 @@
 """What the spans of a trace were given and what they returned, whatever convention wrote it. Pure.
 
-It is what harmonising finds for MLflow, so it is there for spans that wait in the journal, too.
+It is what MLflow shows: what it reads itself, or what harmonising finds for it; also of spans that wait in the
+journal.
 """
 
 import json
@@ -12,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.harmonise.apply import harmonise
-from collector.harmonise.content import INPUTS, OUTPUTS
+from collector.harmonise.content import INPUTS_READ, OUTPUTS_READ
 from collector.harmonise.parts import Part
 from collector.spans.facts import decode_attributes
 
@@ -36,7 +37,7 @@ def content(export: ExportTraceServiceRequest, trace_id: bytes, wanted: Extract)
 
     {"spans": [{"span_id", "name", "input", "output", "exceptions": [{"type", "message", "stacktrace"}]}],
     "spans_omitted": n}. A text is {"text": the part that is wanted, "characters": how long all of it is};
-    null: there is none.
+    null: there is none. Of a stack trace the part is counted from its end.
     """
     harmonise(export, parts=PARTS, notes={})
     found: dict[bytes, Span] = {}
@@ -66,10 +67,15 @@ def _content(span: Span, wanted: Extract) -> dict[str, Any]:
     return {
         "span_id": span.span_id.hex(),
         "name": span.name,
-        "input": _part(attributes.get(INPUTS), wanted),
-        "output": _part(attributes.get(OUTPUTS), wanted),
+        "input": _part(_first(attributes, INPUTS_READ), wanted),
+        "output": _part(_first(attributes, OUTPUTS_READ), wanted),
         "exceptions": [_exception(event, wanted) for event in exceptions[-MAX_EXCEPTIONS:]],
     }
+
+
+def _first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The attribute that MLflow would show."""
+    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
 
 
 def _exception(event: Span.Event, wanted: Extract) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def _exception(event: Span.Event, wanted: Extract) -> dict[str, Any]:
     return {
         "type": said.get("exception.type"),
         "message": _part(said.get("exception.message"), wanted),
-        "stacktrace": _part(said.get("exception.stacktrace"), wanted),
+        "stacktrace": _end(said.get("exception.stacktrace"), wanted),
     }
 
 
@@ -87,3 +93,11 @@ def _part(value: Any, wanted: Extract) -> dict[str, Any] | None:
     whole = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     end = wanted.from_character + wanted.max_characters
     return {"text": whole[wanted.from_character : end], "characters": len(whole)}
+
+
+def _end(value: Any, wanted: Extract) -> dict[str, Any] | None:
+    """The part counted from the end: that is where a stack trace says what failed."""
+    if not isinstance(value, str):
+        return None
+    end = max(0, len(value) - wanted.from_character)
+    return {"text": value[max(0, end - wanted.max_characters) : end], "characters": len(value)}

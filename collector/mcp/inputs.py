@@ -156,7 +156,7 @@ class GetTrace(ToolInput):
     content: bool = False
     """Also give inputs, outputs and exceptions of the spans listed."""
     from_character: int = Field(0, ge=0)
-    """Where in each input and output to begin."""
+    """Where in each input and output to begin; in a stack trace, how far from its end to stop."""
     max_characters: int = Field(1000, ge=1, le=MAX_CONTENT_CHARACTERS)
     """How much of each input and output to give."""
 
