@@ -105,7 +105,7 @@ def main() -> None:
             url = json.loads(service.stdout.readline())["url"]
             example = [sys.executable, str(ROOT / "examples" / "failing_tool.py")]
             subprocess.run(example, env=environment | {"SIDESPAN_ENDPOINT": url}, check=True)
-            _wait_for_traces(url)
+            wait_for_traces(url)
             transcript = asyncio.run(record(url))
         finally:
             service.terminate()
@@ -114,7 +114,7 @@ def main() -> None:
     PAGE.write_text(f"{before}{BEGIN}\n{transcript}\n{END}{rest.partition(END)[2]}")
 
 
-def _wait_for_traces(url: str) -> None:
+def wait_for_traces(url: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:

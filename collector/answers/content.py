@@ -1,7 +1,7 @@
 """What the spans of a trace were given and what they returned, whatever convention wrote it. Pure.
 
-It is what MLflow shows: what it reads itself, or what harmonising finds for it; also of spans that wait in the
-journal.
+It is what MLflow shows: what it reads itself, or what harmonising finds for it; also of spans that wait
+in the journal.
 """
 
 import json

@@ -18,6 +18,7 @@ ALL = (
     "process",
     "proxy",
     "overhead",
+    "agents",
 )
 
 
