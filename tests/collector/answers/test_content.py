@@ -1,5 +1,6 @@
 """What spans were given and returned, whatever convention wrote it."""
 
+import base64
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.answers.content import MAX_SPANS, Extract, content
+from collector.spans.mlflow_trace import read_export
 from tests.support.otlp import agent_export, all_spans, export
 from tests.support.spans import otlp_span
 
@@ -84,3 +86,19 @@ def test_many_spans_are_bounded() -> None:
     request = holding(*(otlp_span({}) for _ in range(MAX_SPANS + 5)))
     found = content(request, TRACE_ID, Extract())
     assert (len(found["spans"]), found["spans_omitted"]) == (MAX_SPANS, 5)
+
+
+def test_a_stack_trace_comes_back_from_mlflow_too() -> None:
+    said = {"type": "ValueError", "message": "no", "stacktrace": "line 1\nraise"}
+    attributes = [
+        {"key": f"exception.{name}", "value": {"string_value": text}} for name, text in said.items()
+    ]
+    span = {
+        "trace_id": base64.b64encode(TRACE_ID).decode(),
+        "span_id": base64.b64encode(b"\x02" * 8).decode(),
+        "name": "tool",
+        "events": [{"name": "exception", "time_unix_nano": "5", "attributes": attributes}],
+    }
+    body = {"trace": {"trace_info": {"tags": {}}, "spans": [span]}}
+    (found,) = content(read_export(json.dumps(body).encode()), TRACE_ID, Extract())["spans"]
+    assert found["exceptions"][0]["stacktrace"]["text"] == "line 1\nraise"
