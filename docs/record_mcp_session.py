@@ -47,7 +47,8 @@ QUESTIONS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ),
 )
 # of a stack trace, the end says where
-SHOWN_LINES = 6
+SHOWN_LINES = 3
+LINE_CHARACTERS = 120
 
 
 async def record(url: str) -> str:
@@ -64,7 +65,7 @@ async def record(url: str) -> str:
             answer = (await client.call_tool(tool, given)).structured_content
             if tool == "search_traces":
                 trace_id = answer["telemetry"]["traces"][0]["trace_id"]
-            shown = json.dumps(_part(answer["telemetry"], members), indent=2, ensure_ascii=False)
+            shown = _json(_part(answer["telemetry"], members))
             parts += [
                 f"**{question}** `{tool}({json.dumps(given)})`",
                 f"```json\n{shown}\n```",
@@ -72,6 +73,20 @@ async def record(url: str) -> str:
             ]
             parts += [f"Left out: {each['what']}; {each['how']}." for each in answer["omitted"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """JSON with what fits into a line on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(line) <= LINE_CHARACTERS or not isinstance(value, dict | list):
+        return line
+    inner = f"{indent}  "
+    if isinstance(value, list):
+        parts = [f"{inner}{_json(each, inner)}" for each in value]
+    else:
+        parts = [f"{inner}{json.dumps(key)}: {_json(each, inner)}" for key, each in value.items()]
+    begin, end = "[]" if isinstance(value, list) else "{}"
+    return f"{begin}\n" + ",\n".join(parts) + f"\n{indent}{end}"
 
 
 def _part(value: Any, members: tuple[str, ...]) -> Any:

@@ -276,6 +276,13 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
     assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
 
 
+def test_nobody_loads_the_sdk_of_the_model_context_protocol_before_it_is_used() -> None:
+    """It is an extra, takes a second to load, and 30 MB."""
+    for module in ("collector.service.app", "collector.cli.commands"):
+        loading = f"import sys, {module}; sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0, module
+
+
 # what is longer than it should be, until it is cut
 def test_files_keep_to_one_job() -> None:
     long = {name for name, text in _sources() if len(text.splitlines()) > 400}

@@ -29,12 +29,14 @@ TOO_LARGE = "even shortened it does not fit: ask for less, with filters or a sma
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
     """A list (or object) whose end may go: `path` to it (`metrics.*.history`: in each of them), and how to
-    get the rest; `{next}` is the place of the first one that is missing. At least `least` stay."""
+    get the rest; `{next}` is the place of the first one that is missing. At least `least` stay. `beyond` more
+    were not even asked for."""
 
     path: str
     how: str
     least: int = 0
     begins_at: int = 0
+    beyond: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def fit(document: Json, cuts: Sequence[Cut], *, max_tokens: int, max_text: int =
         if gone := _cut(telemetry, cut, over):
             kept[cut.path] = gone.kept
             how = cut.how.replace("{next}", str(cut.begins_at + gone.kept))
-            omitted.append(Omission(what=f"{gone.count} of {cut.path}", how=how))
+            omitted.append(Omission(what=f"{gone.count + cut.beyond} of {cut.path}", how=how))
     for most in SHORTER_TEXTS:
         if bytes_of(telemetry) > room and (shortened := _shorten(telemetry, most)):
             omitted = [each for each in omitted if "texts" not in each.what] + [_texts(shortened, most)]

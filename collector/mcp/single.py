@@ -21,19 +21,21 @@ async def get_trace(given: GetTrace, ask: Ask, max_tokens: int) -> ToolAnswer:
     query = {"max_spans": ["0" if given.spans == "none" and not given.span_ids else str(most)]}
     path = f"/-/traces/{given.trace_id}"
     trace = await ask_json(ask, Question(path=path, query=query))
-    later = trace["spans_omitted"] if given.spans != "none" else 0
+    later, errors = trace.pop("spans_omitted"), trace.pop("errors_omitted")
+    later = 0 if chosen else later
     trace["spans"] = [row for row in trace["spans"] if _is_wanted(row, given)][given.skip :]
+    shown, ids = given.skip + len(trace["spans"]), _content_ids(given, trace["spans"])
     if given.content:
-        trace["content"] = await _contents(given, ask, path, trace["spans"])
-    fitted = fit(trace, _trace_cuts(given), max_tokens=max_tokens, max_text=_max_text(given))
+        trace["content"] = await _contents(given, ask, path, ids[:MAX_CONTENTS])
+    fitted = fit(trace, _trace_cuts(given, later), max_tokens=max_tokens, max_text=_max_text(given))
     omitted = list(fitted.omitted)
     if later and "spans" not in fitted.kept:
-        shown = given.skip + len(trace["spans"])
         omitted.append(Omission(what=f"{later} of spans", how=f"{AGAIN}, with skip = {shown}"))
-    if trace["errors_omitted"]:
-        omitted.append(
-            Omission(what=f"{trace['errors_omitted']} of errors", how=f'{AGAIN}, with spans = "failed"')
-        )
+    if given.content and (rest := len(ids) - MAX_CONTENTS) > 0:
+        how = f"{AGAIN}, with content = true and up to {MAX_CONTENTS} span_ids"
+        omitted.append(Omission(what=f"content of {rest} of the spans", how=how))
+    if errors:
+        omitted.append(Omission(what=f"{errors} of errors", how=f'{AGAIN}, with spans = "failed"'))
     return ToolAnswer(telemetry=fitted.telemetry, omitted=tuple(omitted))
 
 
@@ -49,25 +51,34 @@ def _is_wanted(row: Json, given: GetTrace) -> bool:
             return given.spans == "all"
 
 
-async def _contents(given: GetTrace, ask: Ask, path: str, rows: list[Json]) -> list[Json]:
-    ids = given.span_ids or [row["span_id"] for row in rows]
+def _content_ids(given: GetTrace, rows: list[Json]) -> list[str]:
+    return given.span_ids or [row["span_id"] for row in rows]
+
+
+async def _contents(given: GetTrace, ask: Ask, path: str, ids: list[str]) -> list[Json]:
     query = {
-        "span_id": ids[:MAX_CONTENTS],
+        "span_id": ids,
         "from_character": [str(given.from_character)],
         "max_characters": [str(given.max_characters)],
     }
     if not ids:
         return []
     found = await ask_json(ask, Question(path=f"{path}/content", query=query))
-    spans: list[Json] = found["spans"]
-    return spans
+    by_id = {span["span_id"]: span for span in found["spans"]}
+    return [by_id[id] for id in ids if id in by_id]
 
 
-def _trace_cuts(given: GetTrace) -> tuple[Cut, ...]:
+def _trace_cuts(given: GetTrace, later: int) -> tuple[Cut, ...]:
     more = f"{AGAIN}, with content = true and skip = {{next}}, or with span_ids of `spans`"
     return (
         Cut(path="content", how=more, least=1, begins_at=given.skip),
-        Cut(path="spans", how=f"{AGAIN}, with skip = {{next}}", least=1, begins_at=given.skip),
+        Cut(
+            path="spans",
+            how=f"{AGAIN}, with skip = {{next}}",
+            least=1,
+            begins_at=given.skip,
+            beyond=later,
+        ),
         Cut(path="errors", how=f'{AGAIN}, with spans = "failed"', least=1),
         Cut(path="tools", how="get_statistics with of = tools and by = tool", least=1),
         Cut(path="models", how="get_statistics with of = models and by = model", least=1),

@@ -14,6 +14,7 @@ LONGEST = (
     "system/test_page_views.py",
     "system/test_index.py",
     "system/test_kill.py",
+    "system/test_mcp.py",
     "proxy/test_same_refusals.py",
     "collector/delivery/test_hostile_spans.py",
     "instrumentation/test_configure.py",

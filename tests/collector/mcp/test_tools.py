@@ -168,6 +168,28 @@ async def test_the_spans_of_a_trace_can_be_chosen(spans: str, ids: list[str]) ->
     assert [row["span_id"] for row in answer.telemetry["spans"]] == ids
 
 
+async def test_what_a_trace_has_beyond_the_answer_is_counted() -> None:
+    rows = [{"span_id": f"{n:016x}", "is_error": False, "critical_seconds": 0} for n in range(400)]
+    summary = {"spans": rows, "spans_omitted": 600, "errors_omitted": 3}
+    contents = {"spans": [{"span_id": rows[0]["span_id"], "input": {"text": "x", "characters": 1}}]}
+    ask = answering(lambda question: dict(contents if "content" in question.path else summary))
+    answer = await run("get_trace", ask, max_tokens=20_000, trace_id=TRACE_ID, content=True)
+    shown = len(answer.telemetry["spans"])
+    said = {each.what: each.how for each in answer.omitted}
+    assert f"skip = {shown}" in said[f"{1000 - shown} of spans"]
+    assert "up to 40 span_ids" in said["content of 360 of the spans"]
+    assert "failed" in said["3 of errors"]
+
+
+async def test_a_run_with_a_metric_that_is_not_a_number_keeps_to_its_schema() -> None:
+    metric = {"key": "loss", "last": "NaN", "minimum": None, "history": [{"step": 1, "value": "Infinity"}]}
+    ask = answering(lambda _: {"run_id": "r", "metrics": [metric], "params": {}})
+    async with Client(server_of(ServedTools(ask=ask, max_tokens=5000, feedback=False))) as client:
+        result = await client.call_tool("get_run", {"run_id": "r"})
+    assert not result.is_error
+    jsonschema.validate(result.structured_content, next(t for t in ALL if t.name == "get_run").output_schema)
+
+
 async def test_an_unready_service_is_an_answer_not_an_error() -> None:
     health = {"ready": False, "version": "1", "parts": {"journal": {"ok": False, "reason": "full"}}}
     answer = await run("get_health", answering(lambda _: (503, health)))
