@@ -7,7 +7,7 @@ What is too long goes in this order, until the rest fits:
 
     texts over `max_text` characters lose their end
     the lists that the tool names lose their end, the least important list first
-    texts lose more, and in the end everything goes: the answer then only says how to ask for less
+    texts lose half again and again, and in the end everything goes: the answer then only says so
 """
 
 import json
@@ -20,9 +20,10 @@ from collector.mcp.envelope import NOTICE, Omission, ToolAnswer, visible
 
 BYTES_A_TOKEN = 2
 MAX_TEXT = 600
-SHORTER_TEXTS = (200, 60)
+LEAST_TEXT = 30
 # for the notice, the omissions and the names around them
 RESERVED_BYTES = 2600
+OF_SPANS = "get_trace with content = true, span_ids and from_character reads the texts of spans in whole"
 TOO_LARGE = "even shortened it does not fit: ask for less, with filters or a smaller limit"
 
 
@@ -58,12 +59,21 @@ def bytes_of(document: Any) -> int:
     return len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def fit(document: Json, cuts: Sequence[Cut], *, max_tokens: int, max_text: int = MAX_TEXT) -> Fitted:
-    """The document, visible and within `max_tokens` with all that stands around it."""
+def fit(
+    document: Json,
+    cuts: Sequence[Cut],
+    *,
+    max_tokens: int,
+    max_text: int = MAX_TEXT,
+    whole_texts: str = OF_SPANS,
+) -> Fitted:
+    """The document, visible and within `max_tokens` with all that stands around it.
+
+    `whole_texts` says where texts are that were shortened.
+    """
     room = max_tokens * BYTES_A_TOKEN - RESERVED_BYTES
     telemetry, omitted, kept = visible(document), list[Omission](), dict[str, int]()
-    if shortened := _shorten(telemetry, max_text):
-        omitted.append(_texts(shortened, max_text))
+    shortened = _shorten(telemetry, max_text)
     for cut in cuts:
         if (over := bytes_of(telemetry) - room) <= 0:
             break
@@ -71,11 +81,14 @@ def fit(document: Json, cuts: Sequence[Cut], *, max_tokens: int, max_text: int =
             kept[cut.path] = gone.kept
             how = cut.how.replace("{next}", str(cut.begins_at + gone.kept))
             omitted.append(Omission(what=f"{gone.count + cut.beyond} of {cut.path}", how=how))
-    for most in SHORTER_TEXTS:
-        if bytes_of(telemetry) > room and (shortened := _shorten(telemetry, most)):
-            omitted = [each for each in omitted if "texts" not in each.what] + [_texts(shortened, most)]
+    while bytes_of(telemetry) > room and max_text > LEAST_TEXT:
+        max_text //= 2
+        shortened = _shorten(telemetry, max_text)
     if bytes_of(telemetry) > room:
         return Fitted(telemetry={}, omitted=(Omission(what="everything", how=TOO_LARGE),), kept=kept)
+    if shortened:
+        what = f"the ends of {shortened} texts over {max_text} characters"
+        omitted.insert(0, Omission(what=what, how=whole_texts))
     return Fitted(telemetry=telemetry, omitted=tuple(omitted), kept=kept)
 
 
@@ -95,11 +108,6 @@ def envelope(answer: ToolAnswer, *, max_tokens: int) -> Json:
 class _Gone:
     count: int
     kept: int
-
-
-def _texts(count: int, most: int) -> Omission:
-    how = "get_trace with content = true, span_ids and from_character reads the texts of spans in whole"
-    return Omission(what=f"the ends of {count} texts over {most} characters", how=how)
 
 
 def _cut(telemetry: Json, cut: Cut, over: int) -> _Gone | None:
@@ -148,8 +156,24 @@ def _shorten(value: Any, most: int) -> int:
     count = 0
     for key, each in members:
         if isinstance(each, str) and len(each) > most:
-            value[key] = f"{each[:most]}… ({len(each) - most} more characters)"
+            value[key] = _ShortText(each, most)
             count += 1
         elif isinstance(each, list | dict):
             count += _shorten(each, most)
     return count
+
+
+class _ShortText(str):
+    """The beginning of a text, and how much is missing; it can be shortened again."""
+
+    __slots__ = ("characters", "kept")
+
+    characters: int
+    kept: str
+
+    def __new__(cls, text: str, most: int) -> "_ShortText":
+        kept = (text.kept if isinstance(text, _ShortText) else text)[:most]
+        characters = text.characters if isinstance(text, _ShortText) else len(text)
+        short = super().__new__(cls, f"{kept}… ({characters - len(kept)} more characters)")
+        short.characters, short.kept = characters, kept
+        return short

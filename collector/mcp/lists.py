@@ -19,6 +19,7 @@ from collector.mcp.inputs import (
 # how often a page is asked for with fewer rows until it fits; each time with what has fitted
 MAX_TRIES = 4
 SAME = "the same tool and arguments"
+ONE_ROW = "get_trace, get_session or get_run shows one of them, with longer texts"
 NARROW = f"{SAME}, with more filters"
 
 
@@ -110,7 +111,7 @@ async def _page(
     rest = Cut(path=name, how=NARROW, least=1)
     for _ in range(MAX_TRIES):
         document = await ask_json(ask, Question(path=path, query=query))
-        fitted = fit(document, (rest,), max_tokens=max_tokens)
+        fitted = fit(document, (rest,), max_tokens=max_tokens, whole_texts=ONE_ROW)
         if name not in fitted.kept:
             break
         query["limit"] = [str(fitted.kept[name])]

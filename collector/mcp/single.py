@@ -11,6 +11,7 @@ MOST_SPANS = 30_000
 SPANS_A_CALL = 400
 # of how many spans content is given at once
 MAX_CONTENTS = 40
+LISTED = "GET /-/runs/{run_id} of the HTTP API"
 AGAIN = "get_trace again"
 
 
@@ -126,26 +127,27 @@ async def get_run(given: GetRun, ask: Ask, max_tokens: int) -> ToolAnswer:
     begins_at = given.skip if given.whole_history else 0
     for metric in document["metrics"]:
         metric["history"] = (metric.get("history") or [])[begins_at:]
-    fitted = fit(document, _run_cuts(begins_at), max_tokens=max_tokens)
+    cuts = _run_cuts(begins_at)
+    fitted = fit(document, cuts, max_tokens=max_tokens, whole_texts=f"{LISTED} has them in whole")
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 
 def _run_cuts(begins_at: int) -> tuple[Cut, ...]:
     again = "get_run again, with metric = its name"
     return (
-        Cut(path="artifacts", how="they are listed at /-/runs/{run_id}", least=3),
+        Cut(path="artifacts", how=f"{LISTED} lists them", least=3),
         Cut(path="children", how="list_runs with filter = tags.`mlflow.parentRunId` = 'run_id'", least=1),
-        Cut(path="tags", how="they are listed at /-/runs/{run_id}", least=10),
+        Cut(path="tags", how=f"{LISTED} lists them", least=10),
         Cut(
             path="metrics.*.history",
             how=f"{again}, whole_history = true and skip = {{next}}",
             begins_at=begins_at,
         ),
         Cut(path="metrics", how=f"{again}; search for names with list_runs", least=1),
-        Cut(path="params", how="they are listed at /-/runs/{run_id}", least=1),
-        Cut(path="datasets", how="they are listed at /-/runs/{run_id}"),
+        Cut(path="params", how=f"{LISTED} lists them", least=1),
+        Cut(path="datasets", how=f"{LISTED} lists them"),
         Cut(path="children", how="list_runs with filter = tags.`mlflow.parentRunId` = 'run_id'"),
-        Cut(path="tags", how="they are listed at /-/runs/{run_id}"),
+        Cut(path="tags", how=f"{LISTED} lists them"),
     )
 
 
@@ -157,5 +159,7 @@ async def get_health(_: GetHealth, ask: Ask, max_tokens: int) -> ToolAnswer:
         if "ready" not in refused.document:
             raise
         document = refused.document
-    fitted = fit(document, [Cut(path="parts", how="they are listed at /-/ready")], max_tokens=max_tokens)
+    fitted = fit(
+        document, [Cut(path="parts", how="GET /-/ready of the HTTP API lists them")], max_tokens=max_tokens
+    )
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)

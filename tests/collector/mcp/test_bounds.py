@@ -70,6 +70,15 @@ def test_long_texts_say_how_much_is_missing() -> None:
     assert "1 texts over 600 characters" in fitted.omitted[0].what
 
 
+def test_a_text_that_is_too_long_for_the_answer_keeps_as_much_as_fits() -> None:
+    fitted = fit({"content": [{"text": "x" * 50_000}]}, (), max_tokens=MAX_TOKENS, max_text=50_000)
+    text = fitted.telemetry["content"][0]["text"]
+    kept = text.count("x")
+    assert 1500 <= kept <= 3400
+    assert text == "x" * kept + f"… ({50_000 - kept} more characters)"
+    assert "1 texts" in fitted.omitted[0].what
+
+
 def test_what_cannot_fit_is_left_out_as_a_whole() -> None:
     document = {f"key {number} {'k' * 400}": number for number in range(100)}
     fitted = fit(document, (), max_tokens=MAX_TOKENS)
