@@ -47,7 +47,7 @@ class ServedTools:
 
     async def call_tool(self, _: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         """The answer of a tool, as JSON and as a text of the same JSON."""
-        tool = next((each for each in tools_of(feedback=self.feedback) if each.name == params.name), None)
+        tool = self._tool(params.name)
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:80]!r}")
         try:
@@ -58,6 +58,12 @@ class ServedTools:
             return _failed(refused.document | {"status": refused.status})
         document = envelope(answer, max_tokens=self.max_tokens)
         return types.CallToolResult(content=[_json(document)], structured_content=document)
+
+    def input_schema(self, name: str) -> Json | None:
+        """The schema of a tool's arguments; without it the SDK would list all tools before each call."""
+        return next(
+            (each.input_schema for each in tools_of(feedback=self.feedback) if each.name == name), None
+        )
 
     async def list_tools(self, _: Context, __: Any) -> types.ListToolsResult:
         """The tools that are offered."""
@@ -90,7 +96,7 @@ def server_of(served: ServedTools) -> Server[Any]:
     """A server of the SDK for one client."""
     server: Server[Any] = Server(
         "sidespan",
-        version=sidespan_version(),
+        version=_version(),
         title="Sidespan",
         instructions=INSTRUCTIONS,
         cache_hints={
@@ -98,6 +104,7 @@ def server_of(served: ServedTools) -> Server[Any]:
             "prompts/list": LASTING,
             "resources/templates/list": LASTING,
         },
+        get_tool_input_schema=served.input_schema,
         on_call_tool=served.call_tool,
         on_list_tools=served.list_tools,
         on_list_resources=served.list_resources,
@@ -108,6 +115,9 @@ def server_of(served: ServedTools) -> Server[Any]:
     )
     server.middleware.clear()  # it would make spans of our own in a service that collects spans
     return server
+
+
+_version = cache(sidespan_version)  # a server is made for each request, and looking it up reads files
 
 
 @cache
