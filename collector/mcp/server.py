@@ -61,9 +61,11 @@ class ServedTools:
 
     def input_schema(self, name: str) -> Json | None:
         """The schema of a tool's arguments; without it the SDK would list all tools before each call."""
-        return next(
-            (each.input_schema for each in tools_of(feedback=self.feedback) if each.name == name), None
-        )
+        tool = self._tool(name)
+        return None if tool is None else tool.input_schema
+
+    def _tool(self, name: str) -> AgentTool | None:
+        return next((each for each in tools_of(feedback=self.feedback) if each.name == name), None)
 
     async def list_tools(self, _: Context, __: Any) -> types.ListToolsResult:
         """The tools that are offered."""
