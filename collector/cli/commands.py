@@ -212,9 +212,9 @@ def mcp(
         int, typer.Option(min=3000, max=200_000, help="Bound on each answer.")
     ] = 10_000,
 ) -> None:
-    """Let an agent ask a running Sidespan: the Model Context Protocol over stdio.
+    """Answer a coding agent's questions (MCP over stdio).
 
-    Needs the extra `mcp`: pip install 'sidespan[server,mcp]'.
+    Asks a running Sidespan. Needs the extra `mcp`: pip install 'sidespan[server,mcp]'.
     """
     try:
         from collector.cli.mcp import serve_stdio
