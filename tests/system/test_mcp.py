@@ -19,8 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from collector.cli import remote
+from collector.cli.mcp import asking
 from collector.mcp.bounds import tokens_of
 from collector.mcp.envelope import NOTICE
+from collector.mcp.server import ServedTools, server_of
 from collector.mcp.tools import READING
 from docs.record_mcp_session import QUESTIONS, record, wait_for_traces
 from tests.support.mcp_client import REVISIONS, call, connected, refused
@@ -365,13 +367,8 @@ async def test_the_same_tools_are_there_over_stdio(
 
 
 async def test_over_stdio_a_service_that_is_away_is_said() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    command = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "collector", "mcp", "--url", url],
-        env={"PYTHONPATH": str(ROOT)},
-    )
-    async with Client(command) as client:
+    served = ServedTools(ask=asking(f"http://127.0.0.1:{free_port()}"), max_tokens=5000, feedback=False)
+    async with Client(server_of(served)) as client:
         error = await refused(client, "search_traces")
     assert "no Sidespan answers" in error["message"]
 
