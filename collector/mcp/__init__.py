@@ -11,6 +11,7 @@ tools.py        the table of tools; inputs.py and schemas.py: what they take and
 resources.py    traces and runs by their address
 prompts.py      two questions that people ask again and again
 bounds.py       an answer within its bound, and what was left out                        pure
+  fitting.py      the same in a thread, where it takes long
 envelope.py     what comes from traces, apart from what Sidespan says                    pure
 server.py       all of it as a server of the SDK; http.py: that server over HTTP
 

@@ -5,8 +5,8 @@ It goes the way of any client's request to MLflow: through the proxy, which asks
 """
 
 from collector.mcp.asking import Ask, Json, Question, ask_json
-from collector.mcp.bounds import fit
 from collector.mcp.envelope import ToolAnswer
+from collector.mcp.fitting import fit_in_turn
 from collector.mcp.inputs import RecordFeedback
 from collector.mlflow.rest import assessments_path
 
@@ -22,7 +22,7 @@ async def record_feedback(given: RecordFeedback, ask: Ask, max_tokens: int) -> T
     )
     created = (await ask_json(ask, question)).get("assessment", {})
     telemetry = {"assessment_id": created.get("assessment_id"), "trace_id": trace_id, "name": given.name}
-    fitted = fit(telemetry, (), max_tokens=max_tokens)
+    fitted = await fit_in_turn(telemetry, (), max_tokens=max_tokens)
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from collector.mcp.asking import Ask, Json, Query, Question, ask_json
-from collector.mcp.bounds import Cut, fit
+from collector.mcp.bounds import Cut
 from collector.mcp.envelope import Omission, ToolAnswer
+from collector.mcp.fitting import fit_in_turn
 from collector.mcp.inputs import (
     Compare,
     GetStatistics,
@@ -45,7 +46,7 @@ async def list_errors(given: ListErrors, ask: Ask, max_tokens: int) -> ToolAnswe
     document = await ask_json(ask, Question(path="/-/traces/errors", query=query))
     rows = document["errors"][given.skip :]
     document = {"errors": rows[: given.limit]}
-    answer = _from(given.skip, document, "errors", (), max_tokens)
+    answer = await _from(given.skip, document, "errors", (), max_tokens)
     if len(rows) <= given.limit or answer.omitted:
         return answer
     more = Omission(what="more errors", how=f"{SAME}, with skip = {wanted}")
@@ -62,7 +63,7 @@ async def get_statistics(given: GetStatistics, ask: Ask, max_tokens: int) -> Too
         Cut(path="groups.*.series", how=f"{SAME}, with {series}"),
         Cut(path="series", how=f"{SAME}, with {series}"),
     )
-    answer = _from(given.skip, document, "groups", cuts, max_tokens)
+    answer = await _from(given.skip, document, "groups", cuts, max_tokens)
     if not document.get("more_groups"):
         return answer
     more = Omission(what="more groups", how=f"{SAME}, with skip = {given.skip + given.top}, or a higher top")
@@ -81,14 +82,14 @@ async def compare(given: Compare, ask: Ask, max_tokens: int) -> ToolAnswer:
     query = _groups_from({**own, **both, **sides}, given.skip + given.top)
     document = await ask_json(ask, Question(path="/-/traces/compare", query=query))
     document["groups"] = document["groups"][given.skip :]
-    return _from(given.skip, document, "groups", (), max_tokens)
+    return await _from(given.skip, document, "groups", (), max_tokens)
 
 
 async def list_facets(given: ListFacets, ask: Ask, max_tokens: int) -> ToolAnswer:
     """The values of each filter, most frequent first."""
     document = await ask_json(ask, Question(path="/-/traces/facets", query=given.query()))
     cuts = [Cut(path=name, how=NARROW, least=3) for name in document]
-    fitted = fit(document, cuts, max_tokens=max_tokens)
+    fitted = await fit_in_turn(document, cuts, max_tokens=max_tokens)
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 
@@ -96,10 +97,10 @@ def _groups_from(query: Query, top: int) -> Query:
     return {**query, "top": [str(min(1000, top))]}
 
 
-def _from(skip: int, document: Json, name: str, cuts: Sequence[Cut], max_tokens: int) -> ToolAnswer:
+async def _from(skip: int, document: Json, name: str, cuts: Sequence[Cut], max_tokens: int) -> ToolAnswer:
     """The answer with a list that begins `skip` items late."""
     rest = Cut(path=name, how=f"{SAME}, with skip = {{next}}", least=1, begins_at=skip)
-    fitted = fit(document, (*cuts, rest), max_tokens=max_tokens)
+    fitted = await fit_in_turn(document, (*cuts, rest), max_tokens=max_tokens)
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 
@@ -111,7 +112,7 @@ async def _page(
     rest = Cut(path=name, how=NARROW, least=1)
     for _ in range(MAX_TRIES):
         document = await ask_json(ask, Question(path=path, query=query))
-        fitted = fit(document, (rest,), max_tokens=max_tokens, whole_texts=ONE_ROW)
+        fitted = await fit_in_turn(document, (rest,), max_tokens=max_tokens, whole_texts=ONE_ROW)
         if name not in fitted.kept:
             break
         query["limit"] = [str(fitted.kept[name])]

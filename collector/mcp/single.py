@@ -1,8 +1,9 @@
 """Tools about one thing: a trace, a session, a run, an explanation, the service itself."""
 
 from collector.mcp.asking import Ask, AskRefused, Json, Question, ask_json
-from collector.mcp.bounds import MAX_TEXT, Cut, fit
+from collector.mcp.bounds import MAX_TEXT, Cut
 from collector.mcp.envelope import Omission, ToolAnswer
+from collector.mcp.fitting import fit_in_turn
 from collector.mcp.inputs import ExplainTrace, GetHealth, GetRun, GetSession, GetTrace
 
 # as many spans as can be asked for at once
@@ -28,7 +29,9 @@ async def get_trace(given: GetTrace, ask: Ask, max_tokens: int) -> ToolAnswer:
     shown, ids = given.skip + len(trace["spans"]), _content_ids(given, trace["spans"])
     if given.content:
         trace["content"] = await _contents(given, ask, path, ids[:MAX_CONTENTS])
-    fitted = fit(trace, _trace_cuts(given, later), max_tokens=max_tokens, max_text=_max_text(given))
+    fitted = await fit_in_turn(
+        trace, _trace_cuts(given, later), max_tokens=max_tokens, max_text=_max_text(given)
+    )
     omitted = list(fitted.omitted)
     if later and "spans" not in fitted.kept:
         omitted.append(Omission(what=f"{later} of spans", how=f"{AGAIN}, with skip = {shown}"))
@@ -96,7 +99,9 @@ async def explain_trace(given: ExplainTrace, ask: Ask, max_tokens: int) -> ToolA
     document = await ask_json(ask, Question(path=f"/-/traces/{given.trace_id}/explanation"))
     document["spans"] = document["spans"][given.skip :]
     how = "explain_trace again, with skip = {next}"
-    fitted = fit(document, [Cut(path="spans", how=how, least=1, begins_at=given.skip)], max_tokens=max_tokens)
+    fitted = await fit_in_turn(
+        document, [Cut(path="spans", how=how, least=1, begins_at=given.skip)], max_tokens=max_tokens
+    )
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 
@@ -108,7 +113,7 @@ async def get_session(given: GetSession, ask: Ask, max_tokens: int) -> ToolAnswe
     document["turns"] = document["turns"][given.skip :]
     how = "get_session again, with skip = {next}"
     cuts = (Cut(path="turns", how=how, least=1, begins_at=given.skip),)
-    fitted = fit(document, cuts, max_tokens=max_tokens)
+    fitted = await fit_in_turn(document, cuts, max_tokens=max_tokens)
     omitted = fitted.omitted
     if document["turns_omitted"]:
         later = Omission(
@@ -128,7 +133,9 @@ async def get_run(given: GetRun, ask: Ask, max_tokens: int) -> ToolAnswer:
     for metric in document["metrics"]:
         metric["history"] = (metric.get("history") or [])[begins_at:]
     cuts = _run_cuts(begins_at)
-    fitted = fit(document, cuts, max_tokens=max_tokens, whole_texts=f"{LISTED} has them in whole")
+    fitted = await fit_in_turn(
+        document, cuts, max_tokens=max_tokens, whole_texts=f"{LISTED} has them in whole"
+    )
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
 
 
@@ -159,7 +166,7 @@ async def get_health(_: GetHealth, ask: Ask, max_tokens: int) -> ToolAnswer:
         if "ready" not in refused.document:
             raise
         document = refused.document
-    fitted = fit(
+    fitted = await fit_in_turn(
         document, [Cut(path="parts", how="GET /-/ready of the HTTP API lists them")], max_tokens=max_tokens
     )
     return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)

@@ -1,5 +1,6 @@
 """An answer fits its bound, whatever is in it, and says what is missing."""
 
+import copy
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from collector.mcp.bounds import Cut, envelope, fit, tokens_of
 from collector.mcp.envelope import ToolAnswer
+from collector.mcp.fitting import fit_in_turn, has_many_values
 
 MAX_TOKENS = 3000
 CUTS = (
@@ -77,6 +79,24 @@ def test_a_text_that_is_too_long_for_the_answer_keeps_as_much_as_fits() -> None:
     assert 1500 <= kept <= 3400
     assert text == "x" * kept + f"… ({50_000 - kept} more characters)"
     assert "1 texts" in fitted.omitted[0].what
+
+
+@pytest.mark.parametrize(
+    ("document", "many"),
+    [
+        ({"rows": [1, 2, 3]}, False),
+        ({"rows": list(range(6000))}, True),
+        ({"metrics": [{"history": [{"step": step} for step in range(2600)]}]}, True),
+        ({"rows": [{"text": "x" * 100_000}]}, False),
+    ],
+)
+async def test_a_document_of_many_values_is_made_to_fit_in_a_thread(
+    document: dict[str, Any], many: bool
+) -> None:
+    assert has_many_values(document) is many
+    cuts = (Cut(path="rows", how="…"), Cut(path="metrics.*.history", how="…"))
+    fitted = await fit_in_turn(copy.deepcopy(document), cuts, max_tokens=MAX_TOKENS)
+    assert fitted == fit(document, cuts, max_tokens=MAX_TOKENS)
 
 
 def test_what_cannot_fit_is_left_out_as_a_whole() -> None:
