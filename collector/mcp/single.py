@@ -14,27 +14,30 @@ SPANS_A_CALL = 400
 MAX_CONTENTS = 40
 LISTED = "GET /-/runs/{run_id} of the HTTP API"
 AGAIN = "get_trace again"
+COUNTED_ONLY = "they are in the figures of the trace and of get_statistics, but can't be listed"
 
 
 async def get_trace(given: GetTrace, ask: Ask, max_tokens: int) -> ToolAnswer:
     """The tree of a trace with its critical path, errors and figures; on request the content of its spans."""
     chosen = given.spans != "all" or given.span_ids is not None
-    most = MOST_SPANS if chosen else given.skip + SPANS_A_CALL
+    most = MOST_SPANS if chosen else min(MOST_SPANS, given.skip + SPANS_A_CALL)
     query = {"max_spans": ["0" if given.spans == "none" and not given.span_ids else str(most)]}
     path = f"/-/traces/{given.trace_id}"
     trace = await ask_json(ask, Question(path=path, query=query))
     later, errors = trace.pop("spans_omitted"), trace.pop("errors_omitted")
-    later = 0 if chosen else later
+    beyond = later if not chosen else 0
     trace["spans"] = [row for row in trace["spans"] if _is_wanted(row, given)][given.skip :]
     shown, ids = given.skip + len(trace["spans"]), _content_ids(given, trace["spans"])
     if given.content:
         trace["content"] = await _contents(given, ask, path, ids[:MAX_CONTENTS])
     fitted = await fit_in_turn(
-        trace, _trace_cuts(given, later), max_tokens=max_tokens, max_text=_max_text(given)
+        trace, _trace_cuts(given, beyond), max_tokens=max_tokens, max_text=_max_text(given)
     )
     omitted = list(fitted.omitted)
-    if later and "spans" not in fitted.kept:
-        omitted.append(Omission(what=f"{later} of spans", how=f"{AGAIN}, with skip = {shown}"))
+    if later and most == MOST_SPANS:
+        omitted.append(Omission(what=f"{later} spans after the first {MOST_SPANS}", how=COUNTED_ONLY))
+    elif beyond and "spans" not in fitted.kept:
+        omitted.append(Omission(what=f"{beyond} of spans", how=f"{AGAIN}, with skip = {shown}"))
     if given.content and (rest := len(ids) - MAX_CONTENTS) > 0:
         how = f"{AGAIN}, with content = true and up to {MAX_CONTENTS} span_ids"
         omitted.append(Omission(what=f"content of {rest} of the spans", how=how))
@@ -72,7 +75,7 @@ async def _contents(given: GetTrace, ask: Ask, path: str, ids: list[str]) -> lis
     return [by_id[id] for id in ids if id in by_id]
 
 
-def _trace_cuts(given: GetTrace, later: int) -> tuple[Cut, ...]:
+def _trace_cuts(given: GetTrace, beyond: int) -> tuple[Cut, ...]:
     more = f"{AGAIN}, with content = true and skip = {{next}}, or with span_ids of `spans`"
     return (
         Cut(path="content", how=more, least=1, begins_at=given.skip),
@@ -81,7 +84,7 @@ def _trace_cuts(given: GetTrace, later: int) -> tuple[Cut, ...]:
             how=f"{AGAIN}, with skip = {{next}}",
             least=1,
             begins_at=given.skip,
-            beyond=later,
+            beyond=beyond,
         ),
         Cut(path="errors", how=f'{AGAIN}, with spans = "failed"', least=1),
         Cut(path="tools", how="get_statistics with of = tools and by = tool", least=1),

@@ -181,6 +181,16 @@ async def test_what_a_trace_has_beyond_the_answer_is_counted() -> None:
     assert "failed" in said["3 of errors"]
 
 
+async def test_spans_that_cannot_be_listed_are_said() -> None:
+    def summary(question: Question) -> Any:
+        assert int(question.query["max_spans"][0]) <= 30_000
+        return {"spans": [], "spans_omitted": 5, "errors_omitted": 0}
+
+    for given in ({"skip": 29_900}, {"spans": "failed"}):
+        answer = await run("get_trace", answering(summary), trace_id=TRACE_ID, **given)
+        assert [each.what for each in answer.omitted] == ["5 spans after the first 30000"]
+
+
 async def test_a_run_with_a_metric_that_is_not_a_number_keeps_to_its_schema() -> None:
     metric = {"key": "loss", "last": "NaN", "minimum": None, "history": [{"step": 1, "value": "Infinity"}]}
     ask = answering(lambda _: {"run_id": "r", "metrics": [metric], "params": {}})
