@@ -336,7 +336,7 @@ class TestOwnPaths:
                 house.worlds[client].ids[ObjectKind.TRACE],
                 house.worlds[OTHER[client]].ids[ObjectKind.TRACE],
             )
-            for end in ("", "/explanation"):
+            for end in ("", "/content", "/explanation"):
                 assert house.send(client, "GET", f"/-/traces/{own}{end}")[0] == 200
                 for spelled in (other, other.removeprefix("tr-"), other.removeprefix("tr-").upper()):
                     status, answer = house.send(client, "GET", f"/-/traces/{spelled}{end}")
