@@ -4,6 +4,7 @@ Every operation of the catalog that carries an id is tried with the other's id i
 a real MLflow behind the real service; afterwards the database and the files are what they were.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -374,6 +375,8 @@ class TestAgents:
 
     async def test_no_tool_reaches_what_is_the_others(self, house: House, client: str) -> None:
         other = house.worlds[OTHER[client]]
+        house.sidespan.token = house.tokens["root"]
+        await asyncio.to_thread(house.sidespan.wait_delivered, 30)  # what other tests have sent
         before = house.state()
         async with connected(house.sidespan, token=house.tokens[client]) as agent:
             for name, arguments in _questions(other):
