@@ -1,6 +1,7 @@
 # make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
 # make test   all tests          make lint   ruff, mypy, the page's JavaScript
 # make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
+# make test-mcp   the conformance suite of the Model Context Protocol (needs npm)
 # make test-mlflow-3.17   what depends on MLflow, against the oldest version that is supported
 # make lock   pin the newest versions that pyproject.toml allows
 # make captures NAME=...   record again what frameworks send (all of them without NAME)
@@ -27,9 +28,10 @@ ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py test
   tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
   tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
 PAGE_CHECKS := tests/page
+MCP_CHECKS := tests/mcp_conformance
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test test-foreign test-mlflow-3.17 lint lint-page format bench captures lock clean
+.PHONY: run test test-foreign test-mcp test-mlflow-3.17 lint lint-page format bench captures lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -40,6 +42,15 @@ test: $(STAMP) $(AGENT_1)/.installed
 
 test-foreign: $(STAMP)
 	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
+
+# what the official suite of the Model Context Protocol requires of a server
+test-mcp: $(STAMP) $(MCP_CHECKS)/node_modules/.installed
+	@$(BIN)/python -m tests.mcp_conformance
+
+$(MCP_CHECKS)/node_modules/.installed: $(MCP_CHECKS)/package.json $(MCP_CHECKS)/package-lock.json
+	@echo "Installing the conformance suite of the Model Context Protocol into $(MCP_CHECKS) ..."
+	@cd $(MCP_CHECKS) && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 test-mlflow-3.17: $(STAMP) $(MLFLOW_3_17)/.installed
 	@SIDESPAN_TEST_MLFLOW_PYTHON=$(MLFLOW_3_17)/bin/python $(BIN)/python -m pytest $(ASK_MLFLOW)

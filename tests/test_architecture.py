@@ -26,6 +26,7 @@ PURE = [
     "collector/alerts/states.py",
     "collector/alerts/trouble.py",
     "collector/alerts/watch.py",
+    "collector/answers/content.py",
     "collector/answers/encoding.py",
     "collector/answers/errors.py",
     "collector/answers/explain.py",
@@ -53,6 +54,10 @@ PURE = [
     "collector/delivery/otlp/copy.py",
     "collector/delivery/otlp/selection.py",
     "collector/delivery/verdicts.py",
+    "collector/mcp/bounds.py",
+    "collector/mcp/envelope.py",
+    "collector/mcp/schemas.py",
+    "collector/mcp/shapes.py",
     "collector/index/duckdb/columns.py",
     "collector/index/duckdb/dialect.py",
     "collector/index/duckdb/messages.py",
@@ -82,6 +87,7 @@ FOLDERS = (
     "service",
     "api",
     "alerts",
+    "mcp",
     "answers",
     "index",
     "sampling",
@@ -300,6 +306,13 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
     }
     loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
+
+
+def test_nobody_loads_the_sdk_of_the_model_context_protocol_before_it_is_used() -> None:
+    """It is an extra, takes a second to load, and 30 MB."""
+    for module in ("collector.service.app", "collector.cli.commands"):
+        loading = f"import sys, {module}; sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0, module
 
 
 # what is longer than it should be, until it is cut

@@ -7,6 +7,7 @@ opening.py         all of the answers of one service, from its parts
 traces.py          one trace: index, else journal and MLflow, else what the index has
   indexed.py         one trace in the index, if the index is sure to have all of it
   trace_source.py    one trace in journal and MLflow, merged by span id
+  content.py         what its spans were given and returned                        pure
   explain.py         where a trace's facts come from, and what is done to it       pure
 many_traces.py     rows, statistics, comparisons, errors, facets, sessions: asked of the index
 index_upkeep.py    what the index holds; backfill, verify, rebuild

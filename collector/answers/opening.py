@@ -25,13 +25,13 @@ from collector.index.protocol import Index
 from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
-from collector.settings import MLFLOW, Settings
+from collector.settings import MLFLOW, McpSettings, Settings
 from collector.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What the API hands out, by what it is about."""
+    """What the API hands out, by what it is about; `mcp`: how much of it agents get at once."""
 
     traces: TraceAnswers
     many_traces: ManyTraces
@@ -42,6 +42,7 @@ class Answers:
     exposition: Exposition
     health: ServiceHealth
     alerts: AlertAnswers
+    mcp: McpSettings
 
 
 def answers_of(
@@ -89,6 +90,7 @@ def answers_of(
         ),
         health=health,
         alerts=alerts,
+        mcp=settings.mcp,
     )
 
 

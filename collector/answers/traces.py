@@ -1,4 +1,4 @@
-"""One trace: its summary, and where its facts come from.
+"""One trace: its summary, the content of its spans, and where its facts come from.
 
 the index          answers in milliseconds, if it is sure to have all of the trace
 journal + MLflow   else: what waits for delivery and what was delivered (trace_source.py)
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.answers.content import Extract, content
 from collector.answers.encoding import EncodedJson, encode_json
 from collector.answers.rights import ReadRights
 from collector.answers.trace_source import FoundTrace, Unanswered
@@ -93,6 +94,15 @@ class TraceAnswers:
             return await asyncio.to_thread(self._explanation, export, bytes.fromhex(trace_id))
         return export
 
+    async def content(
+        self, trace_id: str, wanted: Extract, *, rights: ReadRights
+    ) -> EncodedJson | Unanswered | None:
+        """Inputs and outputs of the spans of a trace (content.py). None and Unanswered as in `summary`."""
+        export = await self._source(rights).export(trace_id)
+        if isinstance(export, ExportTraceServiceRequest):
+            return await asyncio.to_thread(_content, export, bytes.fromhex(trace_id), wanted)
+        return export
+
     def _source(self, rights: ReadRights) -> ReadsTraces:
         return self.everything if rights.pending else self.delivered
 
@@ -110,6 +120,10 @@ def _why_incomplete(unanswered: Unanswered | None) -> str:
     if unanswered is None:
         return "MLflow does not have this trace"
     return f"MLflow could not be queried: {unanswered.reason}"
+
+
+def _content(export: ExportTraceServiceRequest, trace_id: bytes, wanted: Extract) -> EncodedJson:
+    return encode_json(content(export, trace_id, wanted))
 
 
 def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> EncodedJson:

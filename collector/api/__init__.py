@@ -5,6 +5,7 @@ own_routes.py           the table of all rows; operations, public paths, … fro
 app.py                  the rows as an ASGI app
 openapi.py              the rows as an OpenAPI document; query_parameters.py: filters and statistics in it
 traces.py, index.py, runs.py, logs_api.py, operations.py, page/     handlers with their rows
+mcp.py                  the Model Context Protocol; in_process.py: requests to ourselves in a client's name
 reading.py, errors.py   parameters and bodies in; errors of answers as HTTP (error_answers.py: their form)
 
 guard.py                Host, Origin, client and policy, before a handler

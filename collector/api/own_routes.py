@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from collector.answers.opening import Answers
-from collector.api import alerts, index, logs_api, operations, page, runs, traces
+from collector.api import alerts, index, logs_api, mcp, operations, page, runs, traces
 from collector.api.openapi import openapi_document
 from collector.api.own_route import OwnRoute
 from proxy.catalog import PARAMETER, build_catalog
@@ -38,6 +38,7 @@ OWN_ROUTES: tuple[OwnRoute, ...] = (
     *alerts.ROUTES,
     *runs.ROUTES,
     *logs_api.ROUTES,
+    *mcp.ROUTES,
     *page.ROUTES,
     OPENAPI_ROUTE,
 )

@@ -1,6 +1,7 @@
 """One trace over HTTP.
 
 GET /-/traces/{trace_id}               its summary
+GET /-/traces/{trace_id}/content       inputs, outputs and exceptions of its spans
 GET /-/traces/{trace_id}/explanation   where its facts come from
 
 400   the id or a parameter can't be right
@@ -11,6 +12,8 @@ GET /-/traces/{trace_id}/explanation   where its facts come from
 from starlette.requests import Request
 from starlette.responses import Response
 
+from collector.answers.content import MAX_SPANS as MAX_CONTENTS
+from collector.answers.content import Extract
 from collector.answers.encoding import EncodedJson
 from collector.answers.opening import Answers
 from collector.answers.trace_source import Unanswered
@@ -23,6 +26,8 @@ from collector.spans.summary import MAX_SPANS
 
 MOST_SPANS = 30_000
 MAX_SHOWN_CHARACTERS = 200
+MAX_CONTENT_CHARACTERS = 1_000_000
+DEFAULT_CONTENT_CHARACTERS = 2000
 
 
 async def _summary(request: Request, answers: Answers) -> Response:
@@ -30,6 +35,19 @@ async def _summary(request: Request, answers: Answers) -> Response:
     max_spans = whole_number(request, "max_spans", default=MAX_SPANS, low=0, high=MOST_SPANS)
     answer = await answers.traces.summary(trace_id, max_spans=max_spans, rights=rights_of(request))
     return _rendered(request, answer)
+
+
+async def _content(request: Request, answers: Answers) -> Response:
+    trace_id = _trace_id(request)
+    span_ids = frozenset(request.query_params.getlist("span_id"))
+    wanted = Extract(
+        span_ids=span_ids or None,
+        from_character=whole_number(request, "from_character", default=0, low=0, high=2**62),
+        max_characters=whole_number(
+            request, "max_characters", default=DEFAULT_CONTENT_CHARACTERS, low=0, high=MAX_CONTENT_CHARACTERS
+        ),
+    )
+    return _rendered(request, await answers.traces.content(trace_id, wanted, rights=rights_of(request)))
 
 
 async def _explanation(request: Request, answers: Answers) -> Response:
@@ -81,6 +99,23 @@ ROUTES = (
             Parameter(
                 name="max_spans",
                 description=f"Maximum number of spans to list, 0 to {MOST_SPANS:,}; default {MAX_SPANS:,}",
+            ),
+        ),
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/traces/{trace_id}/content",
+        permission="traces:read",
+        reach="path.trace_id",
+        handler=_content,
+        summary=f"Get inputs, outputs and exceptions of the spans of a trace, of {MAX_CONTENTS} at most",
+        parameters=(
+            TRACE_ID,
+            Parameter(name="span_id", description="Span ID; default: all spans", repeated=True),
+            Parameter(name="from_character", description="Where in each text to begin; default 0"),
+            Parameter(
+                name="max_characters",
+                description=f"Maximum length of each text; default {DEFAULT_CONTENT_CHARACTERS:,}",
             ),
         ),
     ),

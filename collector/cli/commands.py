@@ -209,6 +209,29 @@ def run(
 
 
 @app.command()
+def mcp(
+    url: Url = DEFAULT_URL,
+    feedback: Annotated[
+        bool, typer.Option("--feedback", help="Also offer the tool that writes: record_feedback.")
+    ] = False,
+    max_answer_tokens: Annotated[
+        int, typer.Option(min=3000, max=200_000, help="Bound on each answer.")
+    ] = 10_000,
+) -> None:
+    """Answer a coding agent's questions (MCP over stdio).
+
+    Asks a running Sidespan. Needs the extra `mcp`: pip install 'sidespan[server,mcp]'.
+    """
+    try:
+        from collector.cli.mcp import serve_stdio
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"{error.name} is missing: pip install 'sidespan[server,mcp]'") from error
+    if not url.startswith(("http://", "https://")):
+        raise Misconfigured(f"--url {url!r}: must begin with http:// or https://")
+    asyncio.run(serve_stdio(url, max_tokens=max_answer_tokens, feedback=feedback))
+
+
+@app.command()
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
     from collector.answers.health import sidespan_version

@@ -53,6 +53,25 @@ def post_json(
     return _object(_open(request, timeout_seconds), url)
 
 
+def exchange(url: str, path: str, document: dict[str, Any] | None = None) -> tuple[int, bytes]:
+    """Status and body of GET `path`, or of a POST of `document`, whatever the status. Raises CannotReach."""
+    request = urllib.request.Request(
+        url.rstrip("/") + path,
+        data=None if document is None else json.dumps(document).encode(),
+        headers={"content-type": "application/json"} if document is not None else {},
+    )
+    try:
+        with _send(request, TIMEOUT_SECONDS) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def error_body(message: str) -> bytes:
+    """An error as the API has it, for those who could not ask it."""
+    return json.dumps({"error": {"message": message}}).encode()
+
+
 def get_readiness(url: str, *, timeout_seconds: float) -> dict[str, Any]:
     """What `/-/ready` says, be the service ready (200) or not (503). Raises CannotReach."""
     request = urllib.request.Request(url.rstrip("/") + "/-/ready")

@@ -22,6 +22,11 @@ MAX_TRACES = 500
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
+def assessments_path(trace_id: str) -> str:
+    """Where assessments of a trace (32 hex digits) are created."""
+    return f"{V3}/traces/tr-{trace_id}/assessments"
+
+
 class Connection(Protocol):
     """How requests get to MLflow; `Mlflow` is one. Each raises MlflowUnreachable."""
 
@@ -157,7 +162,7 @@ class MlflowApi:
 
         MLflow takes it as often as it is sent.
         """
-        return await self._post(f"{V3}/traces/tr-{trace_id}/assessments", document)
+        return await self._post(assessments_path(trace_id), document)
 
     async def search_traces(
         self,

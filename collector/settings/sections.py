@@ -296,6 +296,17 @@ class RunsSettings(Section):
     """Other MLflow servers that requests to `/mlflow/runs` may name as `tracking_uri`."""
 
 
+class McpSettings(Section):
+    """What agents may ask at `/-/mcp`."""
+
+    enabled: bool = True
+    """Answer at `/-/mcp`, if the extra `mcp` is installed."""
+    feedback: bool = False
+    """Offer the tool `record_feedback`, which writes assessments to MLflow with the client's rights."""
+    max_answer_tokens: int = Field(10_000, ge=3000, le=200_000)
+    """Bound on each answer; a token is counted as two bytes of JSON."""
+
+
 class LogSettings(Section):
     """What the service says."""
 
@@ -339,6 +350,7 @@ class Settings(Section):
     alerting: AlertingSettings = AlertingSettings()
     proxy: ProxySettings = ProxySettings()
     runs: RunsSettings = RunsSettings()
+    mcp: McpSettings = McpSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -151,6 +151,8 @@ def read_export(body: bytes) -> ExportTraceServiceRequest:
 def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Span:
     """One span as OTLP: the attributes named in `keys` (None: all), its links, the events that tell facts.
 
+    With all attributes those events have all of theirs, too: the stack trace of an exception, for example.
+
     Attributes and links that don't fit into OTLP are left out.
     """
     plain = {name: document[name] for name in PLAIN_FIELDS if name in document}
@@ -159,7 +161,8 @@ def to_span(document: dict[str, Any], keys: Collection[str] | None = KEYS) -> Sp
     span.links.extend(_links(document))
     for event in document.get("events", ()):
         if known := EVENT_KEYS.get(event.get("name")):
-            span.events.add(name=event["name"], attributes=_attributes(event, known))
+            wanted = None if keys is None else known
+            span.events.add(name=event["name"], attributes=_attributes(event, wanted))
     return span
 
 

@@ -20,6 +20,7 @@ ALL = (
     "forward",
     "proxy",
     "overhead",
+    "agents",
 )
 
 

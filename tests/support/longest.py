@@ -17,6 +17,7 @@ LONGEST = (
     "system/test_scores.py",
     "system/test_kill.py",
     "system/test_forward.py",
+    "system/test_mcp.py",
     "proxy/test_same_refusals.py",
     "collector/delivery/test_hostile_spans.py",
     "instrumentation/test_configure.py",

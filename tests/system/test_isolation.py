@@ -4,6 +4,7 @@ Every operation of the catalog that carries an id is tried with the other's id i
 a real MLflow behind the real service; afterwards the database and the files are what they were.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -17,11 +18,13 @@ from typing import Any
 
 import grpc
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from proxy.locations import ObjectKind
 from tests.proxy.populate import V2, V3, call, populate
 from tests.proxy.worlds import World, requests_of, rows
 from tests.support.grpc_calls import TRACES
+from tests.support.mcp_client import connected
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import export
 from tests.support.ports import free_port
@@ -97,6 +100,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
     tokens = tokens_for(home / "data" / "tokens.json", "anna", "bert", "root")
     sidespan = Sidespan(home / "data", mlflow_server.url)
     sidespan.arguments = ("--config", str(config))
+    sidespan.environment = {"SIDESPAN_MCP__FEEDBACK": "true"}
     sidespan.grpc_port = free_port()
     sidespan.start()
     try:
@@ -333,7 +337,7 @@ class TestOwnPaths:
                 house.worlds[client].ids[ObjectKind.TRACE],
                 house.worlds[OTHER[client]].ids[ObjectKind.TRACE],
             )
-            for end in ("", "/explanation"):
+            for end in ("", "/content", "/explanation"):
                 assert house.send(client, "GET", f"/-/traces/{own}{end}")[0] == 200
                 for spelled in (other, other.removeprefix("tr-"), other.removeprefix("tr-").upper()):
                     status, answer = house.send(client, "GET", f"/-/traces/{spelled}{end}")
@@ -385,6 +389,95 @@ class TestOwnPaths:
         status, answer = house.send("anna", method, path, body)
         assert status == 403, answer
         assert "may not" in json.loads(answer)["error"]["message"]
+
+
+@pytest.mark.parametrize("client", ["anna", "bert"])
+class TestAgents:
+    """The same over the Model Context Protocol: a tool sees what its client sees."""
+
+    async def test_no_tool_reaches_what_is_the_others(self, house: House, client: str) -> None:
+        other = house.worlds[OTHER[client]]
+        house.sidespan.token = house.tokens["root"]
+        await asyncio.to_thread(house.sidespan.wait_delivered, 30)  # what other tests have sent
+        before = house.state()
+        async with connected(house.sidespan, token=house.tokens[client]) as agent:
+            for name, arguments in _questions(other):
+                result = await agent.call_tool(name, arguments)
+                said = result.model_dump_json()
+                for text in (other.name, *other.ids.values()):  # what was asked for may be repeated
+                    said = said.replace(text, "")
+                assert other.marker not in said, (name, said[:300])
+                narrowed = "experiment_id" not in arguments and "experiment_name" not in arguments
+                if not result.is_error and not narrowed:
+                    assert not _rows(result.structured_content), name
+                if name in ("get_trace", "explain_trace", "get_run", "list_runs", "record_feedback"):
+                    assert result.is_error, name
+            for uri in (
+                f"sidespan://traces/{other.ids[ObjectKind.TRACE]}",
+                f"sidespan://runs/{other.ids[ObjectKind.RUN]}",
+            ):
+                with pytest.raises(MCPError) as raised:
+                    await agent.read_resource(uri)
+                assert other.marker not in str(raised.value)
+            assert other.marker not in (await agent.list_resources()).model_dump_json()
+        assert house.state() == before
+
+    async def test_every_tool_reaches_what_is_own(self, house: House, client: str) -> None:
+        own = house.worlds[client]
+        async with connected(house.sidespan, token=house.tokens[client]) as agent:
+            for name, arguments in _questions(own):
+                if name in ("get_session", "record_feedback"):
+                    continue
+                result = await agent.call_tool(name, arguments)
+                assert not result.is_error, (name, result.content)
+            runs = await agent.call_tool("list_runs", {"experiment_id": own.experiment})
+            assert own.ids[ObjectKind.RUN] in runs.model_dump_json()
+
+    async def test_what_an_agent_exports_is_its_own_clients_to_ask(self, house: House, client: str) -> None:
+        otlp = export(spans=2)
+        span = otlp.resource_spans[0].scope_spans[0].spans[0]
+        span.name = f"secret of {client}"
+        headers = {"x-mlflow-experiment-id": house.worlds[client].experiment}
+        kind = {"content-type": "application/x-protobuf"}
+        house.send(client, "POST", "/v1/traces", otlp.SerializeToString(), **kind | headers)
+        trace_id = span.trace_id.hex()
+        for asking in (client, OTHER[client]):
+            async with connected(house.sidespan, token=house.tokens[asking]) as agent:
+                for name in ("get_trace", "explain_trace"):
+                    given = {"trace_id": trace_id} | ({"content": True} if name == "get_trace" else {})
+                    result = await agent.call_tool(name, given)
+                    assert result.is_error is (asking != client)
+                    assert (span.name in result.model_dump_json()) is (asking == client)
+
+    async def test_without_credentials_nothing_is_answered(self, house: House, client: str) -> None:
+        status, answer = house.send(client, "POST", "/-/mcp", b"{}", authorization="Bearer wrong")
+        assert status == 401, answer
+
+
+def _questions(world: World) -> list[tuple[str, dict[str, Any]]]:
+    """Each tool, asked about a world by its ids and by its name, and without either."""
+    trace_id, run_id = world.ids[ObjectKind.TRACE], world.ids[ObjectKind.RUN]
+    return [
+        *((name, {"experiment_id": world.experiment}) for name in LISTING),
+        *((name, {"experiment_name": world.name}) for name in LISTING),
+        *((name, {}) for name in LISTING if name != "list_runs"),
+        ("compare", {"a": {"experiment_id": world.experiment}, "b": {"experiment_name": world.name}}),
+        ("get_session", {"session": "conversation-1"}),
+        ("get_trace", {"trace_id": trace_id, "content": True}),
+        ("explain_trace", {"trace_id": trace_id}),
+        ("get_run", {"run_id": run_id}),
+        ("get_health", {}),
+        ("record_feedback", {"trace_id": trace_id, "name": "correct", "value": True}),
+    ]
+
+
+LISTING = ("search_traces", "list_errors", "get_statistics", "list_sessions", "list_facets", "list_runs")
+
+
+def _rows(answer: Any) -> list[Any]:
+    """What lists of an answer hold."""
+    lists = [each for each in answer["telemetry"].values() if isinstance(each, list)]
+    return [row for each in lists for row in each if isinstance(row, dict)]
 
 
 def test_denials_and_writes_are_in_the_audit_log(house: House) -> None:

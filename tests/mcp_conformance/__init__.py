@@ -1,0 +1,1 @@
+"""The server scenarios of @modelcontextprotocol/conformance, against the running service."""
