@@ -202,7 +202,7 @@ def below(score: ScoreFact, bound: float) -> bool:
             lambda e: e.has("tone") or e.has("helpful", lambda s: (s.value or 0) > 0.8),
         ),
     ],
-    ids=str,
+    ids=lambda value: "-or-".join(value) if isinstance(value, list) else "",
 )
 def test_a_filter_leaves_the_traces_with_such_a_score(
     store: Store, scored: list[Scored], condition: list[str], meant: Callable[[Scored], bool]
