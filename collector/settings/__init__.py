@@ -2,18 +2,25 @@
 
 section.py    what every section has in common
 sections.py   the sections, with bounds, defaults and their reference
+stores.py     those on the log and the index; engines.py: which engines, by URL, and how to reach them
+roles.py      what one process does, and which engines that needs
 access.py     those on clients and policy
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 
+from collector.settings.engines import (
+    ClickhouseSettings,
+    Engine,
+    EnginePlace,
+    KafkaSettings,
+)
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
+from collector.settings.roles import ALL_ROLES, Role
 from collector.settings.section import Section
 from collector.settings.sections import (
     MIB,
     DeliverySettings,
     HarmoniseSettings,
-    IndexSettings,
-    JournalSettings,
     LogSettings,
     MlflowSettings,
     ProxySettings,
@@ -24,18 +31,25 @@ from collector.settings.sections import (
     Settings,
     is_loopback,
 )
+from collector.settings.stores import IndexSettings, JournalSettings
 
 __all__ = [
+    "ALL_ROLES",
     "FOREIGN_VARIABLES",
     "MIB",
+    "ClickhouseSettings",
     "DeliverySettings",
+    "Engine",
+    "EnginePlace",
     "HarmoniseSettings",
     "IndexSettings",
     "JournalSettings",
+    "KafkaSettings",
     "LogSettings",
     "MlflowSettings",
     "ProxySettings",
     "ReceiverSettings",
+    "Role",
     "RoutingSettings",
     "RunsSettings",
     "Section",

@@ -183,5 +183,5 @@ def _is_secret(key: str, value: Any) -> bool:
     return (
         key.endswith(("password", "token", "hash_key"))
         or "hash_key" in str(value)
-        or (key == "mlflow.url" and "@" in str(value))
+        or (key in ("mlflow.url", "journal.url", "index.url") and "@" in str(value))
     )
