@@ -15,19 +15,24 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 class Exposition:
     """The metrics of one service, those of the journal as it is at this moment.
 
-    `consumer` delivers spans, `records` log records.
+    `consumer` delivers spans, `records` log records. `counts`: this process says what the log holds.
     """
 
     consumer: Consumer
     records: Consumer
     metrics: Metrics
+    counts: bool = True
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
+        if self.counts:
+            await self._count()
+        return generate_latest(self.metrics.registry)
+
+    async def _count(self) -> None:
         state, records = await self.consumer.state(), await self.records.state()
         self.metrics.journal_bytes.set(state.size_bytes)
         self.metrics.pending_spans.set(state.pending_spans)
         self.metrics.oldest_pending.set(age_seconds(state))
         self.metrics.dead_letters.set(state.dead_letters + records.dead_letters)
         self.metrics.pending_logs.set(records.pending_spans)
-        return generate_latest(self.metrics.registry)

@@ -5,7 +5,7 @@ its own part, in the metrics and in `sidespan doctor`.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from typing import Any
 from collector.answers.rights import ReadRights
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
+from collector.index.protocol import Index
 from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
@@ -39,43 +40,45 @@ def sidespan_version() -> str:
 
 @dataclass(slots=True, kw_only=True)
 class ServiceHealth:
-    """The health of one service, from its parts."""
+    """The health of one service, from its parts: those that this process runs.
+
+    `receives`: it takes exports. `counts`: it says what the log holds, also for consumers elsewhere.
+    """
 
     log: Log
     consumer: Consumer
-    worker: DeliveryWorker
     logs: Consumer
-    log_worker: DeliveryWorker
     bounds: InFlightBounds
     mlflow: Mlflow
-    max_bytes: int
+    max_bytes: int | None
     grpc: Mapping[str, object]
+    receives: bool = True
+    counts: bool = True
+    worker: DeliveryWorker | None = None
+    log_worker: DeliveryWorker | None = None
+    index: Index | None = None
     indexer: Indexer | None = None
     _probed: tuple[float, Part] | None = None
 
     async def read(self, *, rights: ReadRights) -> Part:
         """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
-        state, logs = await self.consumer.state(), await self.logs.state()
-        receiver = self._receiver()
-        journal = self._journal(state)
-        mlflow = await self._mlflow()
-        parts = {
-            "receiver": receiver,
-            "grpc": dict(self.grpc),
-            "journal": journal,
-            "delivery": self._delivery(state, mlflow_answers=mlflow["ok"]),
-            "logs": self._logs(logs, mlflow_answers=mlflow["ok"]),
-            "index": self._index(),
-            "mlflow": mlflow,
-        }
-        ready = takes_exports(self.bounds, self.log)
+        ready = takes_exports(self.bounds, self.log) if self.receives else not self.bounds.stopping
         if not rights.identified:
             return {"ready": ready}
-        return {
-            "ready": ready,
-            "version": sidespan_version(),
-            "parts": parts,
-        }
+        return {"ready": ready, "version": sidespan_version(), "parts": await self._parts()}
+
+    async def _parts(self) -> dict[str, Part]:
+        parts: dict[str, Part] = {"receiver": self._receiver()} if self.receives else {}
+        parts["grpc"] = dict(self.grpc)
+        mlflow = await self._mlflow()
+        if self.counts:
+            state, logs = await self.consumer.state(), await self.logs.state()
+            parts["journal"] = self._journal() | self._size(state)
+            parts["delivery"] = self._delivery(state, mlflow_answers=mlflow["ok"])
+            parts["logs"] = self._logs(logs, mlflow_answers=mlflow["ok"])
+        else:
+            parts["journal"] = self._journal()
+        return parts | {"index": self._index(), "mlflow": mlflow}
 
     def _receiver(self) -> Part:
         return {
@@ -87,10 +90,11 @@ class ServiceHealth:
             "bytes_in_flight": self.bounds.bytes,
         }
 
-    def _journal(self, state: JournalState) -> Part:
+    def _journal(self) -> Part:
+        return {"ok": self.log.refusing is None, "reason": self.log.refusing or "accepts entries"}
+
+    def _size(self, state: JournalState) -> Part:
         return {
-            "ok": self.log.refusing is None,
-            "reason": self.log.refusing or "accepts entries",
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,
@@ -98,10 +102,7 @@ class ServiceHealth:
         }
 
     def _delivery(self, state: JournalState, *, mlflow_answers: bool) -> Part:
-        trouble = self.worker.trouble
-        stuck = self.worker.stuck(mlflow_answers=mlflow_answers)
-        if stuck:
-            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
+        trouble, stuck = _trouble(self.worker, mlflow_answers=mlflow_answers)
         return {
             "ok": trouble is None,
             "reason": trouble or ("delivering" if state.pending_spans else "all spans are delivered"),
@@ -111,10 +112,7 @@ class ServiceHealth:
         }
 
     def _logs(self, state: JournalState, *, mlflow_answers: bool) -> Part:
-        trouble = self.log_worker.trouble
-        stuck = self.log_worker.stuck(mlflow_answers=mlflow_answers)
-        if stuck:
-            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
+        trouble, _ = _trouble(self.log_worker, mlflow_answers=mlflow_answers)
         waiting = "processing, or waiting for traces"
         return {
             "ok": trouble is None,
@@ -126,8 +124,11 @@ class ServiceHealth:
         }
 
     def _index(self) -> Part:
-        if self.indexer is None:
+        if self.index is None:
             return {"ok": True, "reason": "disabled"}
+        if self.indexer is None:
+            ok = self.index.trouble is None or self.index.starting
+            return {"ok": ok, "reason": self.index.trouble or "filled by other processes"}
         trouble, lag = self.indexer.index.trouble or self.indexer.stuck, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
@@ -141,6 +142,18 @@ class ServiceHealth:
         if self._probed is None or now - self._probed[0] > PROBE_AGAIN_SECONDS:
             self._probed = (now, await probe(self.mlflow))
         return self._probed[1]
+
+
+def _trouble(
+    worker: DeliveryWorker | None, *, mlflow_answers: bool
+) -> tuple[str | None, Sequence[StuckLane]]:
+    """What is wrong with a worker of this process, and the lanes that it makes no progress in."""
+    if worker is None:
+        return None, ()
+    stuck = worker.stuck(mlflow_answers=mlflow_answers)
+    if not stuck:
+        return worker.trouble, ()
+    return f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}", stuck
 
 
 def takes_exports(bounds: InFlightBounds, log: Log) -> bool:

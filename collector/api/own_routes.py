@@ -5,12 +5,14 @@ that the policy judges, whether probes may ask it, whether the index answers it,
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from collector.answers.errors import AnswerUnavailable
 from collector.answers.opening import Answers
 from collector.api import index, logs_api, operations, page, runs, traces
 from collector.api.openapi import openapi_document
@@ -18,6 +20,7 @@ from collector.api.own_route import OwnRoute
 from proxy.catalog import PARAMETER, build_catalog
 
 PREFIX = "/-/"
+ANSWERS_NOTHING = "this process answers probes only: ask one that runs with the role query"
 
 
 async def _openapi(_: Request, __: Answers) -> Response:
@@ -48,6 +51,17 @@ _OUTSIDE_THE_PREFIX = frozenset(
     (row.method, row.path) for row in OWN_ROUTES if not row.path.startswith(PREFIX)
 )
 METHODS = frozenset(row.method for row in OWN_ROUTES)
+
+
+async def _elsewhere(request: Request, _: Answers) -> Response:
+    raise AnswerUnavailable("roles", request.url.path, ANSWERS_NOTHING)
+
+
+def routes_for_probes() -> tuple[OwnRoute, ...]:
+    """All of them, where a process answers probes alone: the others say that they are answered elsewhere."""
+    return tuple(
+        row if row in operations.HEALTH_ROUTES else replace(row, handler=_elsewhere) for row in OWN_ROUTES
+    )
 
 
 def is_own(method: str, path: str) -> bool:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+from collector.delivery.opening import Carriers
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
@@ -24,8 +25,7 @@ RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=1.0)
 class Running:
     """What runs, and the steps of its end."""
 
-    worker: DeliveryWorker
-    log_worker: DeliveryWorker
+    workers: "tuple[DeliveryWorker, ...]"
     bounds: InFlightBounds
     delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
@@ -34,14 +34,15 @@ class Running:
     def begin_to_stop(self) -> None:
         """Nothing new is begun behind the journal; exports are still taken."""
         self.bounds.stopping = True
-        self.worker.stop()
-        self.log_worker.stop()
+        for worker in self.workers:
+            worker.stop()
         for task in self.beside:
             task.cancel()
 
     async def delivered(self, *, seconds: float) -> None:
         """Wait until the requests to MLflow in flight have their answers and the cursors are written."""
-        await asyncio.wait(self.delivering, timeout=seconds)
+        if self.delivering:
+            await asyncio.wait(self.delivering, timeout=seconds)
 
     async def leave_grpc(self, *, seconds: float) -> None:
         """Take no new calls over gRPC, and answer those that are there."""
@@ -57,8 +58,7 @@ class Running:
 
 @asynccontextmanager
 async def background(
-    worker: DeliveryWorker,
-    log_worker: DeliveryWorker,
+    carriers: Carriers | None,
     journal: Journal,
     bounds: InFlightBounds,
     *,
@@ -66,16 +66,18 @@ async def background(
     indexer: Indexer | None,
     labels: LabelFeed | None = None,
 ) -> AsyncIterator[Running]:
-    """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
+    """What this process does of delivery, the other consumers and the journal's housekeeping.
 
-    The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
+    Each is started again if a bug ends it. The block's end cancels what `Running.delivered` has not waited
+    for: it comes again at the next start.
     """
-    delivering = (_start("delivery", worker.run), _start("logs", log_worker.run))
+    workers = {} if carriers is None else {"delivery": carriers.spans, "logs": carriers.records}
+    delivering = tuple(_start(name, worker.run) for name, worker in workers.items())
     others = {"sampling": sampler, "index": indexer, "labels": labels}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(
-        worker=worker, log_worker=log_worker, bounds=bounds, delivering=delivering, beside=tuple(beside)
+        workers=tuple(workers.values()), bounds=bounds, delivering=delivering, beside=tuple(beside)
     )
     try:
         yield running

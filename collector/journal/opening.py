@@ -1,0 +1,51 @@
+"""The log of one service, in the form that the settings name."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.journal import Journal
+from collector.journal.sqlite.journal import open_journal
+from collector.journal.sqlite.lock import only_process
+from collector.settings import Engine, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogReaders:
+    """Who reads the log: its consumers of spans and of log records, and the spans' followers.
+
+    `here` are those that this process runs; the others run elsewhere, and may be asked about.
+    """
+
+    consumers: tuple[str, ...]
+    followers: tuple[str, ...]
+    log_consumers: tuple[str, ...]
+    here: frozenset[str]
+
+
+@asynccontextmanager
+async def open_journal_of(
+    settings: Settings, readers: LogReaders, *, observe_commit: Callable[[float], None]
+) -> AsyncIterator[Journal]:
+    """The log, until the block ends. Raises Misconfigured."""
+    place = settings.log_place
+    if place.engine is Engine.KAFKA:
+        raise NotImplementedError
+    assert place.folder is not None
+    with _alone(settings.data_dir, beside=place.folder):
+        async with open_journal(
+            place.folder,
+            settings=settings.journal,
+            consumers=readers.consumers,
+            followers=readers.followers,
+            log_consumers=readers.log_consumers,
+            keep_claims=settings.delivery.trace_memory,
+            observe_commit=observe_commit,
+        ) as journal:
+            yield journal
+
+
+def _alone(data_dir: Path, *, beside: Path) -> AbstractContextManager[None]:
+    """The data folder for this process, where the journal, which holds its own folder, is in another."""
+    return nullcontext() if data_dir.resolve() == beside.resolve() else only_process(data_dir)
