@@ -50,7 +50,7 @@ class ServiceHealth:
     logs: Consumer
     bounds: InFlightBounds
     mlflow: Mlflow
-    max_bytes: int | None
+    max_bytes: int
     grpc: Mapping[str, object]
     receives: bool = True
     counts: bool = True
@@ -71,13 +71,12 @@ class ServiceHealth:
         parts: dict[str, Part] = {"receiver": self._receiver()} if self.receives else {}
         parts["grpc"] = dict(self.grpc)
         mlflow = await self._mlflow()
-        if self.counts:
-            state, logs = await self.consumer.state(), await self.logs.state()
-            parts["journal"] = self._journal() | self._size(state)
+        state, logs = (await self.consumer.state(), await self.logs.state()) if self.counts else (None, None)
+        parts["journal"] = self._journal(state)
+        if self.worker is not None or state is not None:
             parts["delivery"] = self._delivery(state, mlflow_answers=mlflow["ok"])
+        if self.log_worker is not None or logs is not None:
             parts["logs"] = self._logs(logs, mlflow_answers=mlflow["ok"])
-        else:
-            parts["journal"] = self._journal()
         return parts | {"index": self._index(), "mlflow": mlflow}
 
     def _receiver(self) -> Part:
@@ -90,30 +89,33 @@ class ServiceHealth:
             "bytes_in_flight": self.bounds.bytes,
         }
 
-    def _journal(self) -> Part:
-        return {"ok": self.log.refusing is None, "reason": self.log.refusing or "accepts entries"}
-
-    def _size(self, state: JournalState) -> Part:
-        return {
+    def _journal(self, state: JournalState | None) -> Part:
+        part = {"ok": self.log.refusing is None, "reason": self.log.refusing or "accepts entries"}
+        if state is None:
+            return part
+        return part | {
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,
             "dead_letter_spans": state.dead_letter_spans,
         }
 
-    def _delivery(self, state: JournalState, *, mlflow_answers: bool) -> Part:
+    def _delivery(self, state: JournalState | None, *, mlflow_answers: bool) -> Part:
         trouble, stuck = _trouble(self.worker, mlflow_answers=mlflow_answers)
-        return {
-            "ok": trouble is None,
+        part = {"ok": trouble is None, "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]]}
+        if state is None:
+            return part | {"reason": trouble or "delivering"}
+        return part | {
             "reason": trouble or ("delivering" if state.pending_spans else "all spans are delivered"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
-            "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
         }
 
-    def _logs(self, state: JournalState, *, mlflow_answers: bool) -> Part:
+    def _logs(self, state: JournalState | None, *, mlflow_answers: bool) -> Part:
         trouble, _ = _trouble(self.log_worker, mlflow_answers=mlflow_answers)
         waiting = "processing, or waiting for traces"
+        if state is None:
+            return {"ok": trouble is None, "reason": trouble or waiting}
         return {
             "ok": trouble is None,
             "reason": trouble or (waiting if state.pending_spans else "all log records are processed"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from collector.answers.dead_letters import DeadLetterAnswers
 from collector.answers.explain import explain
@@ -16,9 +17,11 @@ from collector.answers.runs.logs import LogsAnswers
 from collector.answers.runs.source import RunSource
 from collector.answers.trace_source import TraceSource
 from collector.answers.traces import TraceAnswers
+from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import parts_of
+from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.index.backfill import Backfill
-from collector.index.duckdb.client import FOLDER
+from collector.index.feed import CONSUMER as INDEX
 from collector.index.protocol import Index
 from collector.journal import CannotTell, Consumer, Journal, PendingTraces
 from collector.mlflow.client import Mlflow
@@ -45,18 +48,13 @@ def answers_of(
     settings: Settings,
     *,
     journal: Journal,
-    delivery: Consumer,
-    records: Consumer,
-    indexing: Consumer,
     mlflow: Mlflow,
     index: Index | None,
     health: ServiceHealth,
     metrics: Metrics,
 ) -> Answers:
-    """The answers of the service that these are the parts of; three consumers of its journal are asked.
-
-    `delivery` and `indexing` read spans, `records` log records.
-    """
+    """The answers of the service that these are the parts of."""
+    delivery, records, indexing = (journal.consumer(name) for name in (DELIVERY, LOGS, INDEX))
     runs = RunSource(mlflow)
     return Answers(
         traces=_traces(settings, journal.pending_traces, indexing, mlflow, index),
@@ -64,9 +62,7 @@ def answers_of(
         index=IndexUpkeep(
             index=index,
             consumer=indexing,
-            backfiller=None
-            if index is None
-            else Backfill(mlflow, index, settings.data_dir.resolve() / FOLDER),
+            backfiller=None if index is None else Backfill(mlflow, index, _notes_folder(settings)),
         ),
         runs=RunAnswers(source=runs),
         logs=LogsAnswers(
@@ -76,9 +72,15 @@ def answers_of(
             consumers=(delivery, records),
             letters=[journal.dead_letters(each.name) for each in (delivery, records)],
         ),
-        exposition=Exposition(consumer=delivery, records=records, metrics=metrics),
+        exposition=Exposition(consumer=delivery, records=records, metrics=metrics, counts=settings.counts),
         health=health,
     )
+
+
+def _notes_folder(settings: Settings) -> Path | None:
+    """Where the index's own folder is; None: it has none, replicas keep nothing."""
+    place = settings.index_place
+    return None if place is None or place.folder is None else place.folder.resolve()
 
 
 def _traces(

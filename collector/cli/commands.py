@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from collector.cli.options import DEFAULT_URL, AsJson, Config, DataDir, MlflowUr
 from collector.cli.traces import summary
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
-from collector.settings import Settings, load
+from collector.settings import Role, Settings, load
 
 app = typer.Typer(
     help="An OpenTelemetry collector, a filtering proxy and summaries for MLflow, on one port.",
@@ -40,6 +40,10 @@ app.add_typer(index, name="index")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]
+Roles = Annotated[
+    list[Role] | None,
+    typer.Option("--role", help="What this process does; repeatable (default: everything)."),
+]
 Takeover = Annotated[
     bool, typer.Option("--takeover", help="Replace the running process without refusing any client.")
 ]
@@ -78,7 +82,9 @@ async def _up(settings: Settings, as_json: bool) -> None:
 
     async with embedded_mlflow(settings.data_dir) as url:
         mlflow = settings.mlflow.model_copy(update={"url": url})
-        await run_service(settings.model_copy(update={"mlflow": mlflow}), announce=_announce(as_json))
+        await run_service(
+            settings.model_copy(update={"mlflow": mlflow}), announce=_announce(settings.roles, as_json)
+        )
 
 
 @app.command()
@@ -88,11 +94,13 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     config: Config = None,
+    role: Roles = None,
     takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
     """Run Sidespan in front of an existing MLflow server."""
     flags = _given(host, port, data_dir)
+    flags |= {"roles": role} if role else {}
     flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
     flags |= {"server.takeover": True} if takeover else {}
     settings = load(flags=flags, file=config)
@@ -102,7 +110,7 @@ def serve(
 async def _serve(settings: Settings, as_json: bool) -> None:
     from collector.service.server import run_service
 
-    await run_service(settings, announce=_announce(as_json))
+    await run_service(settings, announce=_announce(settings.roles, as_json))
 
 
 def _given(host: str | None, port: int | None, data_dir: Path | None) -> dict[str, Any]:
@@ -125,14 +133,14 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
     uvloop.run(run())
 
 
-def _announce(as_json: bool) -> Callable[[str, str | None], None]:
+def _announce(roles: Collection[Role], as_json: bool) -> Callable[[str, str | None], None]:
     def announce(url: str, grpc_url: str | None) -> None:
-        lines = [
-            f"Sidespan is listening at {url}",
-            f"  MLflow UI   {url}/",
-            f"  Sidespan    {url}/-/",
-            f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
-        ]
+        told = {
+            Role.PROXY: f"  MLflow UI   {url}/",
+            Role.QUERY: f"  Sidespan    {url}/-/",
+            Role.RECEIVE: f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
+        }
+        lines = [f"Sidespan is listening at {url}", *(told[role] for role in told if role in roles)]
         if grpc_url is not None:
             lines.append(f"  OTLP/gRPC   export OTEL_EXPORTER_OTLP_ENDPOINT={grpc_url}")
         found = {"url": url} | ({"grpc_url": grpc_url} if grpc_url is not None else {})

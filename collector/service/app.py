@@ -13,104 +13,141 @@ from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
+from collector.api.own_routes import OWN_ROUTES, routes_for_probes
 from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import log_worker_of, target_of
-from collector.delivery.worker import DeliveryWorker
+from collector.delivery.opening import Carriers, carriers_of
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
-from collector.journal.sqlite.journal import SqliteJournal, open_journal
+from collector.index.protocol import Index
+from collector.journal import Journal
+from collector.journal.opening import LogReaders, open_journal_of
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.receivers.grpc.opening import open_grpc
+from collector.receivers.http import no_receiver
 from collector.receivers.opening import bounds_of, http_receiver, open_reception
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
-from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
+from collector.service.mlflow_proxy import no_proxy, open_mlflow_access, open_mlflow_proxy
 from collector.service.rooted import under
-from collector.settings import Settings
+from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
 
 # look-ups must not wait behind deliveries
 LOOK_UP_CONNECTIONS = 8
+# the roles that fill the index, ask it, or tell it of changes in MLflow
+WITH_INDEX = {Role.INDEX, Role.QUERY, Role.PROXY}
 
 
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
-    """Everything, opened downstream first and closed in reverse. Raises Misconfigured before it listens."""
+    """Everything that this process's roles need, opened downstream first and closed in reverse.
+
+    Raises Misconfigured before it listens.
+    """
     close_to_others(settings.data_dir, settings.auth.tokens_file)
-    metrics, keep = Metrics(), settings.sampling
+    does, metrics = frozenset(settings.roles), Metrics()
+    keep = settings.sampling
+    behind = None if keep is None else SAMPLING
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         mlflow = await opened(_open_mlflow(settings))
         experiments = _experiments(settings, mlflow)
-        journal = await opened(_open_journal(settings, metrics))
-        delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
-        behind = None if keep is None else SAMPLING
-        target = target_of(settings, mlflow, experiments, metrics, behind=behind)
-        worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        log_worker = log_worker_of(settings, journal, mlflow, experiments, metrics, behind=behind)
-        sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
-        index = await opened(open_index_of(settings))
-        indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
-        labels = None if index is None else LabelFeed(index, mlflow)
+        journal = await opened(
+            open_journal_of(settings, _readers(settings), observe_commit=metrics.commit.observe)
+        )
+        carriers = sampler = index = indexer = labels = None
+        if Role.DELIVER in does:
+            carriers = carriers_of(settings, journal, mlflow, experiments, metrics, behind=behind)
+        if Role.DELIVER in does and keep is not None:
+            sampler = Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
+        if does & WITH_INDEX:
+            index = await opened(open_index_of(settings, journal.consumer(INDEX)))
+        if Role.INDEX in does and index is not None:
+            indexer = Indexer(journal.consumer(INDEX), index, mlflow, metrics)
+        if Role.PROXY in does and index is not None:
+            labels = LabelFeed(index, mlflow)
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(
-            background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
+            background(carriers, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
         )
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
-        reception = await opened(
-            open_reception(
-                settings,
-                bounds=bounds,
-                admit=ReceiverAdmission(access).admit,
-                exists=experiments.exists,
-                append=journal.log.append,
-                metrics=metrics,
+        receiver, proxy = no_receiver, no_proxy
+        if Role.PROXY in does:
+            proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
+        if Role.RECEIVE in does:
+            reception = await opened(
+                open_reception(
+                    settings,
+                    bounds=bounds,
+                    admit=ReceiverAdmission(access).admit,
+                    exists=experiments.exists,
+                    append=journal.log.append,
+                    metrics=metrics,
+                )
             )
-        )
-        ready = partial(takes_exports, bounds, journal.log)
-        grpc = await opened(open_grpc(settings, reception, ready))
-        running = replace(running, grpc=grpc)
-        health = _health(settings, journal, mlflow, running, indexer)
+            receiver = http_receiver(settings, reception)
+            ready = partial(takes_exports, bounds, journal.log)
+            running = replace(running, grpc=await opened(open_grpc(settings, reception, ready)))
+        health = _health(settings, journal, mlflow, running, carriers, index, indexer)
         answers = answers_of(
             settings,
             journal=journal,
-            delivery=delivery,
-            records=journal.consumer(LOGS),
-            indexing=indexing,
             mlflow=mlflow,
             index=index,
             health=health,
             metrics=metrics,
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
-        own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
-        parts = dispatch(http_receiver(settings, reception), own, proxy)
-        yield under(settings.server.root_path, parts), running
+        routes = OWN_ROUTES if Role.QUERY in does else routes_for_probes()
+        own = guarded(own_app(answers, routes), settings.server, OwnAdmission(access, directory), access.log)
+        yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
+
+
+def _readers(settings: Settings) -> LogReaders:
+    """The consumers that the settings switch on. The index only follows."""
+    consumers = (DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING)
+    followers = (INDEX,) if settings.index.enabled else ()
+    delivering = {*consumers, LOGS} if Role.DELIVER in settings.roles else set()
+    indexing = set(followers) if Role.INDEX in settings.roles else set()
+    return LogReaders(
+        consumers=consumers,
+        followers=followers,
+        log_consumers=(LOGS,),
+        here=frozenset(delivering | indexing),
+    )
 
 
 def _health(
-    settings: Settings, journal: SqliteJournal, mlflow: Mlflow, running: Running, indexer: Indexer | None
+    settings: Settings,
+    journal: Journal,
+    mlflow: Mlflow,
+    running: Running,
+    carriers: Carriers | None,
+    index: Index | None,
+    indexer: Indexer | None,
 ) -> ServiceHealth:
     return ServiceHealth(
         log=journal.log,
         consumer=journal.consumer(DELIVERY),
-        worker=running.worker,
         logs=journal.consumer(LOGS),
-        log_worker=running.log_worker,
         bounds=running.bounds,
         mlflow=mlflow,
         max_bytes=settings.journal.max_bytes,
         grpc=running.grpc.to_json(),
+        receives=Role.RECEIVE in settings.roles,
+        counts=settings.counts,
+        worker=None if carriers is None else carriers.spans,
+        log_worker=None if carriers is None else carriers.records,
+        index=index,
         indexer=indexer,
     )
 
@@ -118,19 +155,6 @@ def _health(
 def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
     connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
     return open_mlflow(settings.mlflow, max_connections=connections)
-
-
-def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[SqliteJournal]:
-    """The journal with the consumers that the settings switch on. The index only follows."""
-    return open_journal(
-        settings.data_dir,
-        settings=settings.journal,
-        consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
-        followers=(INDEX,) if settings.index.enabled else (),
-        log_consumers=(LOGS,),
-        keep_claims=settings.delivery.trace_memory,
-        observe_commit=metrics.commit.observe,
-    )
 
 
 def _experiments(settings: Settings, mlflow: Mlflow) -> Experiments:

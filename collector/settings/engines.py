@@ -22,9 +22,6 @@ from collector.settings.section import Section
 
 MIB = 1024 * 1024
 
-KAFKA_PORT = 9092
-CLICKHOUSE_PORT = 8123
-CLICKHOUSE_TLS_PORT = 8443
 # of topics and databases alike: no quoting is ever needed
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 
@@ -108,6 +105,7 @@ def _server(engine: Engine, netloc: str, path: str) -> EnginePlace:
     return EnginePlace(engine=engine, hosts=places, user=unquote(user), name=name)
 
 
+_PORTS = {Engine.KAFKA: 9092, Engine.CLICKHOUSE: 8123}
 _NAMED = {Engine.KAFKA: "the prefix of the topics", Engine.CLICKHOUSE: "the database"}
 
 
@@ -117,7 +115,7 @@ def _with_port(host: str, engine: Engine) -> str:
         raise ValueError(f"must name a host: {engine.value}://HOST:PORT/NAME")
     if parts.port is not None:  # raises ValueError
         return host
-    return f"{host}:{KAFKA_PORT}" if engine is Engine.KAFKA else host
+    return f"{host}:{_PORTS[engine]}"
 
 
 class KafkaSettings(Section):
@@ -152,8 +150,8 @@ class KafkaSettings(Section):
     create_topics: bool = True
     """Create topics that are missing. If off, a missing topic is refused at the start."""
     instance: str | None = None
-    """Name of this replica in its groups (`group.instance.id`), the same again after a restart; by default the host's name (a pod's
-    name in Kubernetes)."""
+    """Name of this replica in its groups (`group.instance.id`), the same again after a restart; by default
+    the host's name (a pod's name in Kubernetes)."""
     session_timeout_seconds: float = Field(10.0, ge=6)
     """How long a replica may be silent before others take over what it works on."""
     delivery_timeout_seconds: float = Field(6.0, ge=1)

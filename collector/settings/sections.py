@@ -326,6 +326,11 @@ class Settings(Section):
         return next((each for each in self.processors if isinstance(each, KeepSettings)), None)
 
     @property
+    def counts(self) -> bool:
+        """Whether this process says what the whole log holds: one kind of process does, or sums are wrong."""
+        return Role.QUERY in self.roles
+
+    @property
     def log_place(self) -> EnginePlace:
         """Where the log is kept."""
         if self.journal.url is None:
