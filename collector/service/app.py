@@ -80,7 +80,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             background(carriers, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
         )
         access = await opened(open_mlflow_access(settings))
-        receiver, proxy = no_receiver, no_proxy
+        receiver: ASGIApp = no_receiver
+        proxy: ASGIApp = no_proxy
         if Role.PROXY in does:
             proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
         if Role.RECEIVE in does:

@@ -9,6 +9,7 @@ loading.py    flags > environment > sidespan.toml > defaults, and what can't be 
 """
 
 from collector.settings.engines import (
+    MIB,
     ClickhouseSettings,
     Engine,
     EnginePlace,
@@ -18,7 +19,6 @@ from collector.settings.loading import FOREIGN_VARIABLES, environment, known_key
 from collector.settings.roles import ALL_ROLES, Role
 from collector.settings.section import Section
 from collector.settings.sections import (
-    MIB,
     DeliverySettings,
     HarmoniseSettings,
     LogSettings,

@@ -35,7 +35,7 @@ class Engine(StrEnum):
     CLICKHOUSE = "clickhouse"
 
     @property
-    def title(self) -> str:
+    def product(self) -> str:
         """Its name as people write it."""
         return {"sqlite": "SQLite", "duckdb": "DuckDB", "kafka": "Kafka", "clickhouse": "ClickHouse"}[self]
 

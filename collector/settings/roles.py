@@ -51,7 +51,7 @@ def _check_embedded(roles: Sequence[Role], log: EnginePlace, index: EnginePlace 
     if not missing:
         return
     kept = [
-        f"{key} names {place.engine.title}"
+        f"{key} names {place.engine.product}"
         for key, place in (("journal.url", log), ("index.url", index))
         if place is not None and place.engine.is_embedded
     ]
