@@ -168,7 +168,7 @@ def test_replicas_in_compose_have_every_role_and_what_they_need() -> None:
         environment = {name: str(value) for name, value in each["environment"].items()}
         settings = load(environment=environment, flags={"roles": role_arguments(each["command"])})
         roles |= set(settings.roles)
-        assert settings.kafka.replication_factor == 1
+        assert settings.kafka.replicas == 1
         assert f"{settings.log_place.hosts[0].partition(':')[0]}" in services
     assert roles == set(ALL_ROLES) - {Role.ROUTE}
     assert services["kafka"]["image"].startswith("apache/kafka:")

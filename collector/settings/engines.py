@@ -139,26 +139,29 @@ class KafkaSettings(Section):
     """Password for `username`. Better in the environment or in `password_file`."""
     password_file: Path | None = None
     """File that holds the password."""
-    partitions: int = Field(32, ge=1, le=10_000)
+    partitions: int = Field(12, ge=1, le=10_000)
     """Partitions of the log, fixed for its life: a topic that has another number is refused at the start.
     No more processes than this can share one kind of work."""
-    replication_factor: int = Field(3, ge=1, le=9)
+    replicas: int = Field(3, ge=1, le=9)
     """Copies of each partition that a topic is created with; a topic with fewer is refused at the start."""
     min_insync_replicas: int = Field(2, ge=1, le=9)
     """Copies that must have a record before it is acknowledged; a topic that asks for fewer is refused at the
     start."""
     create_topics: bool = True
     """Create topics that are missing. If off, a missing topic is refused at the start."""
-    instance: str | None = None
+    member: str | None = None
     """Name of this replica in its groups (`group.instance.id`), the same again after a restart; by default
     the host's name (a pod's name in Kubernetes)."""
     session_timeout_seconds: float = Field(10.0, ge=6)
     """How long a replica may be silent before others take over what it works on."""
-    delivery_timeout_seconds: float = Field(6.0, ge=1)
+    delivery_timeout_seconds: float = Field(5.0, ge=1)
     """How long the brokers may take to acknowledge; beyond it 503. Clients wait 10 s."""
     max_message_bytes: int = Field(1_000_000, ge=10_000)
     """Largest record that the brokers take. Larger exports are split by trace, then by span."""
-    cache_bytes: int = Field(128 * MIB, ge=MIB)
+    max_lag_bytes: int = Field(64 * 1024 * MIB, ge=MIB)
+    """What may wait for the slowest consumer; beyond it new requests get 503. The brokers' disks must hold
+    it."""
+    max_held_bytes: int = Field(128 * MIB, ge=MIB)
     """Memory of one consumer for records that were read and wait for their turn."""
     foreign_topics: tuple[str, ...] = ()
     """Topics that other programs write OTLP to, such as the OpenTelemetry Collector's `otlp_spans`; the role
@@ -173,8 +176,8 @@ class KafkaSettings(Section):
             raise ValueError("certificate_file and key_file must be set together")
         if self.key_password_file and not self.key_file:
             raise ValueError("key_password_file needs key_file")
-        if self.min_insync_replicas > self.replication_factor:
-            raise ValueError("min_insync_replicas must not be more than replication_factor")
+        if self.min_insync_replicas > self.replicas:
+            raise ValueError("min_insync_replicas must not be more than replicas")
         return self
 
     def read_password(self) -> str | None:

@@ -13,8 +13,7 @@ class JournalSettings(Section):
     """Where it is kept: `sqlite:///FOLDER`, or `kafka://HOST:PORT,HOST:PORT/PREFIX` (docs/scale.md). By
     default SQLite in the data folder."""
     max_bytes: int = Field(4096 * MIB, ge=MIB)
-    """Size of the journal on disk, dead letters included; beyond it new requests get 503. On Kafka: what may
-    wait for the slowest consumer."""
+    """Size of the journal on disk, dead letters included; beyond it new requests get 503."""
     min_free_disk_bytes: int = Field(64 * MIB, ge=0)
     """Free disk space; below it new requests get 503."""
     retention_seconds: float = Field(0.0, ge=0)

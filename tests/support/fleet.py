@@ -44,7 +44,7 @@ class Fleet:
                 data_dir=self.directory / name,
                 mlflow_url=self.mlflow_url,
                 arguments=tuple(part for role in roles for part in ("--role", role)),
-                environment=dict(self.environment) | {"SIDESPAN_KAFKA__INSTANCE": name},
+                environment=dict(self.environment) | {"SIDESPAN_KAFKA__MEMBER": name},
             )
 
     def __getitem__(self, name: str) -> Sidespan:

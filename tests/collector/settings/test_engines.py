@@ -74,7 +74,7 @@ def test_roles_are_a_list() -> None:
         (SHARED | {"SIDESPAN_SERVER__TAKEOVER": "true"}, ["server.takeover", "start the new replica"]),
         ({"SIDESPAN_KAFKA__USERNAME": "me"}, ["username and a password"]),
         ({"SIDESPAN_KAFKA__CA_FILE": "ca.pem"}, ["tls = true"]),
-        ({"SIDESPAN_KAFKA__MIN_INSYNC_REPLICAS": "4"}, ["more than replication_factor"]),
+        ({"SIDESPAN_KAFKA__MIN_INSYNC_REPLICAS": "4"}, ["more than replicas"]),
         ({"SIDESPAN_CLICKHOUSE__CA_FILE": "ca.pem"}, ["tls = true"]),
     ],
     ids=[
