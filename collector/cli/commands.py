@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from collector.cli.traces import summary
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
 from collector.settings import Role, Settings, load
+
+if TYPE_CHECKING:
+    from collector.cli.drain import Remains
 
 app = typer.Typer(
     help="An OpenTelemetry collector, a filtering proxy and summaries for MLflow, on one port.",
@@ -231,6 +234,45 @@ def replay(
     since_unix_ns = parse_since(since, now=time.time())
     answer = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns})
     typer.echo(json.dumps(answer) if as_json else f"{answer['replayed']} entries will be delivered again.")
+
+
+@app.command()
+def drain(
+    timeout: Annotated[
+        str | None, typer.Option(help="Give up after 90s, 30m, 2h or 1d (default: never).")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a service has delivered and indexed everything, before another takes its place.
+
+    Point the clients elsewhere first. The exit code is 1 if something is left, dead letters included.
+    """
+    from collector.cli.drain import drained
+
+    remains = drained(
+        url,
+        timeout_seconds=_seconds(timeout),
+        tell=lambda found: None if as_json else typer.echo(f"{found.pending_spans} spans wait", err=True),
+    )
+    typer.echo(json.dumps(remains.to_json()) if as_json else _told_of(remains))
+    if not remains.is_empty or remains.dead_letters:
+        raise typer.Exit(1)
+
+
+def _told_of(remains: "Remains") -> str:
+    if not remains.is_empty:
+        return f"{remains.pending_spans} spans and {remains.pending_records} log records still wait."
+    if remains.dead_letters:
+        return f"Drained, but for {remains.dead_letters} dead letters: retry, export or drop them."
+    return "Drained: everything is delivered and indexed."
+
+
+def _seconds(text: str | None) -> float | None:
+    seconds = None if text is None else parse_duration(text)
+    if text is not None and seconds is None:
+        raise Misconfigured(f"--timeout {text!r}: must be 90s, 30m, 2h or 1d")
+    return seconds
 
 
 def parse_since(text: str, *, now: float) -> int:

@@ -1,13 +1,13 @@
 """The composition root: settings in, an ASGI app out. The only module that knows every part; no logic."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 from starlette.types import ASGIApp
 
-from collector.answers.health import ServiceHealth, takes_exports
+from collector.answers.health import takes_exports
 from collector.answers.opening import answers_of
 from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
@@ -15,20 +15,14 @@ from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
 from collector.api.own_routes import OWN_ROUTES, routes_for_probes
 from collector.api.receiver_admission import ReceiverAdmission
-from collector.delivery.logs.work import CONSUMER as LOGS
-from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import Carriers, carriers_of
+from collector.delivery.opening import carriers_of
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
-from collector.index.protocol import Index
-from collector.journal import Journal
-from collector.journal.opening import LogReaders, open_journal_of
-from collector.mlflow.client import Mlflow, open_mlflow
-from collector.mlflow.experiments import Experiments
-from collector.receivers.grpc.opening import open_grpc
+from collector.journal.opening import open_journal_of
+from collector.receivers.grpc.opening import NOT_RECEIVING, open_grpc
 from collector.receivers.http import no_receiver
 from collector.receivers.opening import bounds_of, http_receiver, open_reception
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -36,12 +30,11 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.mlflow_proxy import no_proxy, open_mlflow_access, open_mlflow_proxy
+from collector.service.parts import experiments_of, health_of, open_mlflow_of, readers_of
 from collector.service.rooted import under
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
 
-# look-ups must not wait behind deliveries
-LOOK_UP_CONNECTIONS = 8
 # the roles that fill the index, ask it, or tell it of changes in MLflow
 WITH_INDEX = {Role.INDEX, Role.QUERY, Role.PROXY}
 
@@ -58,10 +51,10 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
     behind = None if keep is None else SAMPLING
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
-        mlflow = await opened(_open_mlflow(settings))
-        experiments = _experiments(settings, mlflow)
+        mlflow = await opened(open_mlflow_of(settings))
+        experiments = experiments_of(settings, mlflow)
         journal = await opened(
-            open_journal_of(settings, _readers(settings), observe_commit=metrics.commit.observe)
+            open_journal_of(settings, readers_of(settings), observe_commit=metrics.commit.observe)
         )
         carriers = sampler = index = indexer = labels = None
         if Role.DELIVER in does:
@@ -82,6 +75,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         access = await opened(open_mlflow_access(settings))
         receiver: ASGIApp = no_receiver
         proxy: ASGIApp = no_proxy
+        grpc = NOT_RECEIVING
         if Role.PROXY in does:
             proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
         if Role.RECEIVE in does:
@@ -97,8 +91,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             )
             receiver = http_receiver(settings, reception)
             ready = partial(takes_exports, bounds, journal.log)
-            running = replace(running, grpc=await opened(open_grpc(settings, reception, ready)))
-        health = _health(settings, journal, mlflow, running, carriers, index, indexer)
+            grpc = await opened(open_grpc(settings, reception, ready))
+        running = replace(running, grpc=grpc)
+        health = health_of(settings, journal, mlflow, running, carriers, index, indexer)
         answers = answers_of(
             settings,
             journal=journal,
@@ -111,56 +106,3 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         routes = OWN_ROUTES if Role.QUERY in does else routes_for_probes()
         own = guarded(own_app(answers, routes), settings.server, OwnAdmission(access, directory), access.log)
         yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running
-
-
-def _readers(settings: Settings) -> LogReaders:
-    """The consumers that the settings switch on. The index only follows."""
-    consumers = (DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING)
-    followers = (INDEX,) if settings.index.enabled else ()
-    delivering = {*consumers, LOGS} if Role.DELIVER in settings.roles else set()
-    indexing = set(followers) if Role.INDEX in settings.roles else set()
-    return LogReaders(
-        consumers=consumers,
-        followers=followers,
-        log_consumers=(LOGS,),
-        here=frozenset(delivering | indexing),
-    )
-
-
-def _health(
-    settings: Settings,
-    journal: Journal,
-    mlflow: Mlflow,
-    running: Running,
-    carriers: Carriers | None,
-    index: Index | None,
-    indexer: Indexer | None,
-) -> ServiceHealth:
-    return ServiceHealth(
-        log=journal.log,
-        consumer=journal.consumer(DELIVERY),
-        logs=journal.consumer(LOGS),
-        bounds=running.bounds,
-        mlflow=mlflow,
-        max_bytes=settings.journal.max_bytes,
-        grpc=running.grpc.to_json(),
-        receives=Role.RECEIVE in settings.roles,
-        counts=settings.counts,
-        worker=None if carriers is None else carriers.spans,
-        log_worker=None if carriers is None else carriers.records,
-        index=index,
-        indexer=indexer,
-    )
-
-
-def _open_mlflow(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
-    connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
-    return open_mlflow(settings.mlflow, max_connections=connections)
-
-
-def _experiments(settings: Settings, mlflow: Mlflow) -> Experiments:
-    return Experiments(
-        mlflow,
-        create=settings.routing.create_experiments,
-        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
-    )

@@ -1,0 +1,74 @@
+"""Parts of the service that need several folders: who reads the log, MLflow, the health."""
+
+from contextlib import AbstractAsyncContextManager
+
+from collector.answers.health import ServiceHealth
+from collector.delivery.logs.work import CONSUMER as LOGS
+from collector.delivery.mlflow.window import CONSUMER as DELIVERY
+from collector.delivery.opening import Carriers
+from collector.index.feed import CONSUMER as INDEX
+from collector.index.feed import Indexer
+from collector.index.protocol import Index
+from collector.journal import Journal
+from collector.journal.opening import LogReaders
+from collector.mlflow.client import Mlflow, open_mlflow
+from collector.mlflow.experiments import Experiments
+from collector.sampling.consumer import CONSUMER as SAMPLING
+from collector.service.background import Running
+from collector.settings import Role, Settings
+
+# look-ups must not wait behind deliveries
+LOOK_UP_CONNECTIONS = 8
+
+
+def readers_of(settings: Settings) -> LogReaders:
+    """The consumers that the settings switch on. The index only follows."""
+    consumers = (DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING)
+    followers = (INDEX,) if settings.index.enabled else ()
+    delivering = {*consumers, LOGS} if Role.DELIVER in settings.roles else set()
+    indexing = set(followers) if Role.INDEX in settings.roles else set()
+    return LogReaders(
+        consumers=consumers,
+        followers=followers,
+        log_consumers=(LOGS,),
+        here=frozenset(delivering | indexing),
+    )
+
+
+def health_of(
+    settings: Settings,
+    journal: Journal,
+    mlflow: Mlflow,
+    running: Running,
+    carriers: Carriers | None,
+    index: Index | None,
+    indexer: Indexer | None,
+) -> ServiceHealth:
+    return ServiceHealth(
+        log=journal.log,
+        consumer=journal.consumer(DELIVERY),
+        logs=journal.consumer(LOGS),
+        bounds=running.bounds,
+        mlflow=mlflow,
+        max_bytes=settings.journal.max_bytes,
+        grpc=running.grpc.to_json(),
+        receives=Role.RECEIVE in settings.roles,
+        counts=settings.counts,
+        worker=None if carriers is None else carriers.spans,
+        log_worker=None if carriers is None else carriers.records,
+        index=index,
+        indexer=indexer,
+    )
+
+
+def open_mlflow_of(settings: Settings) -> AbstractAsyncContextManager[Mlflow]:
+    connections = 2 * settings.delivery.max_in_flight + LOOK_UP_CONNECTIONS
+    return open_mlflow(settings.mlflow, max_connections=connections)
+
+
+def experiments_of(settings: Settings, mlflow: Mlflow) -> Experiments:
+    return Experiments(
+        mlflow,
+        create=settings.routing.create_experiments,
+        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
+    )
