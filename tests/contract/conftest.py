@@ -1,13 +1,16 @@
 """A journal of each form, open."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from collector.journal import Journal
 from collector.settings import JournalSettings
-from tests.contract.forms import FORMS, Opened
+from tests.contract.forms import FORMS, Opened, on_kafka
+
+KAFKA = "kafka"
 
 
 @pytest.fixture
@@ -28,7 +31,9 @@ def followers() -> tuple[str, ...]:
     return ()
 
 
-@pytest.fixture(params=FORMS.values(), ids=FORMS)
+@pytest.fixture(
+    params=[*(pytest.param(name, id=name) for name in FORMS), pytest.param(KAFKA, id=KAFKA, marks=pytest.mark.scale)]
+)
 async def opened(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -36,7 +41,10 @@ async def opened(
     consumers: tuple[str, ...],
     followers: tuple[str, ...],
 ) -> AsyncIterator[Opened]:
-    async with request.param(tmp_path, settings, consumers, followers) as opened:
+    form = FORMS.get(request.param)
+    if form is None:
+        form = partial(on_kafka, hosts=request.getfixturevalue("one_broker").hosts)
+    async with form(tmp_path, settings, consumers, followers) as opened:
         yield opened
 
 

@@ -1,24 +1,40 @@
 """The forms of the log, opened for a test, and what a crash or a proper restart makes of each."""
 
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from collector.journal import Journal
+from collector.journal.kafka.group import KafkaGroup
+from collector.journal.kafka.journal import KafkaJournal, open_kafka_journal
+from collector.journal.kafka.owned import OwnedPartition
+from collector.journal.kafka.records import HeldRecord
 from collector.journal.memory import MemoryJournal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
 from collector.settings import JournalSettings
+from collector.settings.engines import Engine, EnginePlace, KafkaSettings
 
 # reads log records, and no spans
 LOGS = "logs"
 
 
+# the positions on Kafka in the order in which they were first seen; None: the form counts from one
+_seen: list[Position] | None = None
+
+
 def at(number: int) -> Position:
-    """The position of the nth entry that was appended: both forms count from one."""
-    return Position(number)
+    """The position of the nth entry that was appended.
+
+    The embedded forms count from one; on Kafka a position names a partition, a topic and an offset.
+    """
+    if _seen is None:
+        return Position(number)
+    return _seen[number - 1] if number <= len(_seen) else Position(2**62 + number)
 
 
 @dataclass
@@ -92,6 +108,86 @@ async def in_memory(
         return journal
 
     yield Opened(journal, crash, crash, journal.close)
+
+
+@dataclass(kw_only=True)
+class KafkaHome:
+    """A log in topics of its own; a crash leaves the group without a word to it, and the next owner reads on."""
+
+    hosts: tuple[str, ...]
+    settings: JournalSettings
+    consumers: tuple[str, ...]
+    followers: tuple[str, ...]
+    kafka: KafkaSettings
+    name: str = field(default_factory=lambda: f"test{secrets.token_hex(6)}")
+    journal: KafkaJournal | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def open(self) -> KafkaJournal:
+        place = EnginePlace(engine=Engine.KAFKA, hosts=self.hosts, name=self.name)
+        self.journal = await self.stack.enter_async_context(
+            open_kafka_journal(
+                place,
+                settings=self.kafka,
+                journal=self.settings,
+                consumers=self.consumers,
+                followers=self.followers,
+                log_consumers=(LOGS,),
+                running=(*self.consumers, *self.followers, LOGS),
+                keep_claims=100_000,
+            )
+        )
+        for group in self.journal.groups.values():
+            await group.assigned()
+        return self.journal
+
+    async def crash(self) -> KafkaJournal:
+        assert self.journal is not None
+        await self.journal.close(is_abandoned=True)
+        return await self.open()
+
+    async def restart(self) -> KafkaJournal:
+        assert self.journal is not None
+        await self.journal.close()
+        return await self.open()
+
+
+@asynccontextmanager
+async def on_kafka(
+    base: Path,
+    settings: JournalSettings,
+    consumers: tuple[str, ...],
+    followers: tuple[str, ...] = (),
+    *,
+    hosts: tuple[str, ...],
+    partitions: int = 1,
+) -> AsyncIterator[Opened]:
+    """On one partition, for the suite compares what lanes hold in order."""
+    global _seen
+    kafka = KafkaSettings(
+        partitions=partitions,
+        replicas=1,
+        min_insync_replicas=1,
+        max_lag_bytes=settings.max_bytes,
+        max_message_bytes=2 * 1024 * 1024,
+        session_timeout_seconds=6,
+    )
+    home = KafkaHome(hosts=hosts, settings=settings, consumers=consumers, followers=followers, kafka=kafka)
+    _seen = []
+    journal = await home.open()
+    enter = KafkaGroup._enter
+
+    def noted(group: KafkaGroup, partition: OwnedPartition, held: HeldRecord) -> bool:
+        if _seen is not None and held.spot.position not in _seen:
+            _seen.append(held.spot.position)
+        return enter(group, partition, held)
+
+    with patch.object(KafkaGroup, "_enter", noted):
+        try:
+            yield Opened(journal, home.crash, home.restart, journal.close)
+        finally:
+            _seen = None
+            await home.stack.aclose()
 
 
 FORMS = {"sqlite": on_sqlite, "memory": in_memory}
