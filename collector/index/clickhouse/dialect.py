@@ -24,8 +24,8 @@ class ClickhouseDialect:
         return f"intDiv({dividend}, {divisor})"
 
     def text(self, value: str) -> str:
-        """Of a number, in decimal digits."""
-        return f"toString({value})"
+        """In hexadecimal digits, which order as in other engines."""
+        return self.hex_id(value)
 
     def hex_id(self, value: str) -> str:
         """Of a number; the function leaves leading zeros out."""
