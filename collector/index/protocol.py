@@ -35,6 +35,10 @@ class IndexAway(SidespanError):
     """The index doesn't answer at this moment; the message says why."""
 
 
+class IndexUnreachable(IndexAway):
+    """The index is a server of its own that can't be reached now: no entry is the reason."""
+
+
 class IndexFailure(SidespanError):
     """The index failed at what it was asked; its log has the traceback."""
 

@@ -202,7 +202,11 @@ class ClickhouseSettings(Section):
     password_file: Path | None = None
     """File that holds the password."""
     cluster: str | None = None
-    """Cluster, as ClickHouse's `remote_servers` name it: tables are created on all of its shards."""
+    """Cluster, as ClickHouse's `remote_servers` name it; `index.url` must name each of its servers, on which
+    the tables are created. Without one there is a single server."""
+    replicated: bool = False
+    """Make replicated tables (`ReplicatedReplacingMergeTree`); the servers must have Keeper, and the macros
+    `shard` and `replica`."""
     connect_timeout_seconds: float = Field(5.0, gt=0)
     """Time to open a connection."""
     query_timeout_seconds: float = Field(30.0, gt=0)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
+from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
+from collector.index.rows.gathered import Gathered, TraceKey
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.values import SpanFacts, Tokens

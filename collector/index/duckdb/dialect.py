@@ -60,10 +60,6 @@ class DuckdbDialect:
         different = f"list(DISTINCT {value}) FILTER (WHERE {value} IS NOT NULL)"
         return f"coalesce(list_sort({different})[:{most}], [])"
 
-    def any_value(self, value: str) -> str:
-        """The first that isn't NULL."""
-        return f"any_value({value})"
-
     def at_lowest(self, value: str, by: str) -> str:
         """Rows whose value is NULL are passed over."""
         return f"arg_min({value}, {by})"

@@ -1,7 +1,7 @@
 """What engines say differently in SQL. Pure.
 
 Each function takes SQL and gives SQL; a `?` in what it gives is a place for one value. `{list}` stands for a
-list of texts within a text, between SEPARATORs (index/duckdb/columns.py).
+list of texts within a text, between SEPARATORs (index/sql/columns.py).
 """
 
 from collections.abc import Sequence
@@ -47,11 +47,8 @@ class Dialect(Protocol):
     def values(self, value: str, most: int) -> str:
         """Aggregate: the first `most` of the different values in order, as a list."""
 
-    def any_value(self, value: str) -> str:
-        """Aggregate: one of the values."""
-
     def at_lowest(self, value: str, by: str) -> str:
-        """Aggregate: the value where `by` is lowest."""
+        """Aggregate: the value where `by`, columns in brackets, is lowest; NULLs are passed over."""
 
     def at_highest(self, value: str, by: str) -> str:
-        """Aggregate: the value where `by` is highest."""
+        """Aggregate: the value where `by` is highest; as `at_lowest`."""

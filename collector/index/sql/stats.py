@@ -17,7 +17,7 @@ from collector.index.queries.stats import (
     StatsQuery,
     Sum,
 )
-from collector.index.sql.columns import COUNTED, CountedTable
+from collector.index.sql.columns import COUNTED, LATEST, CountedTable
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.selection import where_selected
 from collector.index.sql.where import Query, Where
@@ -156,8 +156,8 @@ def _sessions_sql(where: Where, dialect: Dialect) -> str:
         "max(start_unix_ns + duration_ns) - min(start_unix_ns) AS duration_ns",
         *("count(*) AS turns", "count(*) FILTER (WHERE status = 'ERROR') AS errors"),
         "sum(recovered_retries) AS recovered_retries",
-        *(f"{dialect.at_highest(name, 'start_unix_ns')} AS {name}" for name in latest),
-        f"{dialect.any_value(_USER)} AS {_USER}",
+        *(f"{dialect.at_highest(name, LATEST)} AS {name}" for name in latest),
+        f"min({_USER}) AS {_USER}",
         *(f"sum({name}) AS {name}" for name in sums),
     ]
     return (

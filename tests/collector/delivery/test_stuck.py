@@ -15,9 +15,10 @@ from collector.delivery import worker as worker_module
 from collector.delivery.mlflow import window as window_module
 from collector.delivery.mlflow.forward import Forwarded, forwarder
 from collector.index.duckdb.engine import is_about_the_data
-from collector.index.duckdb.shard import Gathered, write_rows
+from collector.index.duckdb.shard import write_rows
 from collector.index.feed import Indexer
 from collector.index.protocol import BatchRefused, IndexedBatch
+from collector.index.rows.gathered import Gathered
 from collector.model.faults import Faults
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc.opening import NO_GRPC

@@ -12,8 +12,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from collector.index.duckdb import answers
-from collector.index.duckdb.answers import Export
 from collector.index.duckdb.store import Store
 from collector.index.queries.asked import moment, seconds
 from collector.index.queries.models import (
@@ -27,6 +25,8 @@ from collector.index.queries.models import (
     TracePage,
 )
 from collector.index.queries.stats import ENTITIES
+from collector.index.sql import answers
+from collector.index.sql.answers import Export
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
 from collector.spans.conventions import ObservationKind

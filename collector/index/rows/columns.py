@@ -13,8 +13,6 @@ them is a look for text.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -135,20 +133,4 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("user", "VARCHAR"),
     Column("tags", "VARCHAR"),  # JSON pairs
     Column("seen_unix_ns", "BIGINT"),
-)
-
-
-def table_sql(name: str, columns: tuple[Column, ...]) -> str:
-    """CREATE TABLE for it."""
-    listed = ", ".join(f'"{each.name}" {each.type}' for each in columns)
-    return f"CREATE TABLE {name} ({listed})"
-
-
-SCHEMA = (
-    "CREATE TABLE meta (schema_version INTEGER, journal VARCHAR)",
-    "CREATE TABLE experiments (number INTEGER, id VARCHAR, name VARCHAR)",
-    "CREATE TABLE cursors (lane VARCHAR, sequence BIGINT)",
-    table_sql("traces", TRACE_COLUMNS),
-    table_sql("spans", SPAN_COLUMNS),
-    table_sql("labels", LABEL_COLUMNS),
 )
