@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from collector.index.clickhouse import open_clickhouse_index
 from collector.index.duckdb.client import open_index
 from collector.index.protocol import Index
 from collector.journal import Consumer
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.settings import Engine, EnginePlace, Settings
+from collector.settings import Engine, EnginePlace, Role, Settings
 
 
 @asynccontextmanager
@@ -21,7 +22,9 @@ async def open_index_of(settings: Settings, consumer: Consumer) -> AsyncIterator
     if place is None:
         yield None
     elif place.engine is Engine.CLICKHOUSE:
-        raise NotImplementedError
+        feeds = consumer if Role.INDEX in settings.roles else None
+        async with open_clickhouse_index(place, settings.clickhouse, settings.index, feeds) as index:
+            yield index
     else:
         async with open_index(_duckdb(settings, place)) as index:
             yield index

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collector.journal import Journal
 from collector.journal.sqlite.journal import open_journal
@@ -30,20 +31,26 @@ async def open_journal_of(
 ) -> AsyncIterator[Journal]:
     """The log, until the block ends. Raises Misconfigured."""
     place = settings.log_place
+    who: dict[str, Any] = {
+        "consumers": readers.consumers,
+        "followers": readers.followers,
+        "log_consumers": readers.log_consumers,
+        "keep_claims": settings.delivery.trace_memory,
+        "observe_commit": observe_commit,
+    }
     if place.engine is Engine.KAFKA:
-        raise NotImplementedError
+        from collector.journal.kafka import open_kafka_journal  # its client is an extra
+
+        kafka = open_kafka_journal(
+            place, settings=settings.kafka, journal=settings.journal, running=readers.here, **who
+        )
+        async with kafka as shared:
+            yield shared
+        return
     assert place.folder is not None
     with _alone(settings.data_dir, beside=place.folder):
-        async with open_journal(
-            place.folder,
-            settings=settings.journal,
-            consumers=readers.consumers,
-            followers=readers.followers,
-            log_consumers=readers.log_consumers,
-            keep_claims=settings.delivery.trace_memory,
-            observe_commit=observe_commit,
-        ) as journal:
-            yield journal
+        async with open_journal(place.folder, settings=settings.journal, **who) as own:
+            yield own
 
 
 def _alone(data_dir: Path, *, beside: Path) -> AbstractContextManager[None]:
