@@ -1,4 +1,4 @@
-"""Replicas of the service, each with its roles, on one Kafka and one ClickHouse; and clients in front of them.
+"""Replicas of the service, each with its roles, on one Kafka and one ClickHouse; clients in front of them.
 
 Each is a process of its own. None has a data folder: its `--data-dir` names one that must never come to be.
 """

@@ -11,35 +11,49 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.clickhouse_server import ClickhouseServer
-from tests.support.fleet import BalancedSenders, Fleet, started
-from tests.support.kafka_brokers import KafkaBrokers
+from collector.cli import remote
+from tests.support.clickhouse_server import ClickhouseServer, clickhouse_stage
+from tests.support.fleet import ROLES, BalancedSenders, Fleet, started
+from tests.support.kafka_brokers import Brokers, kafka
+from tests.support.logs import logs, result
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans
-from tests.support.senders import post
-from tests.system.harmonise_table import fresh
+from tests.support.senders import SpanKey, post
+from tests.system.harmonise_table import fresh, shown
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(1200), pytest.mark.xdist_group("scale")]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(1500), pytest.mark.xdist_group("scale")]
 
-# from the death of a process until what it worked on is done by another: the promise
+# from a blow until all that was acknowledged before it is delivered and indexed: the promise
 TAKE_OVER_SECONDS = 30.0
 ZOMBIE_SECONDS = 60.0
+# so many are acknowledged between two blows that each meets work in flight
 SPANS_BEFORE_EACH = 60
-"""Acknowledged spans between two blows, so that each blow meets work in flight."""
+JUDGE = "helpful"
+
+
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    with kafka(tmp_path_factory.mktemp("kafka"), count=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickhouseServer]:
+    with clickhouse_stage(tmp_path_factory.mktemp("clickhouse")) as stage:
+        yield stage.servers[0]
 
 
 @pytest.fixture(scope="module")
 def fleet(
     mlflow_server: MlflowServer,
-    kafka_brokers: KafkaBrokers,
-    clickhouse_server: ClickhouseServer,
+    brokers: Brokers,
+    clickhouse: ClickhouseServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
-    name = f"exam_{uuid.uuid4().hex[:8]}"
     environment = {
-        "SIDESPAN_JOURNAL__URL": f"kafka://{kafka_brokers.bootstrap}/{name}",
-        "SIDESPAN_INDEX__URL": f"clickhouse://default@127.0.0.1:{clickhouse_server.port}/{name}",
-        "SIDESPAN_KAFKA__PARTITIONS": "8",
+        "SIDESPAN_JOURNAL__URL": f"kafka://{','.join(brokers.hosts)}/exam",
+        "SIDESPAN_INDEX__URL": f"clickhouse://{clickhouse.host}/exam",
+        "SIDESPAN_KAFKA__PARTITIONS": "4",
         "SIDESPAN_KAFKA__SESSION_TIMEOUT_SECONDS": "6",
         "SIDESPAN_LOG__REQUESTS_TO": "stdout",
     }
@@ -54,67 +68,121 @@ class Exam:
 
     fleet: Fleet
     mlflow: MlflowServer
+    clickhouse: ClickhouseServer
     experiment_id: str
     senders: BalancedSenders
-    halves: list[bytes] = field(default_factory=list)
-    taken_over_seconds: dict[str, float] = field(default_factory=dict)
+    # of traces of which a part is sent before a blow: what is to come after it
+    halves: dict[bytes, bytes] = field(default_factory=dict)
+    recovered_seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"x-mlflow-experiment-id": self.experiment_id}
-
-    def send_more(self) -> None:
+    def blow(self, name: str, strike: Callable[[], None], mend: Callable[[], None]) -> None:
+        """Strike in the midst of work; all that was acknowledged by then is where it belongs in time."""
         self.senders.wait_for(len(self.senders.acknowledged) + SPANS_BEFORE_EACH)
-
-    def blow(self, name: str, strike: Callable[[], None]) -> None:
-        """Strike in the midst of work, and wait until all that was acknowledged by then is delivered."""
-        self.send_more()
-        self.halves.append(self.send_first_half())
+        self.send_first_half()
         acknowledged = set(self.senders.acknowledged)
         strike()
         began = time.monotonic()
-        until(lambda: acknowledged <= self.mlflow.spans(self.experiment_id), TAKE_OVER_SECONDS, name)
+        until(lambda: acknowledged <= self.delivered(), TAKE_OVER_SECONDS, f"{name}: MLflow")
         until(lambda: acknowledged <= self.indexed(), TAKE_OVER_SECONDS, f"{name}: the index")
-        self.taken_over_seconds[name] = time.monotonic() - began
+        self.recovered_seconds[name] = round(time.monotonic() - began, 1)
+        mend()
 
-    def send_first_half(self) -> bytes:
-        """The web server's span of a trace whose agent comes later, from another process's hands."""
-        trace_id = self._send("POST /ask", None)
-        return trace_id
-
-    def send_second_halves(self) -> None:
-        for trace_id in self.halves:
-            self._send("openai.chat", trace_id)
-
-    def _send(self, name: str, trace_id: bytes | None) -> bytes:
-        own_id, export = fresh("openai_openllmetry")
-        for resource_spans in export.resource_spans:
-            for scope_spans in resource_spans.scope_spans:
+    def send_first_half(self) -> None:
+        """The web server's span of a trace whose model call, which names the trace, comes after the blow."""
+        trace_id, first = fresh("openai_openllmetry")
+        second = type(first).FromString(first.SerializeToString())
+        for export, name in ((first, "POST /ask"), (second, "openai.chat")):
+            for scope_spans in (each for of in export.resource_spans for each in of.scope_spans):
                 kept = [span for span in scope_spans.spans if span.name == name]
                 del scope_spans.spans[:]
                 scope_spans.spans.extend(kept)
-        for span in all_spans(export):
-            span.trace_id = trace_id or own_id
-        body = export.SerializeToString()
-        until(lambda: self._is_taken(body), TAKE_OVER_SECONDS, f"taking {name}")
-        return trace_id or own_id
+            assert len(all_spans(export)) == 1
+        self.send("/v1/traces", first.SerializeToString())
+        self.halves[trace_id] = second.SerializeToString()
 
-    def _is_taken(self, body: bytes) -> bool:
+    def send_second_halves(self) -> None:
+        """And a judgement of each trace, twice, as a client sends it that has had no answer."""
+        for trace_id, second in self.halves.items():
+            self.send("/v1/traces", second)
+            judged = logs(result(JUDGE, trace_id=trace_id, value=0.5)).SerializeToString()
+            for _ in range(2):
+                self.send("/v1/logs", judged)
+
+    def send(self, path: str, body: bytes) -> None:
+        until(lambda: self._is_taken(path, body), TAKE_OVER_SECONDS, f"a request to {path}")
+
+    def _is_taken(self, path: str, body: bytes) -> bool:
+        headers = {"x-mlflow-experiment-id": self.experiment_id}
         for receiver in self.fleet.with_role("receive"):
             try:
-                if post(receiver.port, body, self.headers)[0] == 200:
+                if post(receiver.port, body, headers, path=path)[0] == 200:
                     return True
             except OSError:
                 continue
         return False
 
-    def indexed(self) -> set[tuple[str, str]]:
-        """(trace id, span id) of every span in the index."""
-        return indexed_spans(self.fleet["query"].url, self.experiment_id)
+    def delivered(self) -> set[SpanKey]:
+        return self.mlflow.spans(self.experiment_id)
+
+    def indexed(self) -> set[SpanKey]:
+        """Every span in the index; none is there twice."""
+        text = self.clickhouse.query("SELECT trace_id, span_id FROM exam.spans FINAL")
+        rows = [line.split("\t") for line in text.splitlines()]
+        found = {(f"tr-{int(trace_id):032x}", f"{int(span_id):016x}") for trace_id, span_id in rows}
+        assert len(found) == len(rows)
+        return found
+
+    def judgements(self, trace_id: bytes) -> int:
+        path = f"/api/3.0/mlflow/traces/tr-{trace_id.hex()}"
+        info = remote.get_json(self.mlflow.url, path)["trace"]["trace_info"]
+        return sum(each["assessment_name"] == JUDGE for each in info.get("assessments", ()))
 
 
 def until(is_so: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(0.2)
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_fleet_loses_nothing_whatever_dies(
+    fleet: Fleet, brokers: Brokers, mlflow_server: MlflowServer, clickhouse: ClickhouseServer
+) -> None:
+    experiment_id = mlflow_server.create_experiment(f"exam-{uuid.uuid4().hex[:12]}")
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    ports = [each.port for each in fleet.with_role("receive")]
+    with BalancedSenders(ports, headers=headers, threads=2, pause_seconds=0.3) as senders:
+        exam = Exam(fleet, mlflow_server, clickhouse, experiment_id, senders)
+        for name in ROLES:
+            exam.blow(name, fleet[name].kill, fleet[name].start)
+        broker = brokers.brokers[0]
+        exam.blow("broker", broker.kill, broker.start)
+        exam.blow("zombie", lambda: fleet.pause("deliver-1"), nothing)
+        time.sleep(ZOMBIE_SECONDS - exam.recovered_seconds["zombie"])
+        exam.blow("awake", lambda: fleet.resume("deliver-1"), nothing)
+    exam.send_second_halves()
+    halves = {
+        (f"tr-{trace_id.hex()}", span.span_id.hex())
+        for trace_id in exam.halves
+        for span in all_spans(fresh("openai_openllmetry")[1])
+        if span.name in ("POST /ask", "openai.chat")
+    }
+    everything = senders.acknowledged | halves
+    until(lambda: exam.delivered() == everything, TAKE_OVER_SECONDS, "MLflow has exactly what was sent")
+    until(lambda: exam.indexed() == everything, TAKE_OVER_SECONDS, "the index has exactly what was sent")
+    print("recovered after seconds:", exam.recovered_seconds, "slowest answer:", senders.slowest_seconds)
+
+    for trace_id in exam.halves:
+        found = shown(mlflow_server, experiment_id, trace_id)
+        assert (found.name, found.session, found.user) == ("openai.chat", "web-session", "web-user")
+        until(lambda id=trace_id: exam.judgements(id) >= 1, TAKE_OVER_SECONDS, "judged")  # type: ignore[misc]
+    assert {exam.judgements(trace_id) for trace_id in exam.halves} == {1}
+    check = remote.get_json(fleet["query"].url, f"/-/index/verify?experiment_id={experiment_id}")
+    (row,) = check["experiments"]
+    assert (row["traces"]["difference"], row["spans"]["difference"]) == (0, 0)
+    assert fleet["query"].health()["parts"]["journal"]["dead_letters"] == 0
+    assert fleet.folders() == [], "replicas keep nothing"
