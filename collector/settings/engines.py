@@ -157,8 +157,8 @@ class KafkaSettings(Section):
     delivery_timeout_seconds: float = Field(5.0, ge=1)
     """How long the brokers may take to acknowledge; beyond it 503. Clients wait 10 s."""
     max_message_bytes: int = Field(8 * MIB, ge=10_000)
-    """Largest record of our topics. Exports over 1 MiB are split by trace, then by span; a single span may have
-    this size, and a larger one gets 413."""
+    """Largest record of our topics. Exports over 1 MiB are split by trace, then by span; a single span may
+    have this size, and a larger one gets 413."""
     max_lag_bytes: int = Field(64 * 1024 * MIB, ge=MIB)
     """What may wait for the slowest consumer; beyond it new requests get 503. The brokers' disks must hold
     it."""

@@ -32,7 +32,10 @@ def followers() -> tuple[str, ...]:
 
 
 @pytest.fixture(
-    params=[*(pytest.param(name, id=name) for name in FORMS), pytest.param(KAFKA, id=KAFKA, marks=pytest.mark.scale)]
+    params=[
+        *(pytest.param(name, id=name) for name in FORMS),
+        pytest.param(KAFKA, id=KAFKA, marks=pytest.mark.scale),
+    ]
 )
 async def opened(
     request: pytest.FixtureRequest,

@@ -9,10 +9,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from collector.journal import Journal
-from collector.journal.kafka.group import KafkaGroup
 from collector.journal.kafka.journal import KafkaJournal, open_kafka_journal
 from collector.journal.kafka.owned import OwnedPartition
 from collector.journal.kafka.records import HeldRecord
+from collector.journal.kafka.state import GroupState
 from collector.journal.memory import MemoryJournal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
@@ -34,7 +34,19 @@ def at(number: int) -> Position:
     """
     if _seen is None:
         return Position(number)
-    return _seen[number - 1] if number <= len(_seen) else Position(2**62 + number)
+    return _seen[number - 1] if number <= len(_seen) else _YetToBeSeen(number)
+
+
+class _YetToBeSeen(Position):
+    """The nth entry was appended and not read yet: its position is looked up when it is used."""
+
+    @property
+    def token(self) -> int:  # type: ignore[override]
+        assert _seen is not None
+        return _seen[self.number - 1].token
+
+    def __init__(self, number: int) -> None:
+        object.__setattr__(self, "number", number)
 
 
 @dataclass
@@ -45,6 +57,8 @@ class Opened:
     crash: Callable[[], Awaitable[Journal]]
     restart: Callable[[], Awaitable[Journal]]
     close: Callable[[], Awaitable[None]]
+    # whether a commit deletes what everybody has passed; else the next sweep does
+    deletes_at_commit: bool = True
 
 
 @dataclass(kw_only=True)
@@ -112,7 +126,7 @@ async def in_memory(
 
 @dataclass(kw_only=True)
 class KafkaHome:
-    """A log in topics of its own; a crash leaves the group without a word to it, and the next owner reads on."""
+    """A log in topics of its own; a crash writes nothing more, and the next owner reads on."""
 
     hosts: tuple[str, ...]
     settings: JournalSettings
@@ -175,16 +189,16 @@ async def on_kafka(
     home = KafkaHome(hosts=hosts, settings=settings, consumers=consumers, followers=followers, kafka=kafka)
     _seen = []
     journal = await home.open()
-    enter = KafkaGroup._enter
+    enter = GroupState._enter
 
-    def noted(group: KafkaGroup, partition: OwnedPartition, held: HeldRecord) -> bool:
+    def noted(group: GroupState, partition: OwnedPartition, held: HeldRecord) -> bool:
         if _seen is not None and held.spot.position not in _seen:
             _seen.append(held.spot.position)
         return enter(group, partition, held)
 
-    with patch.object(KafkaGroup, "_enter", noted):
+    with patch.object(GroupState, "_enter", noted):
         try:
-            yield Opened(journal, home.crash, home.restart, journal.close)
+            yield Opened(journal, home.crash, home.restart, journal.close, deletes_at_commit=False)
         finally:
             _seen = None
             await home.stack.aclose()

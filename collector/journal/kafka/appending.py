@@ -1,4 +1,4 @@
-"""Receivers' side: drafts to records, acknowledged by `min.insync.replicas` copies before the client hears of it.
+"""Receivers' side: drafts to records, acknowledged by `min.insync.replicas` copies before the answer.
 
 One producer for the process; a thread serves its reports, and wakes the event loop once for many of them.
 """

@@ -4,7 +4,7 @@ confluent-kafka is imported here and below only: it is the extra `kafka`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Connection:
         """An AdminClient."""
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient({key: value for key, value in self.common().items() if key != "logger"})
+        return AdminClient(self.common())
 
     def producer(self, **more: Any) -> Any:
         """A Producer whose acknowledgements mean that `min.insync.replicas` copies are there."""
@@ -88,7 +88,7 @@ class Connection:
         }
         return require_client().Producer({**self.common(), **told, **more})
 
-    def consumer(self, group: str, **more: Any) -> Any:
+    def consumer(self, group: str, *, topics: Sequence[str], **more: Any) -> Any:
         """A Consumer that sees what transactions have committed. It commits nothing by itself."""
         told = {
             "group.id": group,
@@ -97,9 +97,13 @@ class Connection:
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 50,
             "allow.auto.create.topics": False,
         }
-        return require_client().Consumer({**self.common(), **told, **more})
+        consumer = require_client().Consumer({**self.common(), **told, **more})
+        for topic in topics:  # else the first fetch waits for the client's next look at who leads what
+            consumer.list_topics(topic, timeout=CALL_SECONDS)
+        return consumer
 
 
 def _told_error(error: Any) -> None:

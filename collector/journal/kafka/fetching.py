@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from collector.journal.kafka.client import CALL_SECONDS, Connection
-from collector.journal.kafka.records import HeldRecord, Kind, Names, Spot, held_of
+from collector.journal.kafka.records import OWN_HEADERS, Headers, HeldRecord, Kind, Names, Spot, held_of
 
 READ_RECORDS = 200
 READ_SECONDS = 0.05
@@ -40,6 +40,11 @@ class Fetcher:
         payload: bytes | None = read.get(offset)
         return payload
 
+    async def foreign_headers(self, offset: int) -> Headers:
+        """The headers that a dead letter of a foreign topic came with."""
+        headers: Headers = await self._ask(self._foreign_headers, offset)
+        return headers
+
     async def heads(
         self, partition: int, kind: Kind, *, since_unix_ms: int, low: int, end: int
     ) -> list[HeldRecord]:
@@ -62,6 +67,10 @@ class Fetcher:
     def _values(self, topic: str, partition: int, offsets: set[int]) -> dict[int, bytes]:
         messages = self._messages(topic, partition, min(offsets), max(offsets) + 1)
         return {m.offset(): m.value() for m in messages if m.offset() in offsets and m.value() is not None}
+
+    def _foreign_headers(self, offset: int) -> Headers:
+        messages = self._messages(self._names.dead_letters, 0, offset, offset + 1)
+        return [h for m in messages for h in m.headers() or () if not h[0].startswith(OWN_HEADERS)]
 
     def _heads(self, partition: int, kind: Kind, since_unix_ms: int, low: int, end: int) -> list[HeldRecord]:
         from confluent_kafka import TopicPartition
@@ -107,5 +116,9 @@ class Fetcher:
     def _opened(self) -> Any:
         if self._consumer is None:
             reading = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16 * 1024}
-            self._consumer = self._connection.consumer(f"{self._names.name}-fetcher", **reading)
+            self._consumer = self._connection.consumer(
+                f"{self._names.name}-fetcher",
+                topics=[self._names.dead_letters, *(self._names.data(kind) for kind in Kind)],
+                **reading,
+            )
         return self._consumer

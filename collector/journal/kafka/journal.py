@@ -117,21 +117,18 @@ class KafkaJournal:
     async def start(self) -> None:
         """Join the groups."""
         for group in self.groups.values():
-            await group.start()
+            group.start()
 
     async def sweep(self) -> int:
         self.check_open()
         deliver = self.groups.get(DELIVER)
-        owned = set(deliver.tenures) if deliver is not None else set()
-        count, offsets = await self._purge(owned)
+        owned = set(deliver.state.tenures) if deliver is not None else set()
+        count, offsets = await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
         for group in self.groups.values():
             for (number, kind), begin in offsets.begins.items():
                 group.drop_before(number, Kind(kind), begin)
-            await group.forget(max_notes=self._settings.max_notes, max_claims=self._keep_claims)
+            await group.writing.forget(max_notes=self._settings.max_notes, max_claims=self._keep_claims)
         return count
-
-    async def _purge(self, owned: Collection[int]):  # type: ignore[no-untyped-def]
-        return await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
 
     async def lag(self) -> Sequence[PartitionLag]:
         """How far each group is behind, by partition. Raises Unavailable."""
@@ -162,7 +159,7 @@ class KafkaJournal:
     def appended_of(self, consumer: str) -> asyncio.Event:
         """What sets when there is more for a consumer; of a group that isn't ours: never."""
         group = next((g for g in self.groups.values() if consumer in g.members.consumers), None)
-        return self._nobody if group is None else group.appended
+        return self._nobody if group is None else group.state.appended
 
     def members_of(self, consumer: str) -> GroupMembers | None:
         """The consumer's group, whoever is in it."""
@@ -172,10 +169,14 @@ class KafkaJournal:
         """This process wrote there: its consumers see it at once."""
         for group in self.groups.values():
             group.expect(spots)
-            group.announce()
 
     def _retried(self, partition: int, offset: int) -> None:
         self.expect([Spot(partition, Kind.FOLLOW_UPS, offset)])
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     def check_open(self) -> None:
         """Raises JournalClosed."""
@@ -191,6 +192,8 @@ class KafkaLog:
 
     @property
     def refusing(self) -> str | None:
+        if not self.journal.is_closed:
+            self.journal.lag_bound.look_beside()
         return self.journal.lag_bound.refusing
 
     async def append(self, drafts: Sequence[Draft]) -> Position:
@@ -233,31 +236,31 @@ class KafkaConsumer:
 
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
         group = self.journal.group_of(self.name)
-        return [] if group is None else await group.pending(self.name, behind=behind)
+        return [] if group is None else await group.reading.pending(self.name, behind=behind)
 
     async def read(self, lane: str, *, limit_bytes: int, behind: str | None = None) -> list[Entry]:
         group = self.journal.group_of(self.name)
         if group is None:
             return []
-        return await group.read(self.name, lane, limit_bytes=limit_bytes, behind=behind)
+        return await group.reading.read(self.name, lane, limit_bytes=limit_bytes, behind=behind)
 
     async def read_ahead(self, lane: str, *, limit_bytes: int, after: Position | None) -> list[Entry]:
         group = self.journal.group_of(self.name)
         if group is None:
             return []
-        return await group.read_ahead(self.name, lane, limit_bytes=limit_bytes, after=after)
+        return await group.reading.read_ahead(self.name, lane, limit_bytes=limit_bytes, after=after)
 
     async def awaiting(self, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
         group = self.journal.group_of(self.name)
-        return frozenset() if group is None else await group.awaiting(self.name, trace_ids)
+        return frozenset() if group is None else await group.reading.awaiting(self.name, trace_ids)
 
     async def mark(self, lane: str, *, through: Position) -> None:
         if (group := self.journal.group_of(self.name)) is not None:
-            await group.mark(self.name, lane, through=through)
+            await group.writing.mark(self.name, lane, through=through)
 
     async def processed(self, lane: str) -> None:
         if (group := self.journal.group_of(self.name)) is not None:
-            await group.processed(self.name, lane)
+            await group.writing.processed(self.name, lane)
 
     async def commit(
         self,
@@ -272,7 +275,7 @@ class KafkaConsumer:
     ) -> None:
         if (group := self.journal.group_of(self.name)) is None:
             return
-        await group.commit(
+        await group.writing.commit(
             self.name,
             lane,
             through=through,
@@ -288,14 +291,14 @@ class KafkaConsumer:
         group = self.journal.group_of(self.name)
         if group is None:
             return 0
-        return await group.replay(
+        return await group.replaying.replay(
             self.name, since_unix_ns=since_unix_ns, kept_since_unix_ns=self.journal.kept_since_unix_ns
         )
 
     async def state(self) -> JournalState:
         group = self.journal.group_of(self.name)
         if group is not None:
-            return await group.state(self.name)
+            return await group.reading.state(self.name)
         letters = await self.journal.letters.of(self.name)
         entries = await self._lag()
         return JournalState(
@@ -325,11 +328,11 @@ class KafkaTraceMemory:
     ) -> Mapping[bytes, str]:
         self.journal.check_open()
         deliver = self.journal.groups.get(DELIVER)
-        return dict(claims) if deliver is None else await deliver.claim(claims, clients)
+        return dict(claims) if deliver is None else await deliver.writing.claim(claims, clients)
 
     async def recall(self, consumer: str, trace_ids: Collection[bytes]) -> Mapping[bytes, bytes]:
         group = self.journal.group_of(consumer)
-        return {} if group is None else group.recall(consumer, trace_ids)
+        return {} if group is None else group.reading.recall(consumer, trace_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,16 +372,16 @@ class KafkaPendingTraces:
     async def payloads(self, trace_id: bytes) -> Sequence[bytes] | CannotTell:
         self.journal.check_open()
         deliver = self.journal.groups.get(DELIVER)
-        held = None if deliver is None else await deliver.holders(trace_id)
+        held = None if deliver is None else await deliver.reading.holders(trace_id)
         if deliver is None or held is None:
             return CannotTell(reason=NOT_HERE)
         letters = [await self.journal.letters.whole(letter) for letter in await self._letters(trace_id)]
-        return [*(letter.payload for letter in letters), *await deliver.payloads(held)]
+        return [*(letter.payload for letter in letters), *await deliver.reading.payloads(held)]
 
     async def routes(self, trace_id: bytes) -> Sequence[Route] | CannotTell:
         self.journal.check_open()
         deliver = self.journal.groups.get(DELIVER)
-        held = None if deliver is None else await deliver.holders(trace_id)
+        held = None if deliver is None else await deliver.reading.holders(trace_id)
         if held is None:
             return CannotTell(reason=NOT_HERE)
         lanes = [*(letter.lane for letter in await self._letters(trace_id)), *(each.lane for each in held)]

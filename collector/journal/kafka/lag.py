@@ -1,6 +1,6 @@
-"""How far the groups are behind: the bound at which receivers refuse, the purge, and the numbers for operators.
+"""How far the groups are behind: the bound at which receivers refuse, the purge, and operators' numbers.
 
-Kafka counts records, not bytes: bytes are the records times the mean size of those that this process appended.
+Kafka counts records, not bytes: bytes are records times the mean size of those that this process appended.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class LogOffsets:
 
 @dataclass(slots=True)
 class LagBound:
-    """Asks the brokers, now and then. `groups`: those that entries wait for, `followers` only while there is room."""
+    """Asks the brokers, now and then. Entries wait for `groups`, and for `followers` while there is room."""
 
     connection: Connection
     groups: Sequence[GroupMembers]
@@ -120,12 +120,12 @@ class LagBound:
 
     async def _look(self) -> LogOffsets:
         before = self._since_bytes
-        self._offsets = await asyncio.to_thread(self._ask)
+        self._offsets = await asyncio.to_thread(self.ask)
         self._since_bytes -= before  # what came meanwhile may be counted twice
         return self._offsets
 
     async def purge(self, partitions: Iterable[int], *, kept_since_unix_ns: int) -> tuple[int, LogOffsets]:
-        """Delete what every group has passed and nobody keeps; how many records, and where the log begins now."""
+        """Delete what every group has passed and nobody keeps; how many records, and how the log is now."""
         offsets = await self.look(at_once=True)
         followed = self.bytes_of(self._most(self.followers, offsets))
         is_roomy = followed < self.connection.settings.max_lag_bytes * FOLLOWED_SHARE
@@ -158,7 +158,8 @@ class LagBound:
 
     # in a thread
 
-    def _ask(self) -> LogOffsets:
+    def ask(self) -> LogOffsets:
+        """Ask the brokers. Raises KafkaException."""
         from confluent_kafka.admin import OffsetSpec
 
         begins = self._spots(OffsetSpec.earliest())

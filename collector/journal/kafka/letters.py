@@ -1,7 +1,8 @@
 """Dead letters: a compacted topic of one partition, projected into a table in each process that asks.
 
-A letter's id is its offset plus one, so ids grow and are never used again. Its end (a retry, a drop) is a record
-without a value under the same key; a retry writes the entry, for its consumer alone, in the same transaction.
+A letter's id is its offset plus one, so ids grow and are never used again. Its end (a retry, a drop) is a
+record without a value under the same key; a retry writes the entry, for its consumer alone, in the same
+transaction.
 """
 
 import asyncio
@@ -25,15 +26,19 @@ from collector.journal.kafka.records import (
     letter_of,
 )
 from collector.journal.kafka.transactions import TransactionFailed, TransactionWriter
-from collector.model.batch import FOREIGN_TRACE, DeadLetter, Parked
+from collector.model.batch import FOREIGN_TRACE, DeadLetter, Parked, Route
 from collector.model.errors import Reason, Unavailable
 from collector.telemetry.fault_log import FaultLog
 
 READ_RECORDS = 200
 READ_SECONDS = 0.1
 LOAD_SECONDS = 30.0
+# whose dead letters foreign messages are; its lane names their topic
+ROUTE = "route"
 # letters of one transaction: their payloads are in memory
 RETRIED_TOGETHER = 50
+# the client chooses
+ANY_PARTITION = -1
 
 # where retried entries were written: partition and offset
 Retried = Callable[[int, int], None]
@@ -88,10 +93,10 @@ class LetterTable:
         for start in range(0, len(letters), RETRIED_TOGETHER):
             records = []
             for letter in letters[start : start + RETRIED_TOGETHER]:
-                records += [self._entry(await self.whole(letter)), self._end(letter)]
+                records += [await self._entry(await self.whole(letter)), self._end(letter)]
             offsets = await self._write(records)
             for record, offset in zip(records, offsets, strict=True):
-                if record.topic != self._names.dead_letters:
+                if record.topic == self._names.data(Kind.FOLLOW_UPS):
                     self._retried(record.partition, offset)
         return len(letters)
 
@@ -109,7 +114,12 @@ class LetterTable:
         if self._writer is not None:
             await self._writer.close()
 
-    def _entry(self, letter: DeadLetter) -> Record:
+    async def _entry(self, letter: DeadLetter) -> Record:
+        if letter.consumer == ROUTE:
+            topic = str(Route.from_lane(letter.lane).experiment_name)
+            return Record(
+                topic, ANY_PARTITION, None, letter.payload, await self._fetcher.foreign_headers(letter.id - 1)
+            )
         draft = draft_of(letter)
         partition = home_of(letter.trace_ids, letter.lane, self._connection.settings.partitions)
         headers = entry_headers(
@@ -180,7 +190,9 @@ class LetterTable:
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
         reading = {"enable.partition.eof": True, "queued.max.messages.kbytes": 8 * 1024}
-        consumer = self._connection.consumer(f"{self._names.name}-letters", **reading)
+        consumer = self._connection.consumer(
+            f"{self._names.name}-letters", topics=[self._names.dead_letters], **reading
+        )
         try:
             consumer.assign([TopicPartition(self._names.dead_letters, 0, OFFSET_BEGINNING)])
             while not self._ends.is_set():

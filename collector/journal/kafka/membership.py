@@ -1,9 +1,9 @@
 """A process as a member of a group: which partitions are its own, and what is read of them.
 
-A thread does both. One client is the group's member: it fetches nothing. Another one reads the topics of the
-partitions that are ours, from where the group is. What comes is handed to the event loop, which has all the rest.
+A thread does both. One client is the group's member: it fetches nothing. Another one reads the topics of
+the partitions that are ours, from where the group is. What comes is handed to the event loop.
 
-    assigned -> settled (no transaction of the owner before is open) -> state and entries read to their end -> owned
+    assigned -> settled (no transaction of the owner before is open) -> state and entries read -> owned
 
 The group is over the topic of spans; who has its partition n has n of every other topic, too.
 """
@@ -150,13 +150,18 @@ class GroupMembership:
         told["partition.assignment.strategy"] = "cooperative-sticky"
         if settings.member:
             told["group.instance.id"] = settings.member
-        self._group = self._connection.consumer(self._names.group(self.members.name), **told)
+        spans = self._names.data(Kind.SPANS)
+        self._group = self._connection.consumer(self._names.group(self.members.name), topics=[spans], **told)
         reading = {"enable.partition.eof": True, "queued.max.messages.kbytes": 32 * 1024}
-        self._reader = self._connection.consumer(self._names.group(f"{self.members.name}-reader"), **reading)
+        self._reader = self._connection.consumer(
+            self._names.group(f"{self.members.name}-reader"),
+            topics=[self._names.state, *self._kinds],
+            **reading,
+        )
         self._admin = self._connection.admin()
         try:
             self._group.subscribe(
-                [self._names.data(Kind.SPANS)],
+                [spans],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
                 on_lost=self._on_revoke,
@@ -164,8 +169,8 @@ class GroupMembership:
             while not self._ends.is_set():
                 self._step()
         finally:
+            self._group.close()  # which takes the partitions from the reader
             self._reader.close()
-            self._group.close()
 
     def _step(self) -> None:
         message = self._group.poll(0)

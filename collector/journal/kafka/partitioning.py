@@ -1,7 +1,7 @@
 """Which partition a trace belongs to, and drafts split so that each record has one partition. Pure.
 
-The key is the trace id in hexadecimal and its hash Sarama's FNV-1a, as the OpenTelemetry Collector's exporter has
-them with `partition_traces_by_id`:
+The key is the trace id in hexadecimal and its hash Sarama's FNV-1a, as in what the OpenTelemetry Collector's
+exporter writes with `partition_traces_by_id`:
 https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/exporter/kafkaexporter
 A draft of several traces is split by partition, not by trace: fewer records, and the promise is the same.
 """
@@ -9,7 +9,7 @@ A draft of several traces is split by partition, not by trace: fewer records, an
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from collector.model.batch import MAX_ENTRY_BYTES, Draft, merge, signal_of
 from collector.model.errors import Reason, Rejected
@@ -17,6 +17,8 @@ from collector.otlp.shapes import SHAPES, SignalShape
 
 _OFFSET_BASIS, _PRIME = 2166136261, 16777619
 _SIGN_BIT = 2**31
+
+Part = TypeVar("Part", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,7 @@ def _apart(draft: Draft, partitions: int) -> list[tuple[int, Draft]]:
     if len(places) <= 1:
         return [(places.pop() if places else partition_of(draft.lane.encode(), partitions), draft)]
     elsewhere = partition_of(draft.lane.encode(), partitions)
-    parts = _split(draft, lambda _, item: homes.get(item.trace_id, elsewhere))
-    return [(partition, part) for partition, part in parts.items()]
+    return list(_split(draft, lambda _, item: homes.get(item.trace_id, elsewhere)).items())
 
 
 def _fitting(draft: Draft, wanted_bytes: int, max_bytes: int) -> list[Draft]:
@@ -106,20 +107,20 @@ def _fitting(draft: Draft, wanted_bytes: int, max_bytes: int) -> list[Draft]:
 def _too_large(draft: Draft, max_bytes: int) -> str:
     word = SHAPES[signal_of(draft.lane)].word
     return (
-        f"a {word} of {len(draft.payload)} bytes is larger than a record of the log may be ({max_bytes} bytes);"
-        " shorten its attributes, or raise kafka.max_message_bytes"
+        f"a {word} of {len(draft.payload)} bytes is larger than a record of the log may be"
+        f" ({max_bytes} bytes); shorten its attributes, or raise kafka.max_message_bytes"
     )
 
 
-def _split(draft: Draft, part_of: Callable[[int, Any], Hashable]) -> dict[Hashable, Any]:
-    """The draft's items by the part that `part_of` (position, item) names, each with its resource and scope."""
+def _split(draft: Draft, part_of: Callable[[int, Any], Part]) -> dict[Part, Draft]:
+    """The draft's items by the part that `part_of` (position, item) names, with their resource and scope."""
     shape = SHAPES[signal_of(draft.lane)]
     export = shape.request.FromString(bytes(draft.payload))
-    parts: dict[Hashable, Any] = {}
+    parts: dict[Part, Any] = {}
     position = 0
     for of_resource in getattr(export, shape.resources):
         for holder in getattr(of_resource, shape.scopes):
-            chosen: defaultdict[Hashable, list[Any]] = defaultdict(list)
+            chosen: defaultdict[Part, list[Any]] = defaultdict(list)
             for item in getattr(holder, shape.items):
                 chosen[part_of(position, item)].append(item)
                 position += 1

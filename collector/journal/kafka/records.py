@@ -20,7 +20,9 @@ from collector.model.batch import DeadLetter, Draft, Parked, Position, signal_of
 
 Headers = Sequence[tuple[str, bytes]]
 
-_LANE, _CLIENT, _RECEIVED, _SPANS = "sidespan-lane", "sidespan-client", "sidespan-received", "sidespan-spans"
+OWN_HEADERS = "sidespan-"
+_LANE, _CLIENT, _SPANS = "sidespan-lane", "sidespan-client", "sidespan-spans"
+_RECEIVED = "sidespan-received"
 _TRACES, _SIGNAL, _CONSUMER = "sidespan-traces", "sidespan-signal", "sidespan-consumer"
 _LETTER, _REOPEN = "sidespan-letter", "sidespan-reopen"
 
@@ -93,8 +95,8 @@ class Record(NamedTuple):
 class HeldRecord:
     """An entry of a partition as its owner holds it. `order`: in which it was seen.
 
-    `payload` is None where memory is short: it is read again when its turn comes. `consumer` None: everybody's.
-    `reopens`: traces whose owner is to be asked anew.
+    `payload` is None where memory is short: it is read again when its turn comes. `consumer` None:
+    everybody's. `reopens`: traces whose owner is to be asked anew.
     """
 
     spot: Spot

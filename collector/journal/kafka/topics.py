@@ -49,9 +49,18 @@ def prepare_topics(connection: Connection) -> None:
     if missing:
         _create(admin, missing, settings)
         known = _await_known(admin, connection, wanted)
-    configs = _configs(admin, [topic.name for topic in wanted])
-    for topic in wanted:
-        _check(topic, known[topic.name], configs[topic.name], settings)
+    for name, problems in problems_of(connection, wanted, known).items():
+        for problem in problems:
+            raise Misconfigured(f"the topic {name} {problem}")
+
+
+def problems_of(
+    connection: Connection, topics: Sequence[Topic], known: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Why topics that are there can't be used, by name, in words that follow the name."""
+    configs = _configs(connection.admin(), [topic.name for topic in topics])
+    settings = connection.settings
+    return {t.name: _problems(t, known[t.name], configs[t.name], settings) for t in topics}
 
 
 def _known(admin: Any, connection: Connection) -> Mapping[str, Any]:
@@ -121,30 +130,24 @@ def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _check(topic: Topic, found: Any, config: Mapping[str, str], settings: KafkaSettings) -> None:
-    for problem in _problems(topic, found, config, settings):
-        raise Misconfigured(f"the topic {topic.name} {problem}")
-
-
 def _problems(topic: Topic, found: Any, config: Mapping[str, str], settings: KafkaSettings) -> list[str]:
-    """Why the topic can't be used, in words that follow its name."""
     partitions = len(found.partitions)
     replicas = min(len(partition.replicas) for partition in found.partitions.values())
     policy = "compact" if topic.is_compacted else "delete"
     problems = []
     if partitions != topic.partitions:
         problems.append(
-            f"has {partitions} partitions, and kafka.partitions is {topic.partitions}: another number would send"
-            " a trace's spans to two places; set the number that the topic has"
+            f"has {partitions} partitions, and kafka.partitions is {topic.partitions}: another number would"
+            " send a trace's spans to two places; set the number that the topic has"
         )
     if replicas < settings.replicas:
         problems.append(
-            f"keeps {replicas} copies, and kafka.replicas asks for {settings.replicas}; add replicas to the topic"
+            f"keeps {replicas} copies, and kafka.replicas asks for {settings.replicas}; add replicas to it"
         )
     if int(config["min.insync.replicas"]) < settings.min_insync_replicas:
         problems.append(
-            f"acknowledges with {config['min.insync.replicas']} copies, and kafka.min_insync_replicas asks for"
-            f" {settings.min_insync_replicas}; set its min.insync.replicas"
+            f"acknowledges with {config['min.insync.replicas']} copies, and kafka.min_insync_replicas asks"
+            f" for {settings.min_insync_replicas}; set its min.insync.replicas"
         )
     if config["cleanup.policy"] != policy:
         problems.append(

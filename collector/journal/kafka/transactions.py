@@ -80,7 +80,8 @@ class TransactionWriter:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            batch, size = [], 0
+            batch: list[_Write] = []
+            size = 0
             while self._waiting and (not batch or size + len(self._waiting[0].records) <= MAX_RECORDS):
                 batch.append(self._waiting.pop(0))
                 size += len(batch[-1].records)
