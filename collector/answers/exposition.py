@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from collector.answers.health import age_seconds
-from collector.journal import Consumer
+from collector.journal import Consumer, SharedLog
 from collector.telemetry.metrics import Metrics
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
@@ -15,13 +15,15 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 class Exposition:
     """The metrics of one service, those of the journal as it is at this moment.
 
-    `consumer` delivers spans, `records` log records. `counts`: this process says what the log holds.
+    `consumer` delivers spans, `records` log records. `counts`: this process says what the log holds,
+    `shared` how far each group of its consumers is behind.
     """
 
     consumer: Consumer
     records: Consumer
     metrics: Metrics
     counts: bool = True
+    shared: SharedLog | None = None
 
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
@@ -36,3 +38,5 @@ class Exposition:
         self.metrics.oldest_pending.set(age_seconds(state))
         self.metrics.dead_letters.set(state.dead_letters + records.dead_letters)
         self.metrics.pending_logs.set(records.pending_spans)
+        for each in await self.shared.lag() if self.shared is not None else ():
+            self.metrics.log_lag.labels(group=each.group, partition=each.partition).set(each.entries)

@@ -23,7 +23,7 @@ from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.index.backfill import Backfill
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.protocol import Index
-from collector.journal import CannotTell, Consumer, Journal, PendingTraces
+from collector.journal import CannotTell, Consumer, Journal, PendingTraces, SharedLog
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
 from collector.settings import Settings
@@ -56,8 +56,9 @@ def answers_of(
     """The answers of the service that these are the parts of."""
     delivery, records, indexing = (journal.consumer(name) for name in (DELIVERY, LOGS, INDEX))
     runs = RunSource(mlflow)
+    shared = journal if isinstance(journal, SharedLog) else None
     return Answers(
-        traces=_traces(settings, journal.pending_traces, indexing, mlflow, index),
+        traces=_traces(settings, journal, indexing, mlflow, index),
         many_traces=ManyTraces(index=index),
         index=IndexUpkeep(
             index=index,
@@ -72,7 +73,13 @@ def answers_of(
             consumers=(delivery, records),
             letters=[journal.dead_letters(each.name) for each in (delivery, records)],
         ),
-        exposition=Exposition(consumer=delivery, records=records, metrics=metrics, counts=settings.counts),
+        exposition=Exposition(
+            consumer=delivery,
+            records=records,
+            metrics=metrics,
+            counts=settings.counts,
+            shared=journal if isinstance(journal, SharedLog) else None,
+        ),
         health=health,
     )
 
@@ -84,15 +91,19 @@ def _notes_folder(settings: Settings) -> Path | None:
 
 
 def _traces(
-    settings: Settings, pending: PendingTraces, indexing: Consumer, mlflow: Mlflow, index: Index | None
+    settings: Settings, journal: Journal, indexing: Consumer, mlflow: Mlflow, index: Index | None
 ) -> TraceAnswers:
+    pending = journal.pending_traces
+    shared = journal if isinstance(journal, SharedLog) else None
     return TraceAnswers(
         everything=TraceSource(
             pending=pending.payloads, mlflow=mlflow, route_of=partial(_newest_route, pending)
         ),
         delivered=TraceSource(pending=_nothing, mlflow=mlflow),
         explain=partial(explain, parts=parts_of(settings.harmonise), processors=settings.processors),
-        index=None if index is None else IndexedTraces(index=index, consumer=indexing, pending=pending),
+        index=None
+        if index is None
+        else IndexedTraces(index=index, consumer=indexing, pending=pending, shared=shared),
     )
 
 

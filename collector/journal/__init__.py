@@ -38,7 +38,7 @@ implements `Journal` and passes the suite and the machine in tests/contract.
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
 
@@ -76,6 +76,26 @@ class CannotTell:
     """This form of the log can't look up traces, or not now."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionLag:
+    """What waits in one partition for a group of consumers: `entries` is an upper bound."""
+
+    group: str
+    partition: int
+    entries: int
+
+
+@runtime_checkable
+class SharedLog(Protocol):
+    """What a form of the log that many processes share says beside `Journal`: any of them may ask."""
+
+    async def lag(self) -> Sequence[PartitionLag]:
+        """How far each group is behind, by partition. Raises Unavailable."""
+
+    def partition_of(self, trace_id: bytes) -> int:
+        """The partition that holds a trace."""
 
 
 class Log(Protocol):

@@ -30,7 +30,7 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.mlflow_proxy import no_proxy, open_mlflow_access, open_mlflow_proxy
-from collector.service.parts import experiments_of, health_of, open_mlflow_of, readers_of
+from collector.service.parts import experiments_of, health_of, open_mlflow_of, readers_of, router_of
 from collector.service.rooted import under
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
@@ -56,7 +56,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         journal = await opened(
             open_journal_of(settings, readers_of(settings), observe_commit=metrics.commit.observe)
         )
-        carriers = sampler = index = indexer = labels = None
+        carriers = sampler = index = indexer = labels = router = None
+        if Role.ROUTE in does:
+            router = router_of(settings, journal, metrics)
         if Role.DELIVER in does:
             carriers = carriers_of(settings, journal, mlflow, experiments, metrics, behind=behind)
         if Role.DELIVER in does and keep is not None:
@@ -70,7 +72,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(
-            background(carriers, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
+            background(
+                carriers, journal, bounds, sampler=sampler, indexer=indexer, labels=labels, router=router
+            )
         )
         access = await opened(open_mlflow_access(settings))
         receiver: ASGIApp = no_receiver

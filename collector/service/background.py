@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from collector.delivery.opening import Carriers
 from collector.delivery.worker import DeliveryWorker
@@ -15,6 +16,9 @@ from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc.opening import NO_GRPC, GrpcDoor
 from collector.sampling.consumer import Sampler
 from collector.telemetry.supervision import RestartPause, Run, supervise
+
+if TYPE_CHECKING:  # its client is an extra
+    from collector.journal.kafka.foreign import ForeignTopics
 
 SWEEP_SECONDS = 10.0
 
@@ -65,6 +69,7 @@ async def background(
     sampler: Sampler | None,
     indexer: Indexer | None,
     labels: LabelFeed | None = None,
+    router: "ForeignTopics | None" = None,
 ) -> AsyncIterator[Running]:
     """What this process does of delivery, the other consumers and the journal's housekeeping.
 
@@ -73,7 +78,7 @@ async def background(
     """
     workers = {} if carriers is None else {"delivery": carriers.spans, "logs": carriers.records}
     delivering = tuple(_start(name, worker.run) for name, worker in workers.items())
-    others = {"sampling": sampler, "index": indexer, "labels": labels}
+    others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router}
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(

@@ -1,6 +1,7 @@
 """Parts of the service that need several folders: who reads the log, MLflow, the health."""
 
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from collector.answers.health import ServiceHealth
 from collector.delivery.logs.work import CONSUMER as LOGS
@@ -13,9 +14,17 @@ from collector.journal import Journal
 from collector.journal.opening import LogReaders
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
+from collector.model.batch import Receipt
+from collector.receivers.foreign import foreign_drafts
+from collector.receivers.opening import rules_of
+from collector.receivers.prepare import Prepared
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.service.background import Running
 from collector.settings import Role, Settings
+from collector.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # its client is an extra
+    from collector.journal.kafka.foreign import ForeignTopics
 
 # look-ups must not wait behind deliveries
 LOOK_UP_CONNECTIONS = 8
@@ -32,6 +41,24 @@ def readers_of(settings: Settings) -> LogReaders:
         followers=followers,
         log_consumers=(LOGS,),
         here=frozenset(delivering | indexing),
+    )
+
+
+def router_of(settings: Settings, journal: Journal, metrics: Metrics) -> "ForeignTopics | None":
+    """What brings others' topics into the log, if the settings name some."""
+    if not settings.kafka.foreign_topics:
+        return None
+    from collector.journal.kafka.client import Connection
+    from collector.journal.kafka.foreign import ForeignTopics
+
+    def count(prepared: Prepared) -> None:
+        spans = sum(draft.span_count for _, draft in prepared.drafts)
+        metrics.count_receipt(Receipt(accepted_spans=spans, rejections=tuple(prepared.rejections)))
+
+    return ForeignTopics(
+        Connection(settings.log_place, settings.kafka),
+        prepare=foreign_drafts(rules_of(settings), count=count),
+        refusing=lambda: journal.log.refusing,
     )
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from collector.journal import PartitionLag
 from collector.journal.kafka.client import CALL_SECONDS, Connection, require_client
-from collector.journal.kafka.lag import LagBound, PartitionLag
+from collector.journal.kafka.lag import LagBound
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Names
 from collector.journal.kafka.topics import problems_of, topics_of

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from collector.journal import NOTHING, CannotTell, JournalState, PendingLane
+from collector.journal import NOTHING, CannotTell, JournalState, PartitionLag, PendingLane
 from collector.journal.kafka.appending import Appender
 from collector.journal.kafka.client import Connection, require_client
 from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.group import KafkaGroup
-from collector.journal.kafka.lag import LagBound, PartitionLag
+from collector.journal.kafka.lag import LagBound
 from collector.journal.kafka.letters import LetterTable
 from collector.journal.kafka.owned import GroupMembers
+from collector.journal.kafka.partitioning import key_of, partition_of
 from collector.journal.kafka.records import Kind, Spot
 from collector.journal.kafka.topics import prepare_topics
 from collector.model.batch import (
@@ -132,8 +133,19 @@ class KafkaJournal:
 
     async def lag(self) -> Sequence[PartitionLag]:
         """How far each group is behind, by partition. Raises Unavailable."""
+        from confluent_kafka import KafkaException
+
         self.check_open()
-        return self.lag_bound.lags(await self.lag_bound.look())
+        try:
+            return self.lag_bound.lags(await self.lag_bound.look())
+        except KafkaException as error:
+            raise Unavailable(
+                Reason.JOURNAL_FAILED, f"Kafka does not answer ({error.args[0].str()})"
+            ) from error
+
+    def partition_of(self, trace_id: bytes) -> int:
+        """The partition that holds a trace."""
+        return partition_of(key_of(trace_id), self.lag_bound.connection.settings.partitions)
 
     async def close(self, *, is_abandoned: bool = False) -> None:
         """Finish what was asked for, then leave the groups. Twice is harmless."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.journal import FOLLOWED_SHARE
+from collector.journal import FOLLOWED_SHARE, PartitionLag
 from collector.journal.kafka.client import CALL_SECONDS, Connection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Kind, Names
@@ -20,15 +20,6 @@ LOOK_SECONDS = 1.0
 ASSUMED_BYTES = 16 * 1024
 
 Stream = tuple[int, Kind]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionLag:
-    """What waits in one partition for a group: `entries` is an upper bound, in records."""
-
-    group: str
-    partition: int
-    entries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
