@@ -118,7 +118,8 @@ def test_replicas_in_kubernetes_can_run_as_they_are_set_up(scale: list[Any], tmp
     found = set()
     for document in (each for each in scale if each["kind"] in WORKLOADS):
         (container,) = document["spec"]["template"]["spec"]["containers"]
-        environment = {item["name"]: item["value"] for item in container.get("env", [])}
+        environment = {item["name"]: item.get("value", "pod-0") for item in container.get("env", [])}
+        assert document["kind"] == "Deployment" or "SIDESPAN_KAFKA__MEMBER" in environment
         roles = role_arguments(container["args"])
         settings = load(file=file, environment=environment, flags={"roles": roles})
         assert not settings.log_place.engine.is_embedded

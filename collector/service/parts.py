@@ -62,6 +62,12 @@ def router_of(settings: Settings, journal: Journal, metrics: Metrics) -> "Foreig
     )
 
 
+def _max_bytes(settings: Settings) -> int:
+    """What the log may hold before it refuses."""
+    is_embedded = settings.log_place.engine.is_embedded
+    return settings.journal.max_bytes if is_embedded else settings.kafka.max_lag_bytes
+
+
 def health_of(
     settings: Settings,
     journal: Journal,
@@ -77,7 +83,7 @@ def health_of(
         logs=journal.consumer(LOGS),
         bounds=running.bounds,
         mlflow=mlflow,
-        max_bytes=settings.journal.max_bytes,
+        max_bytes=_max_bytes(settings),
         grpc=running.grpc.to_json(),
         receives=Role.RECEIVE in settings.roles,
         counts=settings.counts,
