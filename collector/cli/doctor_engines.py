@@ -36,6 +36,73 @@ async def check_kafka(settings: Settings) -> Sequence[DoctorCheck]:
         name="kafka",
         ok=len(found.brokers) >= wanted,
         finding=f"{len(found.brokers)} brokers: {', '.join(found.brokers)}",
+        way_out=""
+        if len(found.brokers) >= wanted
+        else f"{wanted} copies of each partition need as many brokers (kafka.replicas)",
+    )
+    topics = [
+        _topic(topic.name, topic.problems, topic.offline, topic.lagging, topic.partitions)
+        for topic in found.topics
+    ]
+    return [brokers, *topics, *_missing(found.missing, settings), *lag_checks(found.lags)]
+
+
+def _topic(
+    name: str, problems: Sequence[str], offline: Sequence[int], lagging: Sequence[int], partitions: int
+) -> DoctorCheck:
+    title = f"topic {name}"
+    if problems:
+        return DoctorCheck(name=title, ok=False, finding=problems[0], way_out="change the topic as it says")
+    if offline:
+        return DoctorCheck(
+            name=title,
+            ok=False,
+            finding=f"partitions {_listed(offline)} have no leader: exports to them get 503",
+            way_out="bring their brokers back",
+        )
+    if lagging:
+        return DoctorCheck(
+            name=title,
+            ok=False,
+            finding=f"partitions {_listed(lagging)} have copies that are missing or behind",
+            way_out="bring the missing broker back, or wait until it has caught up",
+        )
+    return DoctorCheck(name=title, ok=True, finding=f"{partitions} partitions, every copy in step")
+
+
+def _listed(partitions: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(partitions)))
+
+
+def _missing(names: Sequence[str], settings: Settings) -> list[DoctorCheck]:
+    made = settings.kafka.create_topics
+    return [
+        DoctorCheck(
+            name=f"topic {name}",
+            ok=made,
+            finding="will be created at the first start" if made else "is missing",
+            way_out="" if made else "create it, or set kafka.create_topics = true",
+        )
+        for name in names
+    ]
+
+
+def lag_checks(lags: Sequence[PartitionLag]) -> list[DoctorCheck]:
+    """For each group: what waits, and in which partition the most."""
+    entries: Counter[str] = Counter()
+    for each in lags:
+        entries[each.group] += each.entries
+    return [_lag(group, count, lags) for group, count in sorted(entries.items())]
+
+
+def _lag(group: str, entries: int, lags: Sequence[PartitionLag]) -> DoctorCheck:
+    worst = max((each for each in lags if each.group == group), key=lambda each: each.entries)
+    behind = f"{entries} entries wait, {worst.entries} of them in partition {worst.partition}"
+    ok = entries < MANY_ENTRIES
+    return DoctorCheck(
+        name=f"group {group}",
+        ok=ok,
+        finding=behind if entries else "nothing waits",
         way_out="" if ok else f"see whether its processes run, and whether {_TARGETS[group]} answers",
     )
 
