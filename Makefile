@@ -1,6 +1,7 @@
 # make run    the main job: embedded MLflow, collector, proxy, page, and one agent's trace through them
 # make test   all tests          make lint   ruff, mypy, the page's JavaScript
 # make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
+# make test-scale   replicas on three real Kafka brokers and ClickHouse's engine     make bench-scale   their rates
 # make test-mlflow-3.17   what depends on MLflow, against the oldest version that is supported
 # make lock   pin the newest versions that pyproject.toml allows
 # make captures NAME=...   record again what frameworks send (all of them without NAME)
@@ -22,20 +23,28 @@ MLFLOW_3_17_LOCK := tests/system/mlflow_3_17.lock
 ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py tests/system/test_poison.py \
   tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
   tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
+# Kafka's brokers run on Java and come by Maven
+NEED_JAVA := command -v java >/dev/null && command -v mvn >/dev/null || \
+  { echo "needs java and mvn for Kafka's brokers; on Debian: apt-get install default-jdk-headless maven" >&2; exit 2; }
 PAGE_CHECKS := tests/page
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test test-foreign test-mlflow-3.17 lint lint-page format bench captures lock clean
+.PHONY: run test test-foreign test-scale test-mlflow-3.17 lint lint-page format bench bench-scale captures lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
 test: $(STAMP) $(AGENT_1)/.installed
-	@$(BIN)/python -m pytest -m "not foreign" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not foreign and not scale" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-foreign: $(STAMP)
 	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
+
+# one process: brokers, ClickHouse and MLflow are enough for a small machine
+test-scale: $(STAMP)
+	@$(NEED_JAVA)
+	@$(BIN)/python -m pytest -m scale
 
 test-mlflow-3.17: $(STAMP) $(MLFLOW_3_17)/.installed
 	@SIDESPAN_TEST_MLFLOW_PYTHON=$(MLFLOW_3_17)/bin/python $(BIN)/python -m pytest $(ASK_MLFLOW)
@@ -67,6 +76,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks
+
+bench-scale: $(STAMP)
+	@$(NEED_JAVA)
+	@$(BIN)/python -m tests.benchmarks replicas
 
 # each framework is installed into an environment of its own under .captures/
 captures: $(STAMP)
