@@ -150,8 +150,8 @@ class KafkaSettings(Section):
     create_topics: bool = True
     """Create topics that are missing. If off, a missing topic is refused at the start."""
     member: str | None = None
-    """Name of this replica in its groups (`group.instance.id`), the same again after a restart; by default
-    the host's name (a pod's name in Kubernetes)."""
+    """Name of this replica in its groups, which no other replica may have; with one, a restarted replica has
+    its partitions back at once (in a StatefulSet: the pod's name). Without one it is a new member each time."""
     session_timeout_seconds: float = Field(10.0, ge=6)
     """How long a replica may be silent before others take over what it works on."""
     delivery_timeout_seconds: float = Field(5.0, ge=1)

@@ -1,7 +1,7 @@
 """Topics that others write: brought into the log, split by trace, each record once.
 
-What the OpenTelemetry Collector's kafka exporter writes (`otlp_proto`) may have no key, so a trace's spans may
-come by several partitions. The records and the offsets of the foreign topic are one transaction: a crash
+What the OpenTelemetry Collector's kafka exporter writes (`otlp_proto`) may have no key, so a trace's spans
+may come by several partitions. The records and the offsets of the foreign topic are one transaction: a crash
 repeats nothing and loses nothing. A message that is no export goes to the dead letters of `route`; its retry
 writes it to its topic again.
 """

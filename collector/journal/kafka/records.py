@@ -30,7 +30,7 @@ _OFFSET_BITS, _KIND_BITS = 44, 2
 
 
 class Kind(IntEnum):
-    """What a topic of the log holds: everybody's spans, everybody's log records, or one consumer's entries."""
+    """What a topic of the log holds: everybody's spans or log records, or entries of one consumer alone."""
 
     SPANS = 0
     LOGS = 1
