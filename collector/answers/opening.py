@@ -23,7 +23,7 @@ from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.index.backfill import Backfill
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.protocol import Index
-from collector.journal import CannotTell, Consumer, Journal, PendingTraces, SharedLog
+from collector.journal import ROUTE, CannotTell, Consumer, Journal, PendingTraces, SharedLog
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
 from collector.settings import Settings
@@ -69,18 +69,20 @@ def answers_of(
         logs=LogsAnswers(
             source=runs, settings=settings.mlflow, allowed_uris=settings.runs.allowed_tracking_uris
         ),
-        dead_letters=DeadLetterAnswers(
-            consumers=(delivery, records),
-            letters=[journal.dead_letters(each.name) for each in (delivery, records)],
-        ),
+        dead_letters=_dead_letters(settings, journal),
         exposition=Exposition(
-            consumer=delivery,
-            records=records,
-            metrics=metrics,
-            counts=settings.counts,
-            shared=journal if isinstance(journal, SharedLog) else None,
+            consumer=delivery, records=records, metrics=metrics, counts=settings.counts, shared=shared
         ),
         health=health,
+    )
+
+
+def _dead_letters(settings: Settings, journal: Journal) -> DeadLetterAnswers:
+    """Of both ways to MLflow, and of others' topics where there are some."""
+    names = (DELIVERY, LOGS, *((ROUTE,) if settings.kafka.foreign_topics else ()))
+    return DeadLetterAnswers(
+        consumers=[journal.consumer(name) for name in names],
+        letters=[journal.dead_letters(name) for name in names],
     )
 
 

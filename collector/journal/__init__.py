@@ -44,6 +44,9 @@ from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Po
 
 NOTHING: Mapping[bytes, str] = {}
 
+# whose dead letters are messages of others' topics that are no exports
+ROUTE = "route"
+
 # so many crashes in one consumer, and it gets the entry alone
 ISOLATE_FROM_ATTEMPTS = 2
 # so full may the journal be while entries wait for followers
