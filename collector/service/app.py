@@ -3,18 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 from starlette.types import ASGIApp
 
-from collector.answers.health import takes_exports
 from collector.answers.opening import answers_of
 from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
 from collector.api.own_routes import OWN_ROUTES, routes_for_probes
-from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.opening import carriers_of
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
@@ -22,15 +19,20 @@ from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
 from collector.journal.opening import open_journal_of
-from collector.receivers.grpc.opening import NOT_RECEIVING, open_grpc
-from collector.receivers.http import no_receiver
-from collector.receivers.opening import bounds_of, http_receiver, open_reception
+from collector.receivers.opening import bounds_of
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
-from collector.service.mlflow_proxy import no_proxy, open_mlflow_access, open_mlflow_proxy
-from collector.service.parts import experiments_of, health_of, open_mlflow_of, readers_of, router_of
+from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
+from collector.service.parts import (
+    experiments_of,
+    health_of,
+    open_mlflow_of,
+    open_receivers,
+    readers_of,
+    router_of,
+)
 from collector.service.rooted import under
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
@@ -77,34 +79,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             )
         )
         access = await opened(open_mlflow_access(settings))
-        receiver: ASGIApp = no_receiver
-        proxy: ASGIApp = no_proxy
-        grpc = NOT_RECEIVING
-        if Role.PROXY in does:
-            proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
-        if Role.RECEIVE in does:
-            reception = await opened(
-                open_reception(
-                    settings,
-                    bounds=bounds,
-                    admit=ReceiverAdmission(access).admit,
-                    exists=experiments.exists,
-                    append=journal.log.append,
-                    metrics=metrics,
-                )
-            )
-            receiver = http_receiver(settings, reception)
-            ready = partial(takes_exports, bounds, journal.log)
-            grpc = await opened(open_grpc(settings, reception, ready))
+        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
+        receiver, grpc = await opened(
+            open_receivers(settings, journal.log, bounds, access, experiments, metrics)
+        )
         running = replace(running, grpc=grpc)
         health = health_of(settings, journal, mlflow, running, carriers, index, indexer)
         answers = answers_of(
-            settings,
-            journal=journal,
-            mlflow=mlflow,
-            index=index,
-            health=health,
-            metrics=metrics,
+            settings, journal=journal, mlflow=mlflow, index=index, health=health, metrics=metrics
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         routes = OWN_ROUTES if Role.QUERY in does else routes_for_probes()

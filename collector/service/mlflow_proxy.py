@@ -12,7 +12,7 @@ from collector.api.access import access_settings, identity_headers
 from collector.index.label_feed import LabelFeed
 from collector.mlflow.client import authorization, tls
 from collector.model.errors import Misconfigured
-from collector.settings import Settings
+from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
 from proxy import Access, ChangedTraces, Observation, ProxyOptions, Upstream, open_access, open_proxy
 from proxy.errors import not_found
@@ -33,10 +33,13 @@ async def open_mlflow_access(settings: Settings) -> AsyncIterator[Access]:
 async def open_mlflow_proxy(
     settings: Settings, access: Access, metrics: Metrics, *, labels: LabelFeed | None
 ) -> AsyncIterator[ASGIApp]:
-    """The proxy in front of MLflow, until the block ends. Raises Misconfigured.
+    """The proxy in front of MLflow, or what refuses where there is no role for it. Raises Misconfigured.
 
     `labels` hears of the traces that clients change in MLflow.
     """
+    if Role.PROXY not in settings.roles:
+        yield no_proxy
+        return
     async with open_proxy(
         upstream=upstream_of(settings),
         settings=_proxy_settings(settings),

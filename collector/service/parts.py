@@ -1,27 +1,36 @@
 """Parts of the service that need several folders: who reads the log, MLflow, the health."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from collector.answers.health import ServiceHealth
+from starlette.types import ASGIApp
+
+from collector.answers.health import ServiceHealth, takes_exports
+from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.opening import Carriers
 from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.protocol import Index
-from collector.journal import Journal
+from collector.journal import Journal, Log
 from collector.journal.opening import LogReaders
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.model.batch import Receipt
+from collector.receivers.bounds import InFlightBounds
 from collector.receivers.foreign import foreign_drafts
-from collector.receivers.opening import rules_of
+from collector.receivers.grpc.opening import NOT_RECEIVING, GrpcDoor, open_grpc
+from collector.receivers.http import no_receiver
+from collector.receivers.opening import http_receiver, open_reception, rules_of
 from collector.receivers.prepare import Prepared
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.service.background import Running
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
+from proxy import Access
 
 if TYPE_CHECKING:  # its client is an extra
     from collector.journal.kafka.foreign import ForeignTopics
@@ -60,6 +69,32 @@ def router_of(settings: Settings, journal: Journal, metrics: Metrics) -> "Foreig
         prepare=foreign_drafts(rules_of(settings), count=count),
         refusing=lambda: journal.log.refusing,
     )
+
+
+@asynccontextmanager
+async def open_receivers(
+    settings: Settings,
+    log: Log,
+    bounds: InFlightBounds,
+    access: Access,
+    experiments: Experiments,
+    metrics: Metrics,
+) -> AsyncIterator[tuple[ASGIApp, GrpcDoor]]:
+    """OTLP over HTTP and gRPC, or what refuses it where there is no role for it. Raises Misconfigured."""
+    if Role.RECEIVE not in settings.roles:
+        yield no_receiver, NOT_RECEIVING
+        return
+    reception = open_reception(
+        settings,
+        bounds=bounds,
+        admit=ReceiverAdmission(access).admit,
+        exists=experiments.exists,
+        append=log.append,
+        metrics=metrics,
+    )
+    ready = partial(takes_exports, bounds, log)
+    async with reception as opened, open_grpc(settings, opened, ready) as grpc:
+        yield http_receiver(settings, opened), grpc
 
 
 def _max_bytes(settings: Settings) -> int:

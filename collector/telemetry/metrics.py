@@ -63,12 +63,8 @@ class Metrics:
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
-        self.log_lag = gauge(
-            "log_lag_entries",
-            "Entries on Kafka that a group of consumers has not passed, at the most.",
-            "group",
-            "partition",
-        )
+        lag = "Entries on Kafka that a group has not passed, at the most."
+        self.log_lag = gauge("log_lag_entries", lag, "group", "partition")
         self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest undelivered span.")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait to be retried or dropped.")
         self.sampled_traces = counter("sampled_traces", "Traces decided by sampling.", "decision", "reason")
