@@ -1,4 +1,4 @@
-"""Entries of the log -> rows as ClickHouse takes them: CSV under zstd. Runs in processes beside the service."""
+"""Entries of the log -> rows as ClickHouse takes them: CSV under zstd. Runs in processes beside it."""
 
 import hashlib
 import io
