@@ -12,8 +12,8 @@
     name          an experiment's id and name
     forget        have the journal's entries come again
 
-`index/duckdb/` is the one form for now: `IndexClient` asks a process beside the service, which asks
-`DuckdbIndex`. The contract suite in tests/collector/index/test_index_contract.py runs over both.
+Forms: `index/duckdb/`, of which `IndexClient` asks a process beside the service, which asks `DuckdbIndex`; and
+`index/clickhouse/`. The contract suite in tests/collector/index/test_index_contract.py runs over all three.
 
 Another engine writes a store (these verbs) and, where it speaks SQL, a dialect (index/sql/dialect.py). What
 can be asked, and how it is checked, comes from index/queries/ and stays.

@@ -35,7 +35,9 @@ import sys
 from chdb import _chdb
 _chdb.query(
     "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT sleepEachRow(1) FROM system.numbers SETTINGS "
-    "max_block_size=1, function_sleep_max_microseconds_per_block=0 FORMAT Null", "TabSeparated", path=sys.argv[1]
+    "max_block_size=1, function_sleep_max_microseconds_per_block=0 FORMAT Null",
+    "TabSeparated",
+    path=sys.argv[1],
 )
 """
 

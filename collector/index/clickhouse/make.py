@@ -1,4 +1,4 @@
-"""Entries of the log -> rows as ClickHouse takes them: CSV, compressed. Runs in processes beside the service."""
+"""Entries of the log -> rows as ClickHouse takes them: CSV under zstd. Runs in processes beside it."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ class LoadedPiece(Piece):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeRows:
-    """The rows of a share of a batch; how many entries could not be read, and bugs that cost facts or rows."""
+    """The rows of a share of a batch, how many entries can't be read, and bugs that cost facts or rows."""
 
     rows: RowsOfTraces
     unreadable: int

@@ -37,6 +37,8 @@ READING: Mapping[str, Any] = {
     "join_use_nulls": 1,
     "aggregate_functions_null_for_empty": 1,
     "cast_keep_nullable": 1,
+    # shards name an aggregate that was rewritten so otherwise than who asked them
+    "optimize_rewrite_aggregate_function_with_if": 0,
     "count_distinct_implementation": "uniqExact",
     # of a subquery over other shards: ask it once, and send its answer along
     "distributed_product_mode": "global",
@@ -76,7 +78,7 @@ class ClickhouseServer:
     """The servers of one database. Each verb raises what errors.py makes of the server's errors."""
 
     def __init__(self, place: EnginePlace, settings: ClickhouseSettings) -> None:
-        self._place = place
+        self.place = place
         self._settings = settings
         self._password = settings.read_password() or ""
         self._clients: dict[str, Client] = {}
@@ -86,7 +88,7 @@ class ClickhouseServer:
     @property
     def hosts(self) -> Sequence[str]:
         """As the URL names them."""
-        return self._place.hosts
+        return self.place.hosts
 
     def ping(self) -> None:
         """Raises IndexUnreachable: no host answers."""
@@ -138,7 +140,7 @@ class ClickhouseServer:
         )
 
     def file(self, sql: str, values: Sequence[Any], format: str) -> Iterator[bytes]:
-        """The rows of an answer as a file. What goes wrong on the server is raised here, not while reading."""
+        """The rows of an answer as a file. What the server refuses is raised here, not while reading."""
         bound, parameters = bind(sql, values)
         name, options = FILES[format]
         # the whole answer waits on the server until it is known to be one
@@ -200,7 +202,7 @@ class ClickhouseServer:
         client = clickhouse_connect.get_client(
             host=name.strip("[]"),
             port=int(port),
-            username=self._place.user or None,
+            username=self.place.user or None,
             password=self._password,
             secure=settings.tls,
             ca_cert=str(settings.ca_file) if settings.ca_file else None,
@@ -212,7 +214,7 @@ class ClickhouseServer:
             form_encode_query_params=True,
             query_retries=0,
         )
-        _use(client, self._place.name)
+        _use(client, self.place.name)
         return client
 
 

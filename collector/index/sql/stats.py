@@ -73,7 +73,7 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
         case CountDistinct(value=value):
             return f"count(DISTINCT {table.value(value)})"
         case Sum(value=value, where=where, per_unit=unit, decimals=decimals):
-            total = f"sum({table.value(value)}){_among_rows(where, table)}{_per(unit)}"
+            total = f"sum({_if(where, table, table.value(value))}){_per(unit)}"
             return total if decimals is None else f"round({total}, {decimals})"
         case Mean(value=value, per_unit=unit):
             return f"avg({table.value(value)}){_per(unit)}"
@@ -82,7 +82,7 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
         case Percentile(value=value, share=share, per_unit=unit):
             return f"{dialect.quantile(table.value(value), shares, shares.index(share))}{_per(unit)}"
         case Share(where=where, among=among):
-            return f"avg(CAST(({table.conditions[where]}) AS INTEGER)){_among_rows(among, table)}"
+            return f"avg({_if(among, table, f'CAST(({table.conditions[where]}) AS INTEGER)')})"
         case Ratio(dividend=dividend, divisor=divisor, divisor_per_unit=unit):
             return f"sum({table.value(dividend)}) / nullif(sum({table.value(divisor)}{_per(unit)}), 0)"
         case _ as never:
@@ -91,6 +91,12 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
 
 def _per(unit: int) -> str:
     return "" if unit == 1 else f" / {unit:.0e}"
+
+
+def _if(condition: str, table: CountedTable, value: str) -> str:
+    """The value of the rows for which a condition holds."""
+    # an aggregate's FILTER would do, but between shards ClickHouse confuses the names of such sums
+    return f"CASE WHEN {table.conditions[condition]} THEN {value} END" if condition else value
 
 
 def _among_rows(condition: str, table: CountedTable) -> str:
