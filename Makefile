@@ -79,7 +79,7 @@ bench: $(STAMP)
 
 bench-scale: $(STAMP)
 	@$(NEED_JAVA)
-	@$(BIN)/python -m tests.benchmarks replicas
+	@$(BIN)/python -m tests.benchmarks replicas clickhouse
 
 # each framework is installed into an environment of its own under .captures/
 captures: $(STAMP)

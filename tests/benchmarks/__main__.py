@@ -20,7 +20,7 @@ ALL = (
     "overhead",
 )
 # those that need java and mvn, or an environment of their own: `make bench-scale`
-SCALE = ("replicas",)
+SCALE = ("replicas", "clickhouse")
 
 
 def main() -> None:

@@ -4,21 +4,25 @@ Under load each process is killed, then a broker; then a deliverer sleeps for a 
 zombie. Nothing that was acknowledged is lost, nothing is there twice, and the others take over in time.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from collector.cli import remote
 from tests.support.clickhouse_server import ClickhouseServer, clickhouse_stage
 from tests.support.fleet import ROLES, BalancedSenders, Fleet, started
+from tests.support.forked import sidespan_command
 from tests.support.kafka_brokers import Brokers, kafka
 from tests.support.logs import logs, result
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans
-from tests.support.senders import SpanKey, post
+from tests.support.senders import Senders, SpanKey, post
+from tests.support.sidespan import Sidespan
 from tests.system.harmonise_table import fresh, shown
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(1500), pytest.mark.xdist_group("scale")]
@@ -186,3 +190,61 @@ def test_a_fleet_loses_nothing_whatever_dies(
     assert (row["traces"]["difference"], row["spans"]["difference"]) == (0, 0)
     assert fleet["query"].health()["parts"]["journal"]["dead_letters"] == 0
     assert fleet.folders() == [], "replicas keep nothing"
+
+
+def test_every_replica_knows_the_same_clients_and_says_what_is_not_its_role(fleet: Fleet) -> None:
+    query, receiver = fleet["query"], fleet["receive-1"]
+    refused = post(query.port, b"")
+    assert (refused[0], b"without the role receive" in refused[2]) == (503, True)
+    with pytest.raises(remote.Refused, match="the role query"):
+        remote.get_json(receiver.url, "/-/traces")
+    parts = {name: set(each.health()["parts"]) for name, each in fleet.replicas.items()}
+    assert "receiver" in parts["receive-1"] and "receiver" not in parts["deliver-1"]
+    assert {"delivery", "logs"} <= parts["deliver-1"] & parts["query"]
+
+
+def test_lag_is_counted_by_group_and_partition(fleet: Fleet) -> None:
+    metrics = remote.get(fleet["query"].url, "/-/metrics").decode()
+    for group in ("deliver", "index"):
+        for partition in range(4):
+            assert f'sidespan_log_lag_entries{{group="{group}",partition="{partition}"}}' in metrics
+
+
+def test_the_doctor_examines_brokers_topics_groups_and_clickhouse(fleet: Fleet) -> None:
+    environment = dict(fleet.environment) | {"SIDESPAN_MLFLOW__URL": fleet.mlflow_url}
+    told = sidespan_command("doctor", "--url", fleet["query"].url, "--json", **environment)
+    checks = {check["name"]: check for check in json.loads(told.stdout)["checks"]}
+    assert checks["kafka"]["finding"].startswith("3 brokers")
+    topics = {f"topic exam-{name}" for name in ("spans", "logs", "state", "follow-ups", "dead-letters")}
+    assert topics | {"group deliver", "group index", "clickhouse"} <= checks.keys()
+    assert [check for check in checks.values() if not check["ok"]] == []
+    assert not {"disk", "data_dir"} & checks.keys(), "replicas have none"
+
+
+def test_one_node_is_drained_and_its_traces_move_to_the_new_index(
+    fleet: Fleet, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    experiment_id = mlflow_server.create_experiment(f"move-{uuid.uuid4().hex[:12]}")
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    node = Sidespan(data_dir=tmp_path / "node", mlflow_url=mlflow_server.url)
+    node.start()
+    try:
+        with Senders(node.port, headers=headers, threads=1) as before:
+            before.wait_for(30)
+        with BalancedSenders([fleet["receive-1"].port], headers=headers, threads=1) as after:
+            after.wait_for(30)
+        drained = sidespan_command("drain", "--url", node.url, "--timeout", "60s")
+        assert drained.returncode == 0, drained.stdout + drained.stderr
+    finally:
+        node.stop()
+    everything = before.acknowledged | after.acknowledged
+    until(lambda: mlflow_server.spans(experiment_id) == everything, TAKE_OVER_SECONDS, "all is delivered")
+    url = fleet["query"].url
+    moved = sidespan_command("index", "backfill", "--url", url, "--experiment", experiment_id)
+    assert moved.returncode == 0, moved.stderr
+    until(lambda: _counts_agree(url, experiment_id), TAKE_OVER_SECONDS, "the index has both")
+
+
+def _counts_agree(url: str, experiment_id: str) -> bool:
+    (row,) = remote.get_json(url, f"/-/index/verify?experiment_id={experiment_id}")["experiments"]
+    return (row["traces"]["difference"], row["spans"]["difference"]) == (0, 0)
