@@ -244,7 +244,7 @@ def drain(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Wait until a service has delivered and indexed everything, before another takes its place.
+    """Wait until a service has delivered everything.
 
     Point the clients elsewhere first. The exit code is 1 if something is left, dead letters included.
     """

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from collector.cli.doctor_check import DoctorCheck
 from collector.delivery.logs.work import CONSUMER as LOGS
@@ -9,7 +10,10 @@ from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.index.feed import CONSUMER as INDEX
 from collector.journal import PartitionLag
 from collector.model.errors import Misconfigured
-from collector.settings import EnginePlace, Settings
+from collector.settings import EnginePlace, KafkaSettings, Settings
+
+if TYPE_CHECKING:
+    from collector.journal.kafka.examining import ExaminedTopic
 
 # so many entries a group may be behind before it is worth a word
 MANY_ENTRIES = 10_000
@@ -31,51 +35,47 @@ async def check_kafka(settings: Settings) -> Sequence[DoctorCheck]:
     except Misconfigured as error:
         way_out = "start the brokers, or set journal.url and [kafka]"
         return [DoctorCheck(name="kafka", ok=False, finding=str(error), way_out=way_out)]
-    wanted = settings.kafka.replicas
-    brokers = DoctorCheck(
-        name="kafka",
-        ok=len(found.brokers) >= wanted,
-        finding=f"{len(found.brokers)} brokers: {', '.join(found.brokers)}",
-        way_out=""
-        if len(found.brokers) >= wanted
-        else f"{wanted} copies of each partition need as many brokers (kafka.replicas)",
-    )
-    topics = [
-        _topic(topic.name, topic.problems, topic.offline, topic.lagging, topic.partitions)
-        for topic in found.topics
+    return [
+        _brokers(found.brokers, settings.kafka.replicas),
+        *map(topic_check, found.topics),
+        *missing_checks(found.missing, settings.kafka),
+        *lag_checks(found.lags),
     ]
-    return [brokers, *topics, *_missing(found.missing, settings), *lag_checks(found.lags)]
 
 
-def _topic(
-    name: str, problems: Sequence[str], offline: Sequence[int], lagging: Sequence[int], partitions: int
-) -> DoctorCheck:
-    title = f"topic {name}"
-    if problems:
-        return DoctorCheck(name=title, ok=False, finding=problems[0], way_out="change the topic as it says")
-    if offline:
-        return DoctorCheck(
-            name=title,
-            ok=False,
-            finding=f"partitions {_listed(offline)} have no leader: exports to them get 503",
-            way_out="bring their brokers back",
-        )
-    if lagging:
-        return DoctorCheck(
-            name=title,
-            ok=False,
-            finding=f"partitions {_listed(lagging)} have copies that are missing or behind",
-            way_out="bring the missing broker back, or wait until it has caught up",
-        )
-    return DoctorCheck(name=title, ok=True, finding=f"{partitions} partitions, every copy in step")
+def _brokers(found: Sequence[str], wanted: int) -> DoctorCheck:
+    ok = len(found) >= wanted
+    return DoctorCheck(
+        name="kafka",
+        ok=ok,
+        finding=f"{len(found)} brokers: {', '.join(found)}",
+        way_out="" if ok else f"{wanted} copies of each partition (kafka.replicas) need as many brokers",
+    )
+
+
+def topic_check(topic: "ExaminedTopic") -> DoctorCheck:
+    """Whether a topic is as it must be, and all its copies are there."""
+    name = f"topic {topic.name}"
+    if topic.problems:
+        way_out = "change the topic as it says"
+        return DoctorCheck(name=name, ok=False, finding=topic.problems[0], way_out=way_out)
+    if topic.offline:
+        finding = f"partitions {_listed(topic.offline)} have no leader: exports to them get 503"
+        return DoctorCheck(name=name, ok=False, finding=finding, way_out="bring their brokers back")
+    if topic.lagging:
+        finding = f"partitions {_listed(topic.lagging)} have copies that are missing or behind"
+        way_out = "bring the missing broker back, or wait until it has caught up"
+        return DoctorCheck(name=name, ok=False, finding=finding, way_out=way_out)
+    return DoctorCheck(name=name, ok=True, finding=f"{topic.partitions} partitions, every copy in step")
 
 
 def _listed(partitions: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(partitions)))
 
 
-def _missing(names: Sequence[str], settings: Settings) -> list[DoctorCheck]:
-    made = settings.kafka.create_topics
+def missing_checks(names: Sequence[str], settings: KafkaSettings) -> list[DoctorCheck]:
+    """The topics that are not there yet."""
+    made = settings.create_topics
     return [
         DoctorCheck(
             name=f"topic {name}",
