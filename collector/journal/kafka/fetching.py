@@ -34,11 +34,10 @@ class Fetcher:
             found |= {Spot(partition, kind, offset): value for offset, value in read.items()}
         return found
 
-    async def letter(self, offset: int) -> bytes | None:
-        """The payload of a dead letter."""
-        read = await self._ask(self._values, self._names.dead_letters, 0, {offset})
-        payload: bytes | None = read.get(offset)
-        return payload
+    async def letters(self, offsets: Iterable[int]) -> dict[int, bytes]:
+        """The payloads of dead letters."""
+        read: dict[int, bytes] = await self._ask(self._values, self._names.dead_letters, 0, set(offsets))
+        return read
 
     async def foreign_headers(self, offset: int) -> Headers:
         """The headers that a dead letter of a foreign topic came with."""
@@ -65,6 +64,8 @@ class Fetcher:
     # in the thread
 
     def _values(self, topic: str, partition: int, offsets: set[int]) -> dict[int, bytes]:
+        if not offsets:
+            return {}
         messages = self._messages(topic, partition, min(offsets), max(offsets) + 1)
         return {m.offset(): m.value() for m in messages if m.offset() in offsets and m.value() is not None}
 

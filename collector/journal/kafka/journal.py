@@ -361,7 +361,8 @@ class KafkaDeadLetters:
 
     async def one(self, id: int) -> DeadLetter | None:
         found = await self._chosen([id])
-        return await self.journal.letters.whole(found[0]) if found else None
+        whole = await self.journal.letters.whole(found)
+        return whole[0] if whole else None
 
     async def retry(self, ids: Sequence[int] | None) -> int:
         return await self.journal.letters.retry(await self._chosen(ids))
@@ -387,7 +388,7 @@ class KafkaPendingTraces:
         held = None if deliver is None else await deliver.reading.holders(trace_id)
         if deliver is None or held is None:
             return CannotTell(reason=NOT_HERE)
-        letters = [await self.journal.letters.whole(letter) for letter in await self._letters(trace_id)]
+        letters = await self.journal.letters.whole(await self._letters(trace_id))
         return [*(letter.payload for letter in letters), *await deliver.reading.payloads(held)]
 
     async def routes(self, trace_id: bytes) -> Sequence[Route] | CannotTell:

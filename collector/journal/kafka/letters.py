@@ -84,16 +84,17 @@ class LetterTable:
         await self._load()
         return [letter for letter, _ in self._letters.values() if trace_id in letter.trace_ids]
 
-    async def whole(self, letter: DeadLetter) -> DeadLetter:
-        """It with its payload."""
-        return replace(letter, payload=await self._fetcher.letter(letter.id - 1) or b"")
+    async def whole(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """They with their payloads."""
+        payloads = await self._fetcher.letters(letter.id - 1 for letter in letters)
+        return [replace(letter, payload=payloads.get(letter.id - 1, b"")) for letter in letters]
 
     async def retry(self, letters: Sequence[DeadLetter]) -> int:
         """Append them again for their consumer alone, and end them. Raises Unavailable."""
         for start in range(0, len(letters), RETRIED_TOGETHER):
             records = []
-            for letter in letters[start : start + RETRIED_TOGETHER]:
-                records += [await self._entry(await self.whole(letter)), self._end(letter)]
+            for letter in await self.whole(letters[start : start + RETRIED_TOGETHER]):
+                records += [await self._entry(letter), self._end(letter)]
             offsets = await self._write(records)
             for record, offset in zip(records, offsets, strict=True):
                 if record.topic == self._names.data(Kind.FOLLOW_UPS):

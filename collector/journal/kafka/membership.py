@@ -225,16 +225,22 @@ class GroupMembership:
 
     def _load(self) -> None:
         """Begin to read the partitions that are ours and have settled."""
-        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+        from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-        settled = [partition for partition in sorted(self._to_load) if self._has_settled(partition)]
-        if not settled:
-            if self._to_load:
-                self._ends.wait(SETTLE_SECONDS)
+        if not self._to_load:
             return
-        topics = [(topic, partition) for partition in settled for topic in self._kinds]
-        asked = [TopicPartition(topic, partition) for topic, partition in topics]
-        committed = {(f.topic, f.partition): f.offset for f in self._group.committed(asked, CALL_SECONDS)}
+        try:
+            settled = self._settled()
+            topics = [(topic, partition) for partition in settled for topic in self._kinds]
+            asked = [TopicPartition(topic, partition) for topic, partition in topics]
+            found = self._group.committed(asked, CALL_SECONDS) if asked else []
+        except KafkaException as error:
+            _log.warning("a partition can't be loaded now", extra={"why": error.args[0].str()})
+            settled, found = [], []
+        if not settled:
+            self._ends.wait(SETTLE_SECONDS)
+            return
+        committed = {(each.topic, each.partition): each.offset for each in found}
         for partition in settled:
             begins = [0, 0, 0]
             for topic, kind in self._kinds.items():
@@ -251,17 +257,17 @@ class GroupMembership:
             self._reader.incremental_assign([state, *spots])
             self._to_load.discard(partition)
 
-    def _has_settled(self, partition: int) -> bool:
-        """Whether everything written to its state is committed or aborted: no owner before is at it."""
+    def _settled(self) -> list[int]:
+        """The partitions whose state is all committed or aborted: no owner before is at it."""
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
-        spot = TopicPartition(self._names.state, partition)
-        ends = [
-            self._admin.list_offsets({spot: OffsetSpec.latest()}, isolation_level=level)[spot].result().offset
-            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
-        ]
-        return bool(ends[0] == ends[1])
+        asked = {TopicPartition(self._names.state, each): OffsetSpec.latest() for each in self._to_load}
+        ends = []
+        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+            answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=CALL_SECONDS)
+            ends.append({spot.partition: future.result().offset for spot, future in answers.items()})
+        return sorted(number for number in ends[0] if ends[0][number] == ends[1][number])
 
     def _read(self) -> None:
         for message in self._reader.consume(READ_RECORDS, READ_SECONDS):

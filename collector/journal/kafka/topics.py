@@ -48,7 +48,7 @@ def prepare_topics(connection: Connection) -> None:
         )
     if missing:
         _create(admin, missing, settings)
-        known = _await_known(admin, connection, wanted)
+        known = _await_known(admin, connection, missing)
     for name, problems in problems_of(connection, wanted, known).items():
         for problem in problems:
             raise Misconfigured(f"the topic {name} {problem}")
@@ -58,7 +58,7 @@ def problems_of(
     connection: Connection, topics: Sequence[Topic], known: Mapping[str, Any]
 ) -> dict[str, list[str]]:
     """Why topics that are there can't be used, by name, in words that follow the name."""
-    configs = _configs(connection.admin(), [topic.name for topic in topics])
+    configs = _configs(connection.admin(), [topic.name for topic in topics]) if topics else {}
     settings = connection.settings
     return {t.name: _problems(t, known[t.name], configs[t.name], settings) for t in topics}
 
@@ -75,11 +75,11 @@ def _known(admin: Any, connection: Connection) -> Mapping[str, Any]:
     return topics
 
 
-def _await_known(admin: Any, connection: Connection, wanted: Sequence[Topic]) -> Mapping[str, Any]:
+def _await_known(admin: Any, connection: Connection, created: Sequence[Topic]) -> Mapping[str, Any]:
     until = time.monotonic() + KNOWN_SECONDS
     while True:
         known = _known(admin, connection)
-        if all(t.name in known and len(known[t.name].partitions) == t.partitions for t in wanted):
+        if all(t.name in known and len(known[t.name].partitions) == t.partitions for t in created):
             return known
         if time.monotonic() > until:
             return known
