@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -271,8 +272,21 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/lookups.py",
     }
-    loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
+    loaded = _loaded_by("collector.service.app")
+    assert "duckdb" not in loaded
+
+
+def test_the_clients_of_engines_that_are_extras_are_loaded_only_where_a_url_names_them() -> None:
+    loaded = _loaded_by("collector.service.app")
+    assert loaded.isdisjoint({"confluent_kafka", "clickhouse_connect", "collector.journal.kafka"})
+
+
+@cache
+def _loaded_by(module: str) -> frozenset[str]:
+    """The modules that importing one brings along."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return frozenset(done.stdout.split())
 
 
 # what is longer than it should be, until it is cut

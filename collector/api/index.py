@@ -185,6 +185,7 @@ UPKEEP_ROUTES = (
         permission="journal:write",
         reach="server",
         handler=_rebuild,
+        role=Role.INDEX,
         summary="Index everything in the journal again",
         body_description="{}",
     ),

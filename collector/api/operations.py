@@ -22,6 +22,7 @@ from collector.api.error_answers import error_answer
 from collector.api.own_route import OwnRoute, Parameter
 from collector.api.reading import read_object, rights_of, whole_number
 from collector.model.parameters import BadParameter
+from collector.settings import Role
 
 MAX_LIMIT = 1000
 
@@ -85,6 +86,7 @@ HEALTH_ROUTES = (
         path="/-/healthy",
         permission="sidespan:read",
         handler=_healthy,
+        role=None,
         summary="Check that the process is alive",
         media_type="text/plain",
         is_public=True,
@@ -94,6 +96,7 @@ HEALTH_ROUTES = (
         path="/-/ready",
         permission="sidespan:read",
         handler=_ready,
+        role=None,
         summary="Check that the service accepts data, with the state of each component",
         is_public=True,
     ),
@@ -103,6 +106,7 @@ HEALTH_ROUTES = (
         permission="metrics:read",
         reach="server",
         handler=_metrics,
+        role=None,
         summary="Get metrics in Prometheus text format",
         media_type="text/plain",
     ),
@@ -161,6 +165,7 @@ REPLAY_ROUTES = (
         permission="journal:write",
         reach="server",
         handler=_replay,
+        role=Role.DELIVER,
         summary="Deliver retained journal entries again",
         body_description='{"since_unix_ns": 1700000000000000000}: entries received at or after this time',
     ),

@@ -4,9 +4,9 @@ Each module holds the rows of its handlers; whatever else is known of a path is 
 that the policy judges, whether probes may ask it, whether the index answers it, its part of the document.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from starlette.requests import Request
@@ -17,10 +17,10 @@ from collector.answers.opening import Answers
 from collector.api import index, logs_api, operations, page, runs, traces
 from collector.api.openapi import openapi_document
 from collector.api.own_route import OwnRoute
+from collector.settings import Role
 from proxy.catalog import PARAMETER, build_catalog
 
 PREFIX = "/-/"
-ANSWERS_NOTHING = "this process answers probes only: ask one that runs with the role query"
 
 
 async def _openapi(_: Request, __: Answers) -> Response:
@@ -53,14 +53,17 @@ _OUTSIDE_THE_PREFIX = frozenset(
 METHODS = frozenset(row.method for row in OWN_ROUTES)
 
 
-async def _elsewhere(request: Request, _: Answers) -> Response:
-    raise AnswerUnavailable("roles", request.url.path, ANSWERS_NOTHING)
-
-
-def routes_for_probes() -> tuple[OwnRoute, ...]:
-    """All of them, where a process answers probes alone: the others say that they are answered elsewhere."""
+def routes_of(roles: Collection[Role]) -> tuple[OwnRoute, ...]:
+    """All of them; those that other processes answer say which."""
     return tuple(
-        row if row in operations.HEALTH_ROUTES else replace(row, handler=_elsewhere) for row in OWN_ROUTES
+        row if row.role is None or row.role in roles else replace(row, handler=partial(_elsewhere, row.role))
+        for row in OWN_ROUTES
+    )
+
+
+async def _elsewhere(role: Role, request: Request, _: Answers) -> Response:
+    raise AnswerUnavailable(
+        "roles", request.url.path, f"this process does not answer it: ask one that runs with the role {role}"
     )
 
 

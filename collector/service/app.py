@@ -11,7 +11,7 @@ from collector.api.app import own_app
 from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
-from collector.api.own_routes import OWN_ROUTES, routes_for_probes
+from collector.api.own_routes import routes_of
 from collector.delivery.opening import carriers_of
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
@@ -89,6 +89,6 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             settings, journal=journal, mlflow=mlflow, index=index, health=health, metrics=metrics
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
-        routes = OWN_ROUTES if Role.QUERY in does else routes_for_probes()
-        own = guarded(own_app(answers, routes), settings.server, OwnAdmission(access, directory), access.log)
+        app = own_app(answers, routes_of(settings.roles))
+        own = guarded(app, settings.server, OwnAdmission(access, directory), access.log)
         yield under(settings.server.root_path, dispatch(receiver, own, proxy)), running

@@ -95,7 +95,17 @@ NOT_ITS_ROLE = [
     ("GET", "/api/2.0/mlflow/experiments/search", 404, "without the role proxy"),
     ("GET", "/-/traces", 503, "the role query"),
     ("GET", "/-/dead-letters", 503, "the role query"),
+    ("POST", "/-/index/rebuild", 503, "the role index"),
 ]
+
+
+async def test_those_that_deliver_replay_what_is_theirs(log: MemoryJournal, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack, aiohttp.ClientSession() as client:
+        for role, status in ((Role.DELIVER, 200), (Role.QUERY, 503)):
+            settings = settings_of(tmp_path, "http://127.0.0.1:9", role)
+            url, _ = await stack.enter_async_context(process(settings))
+            async with client.post(f"{url}/-/replay", json={"since_unix_ns": 0}) as answer:
+                assert answer.status == status
 
 
 @pytest.mark.parametrize(("method", "path", "status", "said"), NOT_ITS_ROLE, ids=lambda each: str(each)[:30])
