@@ -151,7 +151,8 @@ class KafkaSettings(Section):
     """Create topics that are missing. If off, a missing topic is refused at the start."""
     member: str | None = None
     """Name of this replica in its groups, which no other replica may have; with one, a restarted replica has
-    its partitions back at once (in a StatefulSet: the pod's name). Without one it is a new member each time."""
+    its partitions back at once (in a StatefulSet: the pod's name). Without one it is a new member each
+    time."""
     session_timeout_seconds: float = Field(10.0, ge=6)
     """How long a replica may be silent before others take over what it works on."""
     delivery_timeout_seconds: float = Field(5.0, ge=1)

@@ -1,4 +1,4 @@
-"""Logs on real brokers as tests open them: topics of their own, and one process or several in their groups."""
+"""Logs on real brokers as tests open them: topics of their own, and one process or several in the groups."""
 
 import asyncio
 import os
