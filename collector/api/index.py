@@ -37,6 +37,7 @@ from collector.index.queries.models import (
     TracePage,
 )
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
+from collector.settings import Role
 
 
 async def _ask(request: Request, answers: Answers, *, question: QueryKind) -> Response:
