@@ -1,11 +1,13 @@
 """Metrics in Prometheus's text format."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from collector.answers.health import age_seconds
 from collector.journal import Consumer, SharedLog
+from collector.model.errors import Unavailable
 from collector.telemetry.metrics import Metrics
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
@@ -28,7 +30,8 @@ class Exposition:
     async def read(self) -> bytes:
         """All of them, of media type MEDIA_TYPE."""
         if self.counts:
-            await self._count()
+            with suppress(Unavailable):  # the last numbers stay; the part `journal` says why
+                await self._count()
         return generate_latest(self.metrics.registry)
 
     async def _count(self) -> None:

@@ -18,6 +18,7 @@ from collector.index.protocol import Index
 from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
+from collector.model.errors import Unavailable
 from collector.receivers.bounds import InFlightBounds
 
 PROBE_SECONDS = 1.0
@@ -71,8 +72,13 @@ class ServiceHealth:
         parts: dict[str, Part] = {"receiver": self._receiver()} if self.receives else {}
         parts["grpc"] = dict(self.grpc)
         mlflow = await self._mlflow()
-        state, logs = (await self.consumer.state(), await self.logs.state()) if self.counts else (None, None)
-        parts["journal"] = self._journal(state)
+        state = logs = unknown = None
+        try:
+            if self.counts:
+                state, logs = await self.consumer.state(), await self.logs.state()
+        except Unavailable as error:  # what it is to count is elsewhere
+            unknown = str(error)
+        parts["journal"] = self._journal(state, unknown)
         if self.worker is not None or state is not None:
             parts["delivery"] = self._delivery(state, mlflow_answers=mlflow["ok"])
         if self.log_worker is not None or logs is not None:
@@ -89,8 +95,9 @@ class ServiceHealth:
             "bytes_in_flight": self.bounds.bytes,
         }
 
-    def _journal(self, state: JournalState | None) -> Part:
-        part = {"ok": self.log.refusing is None, "reason": self.log.refusing or "accepts entries"}
+    def _journal(self, state: JournalState | None, unknown: str | None) -> Part:
+        trouble = self.log.refusing or unknown
+        part = {"ok": trouble is None, "reason": trouble or "accepts entries"}
         if state is None:
             return part
         return part | {

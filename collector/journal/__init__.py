@@ -187,7 +187,7 @@ class Consumer(Protocol):
         """Move the cursors back before the first entry received since then; how many entries come again."""
 
     async def state(self) -> JournalState:
-        """Counts for metrics and readiness."""
+        """Counts for metrics and readiness. Raises Unavailable where others must be asked and don't answer."""
 
 
 class TraceMemory(Protocol):

@@ -326,7 +326,7 @@ class KafkaConsumer:
         members = self.journal.members_of(self.name)
         if members is None:
             return 0
-        return sum((await self.journal.lag_bound.look()).behind(members).values())
+        return sum(each.entries for each in await self.journal.lag() if each.group == members.name)
 
 
 @dataclass(frozen=True, slots=True)

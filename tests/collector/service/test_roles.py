@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from collector.journal.memory import MemoryJournal
+from collector.journal.memory import MemoryConsumer, MemoryJournal
+from collector.model.errors import Reason, Unavailable
 from collector.service import app as composition
 from collector.service.app import open_app
 from collector.service.background import Running
@@ -133,3 +134,23 @@ async def test_each_role_answers_probes_and_metrics(log: MemoryJournal, tmp_path
         running.begin_to_stop()
         async with client.get(f"{url}/-/ready") as answer:
             assert answer.status == 503
+
+
+async def test_a_log_that_cannot_be_counted_now_is_a_part_in_trouble_and_nothing_more(
+    log: MemoryJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: MemoryConsumer) -> NoReturn:
+        raise Unavailable(Reason.JOURNAL_FAILED, "Kafka does not answer")
+
+    monkeypatch.setattr(MemoryConsumer, "state", away)
+    async with (
+        process(settings_of(tmp_path, "http://127.0.0.1:9", Role.QUERY)) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        found, part = {}, {}
+        for path in ("/-/ready", "/-/metrics", "/-/dead-letters"):
+            async with client.get(f"{url}{path}") as answer:
+                found[path] = answer.status
+                part = (await answer.json())["parts"]["journal"] if path == "/-/ready" else part
+    assert found == {"/-/ready": 200, "/-/metrics": 200, "/-/dead-letters": 503}
+    assert (part["ok"], part["reason"]) == (False, "Kafka does not answer")
