@@ -32,7 +32,7 @@ def require_client() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class KafkaConnection:
     """Where the brokers are and how to sign in; makes clients. Secrets are never logged."""
 
     place: EnginePlace
@@ -68,7 +68,7 @@ class Connection:
         return told
 
     def admin(self) -> Any:
-        """An AdminClient. Its events come in a thread of the library's own, where no callback may be called."""
+        """An AdminClient. Its events come in a thread of the library, where no callback may be called."""
         from confluent_kafka.admin import AdminClient
 
         told = {key: value for key, value in self.common().items() if key not in ("logger", "error_cb")}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from collector.journal import NOTHING, CannotTell, JournalState, PendingLane
 from collector.journal.kafka.appending import Appender
-from collector.journal.kafka.client import Connection, require_client
+from collector.journal.kafka.client import KafkaConnection, require_client
 from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.group import KafkaGroup
 from collector.journal.kafka.lag import LagBound, PartitionLag
@@ -59,7 +59,7 @@ async def open_kafka_journal(
     Raises Misconfigured: the client isn't installed, no broker answers, or a topic isn't as it must be.
     """
     require_client()
-    connection = Connection(place, settings)
+    connection = KafkaConnection(place, settings)
     await asyncio.to_thread(prepare_topics, connection)
     deliver = GroupMembers(name=DELIVER, spans=tuple(consumers), logs=tuple(log_consumers))
     groups = [deliver, *(GroupMembers(name=name, spans=(name,)) for name in followers)]
@@ -83,7 +83,7 @@ class KafkaJournal:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         settings: JournalSettings,
         groups: Sequence[GroupMembers],

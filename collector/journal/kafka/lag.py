@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.journal import FOLLOWED_SHARE
-from collector.journal.kafka.client import CALL_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Kind, Names
 
@@ -53,7 +53,7 @@ class LogOffsets:
 class LagBound:
     """Asks the brokers, now and then. Entries wait for `groups`, and for `followers` while there is room."""
 
-    connection: Connection
+    connection: KafkaConnection
     groups: Sequence[GroupMembers]
     followers: Sequence[GroupMembers]
     _offsets: LogOffsets | None = None

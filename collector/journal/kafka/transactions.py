@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, TRANSACTION_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, TRANSACTION_SECONDS, KafkaConnection
 from collector.journal.kafka.records import Record
 from collector.model.errors import SidespanError
 
@@ -46,7 +46,7 @@ class _Write:
 class TransactionWriter:
     """Writes until it is closed. `membership` None: an operator's, without offsets."""
 
-    connection: Connection
+    connection: KafkaConnection
     transactional_id: str
     membership: Membership | None = None
     _waiting: list[_Write] = field(default_factory=list)
