@@ -120,10 +120,16 @@ class KafkaJournal:
             group.start()
 
     async def sweep(self) -> int:
+        from confluent_kafka import KafkaException
+
         self.check_open()
         deliver = self.groups.get(DELIVER)
         owned = set(deliver.state.tenures) if deliver is not None else set()
-        count, offsets = await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
+        try:
+            count, offsets = await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
+        except (Unavailable, KafkaException) as error:
+            _log.warning("nothing is deleted while Kafka does not answer", extra={"why": str(error)})
+            return 0
         for group in self.groups.values():
             for (number, kind), begin in offsets.begins.items():
                 group.drop_before(number, Kind(kind), begin)
@@ -210,17 +216,10 @@ class KafkaLog:
 
     async def _look(self, bound: LagBound) -> None:
         """Beside the append, unless nothing is taken now."""
-        from confluent_kafka import KafkaException
-
-        try:
-            if bound.refusing:
-                await bound.look()
-            else:
-                bound.look_beside()
-        except KafkaException as error:
-            raise Unavailable(
-                Reason.JOURNAL_FAILED, f"Kafka does not answer ({error.args[0].str()}); send it again"
-            ) from error
+        if bound.refusing:
+            await bound.look()
+        else:
+            bound.look_beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
