@@ -57,7 +57,7 @@ def router_of(settings: Settings, journal: Journal, metrics: Metrics) -> "Foreig
     """What brings others' topics into the log, if the settings name some."""
     if not settings.kafka.foreign_topics:
         return None
-    from collector.journal.kafka.client import Connection
+    from collector.journal.kafka.client import KafkaConnection
     from collector.journal.kafka.foreign import ForeignTopics
 
     def count(prepared: Prepared) -> None:
@@ -65,7 +65,7 @@ def router_of(settings: Settings, journal: Journal, metrics: Metrics) -> "Foreig
         metrics.count_receipt(Receipt(accepted_spans=spans, rejections=tuple(prepared.rejections)))
 
     return ForeignTopics(
-        Connection(settings.log_place, settings.kafka),
+        KafkaConnection(settings.log_place, settings.kafka),
         prepare=foreign_drafts(rules_of(settings), count=count),
         refusing=lambda: journal.log.refusing,
     )

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.settings import KafkaSettings
 from collector.settings.engines import LOG_ENGINES, read_engine_url
 from tests.benchmarks.payloads import body
@@ -21,7 +21,7 @@ BODIES = 64
 def main() -> None:
     hosts, prefix, partitions, seconds = sys.argv[1:]
     place = read_engine_url(f"kafka://{hosts}/{prefix}", LOG_ENGINES)
-    producer = Connection(place, KafkaSettings(partitions=int(partitions))).producer()
+    producer = KafkaConnection(place, KafkaSettings(partitions=int(partitions))).producer()
     print(f"{_rate(producer, f'{prefix}-spans', float(seconds)):.1f}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.topics import prepare_topics
 from collector.settings import KafkaSettings
 from collector.settings.engines import LOG_ENGINES, read_engine_url
@@ -33,7 +33,7 @@ def run(directory: Path) -> None:
     with kafka(directory / "kafka", count=3) as brokers:
         hosts = ",".join(brokers.hosts)
         place = read_engine_url(f"kafka://{hosts}/bare", LOG_ENGINES)
-        prepare_topics(Connection(place, KafkaSettings(partitions=PARTITIONS)))
+        prepare_topics(KafkaConnection(place, KafkaSettings(partitions=PARTITIONS)))
         service = _receiver(directory, hosts)
         service.start()
         try:

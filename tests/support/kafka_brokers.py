@@ -60,13 +60,9 @@ class Broker:
         return self.folder / "server.properties"
 
     def start(self) -> None:
+        command = [*_java(HEAP), "kafka.Kafka", str(self.properties)]
         with (self.folder / "out.log").open("ab") as out:
-            self.process = subprocess.Popen(
-                [*_java(HEAP), "kafka.Kafka", str(self.properties)],
-                cwd=self.folder,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
 
     def kill(self) -> None:
         """As a machine that is lost."""

@@ -1,4 +1,4 @@
-"""A process that delivers from a log on Kafka, for tests that kill it: every entry becomes a dead letter, once."""
+"""A process that delivers from a log on Kafka, for tests that kill it: each entry becomes one dead letter."""
 
 import asyncio
 import json

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.journal import Journal
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.journal import KafkaJournal, open_kafka_journal
 from collector.model.batch import Draft, Entry, Parked, Route
 from collector.settings import JournalSettings
@@ -40,8 +40,8 @@ class KafkaLogPlace:
     def place(self) -> EnginePlace:
         return EnginePlace(engine=Engine.KAFKA, hosts=self.hosts, name=self.name)
 
-    def connection(self, **more: Any) -> Connection:
-        return Connection(self.place, self.settings(**more))
+    def connection(self, **more: Any) -> KafkaConnection:
+        return KafkaConnection(self.place, self.settings(**more))
 
     @asynccontextmanager
     async def open(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.partitioning import Placed, place
 from collector.journal.kafka.records import Kind, Names, Spot, entry_headers
 from collector.model.batch import Draft, Signal, signal_of
@@ -36,7 +36,7 @@ class _Append:
 class Appender:
     """Opened in an event loop; `close` waits for what is on its way."""
 
-    def __init__(self, connection: Connection, *, observe: Callable[[float], None]) -> None:
+    def __init__(self, connection: KafkaConnection, *, observe: Callable[[float], None]) -> None:
         self._connection = connection
         self._names = Names(connection.place.name)
         self._observe = observe

@@ -32,7 +32,7 @@ def require_client() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class KafkaConnection:
     """Where the brokers are and how to sign in; makes clients. Secrets are never logged."""
 
     place: EnginePlace
@@ -68,10 +68,11 @@ class Connection:
         return told
 
     def admin(self) -> Any:
-        """An AdminClient."""
+        """An AdminClient. Its events come in a thread of the library, where no callback may be called."""
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient(self.common())
+        told = {key: value for key, value in self.common().items() if key not in ("logger", "error_cb")}
+        return AdminClient({**told, "log_level": 2})
 
     def producer(self, **more: Any) -> Any:
         """A Producer whose acknowledgements mean that `min.insync.replicas` copies are there."""

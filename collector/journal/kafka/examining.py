@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.journal import PartitionLag
-from collector.journal.kafka.client import CALL_SECONDS, Connection, require_client
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection, require_client
 from collector.journal.kafka.lag import LagBound
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Names
@@ -43,10 +43,10 @@ async def examine_kafka(
 ) -> ExaminedKafka:
     """Ask the brokers. Raises Misconfigured: no client, no answer, no permission."""
     require_client()
-    return await asyncio.to_thread(_examine, Connection(place, settings), groups)
+    return await asyncio.to_thread(_examine, KafkaConnection(place, settings), groups)
 
 
-def _examine(connection: Connection, groups: Sequence[GroupMembers]) -> ExaminedKafka:
+def _examine(connection: KafkaConnection, groups: Sequence[GroupMembers]) -> ExaminedKafka:
     from confluent_kafka import KafkaException
 
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
 from collector.journal.kafka.records import OWN_HEADERS, Headers, HeldRecord, Kind, Names, Spot, held_of
 
 READ_RECORDS = 200
@@ -17,7 +17,7 @@ READ_SECONDS = 0.05
 class Fetcher:
     """One reader for all who ask; they take turns."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._names = Names(connection.place.name)
         self._consumer: Any = None

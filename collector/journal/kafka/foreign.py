@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from collector.journal.kafka.appending import KINDS
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.letters import ROUTE, letter_record
 from collector.journal.kafka.partitioning import place
 from collector.journal.kafka.records import Names, Record, entry_headers, told
@@ -36,7 +36,7 @@ class ForeignTopics:
     """Brings foreign topics in until `run` is cancelled. `refusing`: why the log takes nothing, or None."""
 
     def __init__(
-        self, connection: Connection, *, prepare: Prepare, refusing: Callable[[], str | None]
+        self, connection: KafkaConnection, *, prepare: Prepare, refusing: Callable[[], str | None]
     ) -> None:
         self._connection = connection
         self._names = Names(connection.place.name)

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.letters import LetterTable
 from collector.journal.kafka.membership import GroupMembership
@@ -25,7 +25,7 @@ class KafkaGroup:
     """Opened in an event loop. `reading`, `writing` and `replaying` are what its consumers do."""
 
     def __init__(
-        self, connection: Connection, members: GroupMembers, *, fetcher: Fetcher, letters: LetterTable
+        self, connection: KafkaConnection, members: GroupMembers, *, fetcher: Fetcher, letters: LetterTable
     ) -> None:
         self.members = members
         names, settings = Names(connection.place.name), connection.settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from collector.journal import NOTHING, CannotTell, JournalState, PartitionLag, PendingLane
 from collector.journal.kafka.appending import Appender
-from collector.journal.kafka.client import Connection, require_client
+from collector.journal.kafka.client import KafkaConnection, require_client
 from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.group import KafkaGroup
 from collector.journal.kafka.lag import LagBound
@@ -60,7 +60,7 @@ async def open_kafka_journal(
     Raises Misconfigured: the client isn't installed, no broker answers, or a topic isn't as it must be.
     """
     require_client()
-    connection = Connection(place, settings)
+    connection = KafkaConnection(place, settings)
     await asyncio.to_thread(prepare_topics, connection)
     deliver = GroupMembers(name=DELIVER, spans=tuple(consumers), logs=tuple(log_consumers))
     groups = [deliver, *(GroupMembers(name=name, spans=(name,)) for name in followers)]
@@ -84,7 +84,7 @@ class KafkaJournal:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         settings: JournalSettings,
         groups: Sequence[GroupMembers],
@@ -121,10 +121,16 @@ class KafkaJournal:
             group.start()
 
     async def sweep(self) -> int:
+        from confluent_kafka import KafkaException
+
         self.check_open()
         deliver = self.groups.get(DELIVER)
         owned = set(deliver.state.tenures) if deliver is not None else set()
-        count, offsets = await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
+        try:
+            count, offsets = await self.lag_bound.purge(owned, kept_since_unix_ns=self.kept_since_unix_ns)
+        except (Unavailable, KafkaException) as error:
+            _log.warning("nothing is deleted while Kafka does not answer", extra={"why": str(error)})
+            return 0
         for group in self.groups.values():
             for (number, kind), begin in offsets.begins.items():
                 group.drop_before(number, Kind(kind), begin)
@@ -133,15 +139,8 @@ class KafkaJournal:
 
     async def lag(self) -> Sequence[PartitionLag]:
         """How far each group is behind, by partition. Raises Unavailable."""
-        from confluent_kafka import KafkaException
-
         self.check_open()
-        try:
-            return self.lag_bound.lags(await self.lag_bound.look())
-        except KafkaException as error:
-            raise Unavailable(
-                Reason.JOURNAL_FAILED, f"Kafka does not answer ({error.args[0].str()})"
-            ) from error
+        return self.lag_bound.lags(await self.lag_bound.look())
 
     def partition_of(self, trace_id: bytes) -> int:
         """The partition that holds a trace."""
@@ -222,17 +221,10 @@ class KafkaLog:
 
     async def _look(self, bound: LagBound) -> None:
         """Beside the append, unless nothing is taken now."""
-        from confluent_kafka import KafkaException
-
-        try:
-            if bound.refusing:
-                await bound.look()
-            else:
-                bound.look_beside()
-        except KafkaException as error:
-            raise Unavailable(
-                Reason.JOURNAL_FAILED, f"Kafka does not answer ({error.args[0].str()}); send it again"
-            ) from error
+        if bound.refusing:
+            await bound.look()
+        else:
+            bound.look_beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.journal import FOLLOWED_SHARE, PartitionLag
-from collector.journal.kafka.client import CALL_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Kind, Names
+from collector.model.errors import Reason, Unavailable
 
 LOOK_SECONDS = 1.0
 # until this process has appended any
@@ -44,7 +45,7 @@ class LogOffsets:
 class LagBound:
     """Asks the brokers, now and then. Entries wait for `groups`, and for `followers` while there is room."""
 
-    connection: Connection
+    connection: KafkaConnection
     groups: Sequence[GroupMembers]
     followers: Sequence[GroupMembers]
     _offsets: LogOffsets | None = None
@@ -91,7 +92,7 @@ class LagBound:
         return f"the journal is full (about {self.waiting_bytes} bytes wait, kafka.max_lag_bytes is reached)"
 
     async def look(self, *, at_once: bool = False) -> LogOffsets:
-        """Where everything is; asked again after LOOK_SECONDS. Raises KafkaException."""
+        """Where everything is; asked again after LOOK_SECONDS. Raises Unavailable."""
         now = time.monotonic()
         if self._offsets is not None and not at_once and now - self._asked_at < LOOK_SECONDS:
             return self._offsets
@@ -110,13 +111,22 @@ class LagBound:
             self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _look(self) -> LogOffsets:
+        from confluent_kafka import KafkaException
+
         before = self._since_bytes
-        self._offsets = await asyncio.to_thread(self.ask)
+        try:
+            self._offsets = await asyncio.to_thread(self.ask)
+        except KafkaException as error:
+            told = error.args[0].str()
+            raise Unavailable(Reason.JOURNAL_FAILED, f"Kafka does not answer ({told}); try again") from error
         self._since_bytes -= before  # what came meanwhile may be counted twice
         return self._offsets
 
     async def purge(self, partitions: Iterable[int], *, kept_since_unix_ns: int) -> tuple[int, LogOffsets]:
-        """Delete what every group has passed and nobody keeps; how many records, and how the log is now."""
+        """Delete what every group has passed and nobody keeps; how many records, and how the log is now.
+
+        Raises Unavailable, KafkaException.
+        """
         offsets = await self.look(at_once=True)
         followed = self.bytes_of(self._most(self.followers, offsets))
         is_roomy = followed < self.connection.settings.max_lag_bytes * FOLLOWED_SHARE

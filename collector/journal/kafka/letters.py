@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from collector.journal.kafka.client import Connection
+from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.partitioning import home_of, key_of
 from collector.journal.kafka.records import (
@@ -53,7 +53,7 @@ def letter_record(names: Names, part: Parked, *, consumer: str) -> Record:
 class LetterTable:
     """All dead letters, without their payloads. It reads from the first question on."""
 
-    def __init__(self, connection: Connection, fetcher: Fetcher, *, retried: Retried) -> None:
+    def __init__(self, connection: KafkaConnection, fetcher: Fetcher, *, retried: Retried) -> None:
         self._connection = connection
         self._names = Names(connection.place.name)
         self._fetcher = fetcher

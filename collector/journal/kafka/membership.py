@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import HeldRecord, Kind, Names, Spot, held_of
 from collector.telemetry.fault_log import FaultLog
@@ -82,7 +82,7 @@ class GroupMembership:
     """Started by `start`. `tell` gets events in the event loop, in order."""
 
     def __init__(
-        self, connection: Connection, members: GroupMembers, tell: Callable[[Sequence[Event]], None]
+        self, connection: KafkaConnection, members: GroupMembers, tell: Callable[[Sequence[Event]], None]
     ) -> None:
         self.members = members
         self._connection = connection

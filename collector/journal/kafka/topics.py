@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, RECORD_OVERHEAD_BYTES, Connection
+from collector.journal.kafka.client import CALL_SECONDS, RECORD_OVERHEAD_BYTES, KafkaConnection
 from collector.journal.kafka.records import Kind, Names
 from collector.model.errors import Misconfigured
 from collector.settings.engines import KafkaSettings
@@ -31,7 +31,7 @@ def topics_of(names: Names, settings: KafkaSettings) -> list[Topic]:
     return [*data, state, Topic(name=names.dead_letters, partitions=1, is_compacted=True)]
 
 
-def prepare_topics(connection: Connection) -> None:
+def prepare_topics(connection: KafkaConnection) -> None:
     """Create what is missing and check what is there. Blocks.
 
     Raises Misconfigured: no broker answers, or a topic would lose data or mix up traces.
@@ -55,7 +55,7 @@ def prepare_topics(connection: Connection) -> None:
 
 
 def problems_of(
-    connection: Connection, topics: Sequence[Topic], known: Mapping[str, Any]
+    connection: KafkaConnection, topics: Sequence[Topic], known: Mapping[str, Any]
 ) -> dict[str, list[str]]:
     """Why topics that are there can't be used, by name, in words that follow the name."""
     configs = _configs(connection.admin(), [topic.name for topic in topics]) if topics else {}
@@ -63,7 +63,7 @@ def problems_of(
     return {t.name: _problems(t, known[t.name], configs[t.name], settings) for t in topics}
 
 
-def _known(admin: Any, connection: Connection) -> Mapping[str, Any]:
+def _known(admin: Any, connection: KafkaConnection) -> Mapping[str, Any]:
     from confluent_kafka import KafkaException
 
     try:
@@ -75,7 +75,7 @@ def _known(admin: Any, connection: Connection) -> Mapping[str, Any]:
     return topics
 
 
-def _await_known(admin: Any, connection: Connection, created: Sequence[Topic]) -> Mapping[str, Any]:
+def _await_known(admin: Any, connection: KafkaConnection, created: Sequence[Topic]) -> Mapping[str, Any]:
     until = time.monotonic() + KNOWN_SECONDS
     while True:
         known = _known(admin, connection)

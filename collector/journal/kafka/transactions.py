@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, TRANSACTION_SECONDS, Connection
+from collector.journal.kafka.client import CALL_SECONDS, TRANSACTION_SECONDS, KafkaConnection
 from collector.journal.kafka.records import Record
 from collector.model.errors import SidespanError
 
@@ -46,7 +46,7 @@ class _Write:
 class TransactionWriter:
     """Writes until it is closed. `membership` None: an operator's, without offsets."""
 
-    connection: Connection
+    connection: KafkaConnection
     transactional_id: str
     membership: Membership | None = None
     _waiting: list[_Write] = field(default_factory=list)
@@ -131,8 +131,29 @@ class TransactionWriter:
         if metadata is not None and offsets:
             producer.send_offsets_to_transaction(_partitions(offsets), metadata, CALL_SECONDS)
         producer.flush(CALL_SECONDS)
-        producer.commit_transaction(CALL_SECONDS)
+        self._end(producer)
         return written
+
+    def _end(self, producer: Any) -> None:
+        """Commit. Raises KafkaException: it is certain that nothing was written, and it may be tried again.
+
+        Raises TransactionFailed: nobody knows. What is read anew shows it, once the brokers have ended the
+        transaction; to write it again could write it twice.
+        """
+        from confluent_kafka import KafkaException
+
+        until = time.monotonic() + TRANSACTION_SECONDS
+        while True:
+            try:
+                producer.commit_transaction(CALL_SECONDS)
+                return
+            except KafkaException as error:
+                told = error.args[0]
+                if told.txn_requires_abort():
+                    raise
+                if not told.retriable() or time.monotonic() > until:
+                    self._producer = None
+                    raise TransactionFailed(f"the end of the transaction is unknown: {told.str()}") from error
 
     def _produce(self, producer: Any, records: Sequence[Record]) -> list[int]:
         offsets = [0] * len(records)
