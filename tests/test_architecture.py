@@ -270,6 +270,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/lookups.py",
+        "collector/index/duckdb/scores.py",
     }
     loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0

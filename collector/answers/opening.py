@@ -55,7 +55,7 @@ def answers_of(
 ) -> Answers:
     """The answers of the service that these are the parts of; three consumers of its journal are asked.
 
-    `delivery` and `indexing` read spans, `records` log records.
+    `delivery` reads spans, `records` log records, `indexing` both.
     """
     runs = RunSource(mlflow)
     return Answers(
@@ -66,7 +66,7 @@ def answers_of(
             consumer=indexing,
             backfiller=None
             if index is None
-            else Backfill(mlflow, index, settings.data_dir.resolve() / FOLDER),
+            else Backfill(mlflow, index, settings.data_dir.resolve() / FOLDER, deliver=(delivery, records)),
         ),
         runs=RunAnswers(source=runs),
         logs=LogsAnswers(

@@ -40,7 +40,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
+from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route, Signal
 
 NOTHING: Mapping[bytes, str] = {}
 
@@ -48,6 +48,11 @@ NOTHING: Mapping[bytes, str] = {}
 ISOLATE_FROM_ATTEMPTS = 2
 # so full may the journal be while entries wait for followers
 FOLLOWED_SHARE = 0.5
+
+
+def signals_of(consumer: str, readers: Mapping[Signal, Collection[str]]) -> frozenset[Signal]:
+    """What a consumer reads, by the readers of each signal; spans, if nobody has said it."""
+    return frozenset(each for each in Signal if consumer in readers[each]) or frozenset({Signal.TRACES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,11 +55,14 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        log_worker = log_worker_of(settings, journal, mlflow, experiments, metrics, behind=behind)
+        scores_to = INDEX if settings.index.enabled else None
+        log_worker = log_worker_of(
+            settings, journal, mlflow, experiments, metrics, behind=behind, scores_to=scores_to
+        )
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
-        labels = None if index is None else LabelFeed(index, mlflow)
+        labels = None if index is None else LabelFeed(index, mlflow, (delivery, journal.consumer(LOGS)))
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(
@@ -127,7 +130,8 @@ def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         settings=settings.journal,
         consumers=(DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING),
         followers=(INDEX,) if settings.index.enabled else (),
-        log_consumers=(LOGS,),
+        log_followers=(INDEX,) if settings.index.enabled else (),
+        log_consumers=(LOGS, SAMPLING) if settings.sampling and settings.sampling.scores else (LOGS,),
         keep_claims=settings.delivery.trace_memory,
         observe_commit=metrics.commit.observe,
     )
