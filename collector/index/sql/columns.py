@@ -75,10 +75,12 @@ def _of_model_calls(name: str) -> str:
 SCORE_TABLE: Mapping[str, str] = {"score": "name", "label": "label"}
 # a score's own columns, beside those of its trace
 _SCORE_NAMES = {"score": "score_name", "label": "score_label", "source": "score_source", "judge": "judge"}
+# where both sides of a join have a name, engines name the column of one of them otherwise
+SCORED = "experiment AS scored_experiment, trace_id AS scored_trace"
 _SCORES = (
-    "(SELECT t.*, s.name AS score_name, s.value AS score_value, s.label AS score_label,"
-    " s.source AS score_source, s.judge, s.error_type AS score_error FROM scores s"
-    " JOIN traces t ON t.experiment = s.experiment AND t.trace_id = s.trace_id)"
+    f"(SELECT t.*, s.* FROM traces t JOIN (SELECT {SCORED}, name AS score_name, value AS score_value,"
+    " label AS score_label, source AS score_source, judge, error_type AS score_error FROM scores) s"
+    " ON t.experiment = s.scored_experiment AND t.trace_id = s.scored_trace)"
 )
 _SCORE_CONDITIONS = {
     "error": "score_error IS NOT NULL",

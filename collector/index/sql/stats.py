@@ -19,7 +19,7 @@ from collector.index.queries.stats import (
     StatsQuery,
     Sum,
 )
-from collector.index.sql.columns import COUNTED, LATEST, SCORE_TABLE, CountedTable
+from collector.index.sql.columns import COUNTED, LATEST, SCORE_TABLE, SCORED, CountedTable
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.selection import where_selected
 from collector.index.sql.where import Query, Where
@@ -195,11 +195,11 @@ def _with_scores(rows: str, joined: Sequence[str]) -> str:
     """A row for each of a trace's different scores, as far as they are asked for; one where it has none."""
     columns = ", ".join(f"{SCORE_TABLE[name]} AS each_{name}" for name in joined)
     labelled = " WHERE label IS NOT NULL" if joined == ["label"] else ""
-    scores = f"SELECT DISTINCT experiment, trace_id, {columns} FROM scores{labelled}"
+    scores = f"SELECT DISTINCT {SCORED}, {columns} FROM scores{labelled}"
     named = ", ".join(f"c.each_{name}" for name in joined)
     return (
         f"(SELECT r.*, {named} FROM {rows} r LEFT JOIN ({scores}) c"
-        " ON c.experiment = r.experiment AND c.trace_id = r.trace_id)"
+        " ON c.scored_experiment = r.experiment AND c.scored_trace = r.trace_id)"
     )
 
 
