@@ -10,7 +10,7 @@ from collector.index.clickhouse.server import ClickhouseServer
 from collector.index.protocol import ExperimentCounts, IndexState
 from collector.index.queries.filters import Selection
 from collector.index.rows.columns import FACT_COLUMNS
-from collector.index.rows.one_trace import StoredTrace
+from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
 from collector.index.sql.tables import TablePage, scores_sql
@@ -55,7 +55,7 @@ def _written(name: str, format: str) -> str:
 
 def find_trace(
     server: ClickhouseServer, trace_id: str, experiments: frozenset[str] | None
-) -> StoredTrace | None:
+) -> IndexedTrace | None:
     """One trace; None: there is no such trace to be seen."""
     number = int(trace_id, 16)
     seen = _seen(server, [number])
@@ -77,7 +77,7 @@ def find_trace(
         " WHERE seen_unix_ns BETWEEN ? AND ? AND experiment = ? AND trace_id = toUInt128(?)",
         [*seen, experiment, str(number)],
     )
-    return StoredTrace(
+    return IndexedTrace(
         spans=[facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows],
         experiment_id=id,
         experiment_name=name,

@@ -13,7 +13,7 @@ from collector.index.duckdb.dialect import DUCKDB, DuckdbDialect
 from collector.index.protocol import ExperimentCounts
 from collector.index.queries.filters import Selection
 from collector.index.rows.columns import FACT_COLUMNS
-from collector.index.rows.one_trace import StoredTrace
+from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
 from collector.index.sql.tables import TablePage, scores_sql
@@ -65,7 +65,7 @@ class DuckdbTables:
         return DuckdbTables(self.db.cursor())
 
 
-def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> StoredTrace | None:
+def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> IndexedTrace | None:
     """One trace; None: there is no such trace to be seen."""
     where = where_experiments(Selection(visible_experiment_ids=experiments), DUCKDB)
     found = db.execute(
@@ -84,7 +84,7 @@ def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> Sto
         " WHERE start_unix_ns BETWEEN ? AND ? AND trace_id = ? AND experiment = ?",
         [low, high, trace_id, experiment],
     ).fetchall()
-    return StoredTrace(
+    return IndexedTrace(
         spans=[facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows],
         experiment_id=id,
         experiment_name=name,

@@ -12,7 +12,7 @@ from collector.spans.values import SpanFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrace:
+class IndexedTrace:
     """What the index holds of one trace. `whole`: its root and all parents are there."""
 
     spans: Sequence[SpanFacts]
@@ -25,7 +25,7 @@ class StoredTrace:
 
 
 def summary_of(
-    trace: StoredTrace | None,
+    trace: IndexedTrace | None,
     query: TraceQuery,
     scores: Sequence[Mapping[str, Any]],
     *,
