@@ -1,4 +1,4 @@
-"""What a ClickHouse server says of itself, for `sidespan doctor`. Of changes it makes one: a missing database."""
+"""What a ClickHouse server says of itself, for `sidespan doctor`; a missing database is made."""
 
 import asyncio
 from dataclasses import dataclass
