@@ -15,6 +15,7 @@ from proxy.errors import Refusal
 from proxy.locations import Location, ObjectKind, find
 
 MAX_BODY_BYTES = 1024 * 1024
+OF_TRACES = frozenset({"traces", "assessments"})
 CHANGES = frozenset({Action.WRITE, Action.DELETE})
 
 
@@ -54,8 +55,8 @@ class Overheard:
 
 
 def changes_traces(operation: Operation) -> bool:
-    """Whether an operation changes what MLflow says of traces."""
-    return operation.resource == "traces" and operation.action in CHANGES
+    """Whether an operation changes what MLflow says of traces: their tags, what they were called, scores."""
+    return operation.resource in OF_TRACES and operation.action in CHANGES
 
 
 def changed_trace_ids(operation: Operation, path: str, body: bytes | None) -> tuple[str, ...]:

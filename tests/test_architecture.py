@@ -39,11 +39,17 @@ PURE = [
     "collector/delivery/group.py",
     "collector/delivery/mlflow/answers.py",
     "collector/delivery/mlflow/forward.py",
+    "collector/index/clickhouse/dialect.py",
+    "collector/index/clickhouse/errors.py",
+    "collector/index/clickhouse/rows.py",
+    "collector/index/clickhouse/schema.py",
     "collector/index/duckdb/dialect.py",
     "collector/index/duckdb/messages.py",
     "collector/index/duckdb/schema.py",
     "collector/index/protocol.py",
     "collector/index/rows/columns.py",
+    "collector/index/rows/documents.py",
+    "collector/index/rows/one_trace.py",
     "collector/index/rows/rows.py",
     "collector/index/queries",
     "collector/index/sql",
@@ -259,6 +265,26 @@ def test_only_who_opens_the_index_knows_its_engine() -> None:
     assert found == {"collector.index.duckdb.client"}
 
 
+def test_only_who_opens_the_index_on_clickhouse_knows_it() -> None:
+    """And the client's package is loaded by one module alone, which is imported when it is needed."""
+    found = {
+        module
+        for file in _files("collector")
+        if not file.is_relative_to(ROOT / "collector/index/clickhouse")
+        for module in _imports(file)
+        if _is_below(module, "collector.index.clickhouse")
+    }
+    assert found <= {"collector.index.clickhouse"}
+    loading = {
+        file.relative_to(ROOT).as_posix()
+        for file in _files("collector")
+        if any(module.split(".")[0] == "clickhouse_connect" for module in _imports(file))
+    }
+    assert loading == {"collector/index/clickhouse/server.py"}
+    imported = "import sys, collector.index.clickhouse; sys.exit('clickhouse_connect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", imported], check=False).returncode == 0
+
+
 def test_only_the_process_of_the_index_loads_duckdb() -> None:
     """The service itself would be 70 MB larger."""
     found = {
@@ -271,6 +297,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/lookups.py",
+        "collector/index/duckdb/scores.py",
     }
     loaded = _loaded_by("collector.service.app")
     assert "duckdb" not in loaded

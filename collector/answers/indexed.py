@@ -1,11 +1,13 @@
 """One trace from the index: in milliseconds, if the index is sure to have all of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.index.protocol import Index, IndexAway, IndexFailure, QueryTimedOut, TraceQuery
 from collector.journal import CannotTell, Consumer, PendingTraces, SharedLog
 from collector.model.errors import Unavailable
+from collector.spans.summary_models import ScoreRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,15 @@ class IndexedTraces:
     ) -> bytes | None:
         """What the index has of it, where nobody else has more; `why` says so in the answer."""
         return await self._ask(trace_id, max_spans, experiments, whole=False, incomplete=why)
+
+    async def scores(self, trace_id: str, *, experiments: Sequence[str] | None) -> Sequence[ScoreRow]:
+        """The scores of a trace that the index has; none if it can't be asked."""
+        allowed = None if experiments is None else frozenset(experiments)
+        try:
+            found = await self.index.scores(trace_id, experiment_ids=allowed)
+        except (IndexAway, IndexFailure, QueryTimedOut):
+            return ()
+        return [ScoreRow(**each) for each in json.loads(found)]
 
     async def _may_wait(self, trace_id: bytes) -> bool:
         """Whether the index may lack something of the trace that the journal holds."""

@@ -63,7 +63,9 @@ def answers_of(
         index=IndexUpkeep(
             index=index,
             consumer=indexing,
-            backfiller=None if index is None else Backfill(mlflow, index, _notes_folder(settings)),
+            backfiller=None
+            if index is None
+            else Backfill(mlflow, index, _notes_folder(settings), deliver=(delivery, records)),
         ),
         runs=RunAnswers(source=runs),
         logs=LogsAnswers(

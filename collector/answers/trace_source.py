@@ -21,6 +21,8 @@ from collector.model.batch import Route
 from collector.spans.facts import export_facts
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.mlflow_trace import MlflowTrace, read_export, read_trace
+from collector.spans.score_facts import shown
+from collector.spans.summary_models import ScoreRow
 from collector.spans.values import SpanFacts
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class FoundTrace:
     experiment_name: str | None = None
     incomplete: str | None = None
     labels: TraceLabels = NO_LABELS
+    scores: Sequence[ScoreRow] = ()
 
 
 async def _no_route(_: bytes) -> Route | None:
@@ -92,6 +95,7 @@ class TraceSource:
             experiment_name=name,
             incomplete=_incomplete(stored, spans, unsure),
             labels=trace.labels,
+            scores=[shown(score) for score in trace.scores],
         )
 
     async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:

@@ -9,7 +9,7 @@ the index again    where neither has it (sampled away, or gone from MLflow), or 
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,6 +18,7 @@ from collector.answers.encoding import EncodedJson, encode_json
 from collector.answers.rights import ReadRights
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.spans.summary import summarise
+from collector.spans.summary_models import ScoreRow
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 
@@ -48,6 +49,9 @@ class ReadsIndex(Protocol):
     ) -> bytes | None:
         """What the index has of it, where nobody else has more."""
 
+    async def scores(self, trace_id: str, *, experiments: Sequence[str] | None) -> Sequence[ScoreRow]:
+        """The scores that it has of the trace."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceAnswers:
@@ -72,7 +76,8 @@ class TraceAnswers:
                 return EncodedJson(indexed)
         found = await self._source(rights).read(trace_id)
         if isinstance(found, FoundTrace):
-            return await asyncio.to_thread(_summary, found, max_spans)
+            known = await self.index.scores(trace_id, experiments=experiments) if self.index else ()
+            return await asyncio.to_thread(_summary, found, max_spans, known or found.scores)
         if self.index is not None:
             indexed = await self.index.anything(
                 trace_id, max_spans=max_spans, experiments=experiments, why=_why_incomplete(found)
@@ -107,7 +112,7 @@ def _why_incomplete(unanswered: Unanswered | None) -> str:
     return f"MLflow could not be queried: {unanswered.reason}"
 
 
-def _summary(found: FoundTrace, max_spans: int) -> EncodedJson:
+def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> EncodedJson:
     summary = summarise(
         found.spans,
         trace_id=found.trace_id,
@@ -117,4 +122,4 @@ def _summary(found: FoundTrace, max_spans: int) -> EncodedJson:
         labels=found.labels,
         max_spans=max_spans,
     )
-    return encode_json(summary.to_json())
+    return encode_json(replace(summary, scores=tuple(scores)).to_json())

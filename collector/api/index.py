@@ -25,7 +25,7 @@ from collector.api.own_route import OwnRoute, Parameter
 from collector.api.query_parameters import BUCKET, STATISTICS, filters, table
 from collector.api.reading import parameters_of, read_object, rights_of
 from collector.index.protocol import FileAnswer, QueryKind
-from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.index.queries.filters import SCORE_FILTERS, SPAN_FILTERS, TRACE_FILTERS
 from collector.index.queries.models import (
     Compared,
     ErrorPage,
@@ -38,6 +38,9 @@ from collector.index.queries.models import (
 )
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
 from collector.settings import Role
+
+# what some of the things that are counted can be filtered by
+STATS_FILTERS = tuple(dict.fromkeys((*SPAN_FILTERS, *SCORE_FILTERS)))
 
 
 async def _ask(request: Request, answers: Answers, *, question: QueryKind) -> Response:
@@ -98,21 +101,22 @@ QUESTION_ROUTES = (
     ),
     _question(
         QueryKind.STATS,
-        "Compute statistics of traces, spans, model calls, tool calls, errors or sessions: metrics by "
-        "dimension and time bucket",
-        (*STATISTICS, *filters(SPAN_FILTERS)),
+        "Compute statistics of traces, spans, model calls, tool calls, errors, sessions or scores: metrics "
+        "by dimension and time bucket",
+        (*STATISTICS, *filters(STATS_FILTERS)),
         Stats,
     ),
     _question(
         QueryKind.COMPARE,
         "Compare two selections, a and b. A filter without a prefix applies to both; a.since or b.version "
         "applies to one",
-        (*STATISTICS, *filters(SPAN_FILTERS)),
+        (*STATISTICS, *filters(STATS_FILTERS)),
         Compared,
     ),
     _question(
         QueryKind.OVERVIEW,
-        "Get an overview: totals and their change, a time series, the top agents, models, tools and errors",
+        "Get an overview: totals and their change, a time series, the top agents, models, tools, errors and "
+        "scores",
         (*filters(TRACE_FILTERS), BUCKET),
         Overview,
     ),

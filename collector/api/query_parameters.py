@@ -38,6 +38,12 @@ FILTERS = {
     "run_id": "MLflow run ID",
     "error": "Error group, as listed by /-/traces/errors",
     "tag": "Tag as name=value, or a tag name for any value",
+    "score": "Traces with a score: its name, NAME=label, or NAME with >, >=, < or <= and a number "
+    "(helpful<0.5). For scores, the scores themselves",
+    "trace_score": "For scores: those of traces with a score like this; as score",
+    "label": "Label of the score",
+    "source": "Evaluator or person that gave the score",
+    "judge": "Kind of that source: HUMAN, LLM_JUDGE or CODE",
 }
 BUCKET = Parameter(
     name="bucket", description="Width of the time buckets, such as 5m or 1h, or auto; default: no time series"

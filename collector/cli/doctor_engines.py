@@ -22,12 +22,12 @@ MANY_ENTRIES = 10_000
 async def check_kafka(settings: Settings) -> Sequence[DoctorCheck]:
     """The brokers, each topic of the log, and how far each group is behind."""
     from collector.journal.kafka.examining import examine_kafka
-    from collector.journal.kafka.owned import GroupMembers
+    from collector.journal.kafka.owned import GroupMembers, groups_of
 
     followers = (INDEX,) if settings.index.enabled else ()
     groups = [
         GroupMembers(name="deliver", spans=(DELIVERY,), logs=(LOGS,)),
-        *(GroupMembers(name=name, spans=(name,)) for name in followers),
+        *groups_of(followers, followers),
     ]
     place = settings.log_place
     try:

@@ -30,6 +30,10 @@ def read_filters(
     tool: Annotated[str | None, typer.Option(help="Tool name; * as in --service.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id; * as in --service.")] = None,
     user: Annotated[str | None, typer.Option(help="User id; * as in --service.")] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="With a score: its name, NAME=label, or 'NAME<0.5' (>, >=, <=); repeatable."),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(help="Any other filter of the API, such as min_cost_usd=0.1; repeatable."),
@@ -50,6 +54,8 @@ def read_filters(
         **(experiment_parameter(experiment) if experiment is not None else {}),
     }
     query = {name: [value] for name, value in named.items() if value is not None}
+    if score:
+        query["score"] = score
     for condition in where or ():
         name, sign, value = condition.partition("=")
         if not sign:

@@ -111,7 +111,7 @@ def index_verify(
         for line in verify_examples(answer):
             typer.echo(line)
     rows = answer["experiments"]
-    counts_differ = any(row[what]["difference"] for row in rows for what in ("traces", "spans"))
+    counts_differ = any(row[what]["difference"] for row in rows for what in ("traces", "spans", "scores"))
     if counts_differ or any(any(row["labels"]["different"].values()) for row in rows):
         raise typer.Exit(1)
 

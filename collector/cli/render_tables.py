@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from collector.cli.render_trace import STATUS_STYLES, duration, money, printable
+from collector.cli.render_trace import STATUS_STYLES, duration, money, printable, scores_text
 
 Json = Mapping[str, Any]
 
@@ -27,6 +27,7 @@ TRACES: Columns = (
     ("cost", 0, True, lambda row: _money(row)),
     ("agent", 130, False, lambda row: printable(row["agent"] or "")),
     ("models", 130, False, lambda row: printable(", ".join(row["models"]))),
+    ("scores", 100, False, lambda row: scores_text(row["scores"])),
     ("error", 150, False, lambda row: printable(row["error_message"] or row["error_type"] or "")),
 )
 SESSIONS: Columns = (
@@ -87,7 +88,7 @@ def stats_table(answer: Json, width: int) -> RenderableType:
 
 def index_table(answer: Json, width: int) -> RenderableType:
     """One row per experiment."""
-    numbers = ("traces", "spans")
+    numbers = ("traces", "spans", "scores")
     table = Table("experiment", "name", *(Column(name, justify="right") for name in numbers), "first", "last")
     for row in answer["experiments"]:
         table.add_row(
@@ -107,7 +108,7 @@ def verify_table(answer: Json) -> RenderableType:
         "experiment", "name", "what", *(Column(n, justify="right") for n in ("index", "MLflow", "±"))
     )
     for row in answer["experiments"]:
-        for what in ("traces", "spans"):
+        for what in ("traces", "spans", "scores"):
             counts = row[what]
             more = counts["difference"]
             table.add_row(
@@ -167,4 +168,6 @@ def _value(metric: str, value: float | None) -> str:
         return money(value)
     if metric.endswith(("_rate", "_share")):
         return f"{value:.1%}"
+    if metric.startswith("score_"):
+        return f"{value:,.3g}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"

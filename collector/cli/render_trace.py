@@ -4,6 +4,7 @@ The texts come from outside, so they are printed as plain text, never as markup,
 (escape sequences, line breaks, changes of writing direction) are replaced.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -24,6 +25,8 @@ def render_trace(summary_json: Json, console: Console) -> None:
     width = max((_label_width(row) for row in rows), default=0)
     for row in rows:
         console.print(_row(row, min(width, 60)), soft_wrap=True)
+    for score in summary_json.get("scores", ()):
+        console.print(_score(score, rows), soft_wrap=True)
     for remark in _remarks(summary_json):
         console.print(Text(remark, style="yellow"), soft_wrap=True)
 
@@ -31,6 +34,34 @@ def render_trace(summary_json: Json, console: Console) -> None:
 def one_line(summary_json: Json) -> str:
     """The header without colours: name, status, duration, counts, tokens, cost, experiment."""
     return _header(summary_json).plain
+
+
+def _score(score: Json, rows: Sequence[Json]) -> Text:
+    """What was said, of which span, and by whom."""
+    line = Text("score ", style="dim")
+    line.append(score_text(score), style="red" if score["error_type"] else "bold")
+    of = next((row["name"] for row in rows if row["span_id"] == score["span_id"]), score["span_id"])
+    about = f"of {printable(of)}" if of else "of the session" if score["session"] else ""
+    by = f"{score['judge']} {printable(score['source'] or '')}".strip()
+    line.append(f"  {about}  by {by}" if about else f"  by {by}", style="dim")
+    return line
+
+
+def score_text(score: Json) -> str:
+    """`helpful 0.8 good`: its name, its number and its label."""
+    value = score["value"]
+    said = [
+        score["name"],
+        "" if value is None or score["label"] in ("pass", "fail") else f"{value:.4g}",
+        score["label"] or "",
+        f"failed: {score['error_type']}" if score["error_type"] else "",
+    ]
+    return printable(" ".join(filter(None, said)))
+
+
+def scores_text(scores: Sequence[Json]) -> str:
+    """All of them on one line."""
+    return ", ".join(map(score_text, scores))
 
 
 def _header(summary: Json) -> Text:

@@ -35,13 +35,16 @@ def carriers_of(
     metrics: Metrics,
     *,
     behind: str | None,
+    scores_to: str | None,
 ) -> Carriers:
-    """Both workers. `behind`: the consumer that decides which traces are forwarded."""
+    """Both workers. `behind`: the consumer that decides which traces are forwarded; `scores_to` as below."""
     target = target_of(settings, mlflow, experiments, metrics, behind=behind)
     spans = journal.consumer(DELIVERY)
     return Carriers(
         spans=DeliveryWorker(spans, journal.traces, target, settings.delivery, behind=behind),
-        records=log_worker_of(settings, journal, mlflow, experiments, metrics, behind=behind),
+        records=log_worker_of(
+            settings, journal, mlflow, experiments, metrics, behind=behind, scores_to=scores_to
+        ),
     )
 
 
@@ -72,8 +75,12 @@ def log_worker_of(
     metrics: Metrics,
     *,
     behind: str | None,
+    scores_to: str | None,
 ) -> DeliveryWorker:
-    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded."""
+    """What brings log records to MLflow. `behind`: the consumer that decides which traces are forwarded.
+
+    `scores_to`: the consumer that is told where MLflow has put scores of sessions and responses.
+    """
     target = LogDelivery(
         mlflow=mlflow,
         experiments=experiments,
@@ -84,6 +91,7 @@ def log_worker_of(
         compress=_compress(settings),
         forward=forwarder(settings.harmonise, settings.processors),
         sampling=behind,
+        scores_to=scores_to,
         check_owners=settings.auth.mode == "clients",
         max_characters=min([MAX_EXPLANATION_CHARACTERS, *_bounds_on_values(settings)]),
         in_flight=asyncio.Semaphore(settings.delivery.max_in_flight),

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from collector.files.private import make_folder, opener
+from collector.index.delivered import delivered
 from collector.index.differences import LabelComparison
 from collector.index.protocol import Index, IndexFailure, UnreadableTraces
+from collector.journal import Consumer
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 from collector.model.errors import SidespanError
@@ -46,10 +48,16 @@ class MlflowSays(SidespanError):
 class Backfill:
     """Reads MLflow into the index, step by step."""
 
-    def __init__(self, mlflow: Mlflow, index: Index, folder: Path | None) -> None:
-        """`folder` None: nothing is noted but in the answers."""
+    def __init__(
+        self, mlflow: Mlflow, index: Index, folder: Path | None, *, deliver: Sequence[Consumer] = ()
+    ) -> None:
+        """`folder` None: nothing is noted but in the answers.
+
+        `deliver`: what brings scores to MLflow, asked what it hasn't brought yet.
+        """
         self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
         self._index = index
+        self._deliver = deliver
         self._file = None if folder is None else folder / "backfill.json"
         self._alone = asyncio.Lock()
 
@@ -97,7 +105,7 @@ class Backfill:
             }
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Traces and spans of experiments, in the index and in MLflow; and how the traces differ.
+        """Traces, spans and scores of experiments, in the index and in MLflow; and how the traces differ.
 
         Sessions, users and tags are compared for the newest MAX_COMPARED traces of each experiment. Raises
         MlflowSays, IndexAway.
@@ -108,10 +116,11 @@ class Backfill:
         for id in ids:
             if not EXPERIMENT_ID.fullmatch(id):
                 raise BadParameter("experiment_id", id[:80], "must be digits, without leading zero or sign")
-            mine = here.get(id, {"traces": 0, "spans": 0, "name": None})
+            mine = here.get(id, {"traces": 0, "spans": 0, "scores": 0, "name": None})
             theirs = {
                 "traces": await self._count(id, 0, "TRACES"),
                 "spans": await self._count(id, 0, "SPANS"),
+                "scores": await self._count(id, 0, "ASSESSMENTS"),
             }
             rows.append(
                 {
@@ -123,7 +132,7 @@ class Backfill:
                             "mlflow": theirs[key],
                             "difference": mine[key] - theirs[key],
                         }
-                        for key in ("traces", "spans")
+                        for key in ("traces", "spans", "scores")
                     },
                     "labels": asdict(await self._compare(id)),
                 }
@@ -169,6 +178,7 @@ class Backfill:
         return _object(await self._answer(page))
 
     async def _put(self, id: str, name: str, trace_ids: Sequence[str]) -> dict[str, int]:
+        before = await delivered(self._deliver, trace_ids)
         answer = await self._answer(self._api.traces(trace_ids))
         if answer.status == 200 and answer.is_cut and len(trace_ids) > 1:
             half = len(trace_ids) // 2
@@ -176,7 +186,8 @@ class Backfill:
             return {key: sum(part[key] for part in parts) for key in ("traces", "spans")}
         _object(answer)
         try:
-            stored = await self._index.put(answer.body, ExperimentReference(id=id, name=name))
+            experiment = ExperimentReference(id=id, name=name)
+            stored = await self._index.put(answer.body, experiment, delivered=before)
         except (UnreadableTraces, IndexFailure) as error:
             raise MlflowSays(f"the index could not take a page: {error}") from error
         return asdict(stored)

@@ -1,4 +1,4 @@
-"""Traces whose session, user or tags a client has changed in MLflow, through the proxy: the index is told.
+"""Traces whose session, user, tags or scores a client has changed in MLflow, through the proxy.
 
     proxy: ids -> gathered for a moment -> MLflow: batchGetInfos -> index.label
 
@@ -11,7 +11,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from collector.index.protocol import Index, IndexAway, IndexFailure, UnreadableTraces
+from collector.index.delivered import delivered
+from collector.index.protocol import Delivered, Index, IndexAway, IndexFailure, UnreadableTraces
+from collector.journal import Consumer
 from collector.mlflow.client import MAX_CONTENT_BYTES, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
 
@@ -39,6 +41,8 @@ class LabelFeed:
 
     index: Index
     mlflow: Connection
+    # what brings scores to MLflow
+    deliver: Sequence[Consumer] = ()
     _waiting: dict[_Changed, None] = field(default_factory=dict)
     _come: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,17 +79,19 @@ class LabelFeed:
     async def _tell(self, changed: Sequence[_Changed]) -> None:
         """Raises MlflowUnreachable, IndexAway: they are to be told later."""
         await self.index.ready()
-        answer = await self._api(changed[0].workspace).trace_infos([each.trace_id for each in changed])
+        trace_ids = [each.trace_id for each in changed]
+        before = await delivered(self.deliver, trace_ids)
+        answer = await self._api(changed[0].workspace).trace_infos(trace_ids)
         if answer.status >= 500 or answer.status == 429:
             raise MlflowUnreachable(f"it answers {answer.status}")
-        await self._label(answer)
+        await self._label(answer, before)
 
-    async def _label(self, answer: MlflowAnswer) -> None:
+    async def _label(self, answer: MlflowAnswer, before: Delivered) -> None:
         if answer.status != 200 or answer.is_cut:
             _log.warning("MLflow does not tell the labels of traces", extra={"status": answer.status})
             return
         try:
-            await self.index.label(answer.body)
+            await self.index.label(answer.body, delivered=before)
         except (UnreadableTraces, IndexFailure) as error:
             _log.warning("labels of traces can't be indexed", extra={"reason": str(error)})
 

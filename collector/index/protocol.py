@@ -7,13 +7,14 @@
     experiments                                     ->  the experiments that there are traces of
     state                                           ->  IndexState
     put           traces in MLflow's JSON           ->  StoredTraces      (backfill)
-    label         traces without spans, in MLflow's JSON: session, user, tags
+    label         traces without spans, in MLflow's JSON: session, user, tags, scores
+    scores        a trace id                        ->  what was said of it
     labels        trace ids              ->  what it says of their sessions, users and tags
     name          an experiment's id and name
     forget        have the journal's entries come again
 
-Forms: `index/duckdb/`, of which `IndexClient` asks a process beside the service, which asks `DuckdbIndex`; and
-`index/clickhouse/`. The contract suite in tests/collector/index/test_index_contract.py runs over all three.
+Forms: `index/duckdb/`, where `IndexClient` asks a process beside the service, which asks `DuckdbIndex`,
+and `index/clickhouse/`. The contract suite (tests/collector/index/test_index_contract.py) runs over each.
 
 Another engine writes a store (these verbs) and, where it speaks SQL, a dialect (index/sql/dialect.py). What
 can be asked, and how it is checked, comes from index/queries/ and stays.
@@ -148,13 +149,28 @@ class TraceQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What MLflow had when it was asked: scores that came before `before_unix_ns`, but for traces in `but`.
+
+    So one of those that MLflow doesn't name was deleted there, and others may be on their way to it.
+    """
+
+    before_unix_ns: int = 0
+    but: frozenset[str] = frozenset()
+
+
+NOTHING_DELIVERED = Delivered()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentCounts:
-    """What the index holds of one experiment."""
+    """What the index holds of one experiment; scores are those of its traces."""
 
     id: str | None
     name: str | None
     traces: int
     spans: int
+    scores: int
     first_unix_ns: int
     last_unix_ns: int
 
@@ -165,6 +181,7 @@ class IndexState:
 
     traces: int
     spans: int
+    scores: int
     size_bytes: int
     experiments: Sequence[ExperimentCounts]
 
@@ -212,17 +229,23 @@ class Index(Protocol):
     async def state(self) -> IndexState:
         """What it holds."""
 
-    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+    async def put(
+        self, traces: bytes, experiment: ExperimentReference, *, delivered: Delivered = NOTHING_DELIVERED
+    ) -> StoredTraces:
         """Store traces of an experiment, in MLflow's JSON. Raises UnreadableTraces.
 
-        A span that is there already stays as it is: what the journal brings says more.
+        A span that is there already stays as it is: what the journal brings says more. Of scores MLflow has
+        the last word.
         """
 
-    async def label(self, infos: bytes) -> int:
-        """Note session, user and tags of traces, in MLflow's JSON of batchGetInfos; how many there were.
+    async def label(self, infos: bytes, *, delivered: Delivered = NOTHING_DELIVERED) -> int:
+        """Note session, user, tags and scores of traces, in MLflow's JSON of batchGetInfos; how many traces.
 
         The spans may come later. Raises UnreadableTraces.
         """
+
+    async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
+        """The scores of a trace in these experiments (None: all): TraceScore (queries/models.py) as JSON."""
 
     async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
         """Session, user and tags of an experiment's traces (32 hex digits); what it lacks is missing."""

@@ -44,7 +44,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
+from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route, Signal
 
 NOTHING: Mapping[bytes, str] = {}
 
@@ -55,6 +55,11 @@ ROUTE = "route"
 ISOLATE_FROM_ATTEMPTS = 2
 # so full may the journal be while entries wait for followers
 FOLLOWED_SHARE = 0.5
+
+
+def signals_of(consumer: str, readers: Mapping[Signal, Collection[str]]) -> frozenset[Signal]:
+    """What a consumer reads, by the readers of each signal; spans, if nobody has said it."""
+    return frozenset(each for each in Signal if consumer in readers[each]) or frozenset({Signal.TRACES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +199,7 @@ class Consumer(Protocol):
         """Move the cursors back before the first entry received since then; how many entries come again."""
 
     async def state(self) -> JournalState:
-        """Counts for metrics and readiness. Raises Unavailable where others must be asked and don't answer."""
+        """Counts for metrics and readiness. Raises Unavailable: others must be asked and don't answer."""
 
 
 class TraceMemory(Protocol):

@@ -11,6 +11,7 @@ from collector.journal import (
     NOTHING,
     JournalState,
     PendingLane,
+    signals_of,
 )
 from collector.journal.memory_entries import HeldClaim, HeldEntry
 from collector.model.batch import (
@@ -38,6 +39,7 @@ class MemoryJournal:
         consumers: Sequence[str] = ("delivery",),
         followers: Sequence[str] = (),
         log_consumers: Sequence[str] = (),
+        log_followers: Sequence[str] = (),
         max_bytes: int = 2**62,
         retention_seconds: float = 0.0,
     ) -> None:
@@ -45,9 +47,8 @@ class MemoryJournal:
         self.traces = MemoryTraces(self)
         self.pending_traces = MemoryPendingTraces(self)
         self._appended = asyncio.Event()
-        self._consumers = consumers
-        self._followers = followers
-        self._log_consumers = log_consumers
+        self._awaited = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
+        self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
         self._max_bytes = max_bytes
         self._retention_ns = int(retention_seconds * 1e9)
         self._entries: list[HeldEntry] = []
@@ -102,13 +103,12 @@ class MemoryJournal:
             if trace_id in holder.trace_ids and signal_of(holder.lane) is Signal.TRACES:
                 yield holder
 
-    def _signal(self, consumer: str) -> Signal:
-        return Signal.LOGS if consumer in self._log_consumers else Signal.TRACES
-
     def _lanes(self, consumer: str) -> list[str]:
-        """Those that hold the consumer's signal."""
+        """Those that hold the consumer's signals."""
+        readers = {each: (*self._awaited[each], *self._followers[each]) for each in Signal}
+        signals = signals_of(consumer, readers)
         lanes = dict.fromkeys(held.content.lane for held in self._entries)
-        return [lane for lane in lanes if signal_of(lane) is self._signal(consumer)]
+        return [lane for lane in lanes if signal_of(lane) in signals]
 
     def _after(self, consumer: str, lane: str) -> list[HeldEntry]:
         """What the consumer sees of a lane after its cursor."""
@@ -134,15 +134,15 @@ class MemoryJournal:
         before = len(self._entries)
         cutoff = time.time_ns() - self._retention_ns
         roomy = self._size() < self._max_bytes * FOLLOWED_SHARE
-        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
         self._entries = [
-            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, awaited)
+            held for held in self._entries if held.received_unix_ns > cutoff or self._waits(held, roomy)
         ]
         return before - len(self._entries)
 
-    def _waits(self, held: HeldEntry, awaited: Sequence[str]) -> bool:
-        of_signal = awaited if signal_of(held.content.lane) is Signal.TRACES else self._log_consumers
-        readers = of_signal if held.consumer is None else (held.consumer,)
+    def _waits(self, held: HeldEntry, roomy: bool) -> bool:
+        signal = signal_of(held.content.lane)
+        awaited = (*self._awaited[signal], *(self._followers[signal] if roomy else ()))
+        readers = awaited if held.consumer is None else (held.consumer,)
         return any(held.sequence > self._cursor(reader, held.content.lane) for reader in readers)
 
     def _check_open(self) -> None:

@@ -14,7 +14,7 @@ from collector.settings import Engine, Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogReaders:
-    """Who reads the log: its consumers of spans and of log records, and the spans' followers.
+    """Who reads the log: its consumers of spans and of log records, and the followers of both.
 
     `here` are those that this process runs; the others run elsewhere, and may be asked about.
     """
@@ -22,6 +22,7 @@ class LogReaders:
     consumers: tuple[str, ...]
     followers: tuple[str, ...]
     log_consumers: tuple[str, ...]
+    log_followers: tuple[str, ...]
     here: frozenset[str]
 
 
@@ -35,6 +36,7 @@ async def open_journal_of(
         "consumers": readers.consumers,
         "followers": readers.followers,
         "log_consumers": readers.log_consumers,
+        "log_followers": readers.log_followers,
         "keep_claims": settings.delivery.trace_memory,
         "observe_commit": observe_commit,
     }

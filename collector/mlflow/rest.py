@@ -53,6 +53,14 @@ class Connection(Protocol):
         """POST `document` as JSON."""
 
 
+# what traces/metrics counts, by its view: the metric, and which of them
+COUNTED: Mapping[str, tuple[str, Sequence[str]]] = {
+    "TRACES": ("trace_count", ()),
+    "SPANS": ("span_count", ()),
+    "ASSESSMENTS": ("assessment_count", ("assessment.type = 'feedback'",)),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowApi:
     """The API over one connection. `timeout_seconds` None: the connection's own bound.
@@ -171,11 +179,16 @@ class MlflowApi:
         return await self._post_page(f"{V3}/traces/search", document, page_token)
 
     async def count_traces(self, experiment_id: str, *, of: str, start_ms: int, end_ms: int) -> MlflowAnswer:
-        """POST traces/metrics: how many TRACES or SPANS (`of`) an experiment has in a window of time."""
+        """POST traces/metrics: how many TRACES, SPANS or ASSESSMENTS an experiment has in a window of time.
+
+        Of assessments those that are feedback.
+        """
+        counted, filters = COUNTED[of]
         document = {
             "experiment_ids": [experiment_id],
             "view_type": of,
-            "metric_name": {"TRACES": "trace_count", "SPANS": "span_count"}[of],
+            "metric_name": counted,
+            "filters": filters,
             "aggregations": [{"aggregation_type": "COUNT"}],
             "start_time_ms": start_ms,
             "end_time_ms": end_ms,

@@ -6,26 +6,32 @@
     2. slow          longer than slower_than_seconds
     3. costly        more than costlier_than_usd
     4. session       a chosen session
-    5. sampled       one in N of the rest, by a hash of the trace id
+    5. score         a chosen score
+    6. sampled       one in N of the rest, by a hash of the trace id
        not_sampled   the others: dropped whole
 
 Every fact of a state only grows, so more spans never turn a kept trace into a dropped one.
 """
 
 import hashlib
-from collections.abc import Mapping, MutableSequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.model.faults import Faults
+from collector.model.score_condition import ScoreCondition, score_condition
 from collector.settings.keep import KeepSettings
 from collector.spans.conventions import TABLE, ObservationKind
 from collector.spans.facts import facts
+from collector.spans.score_facts import ScoreFact, fact_of, record_fact
+from collector.spans.scores import carries_scores, span_scores
 from collector.spans.values import SpanFacts
 
 # the tag of a kept trace in MLflow that says why: `sidespan.kept`
@@ -48,6 +54,7 @@ class KeepReason(StrEnum):
     SLOW = "slow"
     COSTLY = "costly"
     SESSION = "session"
+    SCORE = "score"
     SAMPLED = "sampled"
     UNREADABLE = "unreadable"
     """Its spans could not be judged: kept."""
@@ -80,6 +87,7 @@ class TraceState:
     largest_cost_pico_usd: int = 0
     has_error: bool = False
     has_chosen_session: bool = False
+    has_chosen_score: bool = False
     has_root: bool = False
 
     @property
@@ -121,6 +129,7 @@ def merged(one: TraceState, other: TraceState) -> TraceState:
         largest_cost_pico_usd=max(one.largest_cost_pico_usd, other.largest_cost_pico_usd),
         has_error=one.has_error or other.has_error,
         has_chosen_session=one.has_chosen_session or other.has_chosen_session,
+        has_chosen_score=one.has_chosen_score or other.has_chosen_score,
         has_root=one.has_root or other.has_root,
     )
 
@@ -140,7 +149,7 @@ def fold(
 
     A trace with a span that a bug keeps from being judged is left out: nothing is known that could drop it.
     """
-    keys = _keys(settings)
+    keys, judge = _keys(settings), settings.scores and carries_scores(payload)
     states: dict[bytes, TraceState] = {}
     unknown: set[bytes] = set()
     for resource_spans in ExportTraceServiceRequest.FromString(payload).resource_spans:
@@ -148,6 +157,8 @@ def fold(
             for span in scope_spans.spans:
                 try:
                     state = _judged(span, keys, received_unix_ns, settings)
+                    if judge and _any_chosen(map(fact_of, span_scores(span)), settings):
+                        state = replace(state, has_chosen_score=True)
                 except Exception as error:
                     if faults is None:
                         raise
@@ -157,6 +168,34 @@ def fold(
                 before = states.get(span.trace_id)
                 states[span.trace_id] = merged(before, state) if before is not None else state
     return {trace_id: state for trace_id, state in states.items() if trace_id not in unknown}
+
+
+def fold_scores(payload: bytes, *, received_unix_ns: int, settings: KeepSettings) -> dict[bytes, TraceState]:
+    """The traces that log records give a chosen score. `payload`: an ExportLogsServiceRequest."""
+    chosen = {
+        fact.trace_id
+        for resource_logs in ExportLogsServiceRequest.FromString(payload).resource_logs
+        for scope_logs in resource_logs.scope_logs
+        for record in scope_logs.log_records
+        if (fact := record_fact(record, received_unix_ns=received_unix_ns)) and _any_chosen([fact], settings)
+    }
+    state = TraceState(first_received_unix_ns=received_unix_ns, has_chosen_score=True)
+    return {bytes.fromhex(trace_id): state for trace_id in chosen}
+
+
+def _any_chosen(scores: Iterable[ScoreFact | None], settings: KeepSettings) -> bool:
+    conditions = _conditions(settings.scores)
+    return any(
+        condition.holds(score.name, score.value, score.label)
+        for score in scores
+        if score is not None
+        for condition in conditions
+    )
+
+
+@lru_cache(maxsize=16)
+def _conditions(texts: tuple[str, ...]) -> Sequence[ScoreCondition]:
+    return [score_condition(text) for text in texts]
 
 
 def _judged(span: Span, keys: frozenset[str], received_unix_ns: int, settings: KeepSettings) -> TraceState:
@@ -194,6 +233,7 @@ def decide(trace_id: bytes, state: TraceState, settings: KeepSettings) -> Sampli
         (KeepReason.SLOW, slow is not None and state.seconds > slow),
         (KeepReason.COSTLY, costly is not None and state.cost_usd > costly),
         (KeepReason.SESSION, state.has_chosen_session),
+        (KeepReason.SCORE, state.has_chosen_score),
         (KeepReason.SAMPLED, is_one_in(trace_id, settings.one_in)),
     )
     return SamplingDecision(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from collector.journal import Consumer, TraceMemory
-from collector.model.batch import Entry, Position
+from collector.model.batch import Entry, Position, Signal, signal_of
 from collector.model.faults import Faults
 from collector.processors.keep import (
     KeepReason,
@@ -30,6 +30,7 @@ from collector.processors.keep import (
     decision_of,
     due_in_seconds,
     fold,
+    fold_scores,
     merged,
     note_of,
 )
@@ -77,6 +78,7 @@ class Sampler:
         self._open: dict[bytes, TraceState] = {}
         self._due: list[tuple[float, bytes]] = []  # a heap; may name traces that are decided by now
         self._rooted: dict[bytes, None] = {}  # open, with a root; the first seen first
+        self._ripe: dict[bytes, None] = {}  # of those what has changed since the last look
         self._decided: dict[bytes, SamplingDecision] = {}  # those in the entries that wait
         self._fresh: set[bytes] = set()  # those of them that are not in the journal yet
         self._uses: Counter[bytes] = Counter()  # how many waiting entries hold a trace
@@ -106,8 +108,9 @@ class Sampler:
         started_unix_ns = time.time_ns()
         for pending in await self._consumer.pending():
             await self._read_lane(pending.lane, until_unix_ns=started_unix_ns)
-        for trace_id in list(self._rooted):
-            self._decide(trace_id)
+        for trace_id in self._ripe:
+            self._decide_ripe(trace_id)
+        self._ripe.clear()
         while self._due and self._due[0][0] <= time.monotonic():
             self._decide(heapq.heappop(self._due)[1])
         await self._pass_on()
@@ -142,18 +145,25 @@ class Sampler:
             after = entries[-1].position
 
     async def _take(self, entries: Sequence[Entry]) -> None:
-        await self._recall(frozenset().union(*(entry.trace_ids for entry in entries)))
-        for entry, states in zip(entries, await asyncio.to_thread(self._fold, entries), strict=True):
-            self._hold(entry)
-            for trace_id in entry.trace_ids:
+        """Entries of one lane. Of log records only those count that give a trace a chosen score."""
+        is_spans = signal_of(entries[0].lane) is Signal.TRACES
+        if is_spans:
+            await self._recall(frozenset().union(*(entry.trace_ids for entry in entries)))
+        folded = await asyncio.to_thread(self._fold, entries)
+        if not is_spans:
+            await self._recall(frozenset[bytes]().union(*(states or () for states in folded)))
+        for entry, states in zip(entries, folded, strict=True):
+            trace_ids = entry.trace_ids if is_spans else frozenset(states or ())
+            self._hold(entry, trace_ids)
+            for trace_id in trace_ids:
                 self._see(trace_id, states)
             self._decide_early(len(self._open) - self._settings.max_open_traces)
 
-    def _hold(self, entry: Entry) -> None:
+    def _hold(self, entry: Entry, trace_ids: frozenset[bytes]) -> None:
         waiting = self._waiting.setdefault(entry.lane, deque())
-        waiting.append(_Waiting(entry.position, entry.trace_ids))
-        self._uses.update(entry.trace_ids)
-        self._held += len(entry.trace_ids)
+        waiting.append(_Waiting(entry.position, trace_ids))
+        self._uses.update(trace_ids)
+        self._held += len(trace_ids)
 
     async def _recall(self, trace_ids: frozenset[bytes]) -> None:
         """Spans that come late follow the decision on their trace."""
@@ -168,16 +178,20 @@ class Sampler:
             if entry.trace_ids <= self._decided.keys():
                 folded.append({})
                 continue
-            received, faults = entry.received_unix_ns, Faults()
+            faults = Faults()
             try:
-                folded.append(
-                    fold(entry.payload, received_unix_ns=received, settings=self._settings, faults=faults)
-                )
+                folded.append(self._folded(entry, faults))
             except Exception as error:  # its traces are kept
                 faults.add(error)
                 folded.append(None)
             self._fault_log.tell("a trace can't be judged and is kept", faults, sequence=entry.position.token)
         return folded
+
+    def _folded(self, entry: Entry, faults: Faults) -> dict[bytes, TraceState]:
+        received = entry.received_unix_ns
+        if signal_of(entry.lane) is Signal.LOGS:
+            return fold_scores(entry.payload, received_unix_ns=received, settings=self._settings)
+        return fold(entry.payload, received_unix_ns=received, settings=self._settings, faults=faults)
 
     def _see(self, trace_id: bytes, states: dict[bytes, TraceState] | None) -> None:
         if trace_id in self._decided:
@@ -193,8 +207,9 @@ class Sampler:
                 state, now_unix_ns=time.time_ns(), wait_seconds=self._settings.wait_seconds
             )
             heapq.heappush(self._due, (time.monotonic() + wait_seconds, trace_id))
-        if state.has_root and not (before and before.has_root):
-            self._rooted[trace_id] = None
+        if state.has_root:
+            self._rooted.setdefault(trace_id)
+            self._ripe[trace_id] = None
 
     async def _keep_to_bounds(self) -> None:
         """Pass on what can be, and more while too much is held up behind open traces."""
@@ -219,6 +234,12 @@ class Sampler:
         remaining = max(0, len(self._open) - count)
         while len(self._open) > remaining:
             self._decide(heapq.heappop(self._due)[1])
+
+    def _decide_ripe(self, trace_id: bytes) -> None:
+        """One with its root: at once, unless nothing but an evaluation that may still come would keep it."""
+        state = self._open.get(trace_id)
+        if state is not None and (not self._settings.scores or decide(trace_id, state, self._settings).kept):
+            self._decide(trace_id)
 
     def _decide(self, trace_id: bytes) -> None:
         state = self._open.get(trace_id)

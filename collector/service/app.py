@@ -12,6 +12,8 @@ from collector.api.directory import OwnDirectory
 from collector.api.guard import guarded
 from collector.api.own_admission import OwnAdmission
 from collector.api.own_routes import routes_of
+from collector.delivery.logs.work import CONSUMER as LOGS
+from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.delivery.opening import carriers_of
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
@@ -51,6 +53,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
     does, metrics = frozenset(settings.roles), Metrics()
     keep = settings.sampling
     behind = None if keep is None else SAMPLING
+    scores_to = INDEX if settings.index.enabled else None
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         mlflow = await opened(open_mlflow_of(settings))
@@ -62,7 +65,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         if Role.ROUTE in does:
             router = router_of(settings, journal, metrics)
         if Role.DELIVER in does:
-            carriers = carriers_of(settings, journal, mlflow, experiments, metrics, behind=behind)
+            carriers = carriers_of(
+                settings, journal, mlflow, experiments, metrics, behind=behind, scores_to=scores_to
+            )
         if Role.DELIVER in does and keep is not None:
             sampler = Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         if does & WITH_INDEX:
@@ -70,7 +75,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         if Role.INDEX in does and index is not None:
             indexer = Indexer(journal.consumer(INDEX), index, mlflow, metrics)
         if Role.PROXY in does and index is not None:
-            labels = LabelFeed(index, mlflow)
+            labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
         bounds = bounds_of(settings)
         # ends before the journal closes
         running = await opened(

@@ -43,12 +43,14 @@ def readers_of(settings: Settings) -> LogReaders:
     """The consumers that the settings switch on. The index only follows."""
     consumers = (DELIVERY,) if settings.sampling is None else (DELIVERY, SAMPLING)
     followers = (INDEX,) if settings.index.enabled else ()
+    samples_scores = settings.sampling is not None and settings.sampling.scores
     delivering = {*consumers, LOGS} if Role.DELIVER in settings.roles else set()
     indexing = set(followers) if Role.INDEX in settings.roles else set()
     return LogReaders(
         consumers=consumers,
         followers=followers,
-        log_consumers=(LOGS,),
+        log_consumers=(LOGS, SAMPLING) if samples_scores else (LOGS,),
+        log_followers=followers,
         here=frozenset(delivering | indexing),
     )
 

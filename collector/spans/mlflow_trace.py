@@ -31,6 +31,7 @@ from collector.spans.json_text import read_json
 from collector.spans.keys import KEYS
 from collector.spans.labels import NO_LABELS, SESSION, USER, TraceLabels, read_labels
 from collector.spans.readers import text
+from collector.spans.score_facts import ScoreFact, assessed
 from collector.spans.values import SpanFacts
 from collector.spans.vocabulary import FINISH_EVENTS
 
@@ -63,6 +64,7 @@ class MlflowTrace:
     experiment_id: str | None
     run_id: str | None = None
     labels: TraceLabels = NO_LABELS
+    scores: tuple[ScoreFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class LabelledTrace:
     session: str | None
     user: str | None
     labels: TraceLabels
+    scores: tuple[ScoreFact, ...] = ()
 
 
 def read_labelled(body: bytes) -> list[LabelledTrace]:
@@ -87,13 +90,14 @@ def read_labelled(body: bytes) -> list[LabelledTrace]:
 
 
 def _labelled(info: Mapping[str, Any]) -> LabelledTrace:
-    metadata = info.get("trace_metadata", {})
+    metadata, trace_id = info.get("trace_metadata", {}), str(info["trace_id"]).removeprefix("tr-")
     return LabelledTrace(
-        trace_id=str(info["trace_id"]).removeprefix("tr-"),
+        trace_id=trace_id,
         experiment_id=str(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
         session=text(metadata.get(SESSION)),
         user=text(metadata.get(USER)),
         labels=read_labels(info),
+        scores=assessed(info, trace_id),
     )
 
 
@@ -118,11 +122,13 @@ def _trace(trace: Mapping[str, Any]) -> MlflowTrace:
     experiment = information["trace_location"].get("mlflow_experiment", {})
     tags = information.get("tags", {})
     run_id = information.get("trace_metadata", {}).get(RUN)
+    spans = tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ()))
     return MlflowTrace(
-        spans=tuple(facts(to_span(document), tags, is_marked=True) for document in trace.get("spans", ())),
+        spans=spans,
         experiment_id=experiment.get("experiment_id"),
         run_id=run_id if isinstance(run_id, str) else None,
         labels=read_labels(information),
+        scores=assessed(information, spans[0].trace_id) if spans else (),
     )
 
 

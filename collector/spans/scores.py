@@ -52,6 +52,8 @@ MAX_EXACT_CHARACTERS = 16_000
 # of one span; nobody judges it more often
 MAX_SCORES = 1000
 NO_TRACE_ID, NO_SPAN_ID = bytes(16), bytes(8)
+# what the bytes of a span hold that carries a judgement
+NEEDLES = (RESULT.encode(), b".annotation.", b".evaluation.")
 
 _FEEDBACK = re.compile(
     r"(?:(trace|session)\.)?(annotations|evaluations)\.([0-9]{1,6})\.(?:annotation|evaluation)\.([a-z_]+)"
@@ -150,6 +152,11 @@ def context_of(record: LogRecord) -> tuple[str | None, str | None]:
     is_in_trace = len(trace_id) == 16 and trace_id != NO_TRACE_ID
     is_in_span = is_in_trace and len(span_id) == 8 and span_id != NO_SPAN_ID
     return trace_id.hex() if is_in_trace else None, span_id.hex() if is_in_span else None
+
+
+def carries_scores(payload: bytes) -> bool:
+    """Whether spans may carry judgements: the cheap no, which nearly every export gets."""
+    return any(needle in payload for needle in NEEDLES)
 
 
 def span_scores(span: Span) -> list[Score]:

@@ -118,10 +118,29 @@ class SpanRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """What was said of the trace, or of one of its spans; `session`: of the whole session.
+
+    A score has a number, a label, both, or neither: where its value is content or its evaluator failed.
+    """
+
+    name: str
+    value: float | None
+    label: str | None
+    error_type: str | None
+    source: str | None
+    judge: str
+    span_id: str | None
+    session: str | None
+    time_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSummary:
     """One trace. Lists are bounded; `…_omitted` says how many more there are.
 
-    `complete`: the root span was seen. `incomplete`: why the answer may lack spans, if it may.
+    `complete`: the root span was seen. `incomplete`: why the answer may lack spans, if it may. `scores` come
+    from evaluators and people, not from the spans.
     `missing_parents`: parents that spans name and that are not here, or that lead in a circle.
     """
 
@@ -160,6 +179,7 @@ class TraceSummary:
     errors_omitted: int
     spans: tuple[SpanRow, ...]
     spans_omitted: int
+    scores: tuple[ScoreRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain dictionaries, lists, texts and numbers."""

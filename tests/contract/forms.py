@@ -80,6 +80,7 @@ class SqliteHome:
                 consumers=self.consumers,
                 followers=self.followers,
                 log_consumers=(LOGS,),
+                log_followers=self.followers,
                 keep_claims=100_000,
             )
         )
@@ -113,6 +114,7 @@ async def in_memory(
         consumers=consumers,
         followers=followers,
         log_consumers=(LOGS,),
+        log_followers=followers,
         max_bytes=settings.max_bytes,
         retention_seconds=settings.retention_seconds,
     )

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from collector.journal import Journal
 from collector.model.batch import FollowUp, Route, Signal, is_waiting, signal_of
 from tests.contract.entries import LANE, MIB, T1, T2, draft, parked, read_all
@@ -27,6 +29,23 @@ async def test_a_consumer_sees_the_entries_of_its_signal_only(journal: Journal) 
     assert [each.lane for each in await delivery.pending()] == [LANE]
     assert [each.lane for each in await logs.pending()] == [LOG_LANE]
     assert [(await each.state()).pending_entries for each in (delivery, logs)] == [1, 1]
+
+
+class TestWithAFollower:
+    @pytest.fixture
+    def followers(self) -> tuple[str, ...]:
+        return ("index",)
+
+    async def test_it_sees_both_signals_and_an_entry_of_either_waits_for_it(self, journal: Journal) -> None:
+        await journal.log.append([draft(b"spans"), draft(b"logs", lane=LOG_LANE)])
+        index, logs = journal.consumer("index"), journal.consumer(LOGS)
+        assert [each.lane for each in await index.pending()] == [LANE, LOG_LANE]
+        await journal.consumer("delivery").commit(LANE, through=at(1))
+        await logs.commit(LOG_LANE, through=at(2))
+        assert (await index.state()).pending_entries == 2
+        await index.commit(LOG_LANE, through=at(2))
+        assert await logs.replay(since_unix_ns=0) == 0, "it is deleted"
+        assert [each.lane for each in await index.pending()] == [LANE]
 
 
 async def test_an_entry_waits_for_the_consumers_of_its_signal_only(journal: Journal) -> None:

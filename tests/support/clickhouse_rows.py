@@ -8,12 +8,15 @@ from collector.index.clickhouse.book import ExperimentBook
 from collector.index.clickhouse.lookups import ClickhouseTables
 from collector.index.clickhouse.make import rewritten
 from collector.index.clickhouse.preparing import prepare
+from collector.index.clickhouse.rows import SCORE_NAMES, csv_of, encoded, score_as_stored
 from collector.index.clickhouse.schema import Layout
 from collector.index.clickhouse.server import ClickhouseServer
 from collector.index.clickhouse.store import ClickhouseStore
 from collector.index.rows.gathered import Gathered, TraceKey, with_stored
+from collector.index.rows.rows import score_row
 from collector.model.experiment import ExperimentReference
 from collector.settings import ClickhouseSettings
+from collector.spans.score_facts import ScoreFact
 from collector.spans.values import SpanFacts
 from tests.support.clickhouse_server import ClickhouseStage
 from tests.support.indexed import BEGIN_NS
@@ -67,3 +70,16 @@ def put_rows(
     stored = tables.store.stored(list(found))
     whole = {key: with_stored(trace, stored.get(key)) for key, trace in found.items()}
     tables.store.put(rewritten(whole, preview_characters=200).rows)
+
+
+def put_score_rows(
+    tables: FilledTables,
+    scores: Sequence[ScoreFact],
+    *,
+    experiment: ExperimentReference | None = None,
+    seen_unix_ns: int = BEGIN_NS,
+) -> None:
+    """One batch of scores, as the log brings them."""
+    number = ExperimentBook(tables.store).number_of(experiment or ExperimentReference(id="1", name="shop"))
+    rows = [score_as_stored(score_row(each, number, seen_unix_ns=seen_unix_ns)) for each in scores]
+    tables.store.server.insert("scores", SCORE_NAMES, encoded(csv_of(rows)))

@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collector.index.duckdb.shard import write_rows
+from collector.index.clickhouse import lookups as clickhouse_lookups
+from collector.index.duckdb import lookups
+from collector.index.duckdb.lookups import DuckdbTables
+from collector.index.duckdb.shard import batch_of, open_rows, write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
 from collector.index.rows.gathered import Gathered, TraceKey
+from collector.index.sql.answers import SqlTables
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.score_facts import ScoreFact
 from collector.spans.values import SpanFacts, Tokens
 
 BEGIN_NS = 1_790_000_000_000_000_000
@@ -111,6 +116,51 @@ def made_trace(seed: int) -> list[SpanFacts]:
     return spans
 
 
+def made_scores(seed: int) -> list[ScoreFact]:
+    """What was said of one agent's run: nothing, or a few scores, on the trace or on a span."""
+    spans, choose = made_trace(seed), random.Random(seed + 1_000_000)
+    found = []
+    for number in range(choose.choice((0, 0, 1, 2, 4))):
+        name = choose.choice(("helpful", "correct", "tone"))
+        passed = choose.random() < 0.7
+        failed = choose.random() < 0.1
+        value, label = {
+            "helpful": (choose.randrange(11) / 10, choose.choice((None, "good"))),
+            "correct": (float(passed), "pass" if passed else "fail"),
+            "tone": (None, choose.choice(("kind", "curt"))),
+        }[name]
+        found.append(
+            ScoreFact(
+                key=f"{seed}-{number}",
+                trace_id=spans[0].trace_id,
+                span_id=spans[0].span_id if choose.random() < 0.5 else None,
+                name=name,
+                value=None if failed else value,
+                label=None if failed else label,
+                error_type="TimeoutError" if failed else None,
+                source=choose.choice(("judge-1", "ann", None)),
+                judge=choose.choice(("LLM_JUDGE", "HUMAN", "CODE")),
+                session=None,
+                time_unix_ns=spans[0].start_unix_ns + number,
+            )
+        )
+    return found
+
+
+def put_scores(
+    store: Store,
+    scores: Sequence[ScoreFact],
+    *,
+    experiment: ExperimentReference | None = None,
+    seen_unix_ns: int = 1,
+) -> None:
+    """One batch of scores, as the index's process does it."""
+    number = store.number_of(experiment or ExperimentReference(id="1", name="shop"))
+    with open_rows(store.path.parent, "test", 200) as rows:
+        rows.write_scores(scores, experiment=number, seen_unix_ns=seen_unix_ns)
+    store.put([batch_of(store.path.parent, "test", rows, ())], {})
+
+
 def made_spans(seeds: Iterable[int]) -> list[SpanFacts]:
     """The spans of many traces."""
     return [span for seed in seeds for span in made_trace(seed)]
@@ -176,3 +226,22 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def tables_of(store: Any) -> SqlTables:
+    """A store as questions ask it; one of ClickHouse has its tables in `db`."""
+    return DuckdbTables(store.db) if isinstance(store, Store) else store.db
+
+
+def trace_in(store: Any, trace_id: str, experiments: frozenset[str] | None) -> Any:
+    """A stored trace, if it may be seen."""
+    if isinstance(store, Store):
+        return lookups.find_trace(store.db, trace_id, experiments)
+    return clickhouse_lookups.find_trace(store.db.server, trace_id, experiments)
+
+
+def scores_in(store: Any, trace_id: str, experiments: frozenset[str] | None) -> list[dict[str, Any]]:
+    """The scores of a trace, as far as they may be seen."""
+    if isinstance(store, Store):
+        return lookups.scores(store.db, trace_id, experiments)
+    return clickhouse_lookups.scores(store.db.server, trace_id, experiments)

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
-from collector.model.batch import Draft, Route
+from collector.model.batch import Draft, Route, Signal
 from collector.processors.keep import SamplingDecision, apply, decision_of
 from collector.sampling.consumer import CONSUMER, Sampler
 from collector.settings import JournalSettings
 from collector.settings.keep import KeepSettings
 from collector.telemetry.metrics import Metrics
+from tests.support.logs import logs
 from tests.support.otlp import all_spans, new_span_id
 from tests.support.spans import SECOND, START
 
@@ -65,6 +67,7 @@ class Sampled:
                 self.base / str(self.count),
                 settings=JournalSettings(min_free_disk_bytes=0, max_notes=self.max_notes),
                 consumers=(DELIVERY, CONSUMER),
+                log_consumers=(CONSUMER,),
                 keep_claims=1000,
             )
         )
@@ -89,6 +92,19 @@ class Sampled:
 
     async def append(self, *spans: Span, lane: str = ONE) -> None:
         await self.journal.log.append([draft(*spans, lane=lane)])
+
+    async def append_logs(self, *records: LogRecord) -> None:
+        """In the lane of ONE's log records."""
+        await self.journal.log.append(
+            [
+                Draft(
+                    lane=Route(experiment_id="1").lane_of(Signal.LOGS),
+                    payload=logs(*records).SerializeToString(),
+                    span_count=len(records),
+                    trace_ids=frozenset(record.trace_id for record in records if record.trace_id),
+                )
+            ]
+        )
 
     async def passed(self, lane: str = ONE) -> list[str]:
         """The names of the spans that delivery may see, as they were sent."""

@@ -230,6 +230,10 @@ def test_every_question_is_narrowed_to_what_the_client_may_see(
         for name, id in ids.items():
             for _ in range(2):
                 request = agent_export()
+                said = all_spans(request)[0].attributes.add(key="annotations.0.annotation.name")
+                said.value.string_value = f"{name}-{unique}"
+                said = all_spans(request)[0].attributes.add(key="annotations.0.annotation.score")
+                said.value.double_value = 0.5
                 send(service, request, x_mlflow_experiment_id=id)
                 sent[name] = next(iter(trace_ids_of(request))).hex()
         until(lambda: held(service)[0] == 4, service=service)
@@ -245,6 +249,13 @@ def test_every_question_is_narrowed_to_what_the_client_may_see(
                 text = json.dumps(ask(service, path, token))
                 assert sent[other] not in text and f"{other}-{unique}" not in text
             assert ask(service, "/-/traces/stats", token, metric="count")["total"]["count"] == 2
+            scores = ask(service, "/-/traces/stats", token, of="scores", by="score", metric="count")
+            assert {group["key"]["score"]: group["values"]["count"] for group in scores["groups"]} == {
+                f"{own}-{unique}": 2
+            }
+            assert {one["name"] for row in rows for one in row["scores"]} == {f"{own}-{unique}"}
+            assert ask(service, "/-/traces", token, score=f"{other}-{unique}")["traces"] == []
+            assert ask(service, f"/-/traces/{sent[own]}", token)["scores"][0]["value"] == 0.5
             asked_other = ask(service, "/-/traces", token, experiment_id=ids[other])
             assert asked_other["traces"] == []
             assert ask(service, f"/-/traces/{sent[own]}", token)["trace_id"] == sent[own]

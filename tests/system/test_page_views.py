@@ -44,6 +44,10 @@ def house(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory)
             span.attributes.add(key="sidespan.session.id").value.string_value = f"chat/{number % 3}"
             span.start_time_unix_nano -= number * 60 * 10**9
             span.end_time_unix_nano -= number * 60 * 10**9
+        if number == 0:
+            root = all_spans(request)[0]
+            root.attributes.add(key="annotations.0.annotation.name").value.string_value = "helpful"
+            root.attributes.add(key="annotations.0.annotation.score").value.double_value = 0.25
         headers = {"x_mlflow_run_id": runs[0]} if number == 0 else {}
         send(service, request, x_mlflow_experiment_id=id, **headers)
         if number == 0:
@@ -83,6 +87,7 @@ async def test_the_overview_shows_totals_charts_and_what_stands_out(house: dict[
         tools = tab.get_by_role("region", name="Tools", exact=True)
         await expect(tools.locator("tbody tr")).to_have_count(2)
         await expect(tab.get_by_role("region", name="Errors", exact=True)).to_contain_text("unreachable")
+        await expect(tab.get_by_role("region", name="Scores", exact=True)).to_contain_text("helpful")
         await tab.select_option("#range", "-1h")
         await expect(tab.locator(".numbers > li").first).to_contain_text("60")
         assert "since=-1h" in tab.url
@@ -112,6 +117,10 @@ async def test_traces_are_filtered_sorted_and_paged_and_the_address_says_how(hou
             await link.click()
         text = (await (await download.value).path()).read_text()
         assert len(text.strip().splitlines()) == 11
+        await tab.fill("#filter-score", "helpful<0.5")
+        await tab.press("#filter-score", "Enter")
+        await expect(tab.locator("tbody tr")).to_have_count(1)
+        await expect(tab.locator("tbody tr")).to_contain_text("helpful 0.25")
         await tab.fill("#filter-tool", EVIL)
         await tab.press("#filter-tool", "Enter")
         await expect(tab.locator(".empty")).to_contain_text("No traces match")
@@ -127,6 +136,7 @@ async def test_a_trace_is_drawn_with_its_critical_path_and_leads_to_its_session(
         await expect(tab.locator(".waterfall > li")).to_have_count(5)
         await expect(tab.locator(".waterfall > li.critical")).not_to_have_count(0)
         await expect(tab.locator(".own-time")).to_contain_text("LLM")
+        await expect(tab.get_by_role("region", name="Scores", exact=True)).to_contain_text("helpful 0.25")
         await tab.get_by_role("link", name="chat/0").click()
         await expect(tab.locator("#view h2")).to_have_text("chat/0")
         await expect(tab.locator("tbody tr")).to_have_count(20)

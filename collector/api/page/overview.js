@@ -1,5 +1,6 @@
 // @ts-check
-// The overview: totals and their changes, charts over time, and the top agents, models, tools and errors.
+// The overview: totals and their changes, charts over time, and the top agents, models, tools, errors and
+// scores.
 
 import { chart, columns } from "./charts.js";
 import {
@@ -14,6 +15,7 @@ import {
   make,
   money,
   number,
+  scoreNumber,
   share,
   table,
 } from "./parts.js";
@@ -34,6 +36,7 @@ const FILTERS = [
   "response_model",
   "tool",
   "status",
+  "score",
 ];
 
 /** Draws the view for the parameters in the address. */
@@ -226,6 +229,16 @@ function tops(found, into) {
         name("Message", "error"),
         value("Traces", "traces", number.format),
         value("Spans", "count", number.format),
+      ],
+    ],
+    [
+      "Scores",
+      found.scores,
+      [
+        name("Score", "score"),
+        count("Count"),
+        value("Mean", "score_mean", (mean) => (mean === null ? "" : scoreNumber(mean))),
+        value("Passed", "pass_rate", (rate) => (rate === null ? "" : share(rate))),
       ],
     ],
   ];

@@ -121,6 +121,15 @@ export const compact = (count) =>
 export const share = (part) =>
   part === null || part === undefined ? "" : `${(100 * part).toFixed(part && part < 0.1 ? 1 : 0)} %`;
 
+export const scoreNumber = (value) => String(Number(value.toPrecision(4)));
+
+/** A score as `helpful 0.8 good`: its name, its number and its label. */
+export function scoreText({ name, value, label, error_type }) {
+  const verdict = label === "pass" || label === "fail";
+  const parts = [name, value === null || verdict ? "" : scoreNumber(value), label || ""];
+  return [...parts, error_type ? `failed: ${error_type}` : ""].filter(Boolean).join(" ");
+}
+
 export function tokens(counts) {
   const say = (count) => (count === null ? "?" : number.format(count));
   if (counts.input === null && counts.output === null) return counts.total === null ? "" : say(counts.total);

@@ -15,6 +15,7 @@ import {
   money,
   number,
   pill,
+  scoreText,
   table,
 } from "./parts.js";
 import { select } from "./overview.js";
@@ -45,6 +46,7 @@ const TEXTS = [
   ["session", "Session"],
   ["run_id", "Run"],
   ["tag", "Tag"],
+  ["score", "Score"],
   ["error", "Error"],
   ["min_duration_seconds", "Min. duration (s)"],
   ["min_cost_usd", "Min. cost ($)"],
@@ -68,6 +70,15 @@ const TRACES = [
   { title: "Agent", words: true, wide: true, cell: (row) => row.agent || "" },
   { title: "Models", words: true, wide: true, cell: (row) => row.models.join(", ") },
   { title: "Service", words: true, wide: true, cell: (row) => row.service || "" },
+  {
+    title: "Scores",
+    words: true,
+    wide: true,
+    cell: (row) => {
+      const said = row.scores.map(scoreText).join(", ");
+      return make("span", { className: "clip", text: said, title: said });
+    },
+  },
   {
     title: "Error",
     words: true,
@@ -197,7 +208,7 @@ function filters(asked, facets, go) {
       name,
       value: asked[name] || "",
       list: facet ? `known-${name}` : null,
-      placeholder: "any",
+      placeholder: name === "score" ? "helpful<0.5" : "any",
       autocomplete: "off",
       spellcheck: "false",
     });

@@ -11,6 +11,7 @@ import {
   money,
   moment,
   number,
+  scoreText,
   sentence,
   table,
   tokens,
@@ -45,6 +46,7 @@ export function traceParts(trace) {
     ...remarks(trace).map((text) => make("p", { className: "notice", text })),
     ownTime(trace),
     waterfall(trace),
+    scores(trace),
     trace.models.length
       ? table(
           "Models",
@@ -73,6 +75,25 @@ export function traceParts(trace) {
         )
       : null,
   ].filter(Boolean);
+}
+
+/* what was said of the trace, of its session, or of one of its spans */
+function scores(trace) {
+  if (!(trace.scores || []).length) return null;
+  const names = new Map(trace.spans.map((span) => [span.span_id, span.name]));
+  const of = (score) =>
+    score.span_id ? names.get(score.span_id) || score.span_id : score.session ? "session" : "trace";
+  return table(
+    "Scores",
+    [
+      { title: "Score", words: true, cell: scoreText },
+      { title: "Of", words: true, cell: of },
+      { title: "Source", words: true, cell: (score) => score.source || "" },
+      { title: "Kind", words: true, wide: true, cell: (score) => score.judge },
+      { title: "Time", words: true, wide: true, cell: (score) => moment(score.time_unix_ns) },
+    ],
+    trace.scores,
+  );
 }
 
 function traceTitle(trace) {

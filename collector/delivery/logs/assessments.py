@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from collector.spans.json_text import read_json
+from collector.spans.score_facts import KEY, LABEL, SESSION
 from collector.spans.scores import MAX_EXACT_CHARACTERS, MAX_EXPLANATION_CHARACTERS, Score
 
-# in the metadata of each assessment that Sidespan writes
-KEY = "sidespan.key"
-LABEL, RESPONSE, IDENTIFIER = "sidespan.label", "gen_ai.response.id", "sidespan.identifier"
-# what makes MLflow show an assessment with its session (mlflow.tracing.constant.TraceMetadataKey)
-SESSION = "mlflow.trace.session"
+# in the metadata of each assessment that Sidespan writes, with KEY and LABEL
+RESPONSE, IDENTIFIER = "gen_ai.response.id", "sidespan.identifier"
 MAX_METADATA = 50
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.delivery.logs.assessments import SESSION, keys_of
+from collector.delivery.logs.assessments import keys_of
 from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, cannot_ask
 from collector.mlflow.rest import MlflowApi
 from collector.spans.facts import decode_attributes
 from collector.spans.mlflow_trace import read_export
 from collector.spans.readers import text
+from collector.spans.score_facts import SESSION
 
 RESPONSE_ID = "gen_ai.response.id"
 TRACES_PER_QUESTION = 100

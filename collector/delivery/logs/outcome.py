@@ -4,11 +4,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
 from collector.delivery.group import Request
 from collector.delivery.logs.sorting import SortedRecord, by_entry, export_of, trace_ids_of
-from collector.delivery.logs.work import CONSUMER, LogWindow
+from collector.delivery.logs.work import CONSUMER, LogWindow, PlacedScore
 from collector.delivery.settle import RefusedRequest, Settled
 from collector.model.batch import Draft, Entry, FollowUp, Route, Signal, is_waiting
+from collector.spans.score_facts import placed_record
 
 NO_TRACE = "no_trace"
 # more than these take turns: the first must not keep the others from being looked at
@@ -26,7 +29,7 @@ async def settled_of(work: LogWindow, entries: Sequence[Entry]) -> Settled | Non
     return Settled(
         delivered_spans=work.counts["assessment"] + work.counts["joined"],
         refusals=tuple(_refusals(refused)),
-        follow_ups=tuple(_follow_ups(waiting, work.route)),
+        follow_ups=(*_follow_ups(waiting, work.route), *_told(work)),
         counts=work.counts,
     )
 
@@ -85,3 +88,27 @@ def _follow_ups(waiting: Sequence[SortedRecord], route: Route) -> list[FollowUp]
         )
         for entry, items in by_entry(waiting)
     ]
+
+
+def _told(work: LogWindow) -> list[FollowUp]:
+    """What MLflow's answers have placed, for the consumer that reads these records and can't place them."""
+    if work.target.scores_to is None:
+        return []
+    return [_told_of(each, work.route, consumer=work.target.scores_to) for each in work.placed]
+
+
+def _told_of(placed: PlacedScore, route: Route, *, consumer: str) -> FollowUp:
+    export, place = ExportLogsServiceRequest(), placed.place
+    record = placed_record(placed.score, trace_id=place.trace_id, span_id=place.span_id)
+    export.resource_logs.add().scope_logs.add().log_records.append(record)
+    return FollowUp(
+        consumer=consumer,
+        draft=Draft(
+            lane=Route(experiment_id=placed.experiment_id, workspace=route.workspace).lane_of(Signal.LOGS),
+            payload=export.SerializeToString(),
+            span_count=1,
+            trace_ids=frozenset({bytes.fromhex(place.trace_id)}),
+            client=placed.item.entry.client,
+        ),
+        received_unix_ns=placed.item.entry.received_unix_ns,
+    )

@@ -14,7 +14,7 @@ from collector.delivery.logs.content import write_content
 from collector.delivery.logs.lookup import Place, StoredTrace, last_of_session, of_response, stored_traces
 from collector.delivery.logs.outcome import NO_TRACE, settled_of
 from collector.delivery.logs.sorting import RecordKind, SortedRecord, sort_records
-from collector.delivery.logs.work import LogTarget, LogWindow, MlflowSilent, NoAnswer, is_guilty
+from collector.delivery.logs.work import LogTarget, LogWindow, MlflowSilent, NoAnswer, PlacedScore, is_guilty
 from collector.delivery.mlflow.answers import Verdict, verdict_of
 from collector.delivery.mlflow.turns import DOUBT_SECONDS, Turn
 from collector.delivery.settle import Deferred, Settled
@@ -24,6 +24,7 @@ from collector.mlflow.experiments import CannotAsk, NoSuchExperiment, Resolved
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Entry, Route
 from collector.processors.keep import decision_of
+from collector.spans.scores import Score
 
 RESEND_PAUSE_SECONDS = 0.2
 
@@ -177,6 +178,7 @@ async def _write_scores(
     for item, place in here:
         if item.score is None:
             continue
+        _note_place(work, item, item.score, place, stored[place.trace_id])
         key = (place.trace_id, item.score.key)
         if key in seen or item.score.key in stored[place.trace_id].keys:
             work.counts["repeated"] += 1
@@ -186,6 +188,13 @@ async def _write_scores(
     results = await asyncio.gather(*writes, return_exceptions=True)
     if error := next((result for result in results if isinstance(result, BaseException)), None):
         raise error
+
+
+def _note_place(work: LogWindow, item: SortedRecord, score: Score, place: Place, trace: StoredTrace) -> None:
+    experiment_id = trace.experiment_id or work.experiment_id
+    if score.trace_id is None or experiment_id != work.experiment_id:
+        placed = PlacedScore(item=item, score=score, place=place, experiment_id=experiment_id)
+        work.placed.append(placed)
 
 
 async def _write_score(work: LogWindow, item: SortedRecord, place: Place, turn: Turn) -> None:

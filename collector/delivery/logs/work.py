@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from collector.delivery.logs.lookup import Place
 from collector.delivery.logs.sorting import SortedRecord
 from collector.delivery.mlflow.forward import Forward
 from collector.delivery.mlflow.turns import Turns
@@ -16,7 +17,7 @@ from collector.mlflow.experiments import CannotAsk, Experiments
 from collector.mlflow.rest import MlflowApi
 from collector.model.batch import Route
 from collector.settings import DeliverySettings
-from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
+from collector.spans.scores import MAX_EXPLANATION_CHARACTERS, Score
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
@@ -38,6 +39,8 @@ class LogTarget:
     compress: bool = False
     forward: Forward | None = None
     sampling: str | None = None
+    # the consumer that is told of judgements which don't say themselves where they belong
+    scores_to: str | None = None
     # clients are told apart, so a record may speak of traces of its own experiment only
     check_owners: bool = False
     # of an explanation
@@ -70,9 +73,22 @@ class NoAnswer(Exception):
     """A write has no answer: MLflow may still be at it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedScore:
+    """A judgement, and where it is in MLflow."""
+
+    item: SortedRecord
+    score: Score
+    place: Place
+    experiment_id: str
+
+
 @dataclass(slots=True, kw_only=True)
 class LogWindow:
-    """One window on its way. Each of its records ends in `counts`, `waiting` or `refused`."""
+    """One window on its way. Each of its records ends in `counts`, `waiting` or `refused`.
+
+    `placed` are judgements in MLflow whose records name no trace, or come from another experiment.
+    """
 
     target: LogTarget
     api: MlflowApi
@@ -83,6 +99,7 @@ class LogWindow:
     waiting: list[tuple[SortedRecord, str]] = field(default_factory=list)
     refused: list[tuple[SortedRecord, str, str]] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    placed: list[PlacedScore] = field(default_factory=list)
 
     def refuse(self, items: Sequence[SortedRecord], reason: str, message: str) -> None:
         self.refused += [(item, reason, message) for item in items]

@@ -14,9 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.delivery.mlflow.claims import Window
 from collector.delivery.settle import Settled
 from collector.model.batch import Draft, Entry, FollowUp, Route, Signal
-from collector.spans.scores import RESULT, Score, result_record, span_scores
-
-NEEDLES = (RESULT.encode(), b".annotation.", b".evaluation.")
+from collector.spans.scores import Score, carries_scores, result_record, span_scores
 
 
 async def carried(window: Window, outcome: Settled, *, to: str | None) -> Sequence[FollowUp]:
@@ -33,7 +31,7 @@ async def carried(window: Window, outcome: Settled, *, to: str | None) -> Sequen
 
 def may_carry(entries: Sequence[Entry]) -> bool:
     """Whether any span may carry a judgement: the cheap no, which nearly every window gets."""
-    return any(entry.payload.find(needle) >= 0 for entry in entries for needle in NEEDLES)
+    return any(carries_scores(entry.payload) for entry in entries)
 
 
 def carried_scores(

@@ -9,9 +9,9 @@ server.py      statements over HTTP; preparing.py: the tables made ready at the 
 store.py       what is stored of traces, and every change; book.py: experiments
 take.py        the sentence: read on -> rows -> put
 lookups.py     what is asked beside the questions of index/sql/
-engine.py      the verbs of the index; opening.py: the door
+engine.py      the verbs of the index; examining.py: for `sidespan doctor`; opening.py: the door
 """
 
-from collector.index.clickhouse.opening import open_clickhouse_index
+from collector.index.clickhouse.opening import examine_clickhouse, open_clickhouse_index
 
-__all__ = ["open_clickhouse_index"]
+__all__ = ["examine_clickhouse", "open_clickhouse_index"]

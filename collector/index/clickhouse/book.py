@@ -69,6 +69,7 @@ class ExperimentBook:
             self._move(keys, number)
         while labelled := self._store.labelled_in(alone.number):
             self._move_labels(labelled, number)
+        self._store.move_scores(alone.number, number)
         self._store.note(alone, is_gone=True)
         del self._known[alone.number]
 

@@ -4,9 +4,11 @@ Sources: https://clickhouse.com/docs/sql-reference/aggregate-functions/reference
 https://clickhouse.com/docs/sql-reference/functions/array-functions
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _SEPARATOR = "char(31)"
+# of the columns of records that are no text
+_RECORD_TYPES = {"value": "Nullable(Float64)", "time_unix_ns": "Int64"}
 
 
 class ClickhouseDialect:
@@ -63,6 +65,21 @@ class ClickhouseDialect:
     def values(self, value: str, most: int) -> str:
         """Rows whose value is NULL are passed over."""
         return f"arraySlice(arraySort(groupUniqArray({value})), 1, {most})"
+
+    def records(self, columns: Mapping[str, str], order: Sequence[str], most: int) -> str:
+        """A list of named tuples."""
+        types = ", ".join(f"{name} {_RECORD_TYPES.get(name, 'Nullable(String)')}" for name in columns)
+        record = f"CAST(tuple({', '.join(columns.values())}), 'Tuple({types})')"
+        ordered = f"arraySort(groupArray(tuple(tuple({', '.join(order)}), {record})))"
+        return f"arraySlice(arrayMap(each -> each.2, {ordered}), 1, {most})"
+
+    def list_or_empty(self, value: str) -> str:
+        """A list is never NULL."""
+        return value
+
+    def span_hex_id(self, value: str) -> str:
+        """Of a number; the function leaves leading zeros out."""
+        return f"leftPad(lower(hex({value})), 16, '0')"
 
     def at_lowest(self, value: str, by: str) -> str:
         """As in the protocol."""

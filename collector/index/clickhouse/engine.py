@@ -26,6 +26,8 @@ from collector.index.clickhouse.server import ClickhouseServer
 from collector.index.clickhouse.store import ClickhouseStore
 from collector.index.clickhouse.take import EntryTaker
 from collector.index.protocol import (
+    NOTHING_DELIVERED,
+    Delivered,
     FileAnswer,
     IndexAway,
     IndexedBatch,
@@ -132,8 +134,9 @@ class ClickhouseIndex:
         """As in the protocol."""
 
         def summary() -> bytes | None:
-            found = lookups.find_trace(self._server, query.trace_id, query.experiment_ids)
-            return summary_of(found, query, preview_characters=self._preview_characters)
+            about = (self._server, query.trace_id, query.experiment_ids)
+            found, scores = lookups.find_trace(*about), lookups.scores(*about)
+            return summary_of(found, query, scores, preview_characters=self._preview_characters)
 
         return await self._run(summary)
 
@@ -160,12 +163,14 @@ class ClickhouseIndex:
 
         return await self._run(state)
 
-    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+    async def put(
+        self, traces: bytes, experiment: ExperimentReference, *, delivered: Delivered = NOTHING_DELIVERED
+    ) -> StoredTraces:
         """As in the protocol."""
         async with self._changing:
-            return await self._run(partial(self._put, traces, experiment))
+            return await self._run(partial(self._put, traces, experiment, delivered))
 
-    def _put(self, body: bytes, experiment: ExperimentReference) -> StoredTraces:
+    def _put(self, body: bytes, experiment: ExperimentReference, delivered: Delivered) -> StoredTraces:
         found = [trace for trace in read_document(read_traces, body) if trace.spans]
         number = ExperimentBook(self._store).number_of(experiment)
         traces = {
@@ -181,6 +186,8 @@ class ClickhouseIndex:
         for key, before in self._store.stored(list(traces)).items():
             traces[key] = with_put(before, traces[key])
         self._store.put_labels(labels)
+        scores = {(number, trace.spans[0].trace_id): trace.scores for trace in found}
+        self._store.put_scores(scores, delivered)
         self._write_anew(traces)
         return StoredTraces(traces=len(traces), spans=sum(len(trace.spans) for trace in traces.values()))
 
@@ -189,17 +196,19 @@ class ClickhouseIndex:
         self._fault_log.tell("a span is indexed with its name and times alone", made.faults)
         self._store.put(made.rows)
 
-    async def label(self, infos: bytes) -> int:
+    async def label(self, infos: bytes, *, delivered: Delivered = NOTHING_DELIVERED) -> int:
         """As in the protocol."""
         async with self._changing:
-            return await self._run(partial(self._label, infos))
+            return await self._run(partial(self._label, infos, delivered))
 
-    def _label(self, body: bytes) -> int:
+    def _label(self, body: bytes, delivered: Delivered) -> int:
         infos, book = read_document(read_labelled, body), ExperimentBook(self._store)
-        labels = {
-            (book.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each.labels
+        told = {
+            (book.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each
             for each in infos
         }
+        labels = {key: each.labels for key, each in told.items()}
+        self._store.put_scores({key: each.scores for key, each in told.items()}, delivered)
         # first the labels, then the rows: whoever puts rows in between has read the labels
         self._store.put_labels(labels)
         stored = self._store.stored(list(labels))
@@ -213,6 +222,11 @@ class ClickhouseIndex:
     async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
         """As in the protocol."""
         return await self._run(lambda: lookups.labels(self._server, experiment_id, trace_ids))
+
+    async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
+        """As in the protocol."""
+        found = await self._run(lambda: lookups.scores(self._server, trace_id, experiment_ids))
+        return answers.encoded(found)
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

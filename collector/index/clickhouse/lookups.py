@@ -10,10 +10,10 @@ from collector.index.clickhouse.server import ClickhouseServer
 from collector.index.protocol import ExperimentCounts, IndexState
 from collector.index.queries.filters import Selection
 from collector.index.rows.columns import FACT_COLUMNS
-from collector.index.rows.one_trace import StoredTrace
+from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
-from collector.index.sql.tables import TablePage
+from collector.index.sql.tables import TablePage, scores_sql
 from collector.index.sql.where import Query
 from collector.spans.labels import TraceLabels
 
@@ -55,7 +55,7 @@ def _written(name: str, format: str) -> str:
 
 def find_trace(
     server: ClickhouseServer, trace_id: str, experiments: frozenset[str] | None
-) -> StoredTrace | None:
+) -> IndexedTrace | None:
     """One trace; None: there is no such trace to be seen."""
     number = int(trace_id, 16)
     seen = _seen(server, [number])
@@ -77,7 +77,7 @@ def find_trace(
         " WHERE seen_unix_ns BETWEEN ? AND ? AND experiment = ? AND trace_id = toUInt128(?)",
         [*seen, experiment, str(number)],
     )
-    return StoredTrace(
+    return IndexedTrace(
         spans=[facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows],
         experiment_id=id,
         experiment_name=name,
@@ -98,6 +98,19 @@ def _seen(server: ClickhouseServer, numbers: Sequence[int]) -> tuple[int, int] |
     )
     low, high = rows[0]
     return None if low is None else (low, high)
+
+
+def scores(
+    server: ClickhouseServer, trace_id: str, experiments: frozenset[str] | None
+) -> list[dict[str, Any]]:
+    """The scores of one trace, the oldest first, as far as they may be seen."""
+    number = str(int(trace_id, 16))
+    where = where_experiments(Selection(visible_experiment_ids=experiments), CLICKHOUSE)
+    where.add("trace_id = toUInt128(?)", number)
+    # one that was sent to another experiment than its trace is none of the trace's
+    where.add("experiment IN (SELECT experiment FROM trace_days WHERE trace_id = toUInt128(?))", number)
+    rows = server.rows(scores_sql(where.sql, CLICKHOUSE), where.values)
+    return [score for _, _, listed in rows for score in listed]
 
 
 def owners(server: ClickhouseServer, trace_id: str) -> frozenset[str]:
@@ -140,16 +153,19 @@ def experiment_ids_of(server: ClickhouseServer) -> list[str]:
 def state_of(server: ClickhouseServer, *, size_bytes: int) -> IndexState:
     """What there is of each experiment, the largest first."""
     rows = server.rows(
-        "SELECT e.id, e.name, t.traces, t.spans, t.first, t.last FROM (SELECT experiment,"
-        " count() AS traces, sum(span_count) AS spans, min(start_unix_ns) AS first,"
+        "SELECT e.id, e.name, t.traces, t.spans, coalesce(s.scores, 0), t.first, t.last"
+        " FROM (SELECT experiment, count() AS traces, sum(span_count) AS spans, min(start_unix_ns) AS first,"
         " max(start_unix_ns) AS last FROM traces GROUP BY experiment) t"
-        " JOIN experiments e ON e.number = t.experiment ORDER BY traces DESC"
+        " JOIN experiments e ON e.number = t.experiment"
+        " LEFT JOIN (SELECT experiment, count() AS scores FROM scores GROUP BY experiment) s"
+        " ON s.experiment = t.experiment ORDER BY traces DESC"
     )
     names = [field.name for field in fields(ExperimentCounts)]
     experiments = [ExperimentCounts(**dict(zip(names, row, strict=True))) for row in rows]
     return IndexState(
         traces=sum(each.traces for each in experiments),
         spans=sum(each.spans for each in experiments),
+        scores=sum(each.scores for each in experiments),
         size_bytes=size_bytes,
         experiments=experiments,
     )

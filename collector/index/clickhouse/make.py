@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.index.clickhouse.rows import RowsOfTraces, as_stored, days_of, encoded
+from collector.index.clickhouse.rows import RowsOfTraces, as_stored, days_of, encoded, score_as_stored
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
 from collector.index.rows.rows import TraceRows
 from collector.model.faults import Faults
@@ -72,9 +72,16 @@ class _Made:
     """Rows of traces as they are made."""
 
     def __init__(self, preview_characters: int) -> None:
-        self._traces, self._spans = io.StringIO(newline=""), io.StringIO(newline="")
+        self._traces, self._spans, self._scores = (io.StringIO(newline="") for _ in range(3))
         self._new: dict[TraceKey, int] = {}
-        self.writer = RowWriter(self._traces, self._spans, preview_characters, stored_as=self._stored_as)
+        self.writer = RowWriter(
+            self._traces,
+            self._spans,
+            self._scores,
+            preview_characters,
+            stored_as=self._stored_as,
+            score_stored_as=score_as_stored,
+        )
 
     def _stored_as(self, trace: Gathered, rows: TraceRows) -> TraceRows:
         if not trace.version:
@@ -86,6 +93,7 @@ class _Made:
             traces=_compressed(self._traces.getvalue()),
             spans=_compressed(self._spans.getvalue()),
             days=_compressed(days_of(self._new)),
+            scores=_compressed(self._scores.getvalue()),
             token=token,
         )
 

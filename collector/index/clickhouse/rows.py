@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.index.rows.columns import SPAN_COLUMNS, TRACE_COLUMNS
+from collector.index.rows.columns import SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
 from collector.index.rows.gathered import Gathered, TraceKey
-from collector.index.rows.rows import TraceRows
+from collector.index.rows.rows import Row, TraceRows
 
+# the version of a score that the log brings: whatever MLflow says of it, at a time, is above
+FROM_THE_LOG = 1
 # so many changes of a trace find room between two entries of the log
 _CHANGES_BITS = 16
 # of a place in the log, so that a version has 63 bits
@@ -42,6 +44,12 @@ def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
     )
 
 
+def score_as_stored(row: Row, version: int = FROM_THE_LOG) -> Row:
+    """The row of a score with its trace's id as a number, and its version behind it."""
+    return (row[0], int(row[_TRACE_ID], 16), *row[_TRACE_ID + 1 :], version)
+
+
+SCORE_NAMES = (*(column.name for column in SCORE_COLUMNS), *BEHIND_TRACES)
 TRACE_NAMES = (*(column.name for column in TRACE_COLUMNS), *BEHIND_TRACES)
 SPAN_NAMES = (*(column.name for column in SPAN_COLUMNS), *BEHIND_SPANS)
 assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
@@ -57,6 +65,7 @@ class RowsOfTraces:
     traces: bytes
     spans: bytes
     days: bytes
+    scores: bytes = b""
     token: str | None = None
 
 

@@ -3,6 +3,7 @@
     traces, spans    rows of index/rows/columns.py; a newer version of a row takes the place of the older one
     experiments      a number stands for one, worked out from its id or name: no two processes can differ
     labels           session, user and tags that MLflow holds of a trace
+    scores           what was said of traces; what MLflow says has the higher version
     trace_days       trace id -> when it was first seen: which day's partition holds it
     sidespan_schema  the version of all this, on each server
 
@@ -14,10 +15,10 @@ over (TTL by part). `trace_days` is written first: what comes again after a cras
 On a cluster each table is `NAME_local` on each shard, and NAME is `Distributed` over them by trace id.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from collector.index.rows.columns import LABEL_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.columns import LABEL_COLUMNS, SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 
 SCHEMA_VERSION = 1
 VERSION_TABLE = "sidespan_schema"
@@ -53,12 +54,12 @@ _FEW = frozenset(
 )
 
 
-def clickhouse_type(column: Column) -> str:
+def clickhouse_type(column: Column, never_null: Set[str] = _NEVER_NULL) -> str:
     """The type of a column of index/rows/columns.py."""
     if column.name in _IDS:
         return _IDS[column.name]
     type = _TYPES[column.type]
-    if column.name not in _NEVER_NULL:
+    if column.name not in never_null:
         type = f"Nullable({type})"
     return f"LowCardinality({type})" if column.name in _FEW else type
 
@@ -79,8 +80,11 @@ class ReplacingTable:
     granularity: int = 8192
 
 
-def _listed(columns: Sequence[Column]) -> list[str]:
-    return [f'"{column.name}" {clickhouse_type(column)}' for column in columns]
+def _listed(columns: Sequence[Column], never_null: Set[str] = _NEVER_NULL) -> list[str]:
+    return [f'"{column.name}" {clickhouse_type(column, never_null)}' for column in columns]
+
+
+_OF_SCORES = frozenset({"key", "time_unix_ns", "seen_unix_ns", "from_mlflow", "judge"})
 
 
 _SEEN = "toDateTime(intDiv(seen_unix_ns, 1000000000), 'UTC')"
@@ -104,6 +108,11 @@ TABLES = (
         columns=(*_listed(LABEL_COLUMNS), *_VERSION),
         key="trace_id, experiment",
         granularity=512,
+    ),
+    ReplacingTable(
+        name="scores",
+        columns=(*_listed(SCORE_COLUMNS, _OF_SCORES), *_VERSION),
+        key="experiment, trace_id, key",
     ),
     ReplacingTable(
         name="trace_days",

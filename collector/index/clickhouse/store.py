@@ -15,13 +15,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.index.clickhouse.rows import SPAN_NAMES, TRACE_NAMES, RowsOfTraces, csv_of, encoded
-from collector.index.clickhouse.server import ClickhouseServer, External
+from collector.index.clickhouse.rows import (
+    SCORE_NAMES,
+    SPAN_NAMES,
+    TRACE_NAMES,
+    RowsOfTraces,
+    csv_of,
+    encoded,
+    score_as_stored,
+)
+from collector.index.clickhouse.server import ClickhouseServer, External, Rows
+from collector.index.protocol import Delivered
 from collector.index.rows.columns import FACT_COLUMNS, LABEL_COLUMNS
 from collector.index.rows.gathered import Gathered, TraceKey
-from collector.index.rows.rows import facts_of_row
+from collector.index.rows.rows import facts_of_row, score_row
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.score_facts import ScoreFact
 
 LABEL_NAMES = (*(column.name for column in LABEL_COLUMNS), "version", "is_deleted")
 DAY_NAMES = ("trace_id", "experiment", "seen_unix_ns", "version")
@@ -105,6 +115,7 @@ class ClickhouseStore:
             ("trace_days", DAY_NAMES, rows.days),
             ("traces", TRACE_NAMES, rows.traces),
             ("spans", SPAN_NAMES, rows.spans),
+            ("scores", SCORE_NAMES, rows.scores),
         ):
             if block:
                 token = None if rows.token is None else f"{rows.token}-{table}"
@@ -139,6 +150,50 @@ class ClickhouseStore:
         ]
         if rows:
             self.server.insert("labels", LABEL_NAMES, encoded(csv_of(rows)))
+
+    # scores
+
+    def put_scores(self, said: Mapping[TraceKey, Sequence[ScoreFact]], delivered: Delivered) -> None:
+        """MLflow's word on the scores of these traces, in the place of its last and of what was delivered."""
+        if not said:
+            return
+        now = time.time_ns()
+        gone = [
+            (experiment, int(trace_id, 16), key, seen, now, 1)
+            for experiment, trace_id, key, seen, from_mlflow in self._scores(list(said))
+            if (experiment, trace_id) in said
+            and (from_mlflow or seen < (0 if trace_id in delivered.but else delivered.before_unix_ns))
+        ]
+        there = [
+            score_as_stored(row, now + 1)
+            for (experiment, _), scores in said.items()
+            for each in scores
+            for row in [score_row(each, experiment, seen_unix_ns=_seen(each, now), from_mlflow=True)]
+        ]
+        for names, rows in ((_GONE_SCORES, gone), (SCORE_NAMES, there)):
+            if rows:
+                self.server.insert("scores", names, encoded(csv_of(rows)))
+
+    def _scores(self, keys: Sequence[TraceKey]) -> Rows:
+        return self.server.rows(
+            "SELECT experiment, leftPad(lower(hex(trace_id)), 32, '0'), key, seen_unix_ns, from_mlflow"
+            " FROM scores WHERE (experiment, trace_id) IN (SELECT experiment, trace_id FROM wanted)",
+            external=_wanted(keys),
+        )
+
+    def move_scores(self, of: int, to: int) -> None:
+        """The scores of one experiment become another's; a score in both is one."""
+        columns = ", ".join(f'"{name}"' for name in SCORE_NAMES)
+        moved = ", ".join("? AS experiment" if name == "experiment" else f'"{name}"' for name in SCORE_NAMES)
+        self.server.command(
+            f"INSERT INTO scores ({columns}) SELECT {moved} FROM scores FINAL WHERE scores.experiment = ?",
+            values=[to, of],
+        )
+        self.server.command(
+            f"INSERT INTO scores ({', '.join(_GONE_SCORES)}) SELECT experiment, trace_id, key, seen_unix_ns,"
+            " version + 1, 1 FROM scores FINAL WHERE experiment = ?",
+            values=[of],
+        )
 
     # experiments
 
@@ -189,12 +244,18 @@ def number_for(experiment: ExperimentReference) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
+def _seen(score: ScoreFact, now_unix_ns: int) -> int:
+    """Old scores leave with old traces, whenever they were read."""
+    return min(score.time_unix_ns or now_unix_ns, now_unix_ns)
+
+
 def _wanted(keys: Sequence[TraceKey]) -> External:
     rows = b"".join(b"%d,%d\n" % (experiment, int(trace_id, 16)) for experiment, trace_id in keys)
     return External(name="wanted", columns=("experiment Int64", "trace_id UInt128"), rows=rows)
 
 
 # a row that says that another one is gone: the key, the partition, the version, and what can't be missing
+_GONE_SCORES = ("experiment", "trace_id", "key", "seen_unix_ns", "version", "is_deleted")
 _GONE_TRACES = ("experiment", "trace_id", "seen_unix_ns", "version", "is_deleted")
 _GONE_SPANS = ("experiment", "trace_id", "span_id", "seen_unix_ns", "version", "is_deleted")
 

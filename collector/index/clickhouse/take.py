@@ -19,7 +19,7 @@ from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.index.rows.crew import Crew
 from collector.index.rows.gathered import Gathered, TraceKey, share_out
 from collector.journal import Consumer
-from collector.model.batch import Entry, Position, Route
+from collector.model.batch import Entry, Position, Route, Signal, signal_of
 from collector.model.experiment import ExperimentReference
 from collector.telemetry.fault_log import FaultLog
 
@@ -56,7 +56,7 @@ class EntryTaker:
         for each in made:
             self._fault_log.tell("a span is indexed with its name and times alone", each.faults)
         return IndexedBatch(
-            spans=sum(piece.span_count for piece in pieces),
+            spans=sum(piece.span_count for piece in pieces if piece.signal is Signal.TRACES),
             cursors=cursors,
             unreadable=sum(each.unreadable for each in made),
             failed=sum(each.faults.count for each in made),
@@ -129,13 +129,15 @@ class EntryTaker:
 
 
 def _loaded(entry: Entry, experiment: int) -> LoadedPiece:
+    signal = signal_of(entry.lane)
     return LoadedPiece(
         sequence=entry.position.token,
         experiment=experiment,
         run_id=Route.from_lane(entry.lane).run_id,
         received_unix_ns=entry.received_unix_ns,
         span_count=entry.span_count,
-        trace_ids=entry.trace_ids,
+        trace_ids=entry.trace_ids if signal is Signal.TRACES else frozenset(),
+        signal=signal,
         lane=entry.lane,
         payload=entry.payload,
     )

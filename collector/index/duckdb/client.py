@@ -17,6 +17,7 @@ from collector.files.private import make_folder, make_socket
 from collector.index.duckdb.messages import (
     NOT_FOUND,
     batch_from_json,
+    delivered_to_query,
     error_from_json,
     labels_from_json,
     lanes_to_json,
@@ -25,6 +26,8 @@ from collector.index.duckdb.messages import (
     trace_query_to_json,
 )
 from collector.index.protocol import (
+    NOTHING_DELIVERED,
+    Delivered,
     FileAnswer,
     IndexAway,
     IndexedBatch,
@@ -112,15 +115,25 @@ class IndexClient:
         """As in the protocol."""
         return state_from_json(json.loads(await self._sent("GET", "/state", seconds=QUERY_SECONDS)))
 
-    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+    async def put(
+        self, traces: bytes, experiment: ExperimentReference, *, delivered: Delivered = NOTHING_DELIVERED
+    ) -> StoredTraces:
         """As in the protocol."""
         query = {name: value for name, value in asdict(experiment).items() if value is not None}
+        query |= delivered_to_query(delivered)
         body = await self._sent("POST", "/put", data=traces, params=query, seconds=TAKE_SECONDS)
         return StoredTraces(**json.loads(body))
 
-    async def label(self, infos: bytes) -> int:
+    async def label(self, infos: bytes, *, delivered: Delivered = NOTHING_DELIVERED) -> int:
         """As in the protocol."""
-        return int(json.loads(await self._sent("POST", "/label", data=infos, seconds=TAKE_SECONDS))["traces"])
+        query = delivered_to_query(delivered)
+        body = await self._sent("POST", "/label", data=infos, params=query, seconds=TAKE_SECONDS)
+        return int(json.loads(body)["traces"])
+
+    async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
+        """As in the protocol."""
+        allowed = None if experiment_ids is None else sorted(experiment_ids)
+        return await self._post("/scores", {"trace_id": trace_id, "experiment_ids": allowed})
 
     async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
         """As in the protocol."""

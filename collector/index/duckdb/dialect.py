@@ -3,7 +3,7 @@
 Source: https://duckdb.org/docs/stable/sql/functions/list and .../sql/functions/aggregates
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _SEPARATOR = "chr(31)"
 
@@ -59,6 +59,19 @@ class DuckdbDialect:
         """As in the protocol."""
         different = f"list(DISTINCT {value}) FILTER (WHERE {value} IS NOT NULL)"
         return f"coalesce(list_sort({different})[:{most}], [])"
+
+    def records(self, columns: Mapping[str, str], order: Sequence[str], most: int) -> str:
+        """A list of structs."""
+        record = ", ".join(f"'{name}': {value}" for name, value in columns.items())
+        return f"list({{{record}}} ORDER BY {', '.join(order)})[:{most}]"
+
+    def list_or_empty(self, value: str) -> str:
+        """As in the protocol."""
+        return f"coalesce({value}, [])"
+
+    def span_hex_id(self, value: str) -> str:
+        """Of a whole number."""
+        return f"lpad(lower(to_hex({value})), 16, '0')"
 
     def at_lowest(self, value: str, by: str) -> str:
         """Rows whose value is NULL are passed over."""

@@ -27,7 +27,9 @@ from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import Taker
 from collector.index.protocol import (
+    NOTHING_DELIVERED,
     BatchRefused,
+    Delivered,
     FileAnswer,
     IndexedBatch,
     IndexQuery,
@@ -121,7 +123,8 @@ class DuckdbIndex:
 
     def _summary(self, query: TraceQuery, db: Db) -> bytes | None:
         found = lookups.find_trace(db, query.trace_id, query.experiment_ids)
-        return summary_of(found, query, preview_characters=self._settings.preview_characters)
+        scores = lookups.scores(db, query.trace_id, query.experiment_ids)
+        return summary_of(found, query, scores, preview_characters=self._settings.preview_characters)
 
     async def owners(self, trace_id: str) -> frozenset[str]:
         """As in the protocol."""
@@ -137,17 +140,21 @@ class DuckdbIndex:
         return IndexState(
             traces=sum(experiment.traces for experiment in experiments),
             spans=sum(experiment.spans for experiment in experiments),
+            scores=sum(experiment.scores for experiment in experiments),
             size_bytes=await self._write(self._store.size_bytes),
             experiments=experiments,
         )
 
-    async def put(self, traces: bytes, experiment: ExperimentReference) -> StoredTraces:
+    async def put(
+        self, traces: bytes, experiment: ExperimentReference, *, delivered: Delivered = NOTHING_DELIVERED
+    ) -> StoredTraces:
         """As in the protocol."""
-        return await self._write(partial(self._put, traces, experiment))
+        return await self._write(partial(self._put, traces, experiment, delivered))
 
-    def _put(self, body: bytes, experiment: ExperimentReference) -> StoredTraces:
+    def _put(self, body: bytes, experiment: ExperimentReference, delivered: Delivered) -> StoredTraces:
         self._taker.put_off()
         number = self._store.number_of(experiment)
+        read = read_document(read_traces, body)
         traces = {
             (number, trace.spans[0].trace_id): Gathered(
                 spans=list(trace.spans),
@@ -155,13 +162,15 @@ class DuckdbIndex:
                 seen_unix_ns=min(span.start_unix_ns for span in trace.spans),
                 labels=trace.labels,
             )
-            for trace in read_document(read_traces, body)
+            for trace in read
             if trace.spans
         }
         for key, before in self._store.stored(list(traces)).items():
             traces[key] = with_put(before, traces[key])
         labels = {key: trace.labels for key, trace in traces.items()}
         self._store.put_labels(labels, seen_unix_ns=time.time_ns())
+        scores = {(number, trace.spans[0].trace_id): trace.scores for trace in read if trace.spans}
+        self._store.put_scores(scores, delivered)
         self._write_anew(traces)
         return StoredTraces(traces=len(traces), spans=sum(len(trace.spans) for trace in traces.values()))
 
@@ -175,18 +184,20 @@ class DuckdbIndex:
         self._fault_log.tell("a span is indexed with its name and times alone", batch.faults)
         self._store.put([batch], {})
 
-    async def label(self, infos: bytes) -> int:
+    async def label(self, infos: bytes, *, delivered: Delivered = NOTHING_DELIVERED) -> int:
         """As in the protocol."""
-        return await self._write(partial(self._label, infos))
+        return await self._write(partial(self._label, infos, delivered))
 
-    def _label(self, body: bytes) -> int:
+    def _label(self, body: bytes, delivered: Delivered) -> int:
         self._taker.put_off()
-        labels = {
-            (self._store.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each.labels
+        told = {
+            (self._store.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each
             for each in read_document(read_labelled, body)
         }
+        labels = {key: each.labels for key, each in told.items()}
         stored = self._store.stored(list(labels))
         self._store.put_labels(labels, seen_unix_ns=time.time_ns())
+        self._store.put_scores({key: each.scores for key, each in told.items()}, delivered)
         changed = {key: trace for key, trace in stored.items() if trace.spans and trace.labels != labels[key]}
         for key, trace in changed.items():
             trace.labels = labels[key]
@@ -197,6 +208,10 @@ class DuckdbIndex:
     async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
         """As in the protocol."""
         return await self._read(lambda db: lookups.labels(db, experiment_id, trace_ids))
+
+    async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
+        """As in the protocol."""
+        return answers.encoded(await self._read(lambda db: lookups.scores(db, trace_id, experiment_ids)))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

@@ -13,10 +13,10 @@ from collector.index.duckdb.dialect import DUCKDB, DuckdbDialect
 from collector.index.protocol import ExperimentCounts
 from collector.index.queries.filters import Selection
 from collector.index.rows.columns import FACT_COLUMNS
-from collector.index.rows.one_trace import StoredTrace
+from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
-from collector.index.sql.tables import TablePage
+from collector.index.sql.tables import TablePage, scores_sql
 from collector.index.sql.where import Query
 from collector.spans.labels import TraceLabels
 
@@ -65,7 +65,7 @@ class DuckdbTables:
         return DuckdbTables(self.db.cursor())
 
 
-def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> StoredTrace | None:
+def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> IndexedTrace | None:
     """One trace; None: there is no such trace to be seen."""
     where = where_experiments(Selection(visible_experiment_ids=experiments), DUCKDB)
     found = db.execute(
@@ -84,7 +84,7 @@ def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> Sto
         " WHERE start_unix_ns BETWEEN ? AND ? AND trace_id = ? AND experiment = ?",
         [low, high, trace_id, experiment],
     ).fetchall()
-    return StoredTrace(
+    return IndexedTrace(
         spans=[facts_of_row(trace_id, row[0], row[1], row[2:]) for row in rows],
         experiment_id=id,
         experiment_name=name,
@@ -93,6 +93,16 @@ def find_trace(db: Db, trace_id: str, experiments: frozenset[str] | None) -> Sto
         session=session,
         user=user,
     )
+
+
+def scores(db: Db, trace_id: str, experiments: frozenset[str] | None) -> list[dict[str, Any]]:
+    """The scores of one trace, the oldest first, as far as they may be seen."""
+    where = where_experiments(Selection(visible_experiment_ids=experiments), DUCKDB)
+    where.add("trace_id = ?", trace_id)
+    # one that was sent to another experiment than its trace is none of the trace's
+    where.add("experiment IN (SELECT experiment FROM traces WHERE trace_id = ?)", trace_id)
+    rows = DuckdbTables(db).fetch((scores_sql(where.sql, DUCKDB), where.values))
+    return [score for _, _, listed in rows for score in listed]
 
 
 def owners(db: Db, trace_id: str) -> frozenset[str]:
@@ -122,8 +132,11 @@ def labels(db: Db, experiment_id: str, trace_ids: Sequence[str]) -> dict[str, Tr
 def experiment_counts(db: Db) -> list[ExperimentCounts]:
     """What there is of each experiment, the largest first."""
     rows = db.execute(
-        "SELECT e.id, e.name, count(*), sum(t.span_count), min(t.start_unix_ns), max(t.start_unix_ns)"
-        " FROM traces t JOIN experiments e ON e.number = t.experiment GROUP BY 1, 2 ORDER BY 3 DESC"
+        "SELECT e.id, e.name, count(*), sum(t.span_count), coalesce(any_value(s.scores), 0),"
+        " min(t.start_unix_ns), max(t.start_unix_ns)"
+        " FROM traces t JOIN experiments e ON e.number = t.experiment"
+        " LEFT JOIN (SELECT experiment, count(*) AS scores FROM scores GROUP BY experiment) s"
+        " ON s.experiment = t.experiment GROUP BY 1, 2 ORDER BY 3 DESC"
     )
     names = [field.name for field in fields(ExperimentCounts)]
     return [ExperimentCounts(**dict(zip(names, row, strict=True))) for row in rows.fetchall()]

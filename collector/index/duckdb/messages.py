@@ -5,8 +5,9 @@
     POST /trace    TraceQuery             JSON               404 None, 503 QueryTimedOut
     POST /owners   {"trace_id"}           {"experiments"}
     GET  /state                           IndexState
-    POST /put      traces (?id=, ?name=)  StoredTraces       502 UnreadableTraces
-    POST /label    trace infos            {"traces"}             502 UnreadableTraces
+    POST /put      traces (?id=, ?name=, and Delivered)    StoredTraces       502 UnreadableTraces
+    POST /label    trace infos (?Delivered)                {"traces"}         502 UnreadableTraces
+    POST /scores   {"trace_id", "experiment_ids"}          a JSON list
     POST /labels   {"experiment_id", "trace_ids"}    TraceLabels by trace id
     POST /name     ExperimentReference    {}
     POST /forget   {}                     {}
@@ -21,6 +22,7 @@ from typing import Any
 
 from collector.index.protocol import (
     BatchRefused,
+    Delivered,
     ExperimentCounts,
     IndexedBatch,
     IndexQuery,
@@ -139,6 +141,22 @@ def labels_from_json(document: Json) -> Mapping[str, TraceLabels]:
         trace_id: TraceLabels(**each | {"tags": tuple((name, value) for name, value in each["tags"])})
         for trace_id, each in document.items()
     }
+
+
+def delivered_to_query(delivered: Delivered) -> dict[str, str]:
+    """As parameters of a request."""
+    return {"before_unix_ns": str(delivered.before_unix_ns), "but": ",".join(sorted(delivered.but))}
+
+
+def delivered_from_query(query: Mapping[str, str]) -> Delivered:
+    """Back."""
+    but = frozenset(filter(None, query["but"].split(",")))
+    return Delivered(before_unix_ns=int(query["before_unix_ns"]), but=but)
+
+
+def experiments_from_json(ids: Sequence[str] | None) -> frozenset[str] | None:
+    """What a client may see; None: everything."""
+    return _unlisted(ids)
 
 
 def _listed(ids: frozenset[str] | None) -> list[str] | None:

@@ -30,7 +30,9 @@ from collector.index.duckdb.messages import (
     NOT_FOUND,
     STATUS,
     ProcessArguments,
+    delivered_from_query,
     error_to_json,
+    experiments_from_json,
     lanes_from_json,
     query_from_json,
     trace_query_from_json,
@@ -73,12 +75,21 @@ async def _state(index: Index, _: Request) -> Response:
 
 
 async def _put(index: Index, request: Request) -> Response:
-    experiment = ExperimentReference(**request.query_params)
-    return JSONResponse(asdict(await index.put(await request.body(), experiment)))
+    query = request.query_params
+    experiment = ExperimentReference(id=query.get("id"), name=query.get("name"))
+    delivered = delivered_from_query(query)
+    return JSONResponse(asdict(await index.put(await request.body(), experiment, delivered=delivered)))
 
 
 async def _label(index: Index, request: Request) -> Response:
-    return JSONResponse({"traces": await index.label(await request.body())})
+    delivered = delivered_from_query(request.query_params)
+    return JSONResponse({"traces": await index.label(await request.body(), delivered=delivered)})
+
+
+async def _scores(index: Index, request: Request) -> Response:
+    document = await request.json()
+    allowed = experiments_from_json(document["experiment_ids"])
+    return _json(await index.scores(document["trace_id"], experiment_ids=allowed))
 
 
 async def _labels(index: Index, request: Request) -> Response:
@@ -106,6 +117,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/put", _put),
     ("POST", "/label", _label),
     ("POST", "/labels", _labels),
+    ("POST", "/scores", _scores),
     ("POST", "/name", _name),
     ("POST", "/forget", _forget),
 )

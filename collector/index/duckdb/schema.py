@@ -1,8 +1,8 @@
 """The tables of the index (index/rows/columns.py) as DuckDB makes them. Pure."""
 
-from collector.index.rows.columns import LABEL_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.columns import LABEL_COLUMNS, SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def table_sql(name: str, columns: tuple[Column, ...]) -> str:
@@ -18,4 +18,5 @@ SCHEMA = (
     table_sql("traces", TRACE_COLUMNS),
     table_sql("spans", SPAN_COLUMNS),
     table_sql("labels", LABEL_COLUMNS),
+    table_sql("scores", SCORE_COLUMNS),
 )

@@ -25,9 +25,15 @@ class Batch:
 
     traces_file: Path
     spans_file: Path
+    scores_file: Path
     keys: Sequence[TraceKey]
     unreadable: Sequence[int] = ()
     faults: Faults = field(default_factory=Faults)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """All of its files."""
+        return self.traces_file, self.spans_file, self.scores_file
 
 
 def read_shard(
@@ -40,42 +46,45 @@ def read_shard(
     preview_characters: int,
 ) -> Batch:
     """The rows of the traces in `pieces`, in files called `name`. Raises JournalUnreadable, OSError."""
-    with open_reader(journal, CONSUMER) as reader, _rows(into, name, preview_characters) as rows:
+    with open_reader(journal, CONSUMER) as reader, open_rows(into, name, preview_characters) as rows:
         unreadable = write_pieces(
             pieces, stored, lambda piece: reader.payload(Position(piece.sequence)), rows
         )
-    return _batch(into, name, rows, unreadable)
+    return batch_of(into, name, rows, unreadable)
 
 
 def write_rows(
     found: Mapping[TraceKey, Gathered], *, into: Path, name: str, preview_characters: int
 ) -> Batch:
-    """The rows of traces, in two files of `into`. Raises OSError."""
-    with _rows(into, name, preview_characters) as rows:
+    """The rows of traces, in files of `into`. Raises OSError."""
+    with open_rows(into, name, preview_characters) as rows:
         for key, trace in found.items():
             rows.write(key, trace)
-    return _batch(into, name, rows, ())
+    return batch_of(into, name, rows, ())
 
 
-def _paths(into: Path, name: str) -> tuple[Path, Path]:
-    return into / f"{name}-traces.csv", into / f"{name}-spans.csv"
+def _paths(into: Path, name: str) -> tuple[Path, Path, Path]:
+    return into / f"{name}-traces.csv", into / f"{name}-spans.csv", into / f"{name}-scores.csv"
 
 
 @contextmanager
-def _rows(into: Path, name: str, preview_characters: int) -> Iterator[RowWriter]:
+def open_rows(into: Path, name: str, preview_characters: int) -> Iterator[RowWriter]:
+    """Files for rows, called `name`. Raises OSError."""
     with ExitStack() as stack:
-        traces, spans = (
+        traces, spans, scores = (
             stack.enter_context(path.open("w", newline="", encoding="utf-8", errors="replace"))
             for path in _paths(into, name)
         )
-        yield RowWriter(traces, spans, preview_characters)
+        yield RowWriter(traces, spans, scores, preview_characters)
 
 
-def _batch(into: Path, name: str, rows: RowWriter, unreadable: Sequence[int]) -> Batch:
-    traces, spans = _paths(into, name)
+def batch_of(into: Path, name: str, rows: RowWriter, unreadable: Sequence[int]) -> Batch:
+    """What was written into them."""
+    traces, spans, scores = _paths(into, name)
     return Batch(
         traces_file=traces,
         spans_file=spans,
+        scores_file=scores,
         keys=rows.keys,
         unreadable=tuple(unreadable),
         faults=rows.faults,

@@ -19,14 +19,17 @@ from typing import Any
 import duckdb
 
 from collector.files.private import make_folder
+from collector.index.duckdb import scores as score_table
 from collector.index.duckdb.schema import SCHEMA, SCHEMA_VERSION
 from collector.index.duckdb.shard import Batch, write_rows
 from collector.index.duckdb.upgrade import STEPS, upgrade
-from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.protocol import Delivered
+from collector.index.rows.columns import FACT_COLUMNS, SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.rows.gathered import Gathered, TraceKey
 from collector.index.rows.rows import facts_of_row
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.score_facts import ScoreFact
 
 _log = logging.getLogger("sidespan.index")
 
@@ -196,6 +199,7 @@ class Store:
             batch = write_rows(whole, into=self.path.parent, name="joined", preview_characters=UNCUT)
             self.put([replace(batch, keys=keys)], {})
         with transaction(self.db):
+            score_table.move(self.db, to=number, of=alone[0])
             for table in ("spans", "traces", "labels"):
                 self.db.execute(
                     f"UPDATE {table} SET experiment = ? WHERE experiment = ?",
@@ -270,12 +274,16 @@ class Store:
                 self._delete_wanted("traces", "", [])
             self._copy("traces", TRACE_COLUMNS, [batch.traces_file for batch in batches])
             self._copy("spans", SPAN_COLUMNS, [batch.spans_file for batch in batches])
+            scores = [batch.scores_file for batch in batches if batch.scores_file.stat().st_size]
+            if scores:
+                score_table.make_room(self.db)
+                self._copy("new_scores", SCORE_COLUMNS, scores)
+                score_table.add_new(self.db)
             for lane, sequence in cursors.items():
                 self.db.execute("DELETE FROM cursors WHERE lane = ?", [lane])
                 self.db.execute("INSERT INTO cursors VALUES (?, ?)", [lane, sequence])
-        for batch in batches:
-            batch.traces_file.unlink(missing_ok=True)
-            batch.spans_file.unlink(missing_ok=True)
+        for file in (file for batch in batches for file in batch.files):
+            file.unlink(missing_ok=True)
 
     def _wanted(self, keys: Sequence[TraceKey]) -> None:
         self.db.execute(
@@ -315,7 +323,8 @@ class Store:
             [MAX_CURSORS],
         )
         if self.size_bytes() > max_bytes:
-            oldest = self._value("SELECT quantile_disc(seen_unix_ns, ?) FROM traces", [OLDEST_SHARE])
+            seen = "SELECT seen_unix_ns FROM traces UNION ALL SELECT seen_unix_ns FROM scores"
+            oldest = self._value(f"SELECT quantile_disc(seen_unix_ns, ?) FROM ({seen})", [OLDEST_SHARE])
             if oldest is not None:
                 gone += self._forget_before(int(oldest) + 1)
         return gone
@@ -327,11 +336,13 @@ class Store:
             [seen_unix_ns],
         )
         count = int(self._value("SELECT count(*) FROM wanted"))
-        if count:
+        scores = int(self._value("SELECT count(*) FROM scores WHERE seen_unix_ns < ?", [seen_unix_ns]))
+        if count or scores:
             with transaction(self.db):
-                self._delete_wanted("spans", "", [])
-                self._delete_wanted("traces", "", [])
-                self.db.execute("DELETE FROM labels WHERE seen_unix_ns < ?", [seen_unix_ns])
+                for table in ("spans", "traces", "scores"):
+                    self._delete_wanted(table, "", [])
+                for table in ("labels", "scores"):
+                    self.db.execute(f"DELETE FROM {table} WHERE seen_unix_ns < ?", [seen_unix_ns])
             self.db.execute("CHECKPOINT")
         return count
 
@@ -362,6 +373,11 @@ class Store:
             self._delete_wanted("labels", "", [])
             if rows:
                 self.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def put_scores(self, scores: Mapping[TraceKey, Sequence[ScoreFact]], delivered: Delivered) -> None:
+        """What MLflow says of the scores of these traces."""
+        with transaction(self.db):
+            score_table.replace(self.db, scores, delivered, now_unix_ns=time.time_ns())
 
     def size_bytes(self) -> int:
         """Blocks in use; free ones are used again before the file grows."""

@@ -19,7 +19,7 @@ from collector.index.protocol import IndexedBatch, Lane
 from collector.index.rows.crew import Crew
 from collector.index.rows.gathered import Gathered, Piece, TraceKey, share_out
 from collector.journal.sqlite.reader import open_reader
-from collector.model.batch import Position, Route
+from collector.model.batch import Position, Route, Signal, signal_of
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -91,7 +91,7 @@ class Taker:
                 self.put_off()
                 raise
         return IndexedBatch(
-            spans=sum(piece.span_count for piece in begun.pieces),
+            spans=sum(piece.span_count for piece in begun.pieces if piece.signal is Signal.TRACES),
             cursors=begun.cursors,
             unreadable=sum(len(batch.unreadable) for batch in batches),
             failed=sum(batch.faults.count for batch in batches),
@@ -103,9 +103,8 @@ class Taker:
         begun, self._begun = self._begun, None
         for other in () if begun is None else begun.others:
             with suppress(Exception):
-                batch = other.result()
-                batch.traces_file.unlink()
-                batch.spans_file.unlink()
+                for file in other.result().files:
+                    file.unlink()
 
     def close(self) -> None:
         """Let the other processes go."""
@@ -161,7 +160,7 @@ class Taker:
         with open_reader(self._journal, CONSUMER) as journal:
             for lane in lanes:
                 number = self._store.number_of(lane.experiment)
-                run_id = Route.from_lane(lane.lane).run_id
+                run_id, signal = Route.from_lane(lane.lane).run_id, signal_of(lane.lane)
                 # taken before a crash, but not said so: the journal may let it go
                 cursors[lane.lane] = known.get(lane.lane, 0)
                 after = Position(cursors[lane.lane]) if cursors[lane.lane] else None
@@ -178,7 +177,8 @@ class Taker:
                             run_id=run_id,
                             received_unix_ns=head.received_unix_ns,
                             span_count=head.span_count,
-                            trace_ids=head.trace_ids,
+                            trace_ids=head.trace_ids if signal is Signal.TRACES else frozenset(),
+                            signal=signal,
                         )
                     )
         return pieces, cursors, False

@@ -2,6 +2,7 @@
 
     1 -> 2    `model` is the model that was asked for, `response_models` those that answered; embeddings are
               model calls; labels of traces have a table
+    2 -> 3    scores have a table; those of before come with `sidespan index backfill`
 
 The spans' facts are all there, so nothing has to be read again, and nothing is lost that the journal and
 MLflow no longer have.
@@ -10,7 +11,7 @@ MLflow no longer have.
 from collections.abc import Callable, Mapping, Sequence
 
 from collector.index.duckdb.schema import table_sql
-from collector.index.rows.columns import LABEL_COLUMNS
+from collector.index.rows.columns import LABEL_COLUMNS, SCORE_COLUMNS
 from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
 
 
@@ -32,6 +33,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         " FROM spans WHERE model_call GROUP BY experiment, trace_id) called"
         " WHERE traces.experiment = called.experiment AND traces.trace_id = called.trace_id",
     ),
+    2: (table_sql("scores", SCORE_COLUMNS),),
 }
 
 

@@ -5,10 +5,12 @@ whatever begins so.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from collector.index.queries.asked import Asked
+from collector.model.parameters import BadParameter
+from collector.model.score_condition import ScoreCondition, TextPattern, score_condition, text_pattern
 
 
 class Held(Enum):
@@ -47,22 +49,19 @@ SPANS: Mapping[str, Held] = dict.fromkeys(
     ),
     Held.ONE,
 )
+SCORES: Mapping[str, Held] = {**TRACES, **dict.fromkeys(("label", "source", "judge"), Held.ONE)}
 # those that speak of a trace as a whole, asked of spans, and what they are called there
 OF_THEIR_TRACE: Mapping[str, str] = {"tag": "tag", "trace_status": "status"}
+# traces with a score like this, and of scores those that are like this
+SCORE, TRACE_SCORE = "score", "trace_score"
 NAMES = (
     *("experiment_id", "experiment_name", "since", "until"),
     *("min_duration_seconds", "max_duration_seconds", "min_cost_usd"),
 )
-TRACE_FILTERS = (*NAMES, *TRACES)
-SPAN_FILTERS = (*NAMES, *SPANS, *OF_THEIR_TRACE)
-
-
-@dataclass(frozen=True, slots=True)
-class TextPattern:
-    """A text, or whatever begins with it."""
-
-    text: str
-    is_prefix: bool = False
+TRACE_FILTERS = (*NAMES, *TRACES, SCORE)
+SPAN_FILTERS = (*NAMES, *SPANS, *OF_THEIR_TRACE, SCORE)
+# those of their traces, and of the scores themselves
+SCORE_FILTERS = (*TRACE_FILTERS, "label", "source", "judge", TRACE_SCORE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,8 @@ class Selection:
     """The rows that are meant: all of it holds. None, or nothing: no such filter.
 
     `visible_experiment_ids` are those that the client may see (None: all); `of_their_trace` filters spans by
-    what their traces are like.
+    what their traces are like. Of `trace_scores` a trace has one that is like any; `own_scores` are about
+    scores themselves.
     """
 
     visible_experiment_ids: frozenset[str] | None = None
@@ -92,6 +92,8 @@ class Selection:
     min_cost_usd: float | None = None
     filters: Sequence[TextFilter] = ()
     of_their_trace: Sequence[TextFilter] = ()
+    trace_scores: Sequence[ScoreCondition] = ()
+    own_scores: Sequence[ScoreCondition] = ()
 
 
 def select_traces(asked: Asked) -> Selection:
@@ -104,7 +106,19 @@ def select_spans(asked: Asked) -> Selection:
     return _selection(asked, SPANS, OF_THEIR_TRACE)
 
 
-def _selection(asked: Asked, own: Mapping[str, Held], of_their_trace: Mapping[str, str]) -> Selection:
+def select_scores(asked: Asked) -> Selection:
+    """The scores that are meant. Raises BadParameter."""
+    selection = _selection(asked, SCORES, {}, trace_scores=TRACE_SCORE)
+    return replace(selection, own_scores=_scores(asked, SCORE))
+
+
+def _selection(
+    asked: Asked,
+    own: Mapping[str, Held],
+    of_their_trace: Mapping[str, str],
+    *,
+    trace_scores: str = SCORE,
+) -> Selection:
     return Selection(
         visible_experiment_ids=asked.experiments,
         experiment_ids=asked.all("experiment_id"),
@@ -116,7 +130,15 @@ def _selection(asked: Asked, own: Mapping[str, Held], of_their_trace: Mapping[st
         min_cost_usd=asked.number("min_cost_usd"),
         filters=_filters(asked, {name: name for name in own}, own),
         of_their_trace=_filters(asked, of_their_trace, TRACES),
+        trace_scores=_scores(asked, trace_scores),
     )
+
+
+def _scores(asked: Asked, name: str) -> Sequence[ScoreCondition]:
+    try:
+        return [score_condition(text) for text in asked.all(name)]
+    except ValueError as error:
+        raise BadParameter(name, list(asked.all(name)), str(error)) from None
 
 
 def _nanoseconds(seconds: float | None) -> int | None:
@@ -132,8 +154,6 @@ def _filters(asked: Asked, names: Mapping[str, str], held: Mapping[str, Held]) -
 
 
 def _pattern(value: str, held: Held) -> TextPattern:
-    if value.endswith("*"):
-        return TextPattern(value[:-1], is_prefix=True)
-    if held is Held.TAGS and "=" not in value:  # a name, with any value
+    if held is Held.TAGS and "=" not in value and not value.endswith("*"):  # a name, with any value
         return TextPattern(f"{value}=", is_prefix=True)
-    return TextPattern(value)
+    return text_pattern(value)

@@ -12,6 +12,24 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class TraceScore(Shape):
+    """What was said of a trace, or of one of its spans, by one name."""
+
+    name: str
+    value: float | None
+    label: str | None
+    """A category, pass or fail, or nothing."""
+    error_type: str | None
+    """Of an evaluator that failed."""
+    source: str | None
+    judge: str
+    """HUMAN, LLM_JUDGE or CODE."""
+    span_id: str | None
+    session: str | None
+    """Where the whole session was judged."""
+    time_unix_ns: int
+
+
 class TraceRow(Shape):
     """One trace, by the counting rules."""
 
@@ -61,6 +79,8 @@ class TraceRow(Shape):
     time_to_first_token_seconds: float | None
     error_type: str | None
     error_message: str | None
+    scores: list[TraceScore]
+    """The first hundred, the oldest first."""
 
 
 class TracePage(Shape):
@@ -195,6 +215,7 @@ class Overview(Shape):
     models: list[Group]
     tools: list[Group]
     errors: list[Group]
+    scores: list[Group]
 
 
 class Session(Shape):

@@ -1,6 +1,7 @@
 """What the page shows first, and two windows or groups side by side: several questions, put together. Pure.
 
-overview     totals, what changed since the period before, the time axis, top agents, models, tools, errors
+overview     totals, what changed since the period before, the time axis, top agents, models, tools, errors,
+             scores
 comparison   the same metrics of `a` and of `b`, with difference and ratio
 """
 
@@ -32,6 +33,7 @@ TOPS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     ),
     "tools": ("tools", "tool", ("count", "error_rate", "recovered_retries", "duration_seconds_p95")),
     "errors": ("errors", "error", ("traces", "count")),
+    "scores": ("scores", "score", ("count", "traces", "score_mean", "pass_rate", "errors")),
 }
 SIDES = ("a", "b")
 
@@ -57,7 +59,9 @@ def overview_questions(asked: Asked) -> dict[str, StatsQuery]:
         asks["before"] = question(before)
     for name, (of, by, metrics) in TOPS.items():
         about = with_parameters(asked, of=(of,), by=(by,), metric=metrics, top=(TOP,), bucket=())
-        if of != "traces" and asked.all("status"):  # of a span it would be the span's
+        if of == "scores":
+            about = with_parameters(about, score=(), trace_score=asked.all("score"))
+        elif of != "traces" and asked.all("status"):  # of a span it would be the span's
             about = with_parameters(about, status=(), trace_status=asked.all("status"))
         asks[name] = question(about)
     return asks

@@ -1,6 +1,6 @@
 """One question for all numbers: metrics x breakdown x time bucket, as data. Pure.
 
-    of        traces, spans, models (model calls), tools (tool calls), errors (spans), sessions
+    of        traces, spans, models (model calls), tools (tool calls), errors (spans), sessions, scores
     metric    what is counted, summed or measured (Entity.metrics)
     by        what sets groups apart (Entity.dimensions); a trace with two models is in the group of each
     bucket    how long a step of the time axis is; none: no axis
@@ -9,14 +9,16 @@ Percentiles are exact: the value at (n - 1) * p of the ordered values, between n
 A metric names values and conditions; what they are in the tables is the engine's (index/sql/columns.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from collector.index.queries.asked import Asked, seconds
 from collector.index.queries.filters import (
+    SCORE_FILTERS,
     SPAN_FILTERS,
     TRACE_FILTERS,
     Selection,
+    select_scores,
     select_spans,
     select_traces,
 )
@@ -102,7 +104,15 @@ class Ratio:
     divisor_per_unit: int = 1
 
 
-StatsMetric = Count | CountDistinct | Sum | Mean | Maximum | Percentile | Share | Ratio
+@dataclass(frozen=True, slots=True)
+class ShareWithin:
+    """The rows for which `where` holds, as a share of those in all groups that differ in `dimension` only."""
+
+    dimension: str
+    where: str
+
+
+StatsMetric = Count | CountDistinct | Sum | Mean | Maximum | Percentile | Share | Ratio | ShareWithin
 
 
 def _spread(name: str, value: str, per_unit: int = 1) -> dict[str, StatsMetric]:
@@ -179,10 +189,25 @@ _SESSIONS: Mapping[str, StatsMetric] = {
     **_sums("model_calls", "tool_calls"),
     "users": CountDistinct("user"),
 }
+_SCORES: Mapping[str, StatsMetric] = {
+    "count": Count(),
+    "traces": CountDistinct("trace_id"),
+    **_spread("score", "score_value"),
+    "label_share": ShareWithin("label", "labelled"),
+    "pass_rate": Share("passed", among="judged"),
+    "errors": Count("error"),
+    "error_rate": Share("error"),
+}
 _TRACE_DIMENSIONS = (
     *("experiment", "name", "service", "version", "environment", "agent", "model", "response_model"),
     *("provider", "tool", "prompt", "prompt_name", "session", "user", "run_id", "status", "error", "tag"),
+    *("score", "label"),
 )
+_TRACE_LISTS = frozenset(
+    {"agent", "model", "response_model", "provider", "tool", "prompt", "prompt_name", "tag"}
+)
+# of a trace those of all its scores, in pairs
+SCORE_DIMENSIONS = ("score", "label")
 _SPAN_DIMENSIONS = (
     *("experiment", "name", "span", "kind", "service", "version", "environment", "agent", "model"),
     *("response_model", "provider", "tool", "prompt", "prompt_name", "session", "user", "run_id"),
@@ -192,22 +217,25 @@ _SPAN_DIMENSIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """Something that is counted. `lists` are the dimensions of which a row may have several values."""
+    """Something that is counted. `lists` are the dimensions of which a row may have several values.
+
+    `joined` are those that stand in another table, with several values too.
+    """
 
     metrics: Mapping[str, StatsMetric]
     dimensions: Sequence[str]
     lists: frozenset[str] = frozenset()
     filters: Sequence[str] = SPAN_FILTERS
+    joined: frozenset[str] = frozenset()
 
 
 ENTITIES: Mapping[str, Entity] = {
     "traces": Entity(
         metrics=_TRACES,
         dimensions=_TRACE_DIMENSIONS,
-        lists=frozenset(
-            {"agent", "model", "response_model", "provider", "tool", "prompt", "prompt_name", "tag"}
-        ),
+        lists=_TRACE_LISTS,
         filters=TRACE_FILTERS,
+        joined=frozenset(SCORE_DIMENSIONS),
     ),
     "spans": Entity(metrics=_SPANS, dimensions=_SPAN_DIMENSIONS),
     "models": Entity(metrics=_MODELS, dimensions=_SPAN_DIMENSIONS),
@@ -220,6 +248,17 @@ ENTITIES: Mapping[str, Entity] = {
         dimensions=("experiment", "service", "version", "environment", "session", "user"),
         filters=TRACE_FILTERS,
     ),
+    "scores": Entity(
+        metrics=_SCORES,
+        dimensions=(*_TRACE_DIMENSIONS, "source", "judge"),
+        lists=_TRACE_LISTS,
+        filters=SCORE_FILTERS,
+    ),
+}
+_SELECT: Mapping[Sequence[str], Callable[[Asked], Selection]] = {
+    TRACE_FILTERS: select_traces,
+    SPAN_FILTERS: select_spans,
+    SCORE_FILTERS: select_scores,
 }
 DEFAULT_METRICS = ("count", "error_rate", "duration_seconds_p50", "duration_seconds_p95")
 PARAMETERS = ("of", "metric", "by", "top", "order", "bucket")
@@ -265,8 +304,7 @@ def question(asked: Asked, *, also: Sequence[str] = ()) -> StatsQuery:
         raise BadParameter(
             "order", order[:80], f"must be one of {allowed_orders}, with - for the largest first"
         )
-    select = select_spans if entity.filters is SPAN_FILTERS else select_traces
-    selection = select(asked)
+    selection = _SELECT[entity.filters](asked)
     bucket = asked.one("bucket")
     return StatsQuery(
         of=of,

@@ -4,6 +4,7 @@
     traces        one row a trace of an experiment: the whole by the counting rules
     spans         one row a span: its facts, and what it counts for within its trace
     labels        session, user and tags that MLflow holds of a trace, whether its spans are here or not
+    scores        one row an evaluation, whether its trace is here or not; its key is its own within the trace
     cursors       how far each lane of the journal is in here
 
 Times are nanoseconds since 1970 (BIGINT), ids as numbers: a trace id is a UUID, a span id a UBIGINT. Lists
@@ -133,4 +134,22 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("user", "VARCHAR"),
     Column("tags", "VARCHAR"),  # JSON pairs
     Column("seen_unix_ns", "BIGINT"),
+)
+
+# without the explanation, which is content
+SCORE_COLUMNS: tuple[Column, ...] = (
+    Column("experiment", "INTEGER"),
+    Column("trace_id", "UUID"),
+    Column("span_id", "UBIGINT"),  # NULL: the whole trace was judged
+    Column("key", "VARCHAR"),
+    Column("name", "VARCHAR"),
+    Column("value", "DOUBLE"),
+    Column("label", "VARCHAR"),
+    Column("error_type", "VARCHAR"),  # of an evaluator that failed
+    Column("source", "VARCHAR"),  # which evaluator or person
+    Column("judge", "VARCHAR"),  # HUMAN, LLM_JUDGE or CODE
+    Column("session", "VARCHAR"),  # where the whole session was judged
+    Column("time_unix_ns", "BIGINT"),
+    Column("seen_unix_ns", "BIGINT"),  # when it was received, for retention
+    Column("from_mlflow", "BOOLEAN"),  # MLflow says so, and has the last word
 )

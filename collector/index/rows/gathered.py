@@ -17,12 +17,17 @@ from functools import partial
 from typing import TextIO
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.index.rows.rows import TraceRows, trace_rows
+from collector.index.rows.rows import Row, TraceRows, score_row, trace_rows
+from collector.model.batch import Signal
 from collector.model.connected import connected
 from collector.model.faults import Faults
 from collector.spans.facts import export_facts
 from collector.spans.labels import NO_LABELS, TraceLabels
+from collector.spans.score_facts import ScoreFact, fact_of, record_fact
+from collector.spans.scores import NEEDLES, carries_scores, span_scores
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
@@ -34,7 +39,10 @@ TraceKey = tuple[int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One entry to be read: its sequence, the number of its experiment, its run, and when it came."""
+    """One entry to be read: its sequence, the number of its experiment, its run, and when it came.
+
+    Of log records only the scores are read, which belong to no trace's rows: `trace_ids` are those of spans.
+    """
 
     sequence: int
     experiment: int
@@ -42,6 +50,7 @@ class Piece:
     received_unix_ns: int
     span_count: int
     trace_ids: frozenset[bytes]
+    signal: Signal = Signal.TRACES
 
     @property
     def keys(self) -> set[TraceKey]:
@@ -70,7 +79,7 @@ class Gathered:
 
 
 class RowWriter:
-    """Writes rows of `traces` and of `spans` as CSV; `stored_as` makes of them what an engine stores.
+    """Writes rows of `traces`, `spans` and `scores` as CSV; `stored_as` makes of them what an engine stores.
 
     What JSON text of an attribute held may be no text at all (a lone surrogate): encode with "replace".
     """
@@ -79,13 +88,16 @@ class RowWriter:
         self,
         traces: TextIO,
         spans: TextIO,
+        scores: TextIO,
         preview_characters: int,
         stored_as: Callable[[Gathered, TraceRows], TraceRows] | None = None,
+        score_stored_as: Callable[[Row], Row] | None = None,
     ) -> None:
         self._write_trace = csv.writer(traces).writerow
         self._write_spans = csv.writer(spans).writerows
+        self._write_scores = csv.writer(scores).writerows
         self._preview_characters = preview_characters
-        self._stored_as = stored_as
+        self._stored_as, self._score_stored_as = stored_as, score_stored_as
         self.keys: list[TraceKey] = []
         self.faults = Faults()
 
@@ -99,6 +111,13 @@ class RowWriter:
         self._write_trace(rows.trace)
         self._write_spans(rows.spans)
         self.keys.append(key)
+
+    def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
+        """Rows of scores."""
+        rows = [score_row(each, experiment, seen_unix_ns=seen_unix_ns) for each in scores]
+        if self._score_stored_as is not None:
+            rows = [self._score_stored_as(row) for row in rows]
+        self._write_scores(rows)
 
     def _rows(self, key: TraceKey, trace: Gathered) -> TraceRows | None:
         """Its rows; where a bug keeps them from being made, those of its bare spans. None: not even those."""
@@ -135,7 +154,7 @@ def write_pieces(
     for piece in pieces:
         payload = payload_of(piece)
         try:
-            _read(payload, piece, found, rows.faults)
+            _read(payload, piece, found, rows)
         except Exception:
             _log.exception("an entry can't be indexed", extra={"sequence": piece.sequence})
             unreadable.append(piece.sequence)
@@ -146,16 +165,50 @@ def write_pieces(
     return unreadable
 
 
-def _read(payload: bytes | None, piece: Piece, found: dict[TraceKey, Gathered], faults: Faults) -> None:
+def _read(payload: bytes | None, piece: Piece, found: dict[TraceKey, Gathered], rows: RowWriter) -> None:
     if payload is None:
         raise DecodeError("gone, or damaged on disk")
-    for span in list(export_facts(Export.FromString(payload), faults=faults)):
+    about = {"experiment": piece.experiment, "seen_unix_ns": piece.received_unix_ns}
+    if piece.signal is Signal.LOGS:
+        rows.write_scores(_logged_scores(payload, piece), **about)
+        return
+    for span in list(export_facts(Export.FromString(payload), faults=rows.faults)):
         trace = found.get((piece.experiment, span.trace_id))
         if trace is None:
             trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
         trace.spans.append(span)
         trace.run_id = trace.run_id or piece.run_id
         trace.sequence = max(trace.sequence, piece.sequence)
+    if carries_scores(payload):
+        rows.write_scores(_carried_scores(payload, piece, rows.faults), **about)
+
+
+def _logged_scores(payload: bytes, piece: Piece) -> list[ScoreFact]:
+    if NEEDLES[0] not in payload:
+        return []
+    return [
+        fact
+        for resource_logs in ExportLogsServiceRequest.FromString(payload).resource_logs
+        for scope_logs in resource_logs.scope_logs
+        for record in scope_logs.log_records
+        if (fact := record_fact(record, received_unix_ns=piece.received_unix_ns)) is not None
+    ]
+
+
+def _carried_scores(payload: bytes, piece: Piece, faults: Faults) -> list[ScoreFact]:
+    """Those that spans carry; a bug here must not cost them their rows."""
+    try:
+        return [
+            fact
+            for resource_spans in ExportTraceServiceRequest.FromString(payload).resource_spans
+            for scope_spans in resource_spans.scope_spans
+            for span in scope_spans.spans
+            for score in span_scores(span)
+            if (fact := fact_of(score, received_unix_ns=piece.received_unix_ns)) is not None
+        ]
+    except Exception as error:
+        faults.add(error)
+        return []
 
 
 def with_stored(fresh: Gathered, before: Gathered | None) -> Gathered:

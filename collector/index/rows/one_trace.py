@@ -1,8 +1,9 @@
 """One stored trace as its summary. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from collector.index.protocol import TraceQuery
 from collector.spans.labels import TraceLabels
@@ -11,7 +12,7 @@ from collector.spans.values import SpanFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrace:
+class IndexedTrace:
     """What the index holds of one trace. `whole`: its root and all parents are there."""
 
     spans: Sequence[SpanFacts]
@@ -23,8 +24,17 @@ class StoredTrace:
     user: str | None
 
 
-def summary_of(trace: StoredTrace | None, query: TraceQuery, *, preview_characters: int) -> bytes | None:
-    """The trace's summary as JSON; None: there is no trace, or not all of it and all of it was asked for."""
+def summary_of(
+    trace: IndexedTrace | None,
+    query: TraceQuery,
+    scores: Sequence[Mapping[str, Any]],
+    *,
+    preview_characters: int,
+) -> bytes | None:
+    """The trace's summary as JSON, with its scores.
+
+    None: there is no trace, or not all of it and all of it was asked for.
+    """
     if trace is None:
         return None
     if query.whole and not (trace.whole and _is_uncut(trace.spans, preview_characters)):
@@ -38,7 +48,7 @@ def summary_of(trace: StoredTrace | None, query: TraceQuery, *, preview_characte
         max_spans=query.max_spans,
         incomplete=query.incomplete,
     )
-    return json.dumps(summary.to_json()).encode()
+    return json.dumps(summary.to_json() | {"scores": list(scores)}).encode()
 
 
 def _is_uncut(spans: Sequence[SpanFacts], preview_characters: int) -> bool:

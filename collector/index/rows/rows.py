@@ -17,6 +17,7 @@ from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.same_call import united
+from collector.spans.score_facts import ScoreFact
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
 from collector.spans.values import SpanFacts, SpanLink, Tokens
@@ -133,6 +134,16 @@ _behind_facts = SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) :]
 _within_trace_end = len(SpanWithinTrace.__annotations__)
 _within_trace = values_of(SpanWithinTrace, _behind_facts[:_within_trace_end])
 _trace_of_span = values_of(TraceOfSpan, _behind_facts[_within_trace_end:-1])
+
+
+def score_row(score: ScoreFact, experiment: int, *, seen_unix_ns: int, from_mlflow: bool = False) -> Row:
+    """The row of a score."""
+    return (
+        *(experiment, score.trace_id),
+        None if score.span_id is None else int(score.span_id, 16),
+        *(score.key, score.name, score.value, score.label, score.error_type, score.source, score.judge),
+        *(score.session, score.time_unix_ns, seen_unix_ns, from_mlflow),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

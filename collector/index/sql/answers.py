@@ -70,7 +70,7 @@ def answer(db: SqlTables, query: IndexQuery, asked: Asked, temporary: Path) -> d
     return _DOCUMENTS[query.kind](db, asked)
 
 
-def encoded(document: Mapping[str, Any]) -> bytes:
+def encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """As Starlette's JSONResponse writes it."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 

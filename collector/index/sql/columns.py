@@ -71,6 +71,25 @@ def _of_model_calls(name: str) -> str:
     return f"CASE counts_tokens WHEN 'own' THEN {name}_tokens WHEN 'run' THEN aggregated_{name}_tokens END"
 
 
+# columns of `scores` by the dimensions of traces
+SCORE_TABLE: Mapping[str, str] = {"score": "name", "label": "label"}
+# a score's own columns, beside those of its trace
+_SCORE_NAMES = {"score": "score_name", "label": "score_label", "source": "score_source", "judge": "judge"}
+# where both sides of a join have a name, engines name the column of one of them otherwise
+SCORED = "experiment AS scored_experiment, trace_id AS scored_trace"
+_SCORES = (
+    f"(SELECT t.*, s.* FROM traces t JOIN (SELECT {SCORED}, name AS score_name, value AS score_value,"
+    " label AS score_label, source AS score_source, judge, error_type AS score_error FROM scores) s"
+    " ON t.experiment = s.scored_experiment AND t.trace_id = s.scored_trace)"
+)
+_SCORE_CONDITIONS = {
+    "error": "score_error IS NOT NULL",
+    "labelled": "score_label IS NOT NULL",
+    "passed": "score_label = 'pass'",
+    "judged": "score_label IN ('pass', 'fail')",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedTable:
     """Where something that is counted stands. `values` are those that aren't columns of their own name.
@@ -112,5 +131,8 @@ COUNTED: Mapping[str, CountedTable] = {
     # of the traces that are meant, put together (sql/stats.py)
     "sessions": CountedTable(
         table="traces", columns=TRACE_COLUMNS, conditions={"error": "errors > 0"}, values=_USER
+    ),
+    "scores": CountedTable(
+        table=_SCORES, columns={**TRACE_COLUMNS, **_SCORE_NAMES}, conditions=_SCORE_CONDITIONS, values=_USER
     ),
 }

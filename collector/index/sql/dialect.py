@@ -4,7 +4,7 @@ Each function takes SQL and gives SQL; a `?` in what it gives is a place for one
 list of texts within a text, between SEPARATORs (index/sql/columns.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
@@ -46,6 +46,15 @@ class Dialect(Protocol):
 
     def values(self, value: str, most: int) -> str:
         """Aggregate: the first `most` of the different values in order, as a list."""
+
+    def records(self, columns: Mapping[str, str], order: Sequence[str], most: int) -> str:
+        """Aggregate: the first `most` rows of a group by `order`, as a list of records; `columns` by name."""
+
+    def list_or_empty(self, value: str) -> str:
+        """A list, or an empty one where there is NULL."""
+
+    def span_hex_id(self, value: str) -> str:
+        """A span id as 16 hexadecimal digits; NULL stays NULL."""
 
     def at_lowest(self, value: str, by: str) -> str:
         """Aggregate: the value where `by`, columns in brackets, is lowest; NULLs are passed over."""

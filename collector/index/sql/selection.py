@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from collector.index.queries.filters import Held, Selection, TextFilter, TextPattern
+from collector.index.queries.filters import Held, Selection, TextFilter
 from collector.index.sql.columns import SEPARATOR, TRACE_COLUMNS
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.where import Where
+from collector.model.score_condition import ScoreCondition, TextPattern
 
 
 def where_selected(selection: Selection, columns: Mapping[str, str], dialect: Dialect) -> Where:
@@ -29,7 +30,41 @@ def where_selected(selection: Selection, columns: Mapping[str, str], dialect: Di
             f"(experiment, trace_id) IN (SELECT (experiment, trace_id) FROM traces WHERE {their.sql})",
             *their.values,
         )
+    _add_scores(where, selection, dialect)
     return where
+
+
+def _add_scores(where: Where, selection: Selection, dialect: Dialect) -> None:
+    """Those of traces that have such a score, and such scores themselves."""
+    if selection.trace_scores:
+        having = _scores(selection.trace_scores, "name", "value", "label", dialect)
+        where.add(
+            f"(experiment, trace_id) IN (SELECT (experiment, trace_id) FROM scores WHERE {having.sql})",
+            *having.values,
+        )
+    if selection.own_scores:
+        own = _scores(selection.own_scores, "score_name", "score_value", "score_label", dialect)
+        where.add(own.sql, *own.values)
+
+
+def _scores(
+    conditions: Sequence[ScoreCondition], name: str, value: str, label: str, dialect: Dialect
+) -> Where:
+    """Any of the conditions, on the columns that are given."""
+    either = Where()
+    for each in conditions:
+        named, pattern = _is(name, each.name, dialect)
+        both = Where()
+        both.add(named, pattern)
+        if each.comparison is not None:
+            both.add(f"{value} {each.comparison} ?", each.number)
+        elif each.label is not None:
+            labels = [_is(label, each.label, dialect)]
+            both.any_of([*labels, (f"{value} = ?", each.number)] if each.number is not None else labels)
+        either.add(f"({both.sql})", *both.values)
+    anyhow = Where()
+    anyhow.add(f"({' OR '.join(either.conditions)})", *either.values)
+    return anyhow
 
 
 def where_experiments(selection: Selection, dialect: Dialect) -> Where:

@@ -1,6 +1,7 @@
 """Numbers as SQL: metric x breakdown x time bucket. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import assert_never
 
 from collector.index.queries.stats import (
@@ -13,11 +14,12 @@ from collector.index.queries.stats import (
     Percentile,
     Ratio,
     Share,
+    ShareWithin,
     StatsMetric,
     StatsQuery,
     Sum,
 )
-from collector.index.sql.columns import COUNTED, LATEST, CountedTable
+from collector.index.sql.columns import COUNTED, LATEST, SCORE_TABLE, SCORED, CountedTable
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.selection import where_selected
 from collector.index.sql.where import Query, Where
@@ -28,7 +30,6 @@ Groups = Sequence[Sequence[object]]
 
 def groups_sql(query: StatsQuery, dialect: Dialect, groups: Groups | None = None) -> Query:
     """A row a group: its dimensions, then its metrics, the first by order; of `groups` only, if given."""
-    source, values = _source(query, dialect, Where() if groups is None else _among(query, groups))
     limit = query.top + 1 if groups is None else len(groups)
     columns = [*_dimensions(query), *_metrics(query, dialect)]
     names = [f"d{n}" for n in range(len(query.by))]
@@ -36,27 +37,43 @@ def groups_sql(query: StatsQuery, dialect: Dialect, groups: Groups | None = None
     key = f"d{query.by.index(query.order)}" if by_dimension else f"m{query.metrics.index(query.order)}"
     direction = "DESC" if query.descending else "ASC"
     ties = "".join(f", {name}" for name in names)
-    group = "GROUP BY " + ", ".join(names) if names else ""
-    return (
-        f"SELECT {', '.join(columns)} FROM {source} {group}"
-        f" ORDER BY {key} {direction} NULLS LAST{ties} LIMIT {limit}",
-        values,
-    )
+    sql, values = _grouped(query, dialect, columns, names, groups)
+    return f"{sql} ORDER BY {key} {direction} NULLS LAST{ties} LIMIT {limit}", values
 
 
 def total_sql(query: StatsQuery, dialect: Dialect) -> Query:
     """One row: the metrics over everything that is meant."""
     source, values = _source(query, dialect, Where(), rows_for_lists=False)
-    return f"SELECT {', '.join(_metrics(query, dialect))} FROM {source}", values
+    return f"SELECT {', '.join(_metrics(query, dialect, of_groups=False))} FROM {source}", values
 
 
 def series_sql(query: StatsQuery, dialect: Dialect, step_seconds: int, groups: Groups) -> Query:
     """A row a step and group: the step's number since 1970, the dimensions, the metrics; of `groups` only."""
-    source, values = _source(query, dialect, _among(query, groups) if query.by else Where())
     step = dialect.whole_division("start_unix_ns", step_seconds * NS_A_SECOND)
-    columns = [f"{step} AS step", *_dimensions(query), *_metrics(query, dialect)]
-    keys = ", ".join(["step", *(f"d{n}" for n in range(len(query.by)))])
-    return f"SELECT {', '.join(columns)} FROM {source} GROUP BY {keys} ORDER BY {keys}", values
+    columns = [f"{step} AS step", *_dimensions(query), *_metrics(query, dialect, step=step)]
+    keys = ["step", *(f"d{n}" for n in range(len(query.by)))]
+    sql, values = _grouped(query, dialect, columns, keys, groups if query.by else None)
+    return f"{sql} ORDER BY {', '.join(keys)}", values
+
+
+def _grouped(
+    query: StatsQuery, dialect: Dialect, columns: Sequence[str], keys: Sequence[str], groups: Groups | None
+) -> Query:
+    """SELECT and GROUP BY; of `groups` only, if given."""
+    group = f" GROUP BY {', '.join(keys)}" if keys else ""
+    if groups is None or not _looks_at_others(query):
+        only = Where() if groups is None else _among(query.by, groups, partial(_dimension, query))
+        source, values = _source(query, dialect, only)
+        return f"SELECT {', '.join(columns)} FROM {source}{group}", values
+    source, values = _source(query, dialect, Where())
+    chosen = _among(query.by, groups, lambda name: f"d{query.by.index(name)}")
+    sql = f"SELECT * FROM (SELECT {', '.join(columns)} FROM {source}{group}) WHERE {chosen.sql}"
+    return sql, [*values, *chosen.values]
+
+
+def _looks_at_others(query: StatsQuery) -> bool:
+    """Whether a metric of a group depends on other groups."""
+    return any(isinstance(query.entity.metrics[name], ShareWithin) for name in query.metrics)
 
 
 def range_sql(query: StatsQuery, dialect: Dialect) -> Query:
@@ -85,6 +102,8 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
             return f"avg({_if(among, table, f'CAST(({table.conditions[where]}) AS INTEGER)')})"
         case Ratio(dividend=dividend, divisor=divisor, divisor_per_unit=unit):
             return f"sum({table.value(dividend)}) / nullif(sum({table.value(divisor)}{_per(unit)}), 0)"
+        case ShareWithin(where=where):
+            return f"count(*){_among_rows(where, table)}"
         case _ as never:
             assert_never(never)
 
@@ -103,16 +122,32 @@ def _among_rows(condition: str, table: CountedTable) -> str:
     return f" FILTER (WHERE {table.conditions[condition]})" if condition else ""
 
 
-def _metrics(query: StatsQuery, dialect: Dialect) -> list[str]:
+def _metrics(query: StatsQuery, dialect: Dialect, *, step: str = "", of_groups: bool = True) -> list[str]:
+    """`step`: SQL of the step of the time axis, if there is one; `of_groups`: not of everything at once."""
     metrics = [query.entity.metrics[name] for name in query.metrics]
     shares: dict[str, list[float]] = {}
     for metric in metrics:
         if isinstance(metric, Percentile):
             shares.setdefault(metric.value, []).append(metric.share)
-    return [
-        f"{metric_sql(metric, COUNTED[query.of], dialect, shares.get(_value_of(metric), ()))} AS m{n}"
-        for n, metric in enumerate(metrics)
-    ]
+    table, found = COUNTED[query.of], []
+    for metric in metrics:
+        sql = metric_sql(metric, table, dialect, shares.get(_value_of(metric), ()))
+        if isinstance(metric, ShareWithin):
+            sql = _of_others(sql, _in_common(query, metric, step) if of_groups else ())
+        found.append(sql)
+    return [f"{sql} AS m{n}" for n, sql in enumerate(found)]
+
+
+def _of_others(rows: str, same: Sequence[str]) -> str:
+    """A group's rows as a share of those of all groups with which it has these columns in common."""
+    partition = f"PARTITION BY {', '.join(same)}" if same else ""
+    return f"1.0 * {rows} / nullif(sum({rows}) OVER ({partition}), 0)"
+
+
+def _in_common(query: StatsQuery, metric: ShareWithin, step: str) -> list[str]:
+    """What groups share that differ in the metric's dimension only."""
+    dimensions = [_dimension(query, name) for name in query.by if name != metric.dimension]
+    return [step, *dimensions] if step else dimensions
 
 
 def _value_of(metric: StatsMetric) -> str:
@@ -124,12 +159,13 @@ def _dimensions(query: StatsQuery) -> list[str]:
 
 
 def _dimension(query: StatsQuery, name: str) -> str:
-    return f"each_{name}" if name in query.entity.lists else COUNTED[query.of].columns[name]
+    is_each = name in query.entity.lists or name in query.entity.joined
+    return f"each_{name}" if is_each else COUNTED[query.of].columns[name]
 
 
-def _among(query: StatsQuery, groups: Groups) -> Where:
-    """The rows of these groups."""
-    same = " AND ".join(f"{_dimension(query, name)} IS NOT DISTINCT FROM ?" for name in query.by)
+def _among(by: Sequence[str], groups: Groups, column: Callable[[str], str]) -> Where:
+    """The rows of these groups; `column` is the SQL of a dimension."""
+    same = " AND ".join(f"{column(name)} IS NOT DISTINCT FROM ?" for name in by)
     among = Where()
     among.add(
         f"({' OR '.join([f'({same})'] * len(groups)) or 'false'})",
@@ -147,10 +183,24 @@ def _source(query: StatsQuery, dialect: Dialect, only: Where, *, rows_for_lists:
         return f"{_sessions_sql(where, dialect)} WHERE {only.sql}", values
     meant = f"{table.table} WHERE {table.condition} AND {where.sql}"
     lists = [name for name in query.by if name in query.entity.lists] if rows_for_lists else []
-    if not lists:
+    joined = [name for name in query.by if name in query.entity.joined] if rows_for_lists else []
+    if not lists and not joined:
         return f"{meant} AND {only.sql}", values
     columns = "".join(f", {dialect.row_for_each_of(table.columns[name])} AS each_{name}" for name in lists)
-    return f"(SELECT *{columns} FROM {meant}) WHERE {only.sql}", values
+    rows = f"(SELECT *{columns} FROM {meant})"
+    return f"{_with_scores(rows, joined) if joined else rows} WHERE {only.sql}", values
+
+
+def _with_scores(rows: str, joined: Sequence[str]) -> str:
+    """A row for each of a trace's different scores, as far as they are asked for; one where it has none."""
+    columns = ", ".join(f"{SCORE_TABLE[name]} AS each_{name}" for name in joined)
+    labelled = " WHERE label IS NOT NULL" if joined == ["label"] else ""
+    scores = f"SELECT DISTINCT {SCORED}, {columns} FROM scores{labelled}"
+    named = ", ".join(f"c.each_{name}" for name in joined)
+    return (
+        f"(SELECT r.*, {named} FROM {rows} r LEFT JOIN ({scores}) c"
+        " ON c.scored_experiment = r.experiment AND c.scored_trace = r.trace_id)"
+    )
 
 
 def _sessions_sql(where: Where, dialect: Dialect) -> str:

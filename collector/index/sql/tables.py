@@ -71,7 +71,26 @@ def trace_row(dialect: Dialect) -> Mapping[str, str]:
         **_named("t", *(f"{name}_tokens" for name in TOKENS)),
         **_named("t", "cost_usd", "cost_source", "unpriced_model_calls", "time_to_first_token_seconds"),
         **_named("t", "error_type", "error_message"),
+        "scores": dialect.list_or_empty("c.scores"),
     }
+
+
+def score_record(dialect: Dialect) -> Mapping[str, str]:
+    """A score in an answer -> SQL over a row of `scores`."""
+    return {
+        **{name: name for name in ("name", "value", "label", "error_type", "source", "judge")},
+        "span_id": dialect.span_hex_id("span_id"),
+        **{name: name for name in ("session", "time_unix_ns")},
+    }
+
+
+def scores_sql(where: str, dialect: Dialect) -> str:
+    """A row for each trace with scores: its experiment, its id, and the list of them."""
+    listed = dialect.records(score_record(dialect), ("time_unix_ns", "key"), MAX_SCORES)
+    return (
+        f"SELECT experiment, trace_id, {listed} AS scores FROM scores WHERE {where}"
+        " GROUP BY experiment, trace_id"
+    )
 
 
 def session_row(dialect: Dialect) -> Mapping[str, str]:
@@ -108,6 +127,7 @@ def error_row(dialect: Dialect) -> Mapping[str, str]:
 
 
 MAX_LISTED = 20
+MAX_SCORES = 100
 _EXPERIMENT = {"experiment_id": "e.id", "experiment_name": "e.name"}
 
 
@@ -121,7 +141,9 @@ def _traces(query: TableQuery, dialect: Dialect) -> TablePage:
     sort = TRACE_SORT_KEYS[query.sort]
     _behind(query, where, sort, row_id)
     rows = f"SELECT *, {row_id} AS row_id FROM traces WHERE {where.sql}"
-    return _page(query, rows, trace_row(dialect), "t", sort, where.values)
+    scored = scores_sql("(experiment, trace_id) IN (SELECT (experiment, trace_id) FROM page)", dialect)
+    join = f" LEFT JOIN ({scored}) c ON c.experiment = t.experiment AND c.trace_id = t.trace_id"
+    return _page(query, rows, trace_row(dialect), "t", sort, where.values, join=join)
 
 
 def _sessions(query: TableQuery, dialect: Dialect) -> TablePage:
@@ -175,17 +197,27 @@ _PAGES: Mapping[TableName, Callable[[TableQuery, Dialect], TablePage]] = {
 
 
 def _page(
-    query: TableQuery, rows: str, row: Mapping[str, str], alias: str, sort: str, values: Values
+    query: TableQuery,
+    rows: str,
+    row: Mapping[str, str],
+    alias: str,
+    sort: str,
+    values: Values,
+    *,
+    join: str = "",
 ) -> TablePage:
-    """The first of `rows` and one more, with their experiments, sort keys and ids; columns as in `row`."""
+    """The first of `rows` and one more, with their experiments, sort keys and ids; columns as in `row`.
+
+    `join` may name `page`, which holds these rows.
+    """
     direction = _direction(query)
     order = f"ORDER BY sort_key {direction}, row_id {direction}"
     columns = ", ".join(f'{sql} AS "{name}"' for name, sql in row.items())
     # the page is cut before its rows are worked out
     first = f"SELECT *, {sort} AS sort_key FROM ({rows}) {order} LIMIT {query.limit + 1}"
     sql = (
-        f"SELECT {columns}, sort_key, row_id FROM ({first}) {alias} LEFT JOIN experiments e"
-        f" ON e.number = {alias}.experiment {order}"
+        f"WITH page AS ({first}) SELECT {columns}, sort_key, row_id FROM page {alias}"
+        f" LEFT JOIN experiments e ON e.number = {alias}.experiment{join} {order}"
     )
     return TablePage(sql=sql, values=values, columns=tuple(row))
 

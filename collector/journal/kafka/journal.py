@@ -14,7 +14,7 @@ from collector.journal.kafka.fetching import Fetcher
 from collector.journal.kafka.group import KafkaGroup
 from collector.journal.kafka.lag import LagBound
 from collector.journal.kafka.letters import LetterTable
-from collector.journal.kafka.owned import GroupMembers
+from collector.journal.kafka.owned import GroupMembers, groups_of
 from collector.journal.kafka.partitioning import key_of, partition_of
 from collector.journal.kafka.records import Kind, Spot
 from collector.journal.kafka.topics import prepare_topics
@@ -49,6 +49,7 @@ async def open_kafka_journal(
     consumers: Sequence[str],
     followers: Sequence[str] = (),
     log_consumers: Sequence[str] = (),
+    log_followers: Sequence[str] = (),
     running: Collection[str] = (),
     keep_claims: int,
     observe_commit: Callable[[float], None] = lambda seconds: None,
@@ -63,7 +64,7 @@ async def open_kafka_journal(
     connection = KafkaConnection(place, settings)
     await asyncio.to_thread(prepare_topics, connection)
     deliver = GroupMembers(name=DELIVER, spans=tuple(consumers), logs=tuple(log_consumers))
-    groups = [deliver, *(GroupMembers(name=name, spans=(name,)) for name in followers)]
+    groups = [deliver, *groups_of(followers, log_followers)]
     opened = KafkaJournal(
         connection,
         settings=journal,

@@ -29,7 +29,7 @@ class GroupMembers:
     @property
     def consumers(self) -> tuple[str, ...]:
         """All of them."""
-        return (*self.spans, *self.logs)
+        return tuple(dict.fromkeys((*self.spans, *self.logs)))
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -41,6 +41,18 @@ class GroupMembers:
         """Who of them sees an entry."""
         of_signal = self.spans if signal_of(held.lane) is Signal.TRACES else self.logs
         return [consumer for consumer in of_signal if held.is_for(consumer)]
+
+
+def groups_of(followers: Sequence[str], log_followers: Sequence[str]) -> list[GroupMembers]:
+    """A group for each follower of spans, of log records, or of both."""
+    return [
+        GroupMembers(
+            name=name,
+            spans=(name,) if name in followers else (),
+            logs=(name,) if name in log_followers else (),
+        )
+        for name in dict.fromkeys((*followers, *log_followers))
+    ]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane
+from collector.journal import FOLLOWED_SHARE, NOTHING, JournalState, PendingLane, signals_of
 from collector.journal.sqlite import letters, notes, ownership, reading
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
@@ -43,11 +43,13 @@ async def open_journal(
     keep_claims: int,
     followers: Sequence[str] = (),
     log_consumers: Sequence[str] = (),
+    log_followers: Sequence[str] = (),
     observe_commit: ObserveCommit = lambda seconds: None,
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
 
-    `consumers` and `followers` read spans, `log_consumers` log records.
+    `consumers` and `followers` read spans, `log_consumers` and `log_followers` log records; a name may stand
+    in both.
     A file of an earlier version is brought up to this one. A file that is broken is set aside and what is
     readable in it is carried over.
     Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
@@ -64,6 +66,7 @@ async def open_journal(
             consumers=consumers,
             followers=followers,
             log_consumers=log_consumers,
+            log_followers=log_followers,
             keep_claims=keep_claims,
         )
         try:
@@ -83,6 +86,7 @@ class SqliteJournal:
         consumers: Sequence[str],
         followers: Sequence[str],
         log_consumers: Sequence[str],
+        log_followers: Sequence[str],
         keep_claims: int,
     ) -> None:
         self.file = file
@@ -90,14 +94,14 @@ class SqliteJournal:
         self.traces = SqliteTraceMemory(file)
         self.pending_traces = SqlitePendingTraces(file)
         self._settings = settings
-        self._consumers = consumers
-        self._followers = followers
-        self._log_consumers = log_consumers
+        self._holders = {Signal.TRACES: consumers, Signal.LOGS: log_consumers}
+        self._followers = {Signal.TRACES: followers, Signal.LOGS: log_followers}
         self._keep_claims = keep_claims
 
     def consumer(self, name: str) -> "SqliteConsumer":
-        signal = Signal.LOGS if name in self._log_consumers else Signal.TRACES
-        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=signal.value)
+        readers = {each: (*self._holders[each], *self._followers[each]) for each in Signal}
+        signals = signals_of(name, readers)
+        return SqliteConsumer(file=self.file, name=name, sweep=self._sweep, signals=" ".join(signals))
 
     def dead_letters(self, consumer: str) -> "SqliteDeadLetters":
         return SqliteDeadLetters(file=self.file, consumer=consumer)
@@ -113,8 +117,9 @@ class SqliteJournal:
         before_ns = time.time_ns() - int(self._settings.retention_seconds * 1e9)
         # what only repeats the data must not fill the disk that takes it in
         roomy = sqlite.used_bytes(db) < self._settings.max_bytes * FOLLOWED_SHARE
-        awaited = (*self._consumers, *self._followers) if roomy else self._consumers
-        by_signal = {Signal.TRACES.value: awaited, Signal.LOGS.value: self._log_consumers}
+        by_signal = {
+            each.value: (*self._holders[each], *(self._followers[each] if roomy else ())) for each in Signal
+        }
         deleted = sqlite.sweep(db, by_signal, received_before_ns=before_ns, lane=lane)
         if lane is None:
             sqlite.forget(db)

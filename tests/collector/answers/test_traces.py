@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.answers.rights import EVERYTHING, ReadRights
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.answers.traces import TraceAnswers
+from collector.spans.summary_models import ScoreRow
 from tests.support.spans import TRACE_ID, spanfacts
 
 FOUND = FoundTrace(trace_id=TRACE_ID, spans=[spanfacts("a")])
@@ -40,6 +41,7 @@ class IndexOf:
     is_whole: bool = False
     has_some: bool = False
     experiments: list[Sequence[str] | None] = field(default_factory=list)
+    scored: Sequence[ScoreRow] = ()
 
     async def whole(
         self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
@@ -52,6 +54,10 @@ class IndexOf:
     ) -> bytes | None:
         self.experiments.append(experiments)
         return json.dumps({"incomplete": why}).encode() if self.has_some else None
+
+    async def scores(self, trace_id: str, *, experiments: Sequence[str] | None) -> Sequence[ScoreRow]:
+        self.experiments.append(experiments)
+        return self.scored
 
 
 def answers(
@@ -79,6 +85,22 @@ async def test_a_trace_that_the_index_has_whole_is_asked_of_nobody_else() -> Non
 async def test_what_the_index_has_in_part_is_read_from_journal_and_mlflow() -> None:
     found = await summary(answers(Source(FOUND), index=IndexOf(has_some=True)))
     assert (found["trace_id"], found["incomplete"]) == (TRACE_ID, None)
+
+
+def score(name: str) -> ScoreRow:
+    nothing = dict.fromkeys(("value", "label", "error_type", "source", "span_id", "session"))
+    return ScoreRow(name=name, judge="HUMAN", time_unix_ns=1, **nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("in_index", "named"),
+    [((score("ours"),), ["ours"]), ((), ["mlflows"])],
+    ids=["the_index_knows_scores", "only_mlflow_does"],
+)
+async def test_scores_are_the_indexs_or_else_mlflows(in_index: Sequence[ScoreRow], named: list[str]) -> None:
+    found = replace(FOUND, scores=(score("mlflows"),))
+    told = await summary(answers(Source(found), index=IndexOf(scored=in_index)))
+    assert [each["name"] for each in told["scores"]] == named
 
 
 @pytest.mark.parametrize(

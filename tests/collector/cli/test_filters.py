@@ -8,7 +8,18 @@ from collector.cli.filters import read_filters
 from collector.model.errors import Misconfigured
 
 COMMANDS = ("traces", "sessions", "stats")
-FILTERS = {"experiment", "since", "until", "status", "service", "agent", "model", "tool", "session", "user"}
+FILTERS = {
+    "experiment",
+    "since",
+    "until",
+    "status",
+    "service",
+    "agent",
+    "model",
+    "tool",
+    "session",
+    "user",
+} | {"score"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -27,8 +38,17 @@ def test_every_command_on_many_traces_has_every_filter(command: str) -> None:
         ({"agent": "a*", "since": "-1h"}, {"agent": ["a*"], "since": ["-1h"]}),
         ({"where": ["tag=a", "tag=b=c"]}, {"tag": ["a", "b=c"]}),
         ({"user": "ann", "where": ["user=bob"]}, {"user": ["ann", "bob"]}),
+        ({"score": ["a<0.5", "b=pass"]}, {"score": ["a<0.5", "b=pass"]}),
     ],
-    ids=["none", "experiment_id", "experiment_name", "named", "repeated_where", "where_adds_to_a_filter"],
+    ids=[
+        "none",
+        "experiment_id",
+        "experiment_name",
+        "named",
+        "repeated_where",
+        "where_adds_to_a_filter",
+        "scores",
+    ],
 )
 def test_filters_become_parameters_of_the_api(given: dict[str, object], query: dict[str, list[str]]) -> None:
     assert read_filters(**given) == query  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collector.index.clickhouse import preparing
+from collector.index.clickhouse import examine_clickhouse, preparing
 from collector.index.clickhouse import schema as schema_module
 from collector.index.clickhouse.make import LoadedPiece, make_rows
 from collector.index.clickhouse.schema import SCHEMA_VERSION, Layout, creation
@@ -363,3 +363,17 @@ async def test_any_host_of_the_url_answers(clickhouse: ClickhouseStage) -> None:
     async with open_on(clickhouse, None, place=place) as index:
         assert index.trouble is None
         assert (await index.state()).traces == 0
+
+
+async def test_the_doctor_is_told_what_the_server_is(
+    clickhouse: ClickhouseStage, clickhouse_cluster: ClickhouseStage
+) -> None:
+    place = clickhouse.place()
+    assert str(await examine_clickhouse(place, SETTINGS)).endswith(", no tables yet")
+    async with open_on(clickhouse, None, place=place):
+        assert str(await examine_clickhouse(place, SETTINGS)).endswith(f"schema version {SCHEMA_VERSION}")
+    shards = ClickhouseSettings(cluster=clickhouse_cluster.cluster)
+    assert "of 2 servers" in str(await examine_clickhouse(clickhouse_cluster.place(), shards))
+    nobody = EnginePlace(engine=place.engine, hosts=("127.0.0.1:9",), name="nothing")
+    with pytest.raises(Misconfigured, match="does not answer"):
+        await examine_clickhouse(nobody, SETTINGS)

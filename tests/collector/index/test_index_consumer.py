@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.mlflow.client import MlflowUnreachable
-from collector.model.batch import Draft, Position, Route
+from collector.model.batch import Draft, Position, Route, Signal
 from collector.model.experiment import ExperimentReference
 from collector.settings import JournalSettings
 from collector.spans.facts import export_facts
 from collector.telemetry.metrics import Metrics
 from tests.support.indexed import content, put, store_in
+from tests.support.logs import logs, record, result
 from tests.support.otlp import agent_export, all_spans
 
 ROUTE = Route(experiment_id="1")
@@ -45,6 +46,7 @@ async def journal_in(folder: Path, **settings: Any) -> AsyncIterator[SqliteJourn
         settings=JournalSettings(min_free_disk_bytes=0, **settings),
         consumers=("delivery",),
         followers=(CONSUMER,),
+        log_followers=(CONSUMER,),
         keep_claims=10,
     ) as journal:
         yield journal
@@ -97,6 +99,39 @@ async def test_batches_and_helping_processes_end_in_the_same_rows(
                 row[:seen] + row[seen + 1 :] for row in expected[0]
             ]
             assert found[1] == expected[1]
+
+        await asyncio.to_thread(run)
+
+
+async def test_scores_are_read_from_log_records_and_spans_and_the_rest_of_logs_is_passed(
+    tmp_path: Path,
+) -> None:
+    logged = Lane(lane=ROUTE.lane_of(Signal.LOGS), experiment=ExperimentReference(id="1"))
+    carrying = agent_export()
+    root = all_spans(carrying)[0]
+    root.attributes.add(key="annotations.0.annotation.name").value.string_value = "tone"
+    root.attributes.add(key="annotations.0.annotation.label").value.string_value = "kind"
+    said = [
+        result("helpful", value=0.5, trace_id=root.trace_id),
+        result("of_a_session", value=0.5, session__id="s-1"),
+        record("gen_ai.choice", trace_id=root.trace_id, span_id=root.span_id),
+    ]
+    async with journal_in(tmp_path) as journal:
+        await journal.log.append([draft(carrying.SerializeToString(), {root.trace_id})])
+        for payload in (logs(*said).SerializeToString(), b"\xff gen_ai.evaluation.result"):
+            await journal.log.append([replace(draft(payload, {root.trace_id}, 3), lane=logged.lane)])
+        assert [lane.lane for lane in await journal.consumer(CONSUMER).pending()] == [LANE.lane, logged.lane]
+
+        def run() -> None:
+            with store_in(tmp_path / "index") as store:
+                taker = Taker(store, tmp_path / FILE_NAME, processes=1, preview_characters=200)
+                batch = taker.take([LANE, logged])
+                assert (batch.spans, batch.unreadable, batch.more) == (6, 1, False)
+                store.forget_cursors()
+                taker.take([LANE, logged])
+                rows = store.db.execute("SELECT name, value, label FROM scores ORDER BY name").fetchall()
+                assert rows == [("helpful", 0.5, None), ("tone", None, "kind")]
+                assert store.counts() == (1, 6)
 
         await asyncio.to_thread(run)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import FILE_NAME, Store
+from collector.index.protocol import NOTHING_DELIVERED, Delivered
 from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.rows.gathered import Gathered, Piece, share_out
 from collector.index.rows.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
@@ -21,10 +22,19 @@ from collector.spans.conventions import ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.facts import export_facts
 from collector.spans.labels import TraceLabels
+from collector.spans.score_facts import ScoreFact
 from collector.spans.summary import summarise
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
-from tests.support.indexed import content, made_spans, made_trace, put, store_in
+from tests.support.indexed import (
+    content,
+    made_scores,
+    made_spans,
+    made_trace,
+    put,
+    put_scores,
+    store_in,
+)
 from tests.support.otlp import DATA
 from tests.support.spans import payload, spanfacts
 
@@ -278,6 +288,7 @@ def as_version_1(store: Store) -> None:
         "ALTER TABLE spans DROP COLUMN response_model",
         "ALTER TABLE spans DROP COLUMN own_facts",
         "DROP TABLE labels",
+        "DROP TABLE scores",
         "UPDATE meta SET schema_version = 1",
     ):
         store.db.execute(statement)
@@ -309,6 +320,85 @@ def test_an_index_of_version_1_is_brought_up_to_date_with_all_it_holds(tmp_path:
         put(store, made_trace(99))
         assert store.counts()[0] == 22
     assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_an_index_of_version_2_is_brought_up_to_date_and_takes_scores(tmp_path: Path) -> None:
+    scores = made_scores(6)
+    with store_in(tmp_path) as store:
+        put(store, made_spans(range(20)))
+        before = content(store)
+        for statement in ("DROP TABLE scores", "UPDATE meta SET schema_version = 2"):
+            store.db.execute(statement)
+    with store_in(tmp_path) as store:
+        assert content(store) == before
+        put_scores(store, scores)
+        assert keys_of_scores(store) == [score.key for score in scores] != []
+    assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def keys_of_scores(store: Store) -> list[str]:
+    return [key for (key,) in store.db.execute("SELECT key FROM scores ORDER BY key").fetchall()]
+
+
+def test_scores_leave_with_their_trace_and_without_one_by_their_own_age_or_size(tmp_path: Path) -> None:
+    scored, alone = made_scores(6), made_scores(13)
+    with store_in(tmp_path) as store:
+        put(store, made_trace(6))
+        put_scores(store, scored, seen_unix_ns=50)
+        put_scores(store, alone, seen_unix_ns=10)
+        assert store.forget(seen_before_unix_ns=0, max_bytes=2**40) == 0
+        assert len(keys_of_scores(store)) == len(scored) + len(alone)
+        assert store.forget(seen_before_unix_ns=2, max_bytes=2**40) == 1
+        assert keys_of_scores(store) == [score.key for score in alone]
+        store.forget(seen_before_unix_ns=0, max_bytes=1)
+        assert keys_of_scores(store) == []
+
+
+def test_scores_move_with_their_experiment_and_count_once(tmp_path: Path) -> None:
+    by_name, by_id = ExperimentReference(name="shop"), ExperimentReference(id="7")
+    scores = made_scores(6)
+    with store_in(tmp_path) as store:
+        put_scores(store, scores, experiment=by_name)
+        put_scores(store, scores[:1], experiment=by_id)
+        number = store.number_of(ExperimentReference(id="7", name="shop"))
+        assert keys_of_scores(store) == [score.key for score in scores]
+        assert store.db.execute("SELECT DISTINCT experiment FROM scores").fetchall() == [(number,)]
+
+
+MINE, THEIRS = (replace(made_scores(6)[0], key=key) for key in ("mine", "theirs"))
+TRACE_KEY = (1, MINE.trace_id)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "said", "left"),
+    [
+        pytest.param(NOTHING_DELIVERED, [THEIRS], {"mine": 0.5, "theirs": 1.0}, id="added"),
+        pytest.param(NOTHING_DELIVERED, [], {"mine": 0.5}, id="may_be_on_its_way"),
+        pytest.param(NOTHING_DELIVERED, [MINE], {"mine": 1.0}, id="changed"),
+        pytest.param(Delivered(before_unix_ns=101), [], {}, id="deleted"),
+        pytest.param(Delivered(before_unix_ns=100), [], {"mine": 0.5}, id="came_since_mlflow_was_asked"),
+        pytest.param(
+            Delivered(before_unix_ns=101, but=frozenset({MINE.trace_id})), [], {"mine": 0.5}, id="waits"
+        ),
+    ],
+)
+def test_of_scores_mlflow_has_the_last_word(
+    tmp_path: Path, delivered: Delivered, said: list[ScoreFact], left: dict[str, float]
+) -> None:
+    sent = replace(MINE, value=0.5)
+    with store_in(tmp_path) as store:
+        put_scores(store, [sent], seen_unix_ns=100)
+        store.put_scores({TRACE_KEY: [replace(each, value=1.0) for each in said]}, delivered)
+        put_scores(store, [sent] if left else [], seen_unix_ns=200)
+        assert dict(store.db.execute("SELECT key, value FROM scores").fetchall()) == left
+
+
+def test_what_mlflow_no_longer_says_leaves(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        store.number_of(ExperimentReference(id="1", name="shop"))
+        store.put_scores({TRACE_KEY: [MINE, THEIRS]}, NOTHING_DELIVERED)
+        store.put_scores({TRACE_KEY: [THEIRS]}, NOTHING_DELIVERED)
+        assert keys_of_scores(store) == ["theirs"]
 
 
 def test_labels_hold_for_spans_that_come_later_and_leave_with_their_trace(tmp_path: Path) -> None:

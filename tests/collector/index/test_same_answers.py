@@ -17,9 +17,9 @@ from collector.index.sql import answers
 from collector.index.sql.answers import SqlTables
 from collector.model.experiment import ExperimentReference
 from collector.spans.values import SpanFacts
-from tests.support.clickhouse_rows import put_rows, tables_on
+from tests.support.clickhouse_rows import put_rows, put_score_rows, tables_on
 from tests.support.clickhouse_server import ClickhouseStage
-from tests.support.indexed import BEGIN_NS, SECOND, asked, made_spans, put, store_in
+from tests.support.indexed import BEGIN_NS, SECOND, asked, made_scores, made_spans, put, put_scores, store_in
 
 pytestmark = pytest.mark.scale
 SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
@@ -73,6 +73,10 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with store_in(tmp_path_factory.mktemp("index")) as store, tables_on(servers) as tables:
         put(store, shop, experiment=SHOP, run_id="run-1")
         put(store, desk, experiment=DESK)
+        for experiment, rest in ((SHOP, (1, 2)), (DESK, (0,))):
+            for seed in (seed for seed in SEEDS if seed % 3 in rest):
+                put_scores(store, made_scores(seed), experiment=experiment)
+                put_score_rows(tables, made_scores(seed), experiment=experiment)
         for batch in _batches(shop, choose):
             put_rows(tables, batch, experiment=SHOP, run_id="run-1")
         for batch in _batches(desk, choose):
@@ -109,6 +113,7 @@ FILTERS: list[dict[str, Any]] = [
     {"error": "city <n> not found"},
     {"tag": "tier=a=b"},
     {"model": "gpt-4o", "version": "1.1"},
+    {"score": "helpful>0.5"},
 ]
 
 
