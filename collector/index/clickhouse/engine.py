@@ -78,17 +78,20 @@ class ClickhouseIndex:
         self._preview_characters = settings.preview_characters
         self._store = ClickhouseStore(server)
         self._consumer = consumer
-        self._taker = consumer and EntryTaker(
-            self._store,
-            consumer,
-            processes=settings.processes,
-            preview_characters=settings.preview_characters,
-        )
+        self._taker = None if consumer is None else self._entry_taker(consumer, settings)
         self._fault_log = FaultLog()
         self._changing = asyncio.Lock()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="index")
         self._ready, self._lost = asyncio.Event(), asyncio.Event()
         self._reason: str | None = None
+
+    def _entry_taker(self, consumer: Consumer, settings: IndexSettings) -> EntryTaker:
+        return EntryTaker(
+            self._store,
+            consumer,
+            processes=settings.processes,
+            preview_characters=settings.preview_characters,
+        )
 
     @property
     def trouble(self) -> str | None:

@@ -90,7 +90,7 @@ def _set_retention(server: ClickhouseServer, layout: Layout, host: str) -> None:
         host=host,
         final=False,
     )
-    made = dict(rows)
+    made: dict[str, str] = dict(rows)
     interval = f"toIntervalSecond({int(layout.max_age_seconds)})"
     for table, statement in zip([each for each in TABLES if each.leaves], retention(layout), strict=True):
         query = made.get(layout.stored(table.name), "")

@@ -207,9 +207,9 @@ def test_only_what_the_data_is_to_blame_for_is_passed_over() -> None:
 def test_a_span_without_rows_leaves_its_neighbours_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from collector.index.duckdb import shard
+    from collector.index.rows import gathered
 
-    trace_rows = shard.trace_rows
+    trace_rows = gathered.trace_rows
     spans = next(each for each in map(made_trace, range(50)) if sum(s.tool is not None for s in each) == 1)
 
     def fail_at_tools(spans: Any, **others: Any) -> Any:
@@ -217,7 +217,7 @@ def test_a_span_without_rows_leaves_its_neighbours_theirs(
             raise RuntimeError("a bug")
         return trace_rows(spans, **others)
 
-    monkeypatch.setattr(shard, "trace_rows", fail_at_tools)
+    monkeypatch.setattr(gathered, "trace_rows", fail_at_tools)
     with store_in(tmp_path) as store:
         batch = write_rows(
             {(1, spans[0].trace_id): Gathered(spans=spans)},
