@@ -74,6 +74,13 @@ class KafkaConnection:
         told = {key: value for key, value in self.common().items() if key not in ("logger", "error_cb")}
         return AdminClient({**told, "log_level": 2})
 
+    def asker(self, group: str) -> Any:
+        """A Consumer that only asks where a group is: it never joins, and nobody polls it."""
+        told = {key: value for key, value in self.common().items() if key not in ("logger", "error_cb")}
+        # stable offsets are waited for by those who read what is committed; here the last ones will do
+        told |= {"group.id": group, "isolation.level": "read_uncommitted", "log_level": 2}
+        return require_client().Consumer(told)
+
     def producer(self, **more: Any) -> Any:
         """A Producer whose acknowledgements mean that `min.insync.replicas` copies are there."""
         settings = self.settings

@@ -58,6 +58,7 @@ def _examine(connection: KafkaConnection, groups: Sequence[GroupMembers]) -> Exa
         if len(present) == len(wanted):
             bound = LagBound(connection, groups, ())
             lags = bound.lags(bound.ask())
+            bound.close()
     except KafkaException as error:
         raise Misconfigured(f"{connection.place.shown}: {error.args[0].str()}") from error
     return ExaminedKafka(

@@ -156,6 +156,7 @@ class KafkaJournal:
         for group in self.groups.values():
             await group.close(is_abandoned=is_abandoned)
         await self.letters.close()
+        await asyncio.to_thread(self.lag_bound.close)
         await self.fetcher.close()
 
     @property

@@ -54,6 +54,7 @@ class LagBound:
     _appended_entries: int = 0
     _since_bytes: int = 0
     _admin: Any = None
+    _askers: dict[str, Any] = field(default_factory=dict)
     _asking: "asyncio.Task[LogOffsets] | None" = field(default=None)
 
     @property
@@ -175,13 +176,26 @@ class LagBound:
         return {(s.partition, kinds[s.topic]): future.result().offset for s, future in answers.items()}
 
     def _of_group(self, group: GroupMembers) -> dict[Stream, int]:
-        from confluent_kafka import ConsumerGroupTopicPartitions
+        """Where a group is, asked by a consumer of it that never joins.
 
+        The admin client can't be asked: an answer that the group's coordinator has moved ends the process
+        (librdkafka 2.16, `rd_kafka_handle_OffsetFetch`, looks for the consumer that an admin client lacks).
+        """
         kinds = {self.names.data(kind): kind for kind in Kind}
-        asked = [ConsumerGroupTopicPartitions(self.names.group(group.name))]
-        (future,) = self._opened().list_consumer_group_offsets(asked, request_timeout=CALL_SECONDS).values()
-        found = future.result().topic_partitions
-        return {(f.partition, kinds[f.topic]): f.offset for f in found if f.topic in kinds and f.offset >= 0}
+        asked = [self._partition(stream) for stream in self._streams() if stream[1] in group.kinds]
+        found = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        return {(f.partition, kinds[f.topic]): f.offset for f in found if f.offset >= 0}
+
+    def _asker(self, group: GroupMembers) -> Any:
+        if group.name not in self._askers:
+            self._askers[group.name] = self.connection.asker(self.names.group(group.name))
+        return self._askers[group.name]
+
+    def close(self) -> None:
+        """Let go of the clients. Blocks."""
+        for asker in self._askers.values():
+            asker.close()
+        self._askers.clear()
 
     def _delete(self, until: Mapping[Stream, int], offsets: LogOffsets, kept_since_unix_ns: int) -> int:
         from confluent_kafka.admin import OffsetSpec
