@@ -4,6 +4,7 @@ Needs java and mvn. Nobody reads the log while it is measured.
 """
 
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -37,12 +38,15 @@ def run(directory: Path) -> None:
         service = _receiver(directory, hosts)
         service.start()
         try:
+            began = _cpu_seconds(service)
             bare, ours = _rates(directory, hosts, service)
+            cpu = (_cpu_seconds(service) - began) / (ours * SECONDS * ROUNDS)
             p50, p99 = asyncio.run(_latencies(service.url, per_second=ours / 2))
         finally:
             service.stop()
     print(f"   a loop that only produces {bare * SPANS_A_TRACE:>26,.0f} spans/s")
     print(f"   Sidespan {ours * SPANS_A_TRACE:>43,.0f} spans/s   {ours / bare:.2f} of it (bar 0.4)")
+    print(f"   a request takes {cpu * 1e6:,.0f} us of a core: {SPANS_A_TRACE / cpu:,.0f} spans/s a core")
     print(f"   at half that load: {p50:.1f} ms, p99 {p99:.1f} ms (bar 50)")
 
 
@@ -58,6 +62,13 @@ def _receiver(directory: Path, hosts: str) -> Sidespan:
             "SIDESPAN_LOG__REQUESTS_TO": "stdout",
         },
     )
+
+
+def _cpu_seconds(service: Sidespan) -> float:
+    """What the receiver has used of the processor. Source: proc(5), /proc/PID/stat, utime and stime."""
+    assert service.process is not None
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _rates(directory: Path, hosts: str, service: Sidespan) -> tuple[float, float]:
