@@ -2,6 +2,7 @@
 # make test   all tests          make lint   ruff, mypy, the page's JavaScript
 # make bench  the benchmarks    make test-foreign   senders in Java, Go and Rust
 # make test-mcp   the conformance suite of the Model Context Protocol (needs npm)
+# make test-scale   replicas on three real Kafka brokers and ClickHouse's engine     make bench-scale   their rates
 # make test-mlflow-3.17   what depends on MLflow, against the oldest version that is supported
 # make lock   pin the newest versions that pyproject.toml allows
 # make captures NAME=...   record again what frameworks send (all of them without NAME)
@@ -27,18 +28,21 @@ ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py test
   tests/system/test_scores.py \
   tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
   tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
+# Kafka's brokers run on Java and come by Maven
+NEED_JAVA := command -v java >/dev/null && command -v mvn >/dev/null || \
+  { echo "needs java and mvn for Kafka's brokers; on Debian: apt-get install default-jdk-headless maven" >&2; exit 2; }
 PAGE_CHECKS := tests/page
 MCP_CHECKS := tests/mcp_conformance
 PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
 
-.PHONY: run test test-foreign test-mcp test-mlflow-3.17 lint lint-page format bench captures lock clean
+.PHONY: run test test-foreign test-mcp test-scale test-mlflow-3.17 lint lint-page format bench bench-scale captures lock clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@$(BIN)/python examples/run.py
 
 test: $(STAMP) $(AGENT_1)/.installed
-	@$(BIN)/python -m pytest -m "not foreign" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not foreign and not scale" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-foreign: $(STAMP)
 	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
@@ -51,6 +55,11 @@ $(MCP_CHECKS)/node_modules/.installed: $(MCP_CHECKS)/package.json $(MCP_CHECKS)/
 	@echo "Installing the conformance suite of the Model Context Protocol into $(MCP_CHECKS) ..."
 	@cd $(MCP_CHECKS) && npm ci --silent --no-audit --no-fund
 	@touch $@
+
+# one process: brokers, ClickHouse and MLflow are enough for a small machine
+test-scale: $(STAMP)
+	@$(NEED_JAVA)
+	@$(BIN)/python -m pytest -m scale
 
 test-mlflow-3.17: $(STAMP) $(MLFLOW_3_17)/.installed
 	@SIDESPAN_TEST_MLFLOW_PYTHON=$(MLFLOW_3_17)/bin/python $(BIN)/python -m pytest $(ASK_MLFLOW)
@@ -82,6 +91,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks
+
+bench-scale: $(STAMP)
+	@$(NEED_JAVA)
+	@$(BIN)/python -m tests.benchmarks replicas clickhouse
 
 # each framework is installed into an environment of its own under .captures/
 captures: $(STAMP)

@@ -10,7 +10,7 @@ import aiohttp
 
 from proxy.clients import Clients, Provider, ReadsJwt, TrustedHeader
 from proxy.gate import Gate
-from proxy.logs import RequestLog
+from proxy.logs import RequestLog, RequestLogOnStdout, WritesRequests
 from proxy.lookup import Lookup
 from proxy.policy import Policy
 from proxy.stream import KEEP_ALIVE_SECONDS, Upstream
@@ -21,7 +21,10 @@ LOOKUP_CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
-    """What `open_access` needs; `tokens_file` None: clients are not authenticated."""
+    """What `open_access` needs; `tokens_file` None: clients are not authenticated.
+
+    `logs_to_stdout`: of the logs only whether they are None counts, and they go to standard output.
+    """
 
     policy: Policy
     tokens_file: Path | None = None
@@ -29,6 +32,7 @@ class AccessSettings:
     header: TrustedHeader | None = None
     access_log: Path | None = None
     audit_log: Path | None = None
+    logs_to_stdout: bool = False
     max_log_bytes: int = 10 * 1024 * 1024
     max_log_files: int = 5
     lookup_timeout_seconds: float = 30.0
@@ -41,18 +45,13 @@ class Access:
     clients: Clients
     gate: Gate
     lookup: Lookup
-    log: RequestLog
+    log: WritesRequests
 
 
 @asynccontextmanager
 async def open_access(settings: AccessSettings, upstream: Upstream) -> AsyncIterator[Access]:
     """Everything that a decision needs, until the block ends. Raises BadTokens, OSError (log files)."""
-    log = RequestLog(
-        access=settings.access_log,
-        audit=settings.audit_log,
-        max_bytes=settings.max_log_bytes,
-        max_files=settings.max_log_files,
-    )
+    log = _open_log(settings)
     try:
         async with (
             _session(upstream.ssl, settings.lookup_timeout_seconds) as session,
@@ -68,6 +67,15 @@ async def open_access(settings: AccessSettings, upstream: Upstream) -> AsyncIter
             yield Access(clients, Gate(settings.policy, lookup), lookup, log)
     finally:
         log.close()
+
+
+def _open_log(settings: AccessSettings) -> RequestLog | RequestLogOnStdout:
+    access, audit = settings.access_log, settings.audit_log
+    if settings.logs_to_stdout:
+        return RequestLogOnStdout(access=access is not None, audit=audit is not None)
+    return RequestLog(
+        access=access, audit=audit, max_bytes=settings.max_log_bytes, max_files=settings.max_log_files
+    )
 
 
 def _oidc(provider: Provider, session: aiohttp.ClientSession) -> ReadsJwt:

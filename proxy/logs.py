@@ -1,4 +1,4 @@
-"""The access log and the audit log: one JSON object a line, in files that rotate.
+"""The access log and the audit log: one JSON object a line, in files that rotate or on standard output.
 
 Both have the same line; the audit log has only those of writes, deletes, spending, administration and
 denials. Queries and bodies are in neither: they hold content.
@@ -7,14 +7,15 @@ denials. Queries and bodies are in neither: they hold content.
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 FLUSH_SECONDS = 0.2
 MAX_WAITING_BYTES = 64 * 1024
@@ -71,6 +72,13 @@ class Line:
         } | told
 
 
+class WritesRequests(Protocol):
+    """Where requests are written down."""
+
+    def write(self, line: Line) -> None:
+        """Note what became of one request. Never fails it."""
+
+
 class RequestLog:
     """The two files; either may be None. Raises OSError on opening."""
 
@@ -86,13 +94,72 @@ class RequestLog:
         text = _encode(line.to_json(datetime.now(UTC))) + "\n"
         for file in files:
             if file is not None:
-                file.add(text, at_once=line.is_audited)
+                file.lines.add(text, at_once=line.is_audited)
 
     def close(self) -> None:
         """Nothing is written after this."""
         for file in (self._access, self._audit):
             if file is not None:
                 file.close()
+
+
+class RequestLogOnStdout:
+    """Both logs as one stream on standard output, each line with its `log`: "access" or "audit".
+
+    A line of the audit log is not repeated as one of the access log.
+    """
+
+    def __init__(self, *, access: bool, audit: bool) -> None:
+        self._access, self._audit = access, audit
+        self._lines = _Lines(_print, max_bytes=MAX_WAITING_BYTES)
+
+    def write(self, line: Line) -> None:
+        """Add a line if one of the logs has it."""
+        is_audit = self._audit and line.is_audited
+        if is_audit or self._access:
+            document = {"log": "audit" if is_audit else "access"} | line.to_json(datetime.now(UTC))
+            self._lines.add(_encode(document) + "\n", at_once=is_audit)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._lines.flush()
+
+
+def _print(text: str) -> None:
+    with suppress(OSError):  # nobody reads it any more
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+class _Lines:
+    """Lines that wait a moment for others, and are then written together."""
+
+    def __init__(self, write: Callable[[str], None], *, max_bytes: int) -> None:
+        self._write = write
+        self._max_bytes = max_bytes
+        self._waiting: list[str] = []
+        self._waiting_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, text: str, *, at_once: bool) -> None:
+        """Write a line, or let it wait."""
+        if self._waiting_bytes + len(text) > self._max_bytes:
+            self.flush()
+        self._waiting.append(text)
+        self._waiting_bytes += len(text)
+        if at_once:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        text, self._waiting, self._waiting_bytes = "".join(self._waiting), [], 0
+        if text:
+            self._write(text)
 
 
 class _File(RotatingFileHandler):
@@ -103,33 +170,14 @@ class _File(RotatingFileHandler):
         super().__init__(file, backupCount=max_files - 1, encoding="utf-8")
         self._max_bytes = max_bytes
         self._size_bytes = file.stat().st_size
+        self.lines = _Lines(self._put, max_bytes=min(MAX_WAITING_BYTES, max_bytes))
 
-        self._waiting: list[str] = []
-        self._waiting_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, text: str, *, at_once: bool) -> None:
-        """Write a line, or let it wait a moment for others."""
-        if self._waiting_bytes + len(text) > min(MAX_WAITING_BYTES, self._max_bytes):
-            self.flush_lines()
-        self._waiting.append(text)
-        self._waiting_bytes += len(text)
-        if at_once:
-            self.flush_lines()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush_lines)
-
-    def flush_lines(self) -> None:
-        """Write what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        text, self._waiting, self._waiting_bytes = "".join(self._waiting), [], 0
+    def _put(self, text: str) -> None:
         try:
             if self._size_bytes and self._size_bytes + len(text) > self._max_bytes:
                 self.doRollover()
                 self._size_bytes = 0
-            if text and self.stream is not None:
+            if self.stream is not None:
                 self.stream.write(text)
                 self.stream.flush()
                 self._size_bytes += len(text)
@@ -142,7 +190,7 @@ class _File(RotatingFileHandler):
         return open(handle, "a", encoding="utf-8")
 
     def close(self) -> None:
-        self.flush_lines()
+        self.lines.flush()
         with suppress(OSError):  # a full disk
             super().close()
 

@@ -1,12 +1,15 @@
 """Fixtures only, and the end of a run; what they are made of is in tests/support."""
 
 import gc
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.support.forked import end_forkers
+from tests.support.kafka_brokers import Broker, Brokers, kafka
 from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
 from tests.support.ports import free_port
@@ -43,6 +46,19 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def one_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """One real Kafka broker for the whole run; tests keep apart by the names of their topics.
+
+    SIDESPAN_TEST_KAFKA names one that runs already.
+    """
+    if hosts := os.environ.get("SIDESPAN_TEST_KAFKA"):
+        yield Brokers([Broker(id=1, folder=Path(), port=int(hosts.rpartition(":")[2]), controller=0)])
+        return
+    with kafka(tmp_path_factory.mktemp("kafka"), count=1) as brokers:
+        yield brokers
 
 
 @pytest.fixture(scope="session")

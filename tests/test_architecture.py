@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -58,11 +59,18 @@ PURE = [
     "collector/mcp/envelope.py",
     "collector/mcp/schemas.py",
     "collector/mcp/shapes.py",
-    "collector/index/duckdb/columns.py",
+    "collector/index/clickhouse/dialect.py",
+    "collector/index/clickhouse/errors.py",
+    "collector/index/clickhouse/rows.py",
+    "collector/index/clickhouse/schema.py",
     "collector/index/duckdb/dialect.py",
     "collector/index/duckdb/messages.py",
-    "collector/index/duckdb/rows.py",
+    "collector/index/duckdb/schema.py",
     "collector/index/protocol.py",
+    "collector/index/rows/columns.py",
+    "collector/index/rows/documents.py",
+    "collector/index/rows/one_trace.py",
+    "collector/index/rows/rows.py",
     "collector/index/queries",
     "collector/index/sql",
     "proxy/catalog.py",
@@ -131,7 +139,11 @@ FORBIDDEN = [
         ["collector.journal", "collector.index.sql", "collector.index.duckdb"],
         "questions know no engine",
     ),
-    ("collector/index/sql", ["collector.journal", "collector.index.duckdb"], "one SQL for several engines"),
+    (
+        "collector/index/sql",
+        ["collector.journal", "collector.index.duckdb", "collector.index.clickhouse"],
+        "one SQL for several engines",
+    ),
 ]
 
 
@@ -290,6 +302,26 @@ def test_only_who_opens_the_index_knows_its_engine() -> None:
     assert found == {"collector.index.duckdb.client"}
 
 
+def test_only_who_opens_the_index_on_clickhouse_knows_it() -> None:
+    """And the client's package is loaded by one module alone, which is imported when it is needed."""
+    found = {
+        module
+        for file in _files("collector")
+        if not file.is_relative_to(ROOT / "collector/index/clickhouse")
+        for module in _imports(file)
+        if _is_below(module, "collector.index.clickhouse")
+    }
+    assert found <= {"collector.index.clickhouse"}
+    loading = {
+        file.relative_to(ROOT).as_posix()
+        for file in _files("collector")
+        if any(module.split(".")[0] == "clickhouse_connect" for module in _imports(file))
+    }
+    assert loading == {"collector/index/clickhouse/server.py"}
+    imported = "import sys, collector.index.clickhouse; sys.exit('clickhouse_connect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", imported], check=False).returncode == 0
+
+
 def test_only_the_process_of_the_index_loads_duckdb() -> None:
     """The service itself would be 70 MB larger."""
     found = {
@@ -301,11 +333,24 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
     assert found == {
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
-        "collector/index/duckdb/answers.py",
+        "collector/index/duckdb/lookups.py",
         "collector/index/duckdb/scores.py",
     }
-    loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", loading], check=False).returncode == 0
+    loaded = _loaded_by("collector.service.app")
+    assert "duckdb" not in loaded
+
+
+def test_the_clients_of_engines_that_are_extras_are_loaded_only_where_a_url_names_them() -> None:
+    loaded = _loaded_by("collector.service.app")
+    assert loaded.isdisjoint({"confluent_kafka", "clickhouse_connect", "collector.journal.kafka"})
+
+
+@cache
+def _loaded_by(module: str) -> frozenset[str]:
+    """The modules that importing one brings along."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return frozenset(done.stdout.split())
 
 
 def test_nobody_loads_the_sdk_of_the_model_context_protocol_before_it_is_used() -> None:

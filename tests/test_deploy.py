@@ -1,8 +1,10 @@
 """The deployment examples: read by their own tools where those are, and true of this Sidespan everywhere."""
 
+import os
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ import pytest
 import yaml
 
 from collector.receivers.http import PATHS
-from collector.settings import FOREIGN_VARIABLES, load
+from collector.settings import ALL_ROLES, FOREIGN_VARIABLES, Role, load
 
 DEPLOY = Path(__file__).parents[1] / "examples" / "deploy"
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 MANIFESTS = [DEPLOY / "kubernetes" / name for name in ("sidecar.yaml", "gateway.yaml")]
+SCALE_COMPOSE = DEPLOY / "compose" / "scale.yaml"
+SCALE = DEPLOY / "kubernetes" / "scale.yaml"
 UNIT = DEPLOY / "systemd" / "sidespan.service"
 SOCKET = DEPLOY / "systemd" / "sidespan.socket"
 COLLECTOR = DEPLOY / "otelcol" / "config.yaml"
-FILES = [COMPOSE, *MANIFESTS, UNIT, SOCKET, COLLECTOR, DEPLOY / "Dockerfile"]
+FILES = [COMPOSE, SCALE_COMPOSE, *MANIFESTS, SCALE, UNIT, SOCKET, COLLECTOR, DEPLOY / "Dockerfile"]
 
 
 def documents(file: Path) -> list[Any]:
@@ -38,7 +42,8 @@ def environments(node: Any) -> list[dict[str, str]]:
 
 
 def test_variables_and_their_values_are_settings() -> None:
-    found = [each for file in (COMPOSE, *MANIFESTS) for doc in documents(file) for each in environments(doc)]
+    files = (COMPOSE, SCALE_COMPOSE, *MANIFESTS)
+    found = [each for file in files for doc in documents(file) for each in environments(doc)]
     unit = dict(re.findall(r"^Environment=(SIDESPAN_\w+)=(.+)$", UNIT.read_text(), re.MULTILINE))
     services = [{k: v for k, v in each.items() if k.startswith("SIDESPAN_")} for each in [*found, unit]]
     assert sum(map(bool, services)) >= 5
@@ -94,6 +99,87 @@ def test_a_gateway_is_the_only_one_at_its_journal() -> None:
     assert {"claimName": claim["metadata"]["name"]} in [v.get("persistentVolumeClaim") for v in volumes]
 
 
+WORKLOADS = ("Deployment", "StatefulSet")
+
+
+def role_arguments(arguments: list[str]) -> tuple[str, ...]:
+    return tuple(after for before, after in pairwise(arguments) if before == "--role")
+
+
+@pytest.fixture(scope="module")
+def scale() -> list[Any]:
+    return documents(SCALE)
+
+
+def test_replicas_in_kubernetes_can_run_as_they_are_set_up(scale: list[Any], tmp_path: Path) -> None:
+    (shared,) = [document["data"] for document in scale if document["kind"] == "ConfigMap"]
+    file = tmp_path / "sidespan.toml"
+    file.write_text(shared["sidespan.toml"])
+    found = set()
+    for document in (each for each in scale if each["kind"] in WORKLOADS):
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        environment = {item["name"]: item.get("value", "pod-0") for item in container.get("env", [])}
+        assert document["kind"] == "Deployment" or "SIDESPAN_KAFKA__MEMBER" in environment
+        roles = role_arguments(container["args"])
+        settings = load(file=file, environment=environment, flags={"roles": roles})
+        assert not settings.log_place.engine.is_embedded
+        assert settings.log.requests_to == "stdout"
+        found |= set(settings.roles)
+    assert found == set(ALL_ROLES) - {Role.ROUTE}, "route is for those who have foreign topics"
+
+
+def test_replicas_in_kubernetes_have_no_disk_and_may_be_moved(scale: list[Any]) -> None:
+    for document in (each for each in scale if each["kind"] in WORKLOADS):
+        spec = document["spec"]
+        template = spec["template"]
+        assert spec["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        pod = template["spec"]
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert pod["enableServiceLinks"] is False
+        assert pod["terminationGracePeriodSeconds"] >= 30
+        assert "volumeClaimTemplates" not in spec
+        assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
+        assert all("persistentVolumeClaim" not in volume for volume in pod["volumes"])
+
+
+def test_what_kubernetes_scales_and_reaches_is_there(scale: list[Any]) -> None:
+    workloads = {each["metadata"]["name"]: each for each in scale if each["kind"] in WORKLOADS}
+    labels = {n: each["spec"]["template"]["metadata"]["labels"] for n, each in workloads.items()}
+    (autoscaler,) = [each for each in scale if each["kind"] == "HorizontalPodAutoscaler"]
+    target = autoscaler["spec"]["scaleTargetRef"]
+    assert workloads[target["name"]]["kind"] == target["kind"]
+    assert "replicas" not in workloads[target["name"]]["spec"], "the autoscaler decides"
+    services = {each["metadata"]["name"]: each["spec"] for each in scale if each["kind"] == "Service"}
+    for service in services.values():
+        (chosen,) = [n for n, of in labels.items() if service["selector"].items() <= of.items()]
+        (container,) = workloads[chosen]["spec"]["template"]["spec"]["containers"]
+        inside = {port["name"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["ports"]} <= inside
+    stateful = [each for each in workloads.values() if each["kind"] == "StatefulSet"]
+    assert all(each["spec"]["serviceName"] in services for each in stateful)
+
+
+def test_replicas_in_compose_have_every_role_and_what_they_need() -> None:
+    (compose,) = documents(SCALE_COMPOSE)
+    services = compose["services"]
+    replicas = [each for each in services.values() if each.get("command", [""])[0] == "serve"]
+    roles = set()
+    for each in replicas:
+        environment = {name: str(value) for name, value in each["environment"].items()}
+        settings = load(environment=environment, flags={"roles": role_arguments(each["command"])})
+        roles |= set(settings.roles)
+        assert settings.kafka.replicas == 1
+        assert f"{settings.log_place.hosts[0].partition(':')[0]}" in services
+    assert roles == set(ALL_ROLES) - {Role.ROUTE}
+    assert services["kafka"]["image"].startswith("apache/kafka:")
+    assert services["clickhouse"]["image"].startswith("clickhouse/clickhouse-server:")
+    published = [port for each in services.values() for port in each.get("ports", [])]
+    assert all(port.startswith("127.0.0.1:") for port in published)
+    balanced = set(re.findall(r"server ([a-z0-9-]+):", (SCALE_COMPOSE.parent / "balancer.conf").read_text()))
+    assert balanced == {name for name in services if name.startswith("receive-")}
+
+
 def test_the_compose_file_publishes_to_this_machine_only() -> None:
     (compose,) = documents(COMPOSE)
     sidespan = compose["services"]["sidespan"]
@@ -127,6 +213,7 @@ def test_the_unit_gets_its_port_from_the_socket() -> None:
 TOOLS = {
     "systemd": (["systemd-analyze", "verify"], UNIT),
     "compose": (["docker-compose", "-f"], COMPOSE),
+    "compose of replicas": (["docker-compose", "-f"], SCALE_COMPOSE),
     "otelcol": (["otelcol", "validate", "--config"], COLLECTOR),
 }
 
@@ -141,9 +228,14 @@ def test_its_own_tool_reads_it(name: str, tmp_path: Path) -> None:
         file = tmp_path / file.name
         file.write_text(text)
         shutil.copy(SOCKET, tmp_path)
-    tail = ["config", "--quiet"] if name == "compose" else []
+    tail = ["config", "--quiet"] if name.startswith("compose") else []
     done = subprocess.run(
-        [*command, str(file), *tail], capture_output=True, text=True, timeout=60, check=False
+        [*command, str(file), *tail],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"CLICKHOUSE_PASSWORD": "a password"},
     )
     assert done.returncode == 0, done.stderr
     assert str(file) not in done.stderr

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -100,10 +101,16 @@ def letter_json(letter: DeadLetter, *, target: str) -> dict[str, Any]:
     }
 
 
-def export_json(letter: DeadLetter) -> dict[str, Any]:
-    """What a dead letter holds as OTLP JSON: ids in hex (OTLP 1.11, "JSON Protobuf Encoding")."""
+def export_json(letter: DeadLetter) -> dict[str, Any] | None:
+    """What a dead letter holds as OTLP JSON: ids in hex (OTLP 1.11, "JSON Protobuf Encoding").
+
+    None: it is no export, which a message of another program's topic may be.
+    """
     is_logs = signal_of(letter.lane) is Signal.LOGS
-    return _logs_json(letter.payload) if is_logs else _spans_json(letter.payload)
+    try:
+        return _logs_json(letter.payload) if is_logs else _spans_json(letter.payload)
+    except DecodeError:
+        return None
 
 
 def _logs_json(payload: bytes) -> dict[str, Any]:

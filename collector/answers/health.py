@@ -16,9 +16,11 @@ from collector.answers.rights import ReadRights
 from collector.delivery.otlp.opening import Backend
 from collector.delivery.worker import DeliveryWorker, StuckLane
 from collector.index.feed import Indexer
+from collector.index.protocol import Index
 from collector.journal import Consumer, JournalState, Log
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
+from collector.model.errors import Unavailable
 from collector.receivers.bounds import InFlightBounds
 
 PROBE_SECONDS = 1.0
@@ -41,17 +43,23 @@ def sidespan_version() -> str:
 
 @dataclass(slots=True, kw_only=True)
 class ServiceHealth:
-    """The health of one service, from its parts."""
+    """The health of one service, from its parts: those that this process runs.
+
+    `receives`: it takes exports. `counts`: it says what the log holds, also for consumers elsewhere.
+    """
 
     log: Log
     consumer: Consumer
-    worker: DeliveryWorker
     logs: Consumer
-    log_worker: DeliveryWorker
     bounds: InFlightBounds
     mlflow: Mlflow
     max_bytes: int
     grpc: Mapping[str, object]
+    receives: bool = True
+    counts: bool = True
+    worker: DeliveryWorker | None = None
+    log_worker: DeliveryWorker | None = None
+    index: Index | None = None
     indexer: Indexer | None = None
     alerts: AlertAnswers | None = None
     backends: Sequence[Backend] = ()
@@ -59,30 +67,31 @@ class ServiceHealth:
 
     async def read(self, *, rights: ReadRights) -> Part:
         """{"ready", "version", "parts": {name: {"ok", "reason", numbers}}}; for a probe {"ready"} alone."""
-        state, logs = await self.consumer.state(), await self.logs.state()
-        receiver = self._receiver()
-        journal = self._journal(state)
-        mlflow = await self._mlflow()
-        parts = {
-            "receiver": receiver,
-            "grpc": dict(self.grpc),
-            "journal": journal,
-            "delivery": self._delivery(state, mlflow_answers=mlflow["ok"]),
-            "logs": self._logs(logs, mlflow_answers=mlflow["ok"]),
-            "index": self._index(),
-            "mlflow": mlflow,
-            **{each.consumer.name: await _backend(each) for each in self.backends},
-        }
-        if self.alerts is not None and (alerts := self.alerts.health()) is not None:
-            parts["alerts"] = alerts
-        ready = takes_exports(self.bounds, self.log)
+        ready = takes_exports(self.bounds, self.log) if self.receives else not self.bounds.stopping
         if not rights.identified:
             return {"ready": ready}
-        return {
-            "ready": ready,
-            "version": sidespan_version(),
-            "parts": parts,
-        }
+        return {"ready": ready, "version": sidespan_version(), "parts": await self._parts()}
+
+    async def _parts(self) -> dict[str, Part]:
+        parts: dict[str, Part] = {"receiver": self._receiver()} if self.receives else {}
+        parts["grpc"] = dict(self.grpc)
+        mlflow = await self._mlflow()
+        state = logs = unknown = None
+        try:
+            if self.counts:
+                state, logs = await self.consumer.state(), await self.logs.state()
+        except Unavailable as error:  # what it is to count is elsewhere
+            unknown = str(error)
+        parts["journal"] = self._journal(state, unknown)
+        if self.worker is not None or state is not None:
+            parts["delivery"] = self._delivery(state, mlflow_answers=mlflow["ok"])
+        if self.log_worker is not None or logs is not None:
+            parts["logs"] = self._logs(logs, mlflow_answers=mlflow["ok"])
+        parts |= {"index": self._index(), "mlflow": mlflow}
+        parts |= {each.consumer.name: await _backend(each) for each in self.backends}
+        if self.alerts is not None and (alerts := self.alerts.health()) is not None:
+            parts["alerts"] = alerts
+        return parts
 
     def _receiver(self) -> Part:
         return {
@@ -94,35 +103,34 @@ class ServiceHealth:
             "bytes_in_flight": self.bounds.bytes,
         }
 
-    def _journal(self, state: JournalState) -> Part:
-        return {
-            "ok": self.log.refusing is None,
-            "reason": self.log.refusing or "accepts entries",
+    def _journal(self, state: JournalState | None, unknown: str | None) -> Part:
+        trouble = self.log.refusing or unknown
+        part = {"ok": trouble is None, "reason": trouble or "accepts entries"}
+        if state is None:
+            return part
+        return part | {
             "size_bytes": state.size_bytes,
             "max_bytes": self.max_bytes,
             "dead_letters": state.dead_letters,
             "dead_letter_spans": state.dead_letter_spans,
         }
 
-    def _delivery(self, state: JournalState, *, mlflow_answers: bool) -> Part:
-        trouble = self.worker.trouble
-        stuck = self.worker.stuck(target_answers=mlflow_answers)
-        if stuck:
-            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
-        return {
-            "ok": trouble is None,
+    def _delivery(self, state: JournalState | None, *, mlflow_answers: bool) -> Part:
+        trouble, stuck = _trouble(self.worker, mlflow_answers=mlflow_answers)
+        part = {"ok": trouble is None, "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]]}
+        if state is None:
+            return part | {"reason": trouble or "delivering"}
+        return part | {
             "reason": trouble or ("delivering" if state.pending_spans else "all spans are delivered"),
             "pending_spans": state.pending_spans,
             "oldest_pending_seconds": age_seconds(state),
-            "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
         }
 
-    def _logs(self, state: JournalState, *, mlflow_answers: bool) -> Part:
-        trouble = self.log_worker.trouble
-        stuck = self.log_worker.stuck(target_answers=mlflow_answers)
-        if stuck:
-            trouble = f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}"
+    def _logs(self, state: JournalState | None, *, mlflow_answers: bool) -> Part:
+        trouble, _ = _trouble(self.log_worker, mlflow_answers=mlflow_answers)
         waiting = "processing, or waiting for traces"
+        if state is None:
+            return {"ok": trouble is None, "reason": trouble or waiting}
         return {
             "ok": trouble is None,
             "reason": trouble or (waiting if state.pending_spans else "all log records are processed"),
@@ -133,8 +141,11 @@ class ServiceHealth:
         }
 
     def _index(self) -> Part:
-        if self.indexer is None:
+        if self.index is None:
             return {"ok": True, "reason": "disabled"}
+        if self.indexer is None:
+            ok = self.index.trouble is None or self.index.starting
+            return {"ok": ok, "reason": self.index.trouble or "filled by other processes"}
         trouble, lag = self.indexer.index.trouble or self.indexer.stuck, self.indexer.lag_seconds
         behind = f"{lag:.0f} s behind" if lag > LATE_SECONDS else None
         return {
@@ -165,6 +176,18 @@ async def _backend(backend: Backend) -> Part:
         "dead_letters": state.dead_letters,
         "stuck_lanes": [_stuck(lane) for lane in stuck[:MAX_STUCK]],
     }
+
+
+def _trouble(
+    worker: DeliveryWorker | None, *, mlflow_answers: bool
+) -> tuple[str | None, Sequence[StuckLane]]:
+    """What is wrong with a worker of this process, and the lanes that it makes no progress in."""
+    if worker is None:
+        return None, ()
+    stuck = worker.stuck(target_answers=mlflow_answers)
+    if not stuck:
+        return worker.trouble, ()
+    return f"{len(stuck)} routes make no progress although MLflow responds: {stuck[0].reason}", stuck
 
 
 def takes_exports(bounds: InFlightBounds, log: Log) -> bool:

@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collector.index.protocol import Index, IndexAway, IndexFailure, QueryTimedOut, TraceQuery
-from collector.journal import CannotTell, Consumer, PendingTraces
+from collector.journal import CannotTell, Consumer, PendingTraces, SharedLog
+from collector.model.errors import Unavailable
 from collector.spans.summary_models import ScoreRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedTraces:
-    """The index, as far as single traces are asked of it. Answers are summaries as JSON."""
+    """The index, as far as single traces are asked of it. Answers are summaries as JSON.
+
+    `shared`: the log, where other processes may be those that index it.
+    """
 
     index: Index
     consumer: Consumer
     pending: PendingTraces
+    shared: SharedLog | None = None
 
     async def whole(
         self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
@@ -42,11 +47,24 @@ class IndexedTraces:
 
     async def _may_wait(self, trace_id: bytes) -> bool:
         """Whether the index may lack something of the trace that the journal holds."""
+        if self.shared is not None:
+            return await self._is_behind(self.shared, trace_id)
         waiting = {lane.lane for lane in await self.consumer.pending()}
         if not waiting:
             return False
         routes = await self.pending.routes(trace_id)
         return isinstance(routes, CannotTell) or not waiting.isdisjoint(route.lane for route in routes)
+
+    async def _is_behind(self, log: SharedLog, trace_id: bytes) -> bool:
+        """Whether anything of the trace's partition waits: other processes may be those that index it."""
+        partition = log.partition_of(trace_id)
+        try:
+            lags = await log.lag()
+        except Unavailable:
+            return True
+        return any(
+            each.entries for each in lags if (each.group, each.partition) == (self.consumer.name, partition)
+        )
 
     async def _ask(
         self,

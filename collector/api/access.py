@@ -19,6 +19,7 @@ def access_settings(settings: Settings) -> AccessSettings:
         header=_trusted_header(settings.trusted_header),
         access_log=logs / "access.jsonl" if settings.log.access else None,
         audit_log=logs / "audit.jsonl" if settings.log.audit else None,
+        logs_to_stdout=settings.log.requests_to == "stdout",
         max_log_bytes=settings.log.max_file_bytes,
         max_log_files=settings.log.max_files,
         lookup_timeout_seconds=settings.proxy.lookup_timeout_seconds,

@@ -10,6 +10,8 @@ from collector.model.batch import Route
 from proxy.locations import ObjectKind
 from proxy.lookup import LocatedExperiment, Lookup
 
+# of spans whose experiment nobody can tell: it is no client's
+UNKNOWN = frozenset({""})
 PendingRoutes = Callable[[bytes], Awaitable[Sequence[Route] | CannotTell]]
 """Where the journal's spans of a trace (its 16 bytes) are bound for."""
 
@@ -69,14 +71,15 @@ class OwnDirectory:
         mlflow_id = f"tr-{trace_id}"
         stored = await self.lookup.owners(ObjectKind.TRACE, [mlflow_id])
         owners = stored.get(mlflow_id) or await self.pending_owners(trace_id)
-        if not owners and self.index is not None:  # sampled away, or gone from MLflow
-            owners = await self.index.owners(trace_id)
+        # sampled away, gone from MLflow, or in a part of the log that this process can't see
+        if owners <= UNKNOWN and self.index is not None:
+            owners = await self.index.owners(trace_id) or owners
         return owners
 
     async def pending_owners(self, trace_id: str) -> frozenset[str]:
         """The experiments that the journal's spans of a trace are bound for, if it has some."""
         routes = await self._pending_routes(bytes.fromhex(trace_id))
         if isinstance(routes, CannotTell):  # it may be anybody's
-            return frozenset({""})
+            return UNKNOWN
         resolved = [await self._experiments.resolve(route) for route in routes]
         return frozenset(found.experiment_id if isinstance(found, Resolved) else "" for found in resolved)

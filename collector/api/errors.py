@@ -4,7 +4,7 @@
 404   AnswerNotFound, NoSuchRun              nobody knows it
 500   IndexFailed                            a bug in the index
 503   AnswerUnavailable, IndexAway,          ask again later
-      MlflowSays, MlflowTrouble
+      MlflowSays, MlflowTrouble, Unavailable
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from collector.answers.runs.source import MlflowTrouble, NoSuchRun
 from collector.api.error_answers import bad_parameter, error_answer
 from collector.index.backfill import MlflowSays
 from collector.index.protocol import IndexAway
+from collector.model.errors import Unavailable
 from collector.model.parameters import BadParameter
 
 STATUS: Mapping[type[AnswerError], int] = {AnswerNotFound: 404, AnswerUnavailable: 503, IndexFailed: 500}
@@ -27,6 +28,7 @@ WITHOUT_PARAMETER: Mapping[type[Exception], tuple[int, str]] = {
     MlflowTrouble: (503, "mlflow"),
     MlflowSays: (503, "mlflow"),
     IndexAway: (503, "index"),
+    Unavailable: (503, "journal"),
 }
 
 

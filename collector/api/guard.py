@@ -22,7 +22,7 @@ from proxy.asgi import CHALLENGE
 from proxy.catalog import UNKNOWN, Action, Operation
 from proxy.errors import Refusal, denied
 from proxy.headers import header_of
-from proxy.logs import RequestLog
+from proxy.logs import WritesRequests
 from proxy.policy import ANONYMOUS, Client
 from proxy.whole import whole
 
@@ -30,7 +30,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CACHE_CONTROL = b"cache-control"
 
 
-def guarded(own: ASGIApp, settings: ServerSettings, admission: OwnAdmission, log: RequestLog) -> ASGIApp:
+def guarded(own: ASGIApp, settings: ServerSettings, admission: OwnAdmission, log: WritesRequests) -> ASGIApp:
     """`own`, behind the checks above; what is refused and what changes something is written down."""
 
     async def app(scope: Scope, receive: Receive, give: Send) -> None:

@@ -37,6 +37,7 @@ from collector.index.queries.models import (
     TracePage,
 )
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
+from collector.settings import Role
 
 # what some of the things that are counted can be filtered by
 STATS_FILTERS = tuple(dict.fromkeys((*SPAN_FILTERS, *SCORE_FILTERS)))
@@ -189,6 +190,7 @@ UPKEEP_ROUTES = (
         permission="journal:write",
         reach="server",
         handler=_rebuild,
+        role=Role.INDEX,
         summary="Index everything in the journal again",
         body_description="{}",
     ),

@@ -22,7 +22,7 @@ from collector.api.error_answers import error_answer
 from collector.api.own_route import OwnRoute, Parameter
 from collector.api.reading import read_object, rights_of, whole_number
 from collector.model.parameters import BadParameter
-from collector.settings import MLFLOW
+from collector.settings import MLFLOW, Role
 
 MAX_LIMIT = 1000
 
@@ -102,6 +102,7 @@ HEALTH_ROUTES = (
         path="/-/healthy",
         permission="sidespan:read",
         handler=_healthy,
+        role=None,
         summary="Check that the process is alive",
         media_type="text/plain",
         is_public=True,
@@ -111,6 +112,7 @@ HEALTH_ROUTES = (
         path="/-/ready",
         permission="sidespan:read",
         handler=_ready,
+        role=None,
         summary="Check that the service accepts data, with the state of each component",
         is_public=True,
     ),
@@ -120,6 +122,7 @@ HEALTH_ROUTES = (
         permission="metrics:read",
         reach="server",
         handler=_metrics,
+        role=None,
         summary="Get metrics in Prometheus text format",
         media_type="text/plain",
     ),
@@ -179,6 +182,7 @@ REPLAY_ROUTES = (
         permission="journal:write",
         reach="server",
         handler=_replay,
+        role=Role.DELIVER,
         summary="Deliver retained journal entries again",
         body_description='{"since_unix_ns": 1700000000000000000}: entries received at or after this time,'
         ' for MLflow or for "target": "name"',

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from collector.answers.opening import Answers
+from collector.settings import Role
 from proxy.catalog import Action, Operation
 from proxy.locations import read_reach
 
@@ -46,6 +47,7 @@ class OwnRoute:
                     `body_description` describes; without `answer` it answers any JSON object, or `media_type`
     is_public       it is answered to probes without credentials too
     from_index      the index answers it, for the experiments that the client may see
+    role            which processes answer it; None: all
     """
 
     method: str
@@ -61,6 +63,7 @@ class OwnRoute:
     media_type: str = "application/json"
     is_public: bool = False
     from_index: bool = False
+    role: Role | None = Role.QUERY
 
     @property
     def operation(self) -> Operation:

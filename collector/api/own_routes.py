@@ -4,17 +4,20 @@ Each module holds the rows of its handlers; whatever else is known of a path is 
 that the policy judges, whether probes may ask it, whether the index answers it, its part of the document.
 """
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from collector.answers.errors import AnswerUnavailable
 from collector.answers.opening import Answers
 from collector.api import alerts, index, logs_api, mcp, operations, page, runs, traces
 from collector.api.openapi import openapi_document
 from collector.api.own_route import OwnRoute
+from collector.settings import Role
 from proxy.catalog import PARAMETER, build_catalog
 
 PREFIX = "/-/"
@@ -50,6 +53,20 @@ _OUTSIDE_THE_PREFIX = frozenset(
     (row.method, row.path) for row in OWN_ROUTES if not row.path.startswith(PREFIX)
 )
 METHODS = frozenset(row.method for row in OWN_ROUTES)
+
+
+def routes_of(roles: Collection[Role]) -> tuple[OwnRoute, ...]:
+    """All of them; those that other processes answer say which."""
+    return tuple(
+        row if row.role is None or row.role in roles else replace(row, handler=partial(_elsewhere, row.role))
+        for row in OWN_ROUTES
+    )
+
+
+async def _elsewhere(role: Role, request: Request, _: Answers) -> Response:
+    raise AnswerUnavailable(
+        "roles", request.url.path, f"this process does not answer it: ask one that runs with the role {role}"
+    )
 
 
 def is_own(method: str, path: str) -> bool:

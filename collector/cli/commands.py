@@ -7,10 +7,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,10 @@ from collector.cli.options import DEFAULT_URL, AsJson, Config, DataDir, MlflowUr
 from collector.cli.traces import summary
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
-from collector.settings import Settings, load
+from collector.settings import Role, Settings, load
+
+if TYPE_CHECKING:
+    from collector.cli.drain import Remains
 
 app = typer.Typer(
     help="An OpenTelemetry collector, a filtering proxy and summaries for MLflow, on one port.",
@@ -43,6 +46,10 @@ app.add_typer(alerts, name="alerts")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]
+Roles = Annotated[
+    list[Role] | None,
+    typer.Option("--role", help="What this process does; repeatable (default: everything)."),
+]
 Takeover = Annotated[
     bool, typer.Option("--takeover", help="Replace the running process without refusing any client.")
 ]
@@ -81,7 +88,9 @@ async def _up(settings: Settings, as_json: bool) -> None:
 
     async with embedded_mlflow(settings.data_dir) as url:
         mlflow = settings.mlflow.model_copy(update={"url": url})
-        await run_service(settings.model_copy(update={"mlflow": mlflow}), announce=_announce(as_json))
+        await run_service(
+            settings.model_copy(update={"mlflow": mlflow}), announce=_announce(settings.roles, as_json)
+        )
 
 
 @app.command()
@@ -91,11 +100,13 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     config: Config = None,
+    role: Roles = None,
     takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
     """Run Sidespan in front of an existing MLflow server."""
     flags = _given(host, port, data_dir)
+    flags |= {"roles": role} if role else {}
     flags |= {"mlflow.url": mlflow_url} if mlflow_url else {}
     flags |= {"server.takeover": True} if takeover else {}
     settings = load(flags=flags, file=config, checks=[check_alerts])
@@ -105,7 +116,7 @@ def serve(
 async def _serve(settings: Settings, as_json: bool) -> None:
     from collector.service.server import run_service
 
-    await run_service(settings, announce=_announce(as_json))
+    await run_service(settings, announce=_announce(settings.roles, as_json))
 
 
 def _given(host: str | None, port: int | None, data_dir: Path | None) -> dict[str, Any]:
@@ -128,14 +139,14 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
     uvloop.run(run())
 
 
-def _announce(as_json: bool) -> Callable[[str, str | None], None]:
+def _announce(roles: Collection[Role], as_json: bool) -> Callable[[str, str | None], None]:
     def announce(url: str, grpc_url: str | None) -> None:
-        lines = [
-            f"Sidespan is listening at {url}",
-            f"  MLflow UI   {url}/",
-            f"  Sidespan    {url}/-/",
-            f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
-        ]
+        told = {
+            Role.PROXY: f"  MLflow UI   {url}/",
+            Role.QUERY: f"  Sidespan    {url}/-/",
+            Role.RECEIVE: f"  OTLP        export OTEL_EXPORTER_OTLP_ENDPOINT={url}",
+        }
+        lines = [f"Sidespan is listening at {url}", *(told[role] for role in told if role in roles)]
         if grpc_url is not None:
             lines.append(f"  OTLP/gRPC   export OTEL_EXPORTER_OTLP_ENDPOINT={grpc_url}")
         found = {"url": url} | ({"grpc_url": grpc_url} if grpc_url is not None else {})
@@ -253,6 +264,45 @@ def replay(
     since_unix_ns = parse_since(since, now=time.time())
     answer = remote.post_json(url, "/-/replay", {"since_unix_ns": since_unix_ns, "target": target})
     typer.echo(json.dumps(answer) if as_json else f"{answer['replayed']} entries will be delivered again.")
+
+
+@app.command()
+def drain(
+    timeout: Annotated[
+        str | None, typer.Option(help="Give up after 90s, 30m, 2h or 1d (default: never).")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a service has delivered everything.
+
+    Point the clients elsewhere first. The exit code is 1 if something is left, dead letters included.
+    """
+    from collector.cli.drain import drained
+
+    remains = drained(
+        url,
+        timeout_seconds=_seconds(timeout),
+        tell=lambda found: None if as_json else typer.echo(f"{found.pending_spans} spans wait", err=True),
+    )
+    typer.echo(json.dumps(remains.to_json()) if as_json else _told_of(remains))
+    if not remains.is_empty or remains.dead_letters:
+        raise typer.Exit(1)
+
+
+def _told_of(remains: "Remains") -> str:
+    if not remains.is_empty:
+        return f"{remains.pending_spans} spans and {remains.pending_records} log records still wait."
+    if remains.dead_letters:
+        return f"Drained, but for {remains.dead_letters} dead letters: retry, export or drop them."
+    return "Drained: everything is delivered and indexed."
+
+
+def _seconds(text: str | None) -> float | None:
+    seconds = None if text is None else parse_duration(text)
+    if text is not None and seconds is None:
+        raise Misconfigured(f"--timeout {text!r}: must be 90s, 30m, 2h or 1d")
+    return seconds
 
 
 def parse_since(text: str, *, now: float) -> int:

@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from collector.answers.explain import explain
 from collector.answers.health import probe
 from collector.answers.traces import parse_trace_id
 from collector.cli import remote
+from collector.cli.doctor_check import DoctorCheck
+from collector.cli.doctor_engines import check_clickhouse, check_kafka
 from collector.delivery.mlflow.forward import parts_of
 from collector.files.private import too_open
 from collector.journal.sqlite.lock import only_process
@@ -28,30 +29,24 @@ from collector.model.errors import Misconfigured, Rejected
 from collector.otlp.codec import decode
 from collector.otlp.media import Encoding
 from collector.receivers.grpc.opening import INSTALL_IT, check_grpc, is_installed
-from collector.settings import ReceiverSettings, Settings, is_loopback
+from collector.settings import Engine, ReceiverSettings, Settings, is_loopback
 
 CLOCK_SECONDS = 5.0
 SERVICE_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorCheck:
-    """The result of one check. `way_out` says what to do if it is not ok."""
-
-    name: str
-    ok: bool
-    finding: str
-    way_out: str = ""
-
-    def to_json(self) -> dict[str, str | bool]:
-        return asdict(self)
-
-
 async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]:
     """Each check as soon as it is done. `url` is the address of the service."""
-    yield _check_privacy(settings.data_dir, settings.auth.tokens_file)
-    yield _check_data_dir(settings.data_dir)
-    yield _check_disk(settings)
+    if settings.log_place.engine.is_embedded:
+        yield _check_privacy(settings.data_dir, settings.auth.tokens_file)
+        yield _check_data_dir(settings.data_dir)
+        yield _check_disk(settings)
+    else:
+        for check in await check_kafka(settings):
+            yield check
+    index = settings.index_place
+    if index is not None and index.engine is Engine.CLICKHOUSE:
+        yield await check_clickhouse(settings, index)
     yield _check_exposure(settings)
     health = await _ask_service(url)
     yield _check_service(url, health)

@@ -81,7 +81,7 @@ def _backfill(url: str, asked: dict[str, Any], *, restart: bool) -> dict[str, An
             answer = remote.post_json(
                 url, "/-/index/backfill", document, timeout_seconds=BACKFILL_STEP_SECONDS
             )
-            document = asked
+            document = asked | {"resume": answer["resume"]}
             progress.update(task, total=max(answer["total"], answer["seen"]), completed=answer["seen"])
             if answer["done"]:
                 return answer

@@ -1,6 +1,7 @@
 """Delivery with what it needs, from the settings."""
 
 import asyncio
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from collector.delivery.logs.window import LogDelivery
@@ -17,6 +18,38 @@ from collector.settings import Settings, is_loopback
 from collector.settings.processors import LimitSettings
 from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
 from collector.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriers:
+    """The workers that bring the log to MLflow: spans, and log records."""
+
+    spans: DeliveryWorker
+    records: DeliveryWorker
+
+
+def carriers_of(
+    settings: Settings,
+    journal: Journal,
+    mlflow: Mlflow,
+    experiments: Experiments,
+    metrics: Metrics,
+    *,
+    behind: str | None,
+    scores_to: str | None,
+) -> Carriers:
+    """Both workers. `behind`: the consumer that decides which traces are forwarded; `scores_to` as below."""
+    target = target_of(settings, mlflow, experiments, metrics, behind=behind)
+    spans = journal.consumer(DELIVERY)
+    return Carriers(
+        spans=DeliveryWorker(spans, journal.traces, target, settings.delivery, behind=behind),
+        records=log_worker_of(
+            *(settings, journal, mlflow, experiments, metrics),
+            behind=behind,
+            joins=target.joins,
+            scores_to=scores_to,
+        ),
+    )
 
 
 def target_of(

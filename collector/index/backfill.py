@@ -2,7 +2,8 @@
 
 One step reads one page of an experiment, oldest first, and puts it into the index; whoever asks for steps
 asks until there are no more, so progress can be shown, and stopping costs nothing. How far it is is noted in
-the index's own folder: the next step goes on there.
+the index's own folder, and in the answer: the next step goes on there, in another process too if it brings
+the answer's `resume` along.
 
 Source: traces/search, traces/batchGet and traces/metrics of MLflow's REST API 3.0,
 https://github.com/mlflow/mlflow/blob/master/mlflow/protos/service.proto
@@ -36,6 +37,7 @@ AT_ONCE = 25
 # traces of an experiment whose sessions, users and tags `verify` looks at
 MAX_COMPARED = 5000
 TIMEOUT_SECONDS = 60.0
+RESUME = ("at_unix_ms", "token", "traces", "spans", "seen")
 EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -47,28 +49,31 @@ class Backfill:
     """Reads MLflow into the index, step by step."""
 
     def __init__(
-        self, mlflow: Mlflow, index: Index, folder: Path, *, deliver: Sequence[Consumer] = ()
+        self, mlflow: Mlflow, index: Index, folder: Path | None, *, deliver: Sequence[Consumer] = ()
     ) -> None:
-        """`deliver`: what brings scores to MLflow, asked what it hasn't brought yet."""
+        """`folder` None: nothing is noted but in the answers.
+
+        `deliver`: what brings scores to MLflow, asked what it hasn't brought yet.
+        """
         self._api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
         self._index = index
         self._deliver = deliver
-        self._file = folder / "backfill.json"
+        self._file = None if folder is None else folder / "backfill.json"
         self._alone = asyncio.Lock()
 
     async def step(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """One page of an experiment: {"experiment_id" or "experiment_name", "since_unix_ms", "restart"}.
 
-        The answer: {"experiment_id", "done", "seen", "total", "traces", "spans"}: `seen` of `total` traces
-        are looked at in this round; `traces` and `spans` came in, in all steps so far. Raises BadParameter,
-        MlflowSays, IndexAway.
+        The answer: {"experiment_id", "done", "seen", "total", "traces", "spans", "resume"}: `seen` of `total`
+        traces are looked at in this round; `traces` and `spans` came in, in all steps so far. `resume` may go
+        into the next document. Raises BadParameter, MlflowSays, IndexAway.
         """
         async with self._alone:
             id, name = await self._experiment(document)
             since = document.get("since_unix_ms", 0)
             if not isinstance(since, int) or isinstance(since, bool) or since < 0:
                 raise BadParameter("since_unix_ms", since, "must be a time in milliseconds since 1970")
-            known = {} if document.get("restart") is True else self._noted(f"{id} {since}")
+            known = {} if document.get("restart") is True else self._known(document, f"{id} {since}")
             at = known.get("at_unix_ms", since)
             page = await self._page(id, at, known.get("token", ""))
             found = [str(each["trace_id"]) for each in page.get("traces", ())]
@@ -96,6 +101,7 @@ class Backfill:
                 "total": await self._count(id, at, "TRACES"),
                 **{key: noted[key] for key in ("traces", "spans")},
                 "seen": known.get("seen", 0) + len(found),
+                "resume": noted,
             }
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -192,7 +198,19 @@ class Backfill:
         points = _object(await self._answer(counting)).get("data_points") or []
         return int(points[0]["values"]["COUNT"]) if points else 0
 
+    def _known(self, document: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """How far an earlier step came: as its answer says, or as it is noted here. Raises BadParameter."""
+        resume = document.get("resume")
+        if resume is None:
+            return self._noted(key)
+        kinds = {name: str if name == "token" else int for name in RESUME}
+        if not isinstance(resume, dict) or any(type(resume.get(n)) is not k for n, k in kinds.items()):
+            raise BadParameter("resume", str(resume)[:200], "must be what an earlier step has answered")
+        return {name: resume[name] for name in RESUME}
+
     def _noted(self, key: str) -> dict[str, Any]:
+        if self._file is None:
+            return {}
         try:
             found: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8")).get(key, {})
         except (OSError, ValueError):
@@ -200,6 +218,8 @@ class Backfill:
         return found
 
     def _note(self, key: str, value: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
         try:
             known = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

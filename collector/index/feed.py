@@ -14,7 +14,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from collector.index.protocol import BatchRefused, Index, IndexAway, IndexedBatch, IndexFailure, Lane
+from collector.index.protocol import (
+    BatchRefused,
+    Index,
+    IndexAway,
+    IndexedBatch,
+    IndexFailure,
+    IndexUnreachable,
+    Lane,
+)
 from collector.journal import Consumer, PendingLane
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import Connection, MlflowApi
@@ -120,6 +128,8 @@ class Indexer:
             batch = await self.index.take(known, limit_spans=limit_spans)
         except BatchRefused:
             return None
+        except IndexUnreachable:
+            raise
         except IndexAway:
             self._deaths += 1
             raise

@@ -13,8 +13,8 @@
     name          an experiment's id and name
     forget        have the journal's entries come again
 
-`index/duckdb/` is the one form for now: `IndexClient` asks a process beside the service, which asks
-`DuckdbIndex`. The contract suite in tests/collector/index/test_index_contract.py runs over both.
+Forms: `index/duckdb/`, where `IndexClient` asks a process beside the service, which asks `DuckdbIndex`,
+and `index/clickhouse/`. The contract suite (tests/collector/index/test_index_contract.py) runs over each.
 
 Another engine writes a store (these verbs) and, where it speaks SQL, a dialect (index/sql/dialect.py). What
 can be asked, and how it is checked, comes from index/queries/ and stays.
@@ -34,6 +34,10 @@ FILE_FORMATS = ("csv", "parquet")
 
 class IndexAway(SidespanError):
     """The index doesn't answer at this moment; the message says why."""
+
+
+class IndexUnreachable(IndexAway):
+    """The index is a server of its own that can't be reached now: no entry is the reason."""
 
 
 class IndexFailure(SidespanError):

@@ -19,13 +19,15 @@ and one that is gone holds nothing back.
 
 Invariants
  1. `append` returns after the commit to disk (SQLite WAL, synchronous=FULL); what it returned for survives
-    a crash of the process and of the machine.
+    a crash of the process and of the machine. On Kafka it returns when `min.insync.replicas` brokers have it
+    (acks=all): it survives the loss of a machine, but not of all of them before they have written to disk.
  2. Positions grow and are never used again, also after deletes and restarts. Only the form that made them
     compares them.
  3. An entry is deleted only when each consumer's cursor has passed it and its retention is over. A follower
     is a consumer that this waits for only while the journal is less than half full.
  4. A cursor passes an entry in the same transaction that writes what was refused of it to the dead letters.
- 5. Appends that wait together share one commit, and one entry where they have the same route and client.
+ 5. Appends that wait together share one commit, and one entry where they have the same route and client
+    (on Kafka: the same partition, too).
  6. At its size bound the journal refuses new entries; it never drops one to make room.
  7. Cursors, dead letters, attempts and marks belong to one consumer. A retried dead letter is an entry that
     this consumer alone sees; a crash in one consumer never counts against another's work on the same entry.
@@ -36,18 +38,23 @@ Invariants
     subscription without it.
 
 Lanes are to this log what partitions are to Kafka's: order holds inside a lane, lanes don't wait for
-each other. Forms: sqlite/ (the real one) and memory.py (its twin for tests and benchmarks). A new form
-implements `Journal` and passes the suite and the machine in tests/contract.
+each other. Forms: sqlite/ (embedded, the default), kafka/ (for replicas without state) and memory.py
+(SQLite's twin for tests and benchmarks). On Kafka a lane is spread over partitions: order holds for a trace,
+and what everybody has passed is deleted by `sweep`. A new form implements `Journal` and passes the suite and
+the machine in tests/contract.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from collector.model.batch import DeadLetter, Draft, Entry, FollowUp, Parked, Position, Route
 
 NOTHING: Mapping[bytes, str] = {}
+
+# whose dead letters are messages of others' topics that are no exports
+ROUTE = "route"
 
 # so many crashes in one consumer, and it gets the entry alone
 ISOLATE_FROM_ATTEMPTS = 2
@@ -94,6 +101,26 @@ class Subscriptions:
     ended: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionLag:
+    """What waits in one partition for a group of consumers: `entries` is an upper bound."""
+
+    group: str
+    partition: int
+    entries: int
+
+
+@runtime_checkable
+class SharedLog(Protocol):
+    """What a form of the log that many processes share says beside `Journal`: any of them may ask."""
+
+    async def lag(self) -> Sequence[PartitionLag]:
+        """How far each group is behind, by partition. Raises Unavailable."""
+
+    def partition_of(self, trace_id: bytes) -> int:
+        """The partition that holds a trace."""
+
+
 class Log(Protocol):
     """What a receiver writes to."""
 
@@ -104,7 +131,10 @@ class Log(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> Position:
         """Store `drafts`, together or not at all; the position of the last entry, after the commit.
 
-        Raises Unavailable (journal_full, journal_failed): nothing of it is stored.
+        Raises Unavailable (journal_full, journal_failed): nothing of it is stored, or on Kafka perhaps a
+        part, for drafts go to several partitions. To send them again does no harm: a span takes the place of
+        the same span in MLflow and in the index.
+        Raises Rejected (too_large), on Kafka only: a single span is larger than a record may be.
         """
 
 
@@ -181,7 +211,7 @@ class Consumer(Protocol):
         """Move the cursors back before the first entry received since then; how many entries come again."""
 
     async def state(self) -> JournalState:
-        """Counts for metrics and readiness."""
+        """Counts for metrics and readiness. Raises Unavailable: others must be asked and don't answer."""
 
 
 class TraceMemory(Protocol):

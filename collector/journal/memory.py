@@ -193,7 +193,8 @@ class MemoryLog:
         if self.refusing:
             raise Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again")
         for draft in merge(drafts):
-            self.journal._add(draft, received_unix_ns=time.time_ns())
+            # receivers hand over a view of what they have read
+            self.journal._add(replace(draft, payload=bytes(draft.payload)), received_unix_ns=time.time_ns())
         self.journal._announce()
         return Position(self.journal._sequence)
 

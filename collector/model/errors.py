@@ -44,6 +44,7 @@ class Reason(StrEnum):
     DECODER_FAILED = "decoder_failed"
     UNDECIDED = "undecided"
     DRAINING = "draining"
+    WRONG_ROLE = "wrong_role"
     BUG = "bug"
 
 

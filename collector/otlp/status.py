@@ -57,6 +57,7 @@ HTTP_STATUS: Mapping[Reason, int] = {
     Reason.DECODER_FAILED: 503,
     Reason.UNDECIDED: 503,
     Reason.DRAINING: 503,
+    Reason.WRONG_ROLE: 503,
     Reason.BUG: 503,
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.model.batch import Signal
-from collector.model.errors import Reason, Rejected, SidespanError
+from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import FULL_SUCCESS, Answer, failure, success
 from collector.receivers.bounds import Reservation
@@ -51,6 +51,13 @@ class ExporterGone(SidespanError):
 def otlp_endpoint(reception: Reception, *, allowed_hosts: tuple[str, ...]) -> ASGIApp:
     """The ASGI app for PATHS, and for what `is_astray`."""
     return _OtlpEndpoint(reception=reception, allowed_hosts=allowed_hosts)
+
+
+async def no_receiver(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI app where a process takes no OTLP: clients keep their data, and send it again."""
+    refusal = Unavailable(Reason.WRONG_ROLE, "this process takes no OTLP: it runs without the role receive")
+    content_type = _text(by_name(scope["headers"]), b"content-type")
+    await _send(failure(refusal, encoding_of(content_type) or Encoding.JSON), send)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,9 +57,13 @@ def http_receiver(settings: Settings, reception: Reception) -> ASGIApp:
 
 def prepare_of(settings: Settings, decoder: Decoder) -> Prepare:
     """How exports are read: each where it belongs, by the settings' rules."""
+    return placing(rules_of(settings), decoder.prepare)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the settings say about exports, whichever way they come."""
     redact = redactor(settings.processors, partial(FaultLog().tell_of, REDACTION_FAILED))
-    rules = Rules(limits=settings.receiver, routing=settings.routing, redact=redact)
-    return placing(rules, decoder.prepare)
+    return Rules(limits=settings.receiver, routing=settings.routing, redact=redact)
 
 
 def _with_cors(receiver: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:

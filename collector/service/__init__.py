@@ -1,6 +1,6 @@
 """The process of the service.
 
-app.py           the composition root: what there is, in order
+app.py           the composition root: what there is, in order, for the roles of this process; parts.py
 server.py        signals, start and end; leaving.py: the end of connections
 listening.py     the listening sockets, also a supervisor's; takeover.py: handing them to a new process
 protocol.py      HTTP/1.1 within bounds

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
+from collector.delivery.opening import Carriers
 from collector.delivery.otlp.opening import Backend
 from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
@@ -16,6 +18,9 @@ from collector.receivers.grpc.opening import NO_GRPC, GrpcDoor
 from collector.sampling.consumer import Sampler
 from collector.telemetry.supervision import RestartPause, Run, supervise
 
+if TYPE_CHECKING:  # its client is an extra
+    from collector.journal.kafka.foreign import ForeignTopics
+
 SWEEP_SECONDS = 10.0
 
 RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=1.0)
@@ -25,9 +30,7 @@ RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=1.0)
 class Running:
     """What runs, and the steps of its end."""
 
-    worker: DeliveryWorker
-    log_worker: DeliveryWorker
-    backends: Sequence[Backend]
+    workers: "tuple[DeliveryWorker, ...]"
     bounds: InFlightBounds
     delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
@@ -36,16 +39,15 @@ class Running:
     def begin_to_stop(self) -> None:
         """Nothing new is begun behind the journal; exports are still taken."""
         self.bounds.stopping = True
-        self.worker.stop()
-        self.log_worker.stop()
-        for backend in self.backends:
-            backend.worker.stop()
+        for worker in self.workers:
+            worker.stop()
         for task in self.beside:
             task.cancel()
 
     async def delivered(self, *, seconds: float) -> None:
         """Wait until the requests in flight have their answers and the cursors are written."""
-        await asyncio.wait(self.delivering, timeout=seconds)
+        if self.delivering:
+            await asyncio.wait(self.delivering, timeout=seconds)
 
     async def leave_grpc(self, *, seconds: float) -> None:
         """Take no new calls over gRPC, and answer those that are there."""
@@ -61,30 +63,25 @@ class Running:
 
 @asynccontextmanager
 async def background(
-    worker: DeliveryWorker,
-    log_worker: DeliveryWorker,
+    carriers: Carriers | None,
     journal: Journal,
     bounds: InFlightBounds,
     *,
     backends: Sequence[Backend],
-    others: Mapping[str, Sampler | Indexer | LabelFeed | None],
+    others: "Mapping[str, Sampler | Indexer | LabelFeed | ForeignTopics | None]",
 ) -> AsyncIterator[Running]:
-    """Delivery, the other consumers and the journal's housekeeping, started again if a bug ends them.
+    """What this process does of delivery, the other consumers and the journal's housekeeping.
 
-    The block's end cancels what `Running.delivered` has not waited for: it comes again at the next start.
+    Each is started again if a bug ends it. The block's end cancels what `Running.delivered` has not waited
+    for: it comes again at the next start.
     """
-    workers = {"delivery": worker, "logs": log_worker}
+    workers = {} if carriers is None else {"delivery": carriers.spans, "logs": carriers.records}
     workers |= {each.consumer.name: each.worker for each in backends}
-    delivering = tuple(_start(name, each.run) for name, each in workers.items())
+    delivering = tuple(_start(name, worker.run) for name, worker in workers.items())
     beside = [_start("sweep", partial(_sweep, journal))]
     beside += [_start(name, consumer.run) for name, consumer in others.items() if consumer is not None]
     running = Running(
-        worker=worker,
-        log_worker=log_worker,
-        backends=backends,
-        bounds=bounds,
-        delivering=delivering,
-        beside=tuple(beside),
+        workers=tuple(workers.values()), bounds=bounds, delivering=delivering, beside=tuple(beside)
     )
     try:
         yield running

@@ -5,15 +5,17 @@ from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 
 from prometheus_client import Counter
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.api.access import access_settings, identity_headers
 from collector.index.label_feed import LabelFeed
 from collector.mlflow.client import authorization, tls
 from collector.model.errors import Misconfigured
-from collector.settings import Settings
+from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
 from proxy import Access, ChangedTraces, Observation, ProxyOptions, Upstream, open_access, open_proxy
+from proxy.errors import not_found
 from proxy.tokens import BadTokens
 
 
@@ -31,10 +33,13 @@ async def open_mlflow_access(settings: Settings) -> AsyncIterator[Access]:
 async def open_mlflow_proxy(
     settings: Settings, access: Access, metrics: Metrics, *, labels: LabelFeed | None
 ) -> AsyncIterator[ASGIApp]:
-    """The proxy in front of MLflow, until the block ends. Raises Misconfigured.
+    """The proxy in front of MLflow, or what refuses where there is no role for it. Raises Misconfigured.
 
     `labels` hears of the traces that clients change in MLflow.
     """
+    if Role.PROXY not in settings.roles:
+        yield no_proxy
+        return
     async with open_proxy(
         upstream=upstream_of(settings),
         settings=_proxy_settings(settings),
@@ -43,6 +48,12 @@ async def open_mlflow_proxy(
         tell_changed=None if labels is None else partial(_tell, labels),
     ) as proxy:
         yield proxy
+
+
+async def no_proxy(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI app where a process passes nothing on to MLflow. No 5xx: MLflow's client repeats those."""
+    refusal = not_found("this process does not pass requests on to MLflow: it runs without the role proxy")
+    await Response(refusal.body, refusal.status, media_type="application/json")(scope, receive, send)
 
 
 def _tell(labels: LabelFeed, changed: ChangedTraces) -> None:

@@ -6,7 +6,7 @@ import logging
 import signal
 import ssl
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,7 @@ async def _serve(
 ) -> Successor | None:
     """Everything, until a signal (None) or until a new process asks for our place."""
     protocol = bounded_protocol(settings.server)
-    async with open_app(settings) as (app, running), open_door(settings.data_dir, listeners) as door:
+    async with open_app(settings) as (app, running), _door(settings, listeners) as door:
         config = server_config(app, protocol, tls_options(settings.server))
         server = LeavingServer(config, protocol, running, seconds=settings.server.shutdown_seconds)
         url = address(listeners[0], tls=settings.server.tls_certificate_file is not None)
@@ -102,6 +102,13 @@ async def _serve(
             ending.cancel()
         _log.info("stopping")
     return None if stop.asked.is_set() else door.successor
+
+
+def _door(settings: Settings, listeners: Listeners) -> AbstractAsyncContextManager[Door]:
+    """Where a new process asks for our place: where replicas share a log, none has to."""
+    if settings.log_place.engine.is_embedded:
+        return open_door(settings.data_dir, listeners)
+    return nullcontext(Door(listeners))
 
 
 async def _end(server: LeavingServer, stop: _Stop, door: Door) -> None:

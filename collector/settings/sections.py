@@ -18,12 +18,24 @@ from collector.settings.access import (
     check_access,
 )
 from collector.settings.alerts import AlertingSettings, AlertSettings
+from collector.settings.engines import (
+    INDEX_ENGINES,
+    LOG_ENGINES,
+    MIB,
+    ClickhouseSettings,
+    Engine,
+    EnginePlace,
+    KafkaSettings,
+    read_engine_url,
+)
 from collector.settings.forward import ForwardSettings
 from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
+from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
 from collector.settings.section import Section
+from collector.settings.stores import IndexSettings, JournalSettings
 
-MIB = 1024 * 1024
+INDEX_FOLDER = "index"
 
 
 class ServerSettings(Section):
@@ -184,23 +196,6 @@ class RoutingSettings(Section):
     """Create experiments that are named by a route but don't exist."""
 
 
-class JournalSettings(Section):
-    """The durable log between receivers and consumers."""
-
-    max_bytes: int = Field(4096 * MIB, ge=MIB)
-    """Size of the journal on disk, dead letters included; beyond it new requests get 503."""
-    min_free_disk_bytes: int = Field(64 * MIB, ge=0)
-    """Free disk space; below it new requests get 503."""
-    retention_seconds: float = Field(0.0, ge=0)
-    """How long delivered entries are kept for `sidespan replay`."""
-    max_commit_bytes: int = Field(32 * MIB, gt=0)
-    """Size of one commit; requests that wait at the same time share one."""
-    max_notes: int = Field(200_000, ge=1000)
-    """Traces whose notes are kept between requests: a name, a session, a sampling decision."""
-    quarantine_after_crashes: int = Field(3, ge=2)
-    """Crashes during the processing of an entry after which it becomes a dead letter."""
-
-
 class DeliverySettings(Section):
     """Journal out to MLflow."""
 
@@ -259,23 +254,6 @@ class HarmoniseSettings(Section):
     """Shorten values that would make MLflow refuse the whole request."""
 
 
-class IndexSettings(Section):
-    """The summaries' own store, filled as spans pass by."""
-
-    enabled: bool = True
-    """Keep the index; if off, there is one process less, and only single traces and runs have summaries."""
-    processes: int = Field(2, ge=1, le=16)
-    """Processes that index a backlog; those beyond the first run only while there is one."""
-    memory_bytes: int = Field(512 * MIB, ge=64 * MIB)
-    """Memory of DuckDB for a query; beyond it, DuckDB uses the disk."""
-    max_age_seconds: float = Field(90 * 86_400.0, gt=0)
-    """How long a trace stays in the index after its first span arrived."""
-    max_bytes: int = Field(8192 * MIB, ge=16 * MIB)
-    """Size on disk; beyond it the oldest traces are removed."""
-    preview_characters: int = Field(200, ge=0, le=1000)
-    """Characters kept of an error message, the only content of spans in the index; 0 for none."""
-
-
 class ProxySettings(Section):
     """Everything else to MLflow."""
 
@@ -318,6 +296,9 @@ class LogSettings(Section):
     """Write a line for each proxied request to `logs/access.jsonl` in the data folder."""
     audit: bool = True
     """Write a line for each write, delete and denial to `logs/audit.jsonl` in the data folder."""
+    requests_to: Literal["files", "stdout"] = "files"
+    """Where these lines go. With `stdout` each has a field `log`, `access` or `audit`, and no file is
+    written."""
     max_file_bytes: int = Field(10 * MIB, ge=1024)
     """Size at which such a file is rotated."""
     max_files: int = Field(5, ge=2)
@@ -329,6 +310,9 @@ class Settings(Section):
 
     data_dir: Path = Path(".sidespan")
     """Folder of the journal (and of the embedded MLflow); one process uses it at a time."""
+    roles: tuple[Role, ...] = ALL_ROLES
+    """What this process does: `receive`, `route`, `deliver`, `index`, `query`, `proxy`; by default all of it.
+    Fewer need Kafka and ClickHouse (docs/scale.md)."""
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
@@ -351,12 +335,35 @@ class Settings(Section):
     proxy: ProxySettings = ProxySettings()
     runs: RunsSettings = RunsSettings()
     mcp: McpSettings = McpSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    clickhouse: ClickhouseSettings = ClickhouseSettings()
     log: LogSettings = LogSettings()
 
     @property
     def sampling(self) -> KeepSettings | None:
         """The sampling among the processors, if there is one."""
         return next((each for each in self.processors if isinstance(each, KeepSettings)), None)
+
+    @property
+    def counts(self) -> bool:
+        """Whether this process says what the whole log holds: one kind of process does, or sums are wrong."""
+        return Role.QUERY in self.roles
+
+    @property
+    def log_place(self) -> EnginePlace:
+        """Where the log is kept."""
+        if self.journal.url is None:
+            return EnginePlace(engine=Engine.SQLITE, folder=self.data_dir)
+        return read_engine_url(self.journal.url, LOG_ENGINES)
+
+    @property
+    def index_place(self) -> EnginePlace | None:
+        """Where the index is kept; None: it is switched off."""
+        if not self.index.enabled:
+            return None
+        if self.index.url is None:
+            return EnginePlace(engine=Engine.DUCKDB, folder=self.data_dir / INDEX_FOLDER)
+        return read_engine_url(self.index.url, INDEX_ENGINES)
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Settings":
@@ -375,6 +382,13 @@ class Settings(Section):
             raise ValueError(
                 f"receiver.grpc_port = {self.receiver.grpc_port} is also server.port: OTLP/gRPC needs a port "
                 "of its own; choose another, or 0 to switch it off"
+            )
+        check_roles(self.roles, self.log_place, self.index_place, foreign_topics=self.kafka.foreign_topics)
+        check_tables(self.roles, self.log_place, alerts=self.alerts, forward=self.forward)
+        if self.server.takeover and not self.log_place.engine.is_embedded:
+            raise ValueError(
+                "server.takeover: there is no journal to hand over where replicas share one; start the new "
+                "replica, then stop the old one"
             )
         check_access(self.auth, self.oidc, self.trusted_header, self.policy)
         return self

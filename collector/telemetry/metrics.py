@@ -62,6 +62,8 @@ class Metrics:
         )
         self.journal_bytes = gauge("journal_bytes", "Size of the journal on disk.")
         self.pending_spans = gauge("journal_pending_spans", "Accepted spans not yet delivered.")
+        lag = "Entries on Kafka that a group has not passed, at the most."
+        self.log_lag = gauge("log_lag_entries", lag, "group", "partition")
         self.oldest_pending = gauge("journal_oldest_pending_seconds", "Age of the oldest undelivered span.")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait to be retried or dropped.")
         self.sampled_traces = counter("sampled_traces", "Traces decided by sampling.", "decision", "reason")

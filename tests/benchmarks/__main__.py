@@ -22,12 +22,15 @@ ALL = (
     "overhead",
     "agents",
 )
+# those that need java and mvn, or an environment of their own: `make bench-scale`
+SCALE = ("replicas", "clickhouse")
 
 
 def main() -> None:
     names = sys.argv[1:] or ALL
-    if unknown := [name for name in names if name not in ALL]:
-        sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(ALL)}")
+    known = (*ALL, *SCALE)
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}")
     if shutil.which("wrk") is None:
         sys.exit("the benchmarks need wrk; on Debian: apt-get install wrk")
     print(f"on {os.cpu_count()} cores, Python {sys.version.split()[0]}")

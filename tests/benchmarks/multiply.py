@@ -9,8 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from collector.index.duckdb.columns import SPAN_COLUMNS, TRACE_COLUMNS
 from collector.index.duckdb.store import FILE_NAME
+from collector.index.rows.columns import SPAN_COLUMNS, TRACE_COLUMNS
 
 HOUR_NS = 3_600_000_000_000
 # column -> SQL over `o`, the original, and `m`, a number and a part of one for each copy of a trace

@@ -1,13 +1,16 @@
 """A journal of each form, open."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from collector.journal import Journal
 from collector.settings import JournalSettings
-from tests.contract.forms import FORMS, LOGS, Opened
+from tests.contract.forms import FORMS, LOGS, Opened, on_kafka
+
+KAFKA = "kafka"
 
 
 @pytest.fixture
@@ -34,7 +37,12 @@ def log_consumers() -> tuple[str, ...]:
     return (LOGS,)
 
 
-@pytest.fixture(params=FORMS.values(), ids=FORMS)
+@pytest.fixture(
+    params=[
+        *(pytest.param(name, id=name) for name in FORMS),
+        pytest.param(KAFKA, id=KAFKA, marks=pytest.mark.scale),
+    ]
+)
 async def opened(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -43,7 +51,10 @@ async def opened(
     followers: tuple[str, ...],
     log_consumers: tuple[str, ...],
 ) -> AsyncIterator[Opened]:
-    async with request.param(tmp_path, settings, consumers, followers, log_consumers) as opened:
+    form = FORMS.get(request.param)
+    if form is None:
+        form = partial(on_kafka, hosts=request.getfixturevalue("one_broker").hosts)
+    async with form(tmp_path, settings, consumers, followers, log_consumers) as opened:
         yield opened
 
 

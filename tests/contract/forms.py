@@ -1,24 +1,52 @@
 """The forms of the log, opened for a test, and what a crash or a proper restart makes of each."""
 
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from collector.journal import Journal
+from collector.journal.kafka.journal import KafkaJournal, open_kafka_journal
+from collector.journal.kafka.owned import OwnedPartition
+from collector.journal.kafka.records import HeldRecord
+from collector.journal.kafka.state import ConsumerGroupState
 from collector.journal.memory import MemoryJournal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.model.batch import Position
 from collector.settings import JournalSettings
+from collector.settings.engines import Engine, EnginePlace, KafkaSettings
 
 # reads log records, and no spans
 LOGS = "logs"
 
 
+# the positions on Kafka in the order in which they were first seen; None: the form counts from one
+_seen: list[Position] | None = None
+
+
 def at(number: int) -> Position:
-    """The position of the nth entry that was appended: both forms count from one."""
-    return Position(number)
+    """The position of the nth entry that was appended.
+
+    The embedded forms count from one; on Kafka a position names a partition, a topic and an offset.
+    """
+    if _seen is None:
+        return Position(number)
+    return _seen[number - 1] if number <= len(_seen) else _YetToBeSeen(number)
+
+
+class _YetToBeSeen(Position):
+    """The nth entry was appended and not read yet: its position is looked up when it is used."""
+
+    @property
+    def token(self) -> int:  # type: ignore[override]
+        assert _seen is not None
+        return _seen[self.number - 1].token
+
+    def __init__(self, number: int) -> None:
+        object.__setattr__(self, "number", number)
 
 
 @dataclass
@@ -29,6 +57,10 @@ class Opened:
     crash: Callable[[], Awaitable[Journal]]
     restart: Callable[[], Awaitable[Journal]]
     close: Callable[[], Awaitable[None]]
+    # whether a commit deletes what everybody has passed; else the next sweep does
+    deletes_at_commit: bool = True
+    # whether consumers can come and go with the settings
+    subscribes: bool = True
 
 
 @dataclass(kw_only=True)
@@ -109,6 +141,98 @@ async def in_memory(
         return journal
 
     yield Opened(journal, crash, crash, journal.close)
+
+
+@dataclass(kw_only=True)
+class KafkaHome:
+    """A log in topics of its own; a crash writes nothing more, and the next owner reads on."""
+
+    hosts: tuple[str, ...]
+    settings: JournalSettings
+    consumers: tuple[str, ...]
+    followers: tuple[str, ...]
+    log_consumers: tuple[str, ...]
+    kafka: KafkaSettings
+    name: str = field(default_factory=lambda: f"test{secrets.token_hex(6)}")
+    journal: KafkaJournal | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def open(self) -> KafkaJournal:
+        place = EnginePlace(engine=Engine.KAFKA, hosts=self.hosts, name=self.name)
+        self.journal = await self.stack.enter_async_context(
+            open_kafka_journal(
+                place,
+                settings=self.kafka,
+                journal=self.settings,
+                consumers=self.consumers,
+                followers=self.followers,
+                log_consumers=self.log_consumers,
+                log_followers=self.followers,
+                running=(*self.consumers, *self.followers, *self.log_consumers),
+                keep_claims=100_000,
+            )
+        )
+        for group in self.journal.groups.values():
+            await group.assigned()
+        return self.journal
+
+    async def crash(self) -> KafkaJournal:
+        assert self.journal is not None
+        await self.journal.close(is_abandoned=True)
+        return await self.open()
+
+    async def restart(self) -> KafkaJournal:
+        assert self.journal is not None
+        await self.journal.close()
+        return await self.open()
+
+
+@asynccontextmanager
+async def on_kafka(
+    base: Path,
+    settings: JournalSettings,
+    consumers: tuple[str, ...],
+    followers: tuple[str, ...] = (),
+    log_consumers: tuple[str, ...] = (LOGS,),
+    *,
+    hosts: tuple[str, ...],
+    partitions: int = 1,
+) -> AsyncIterator[Opened]:
+    """On one partition, for the suite compares what lanes hold in order."""
+    global _seen
+    kafka = KafkaSettings(
+        partitions=partitions,
+        replicas=1,
+        min_insync_replicas=1,
+        max_lag_bytes=settings.max_bytes,
+        max_message_bytes=2 * 1024 * 1024,
+        session_timeout_seconds=6,
+    )
+    home = KafkaHome(
+        hosts=hosts,
+        settings=settings,
+        consumers=consumers,
+        followers=followers,
+        log_consumers=log_consumers,
+        kafka=kafka,
+    )
+    _seen = []
+    journal = await home.open()
+    enter = ConsumerGroupState._enter
+
+    def noted(group: ConsumerGroupState, partition: OwnedPartition, held: HeldRecord) -> bool:
+        if _seen is not None and held.spot.position not in _seen:
+            _seen.append(held.spot.position)
+        return enter(group, partition, held)
+
+    with patch.object(ConsumerGroupState, "_enter", noted):
+        try:
+            yield Opened(
+                journal, home.crash, home.restart, journal.close, deletes_at_commit=False, subscribes=False
+            )
+        finally:
+            _seen = None
+            await home.stack.aclose()
 
 
 FORMS = {"sqlite": on_sqlite, "memory": in_memory}

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from collector.journal import ISOLATE_FROM_ATTEMPTS
 from collector.model.batch import Draft, Entry, FollowUp, Parked, Route, Signal
 from collector.settings import JournalSettings
-from tests.contract.forms import LOGS, Opened, at, in_memory, on_sqlite
+from tests.contract.forms import LOGS, Opened, at, in_memory, on_kafka, on_sqlite
 
 OF_SPANS = ("delivery", "other")
 CONSUMERS = (*OF_SPANS, LOGS)
@@ -301,3 +301,16 @@ class MemoryMachine(JournalMachine):
     """The twin, held to the same model."""
 
     form = staticmethod(in_memory)
+
+
+class KafkaMachine(JournalMachine):
+    """On a real broker: a commit leaves what it has passed to the next sweep."""
+
+    hosts: tuple[str, ...] = ()
+
+    def form(self, *opening: Any) -> Any:
+        return on_kafka(*opening, hosts=self.hosts)
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.run(self.journal.sweep()) >= 0

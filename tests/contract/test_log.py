@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,14 @@ async def test_what_was_appended_is_read_in_order(journal: Journal) -> None:
     assert [entry.position for entry in entries] == positions
     assert len(set(positions)) == 5
     assert await read_all(journal) == [bytes([n]) for n in range(5)]
+
+
+async def test_a_view_of_a_receivers_buffer_is_read_as_bytes(journal: Journal) -> None:
+    buffer = bytearray(b"..one..")
+    await journal.log.append([replace(draft(), payload=memoryview(buffer)[2:5])])
+    buffer[:] = b"reused!"
+    (entry,) = await journal.consumer("delivery").read(LANE, limit_bytes=MIB)
+    assert (type(entry.payload), entry.payload) == (bytes, b"one")
 
 
 async def test_an_append_sets_the_event_that_consumers_wait_for(journal: Journal) -> None:

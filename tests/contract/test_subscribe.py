@@ -24,6 +24,12 @@ def log_consumers() -> tuple[str, ...]:
     return (LOGS, TEE)
 
 
+@pytest.fixture(autouse=True)
+def _can_subscribe(opened: Opened) -> None:
+    if not opened.subscribes:
+        pytest.skip("settings refuse other backends where the log is on Kafka")
+
+
 def changed(*begun: str, **ended: int) -> Subscriptions:
     return Subscriptions(begun=frozenset(begun), ended=ended)
 

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxy.logs import Line, RequestLog
+from proxy.logs import Line, RequestLog, RequestLogOnStdout
 from proxy.policy import ANONYMOUS, build_policy
 from tests.proxy.upstream import running_upstream
 from tests.support.proxied import proxied, tokens_for, upstream_at
@@ -162,3 +162,27 @@ async def test_observing_lets_pass_and_writes_down_what_would_be_denied(tmp_path
     assert (observed["decision"], observed["status"]) == ("observed", 200)
     assert observed["message"] == "client 'anonymous' may not delete runs (no rule allows it)"
     assert denied["decision"] == "denied"
+
+
+async def test_both_logs_can_go_to_standard_output_each_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log = RequestLogOnStdout(access=True, audit=True)
+    log.write(line(path="/read"))
+    log.write(line(path="/written", action="write"))
+    log.close()
+    lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(each["log"], each["path"]) for each in lines] == [("access", "/read"), ("audit", "/written")]
+
+
+@pytest.mark.parametrize(
+    ("access", "audit", "written"),
+    [(True, False, ["access", "access"]), (False, True, ["audit"]), (False, False, [])],
+    ids=["access_alone", "audit_alone", "none"],
+)
+async def test_standard_output_has_only_the_logs_that_are_on(
+    capsys: pytest.CaptureFixture[str], access: bool, audit: bool, written: list[str]
+) -> None:
+    log = RequestLogOnStdout(access=access, audit=audit)
+    for action in ("read", "delete"):
+        log.write(line(action=action))
+    log.close()
+    assert [json.loads(text)["log"] for text in capsys.readouterr().out.splitlines()] == written

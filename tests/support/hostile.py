@@ -16,11 +16,13 @@ from collector.answers.trace_source import _read_payloads
 from collector.delivery.mlflow.file_tags import ATTRIBUTES
 from collector.delivery.mlflow.forward import forwarder
 from collector.harmonise import content, flattened, spans, traces
-from collector.index.duckdb import answers
+from collector.index.duckdb import lookups
+from collector.index.duckdb.lookups import DuckdbTables
 from collector.index.duckdb.store import Store
 from collector.index.duckdb.take import Taker
 from collector.index.protocol import Lane
 from collector.index.queries.stats import ENTITIES
+from collector.index.sql import answers
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Receipt, Route
 from collector.model.experiment import ExperimentReference
@@ -239,13 +241,13 @@ def _ask(store: Store, requests: Sequence[ExportTraceServiceRequest]) -> list[di
     db, folder = store.reader(), store.path.parent
     metrics = list(ENTITIES["traces"].metrics)
     found: list[Any] = [
-        answers.traces(db, asked(limit=1000), folder),
-        answers.errors(db, asked(), folder),
-        answers.sessions(db, asked(), folder),
-        answers.stats(db, asked(metric=metrics, bucket="auto")),
-        answers.stats(db, asked(of="models", by="model", metric=["cost_usd", "input_tokens"])),
-        answers.overview(db, asked()),
-        answers.facets(db, asked()),
+        answers.traces(DuckdbTables(db), asked(limit=1000), folder),
+        answers.errors(DuckdbTables(db), asked(), folder),
+        answers.sessions(DuckdbTables(db), asked(), folder),
+        answers.stats(DuckdbTables(db), asked(metric=metrics, bucket="auto")),
+        answers.stats(DuckdbTables(db), asked(of="models", by="model", metric=["cost_usd", "input_tokens"])),
+        answers.overview(DuckdbTables(db), asked()),
+        answers.facets(DuckdbTables(db), asked()),
     ]
     summaries = []
     count = sum(len(all_spans(request)) for request in requests)
@@ -254,8 +256,8 @@ def _ask(store: Store, requests: Sequence[ExportTraceServiceRequest]) -> list[di
         for number, trace_id in enumerate({span.trace_id for span in all_spans(request)}):
             # the index is asked for some of many: each takes milliseconds
             asks = number % (1 + count // 100) == 0
-            stored = answers.find_spans(db, trace_id.hex(), None) if asks else None
-            both = (stored[0] if stored else [], _read_payloads([payload], trace_id))
+            stored = lookups.find_trace(db, trace_id.hex(), None) if asks else None
+            both = (stored.spans if stored else [], _read_payloads([payload], trace_id))
             summaries += [summarise(listed, trace_id=trace_id.hex()).to_json() for listed in both]
     json.dumps([found, summaries], allow_nan=False).encode()
     return summaries

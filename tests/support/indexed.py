@@ -7,9 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collector.index.duckdb.shard import Gathered, Rows, TraceKey, write_rows
+from collector.index.clickhouse import lookups as clickhouse_lookups
+from collector.index.duckdb import lookups
+from collector.index.duckdb.lookups import DuckdbTables
+from collector.index.duckdb.shard import batch_of, open_rows, write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
+from collector.index.rows.gathered import Gathered, TraceKey
+from collector.index.sql.answers import SqlTables
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.score_facts import ScoreFact
@@ -151,9 +156,9 @@ def put_scores(
 ) -> None:
     """One batch of scores, as the index's process does it."""
     number = store.number_of(experiment or ExperimentReference(id="1", name="shop"))
-    with Rows(store.path.parent, "test", 200) as rows:
+    with open_rows(store.path.parent, "test", 200) as rows:
         rows.write_scores(scores, experiment=number, seen_unix_ns=seen_unix_ns)
-    store.put([rows.batch()], {})
+    store.put([batch_of(store.path.parent, "test", rows, ())], {})
 
 
 def made_spans(seeds: Iterable[int]) -> list[SpanFacts]:
@@ -221,3 +226,22 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def tables_of(store: Any) -> SqlTables:
+    """A store as questions ask it; one of ClickHouse has its tables in `db`."""
+    return DuckdbTables(store.db) if isinstance(store, Store) else store.db
+
+
+def trace_in(store: Any, trace_id: str, experiments: frozenset[str] | None) -> Any:
+    """A stored trace, if it may be seen."""
+    if isinstance(store, Store):
+        return lookups.find_trace(store.db, trace_id, experiments)
+    return clickhouse_lookups.find_trace(store.db.server, trace_id, experiments)
+
+
+def scores_in(store: Any, trace_id: str, experiments: frozenset[str] | None) -> list[dict[str, Any]]:
+    """The scores of a trace, as far as they may be seen."""
+    if isinstance(store, Store):
+        return lookups.scores(store.db, trace_id, experiments)
+    return clickhouse_lookups.scores(store.db.server, trace_id, experiments)

@@ -21,8 +21,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.cli import remote
 from collector.harmonise.apply import harmonise
 from collector.harmonise.parts import Part
-from collector.index.duckdb import answers
+from collector.index.duckdb.lookups import DuckdbTables
 from collector.index.duckdb.store import Store
+from collector.index.sql import answers
 from collector.model.experiment import ExperimentReference
 from collector.spans.facts import export_facts
 from collector.spans.summary import summarise
@@ -253,8 +254,8 @@ def in_statistics(
         put(store, list(export_facts(request)), experiment=ExperimentReference(id=experiment_id))
     of_traces = asked(of="traces", experiment_id=experiment_id, metric=[*sums, "model_calls"])
     of_models = asked(of="models", experiment_id=experiment_id, by="model", metric=["count", *sums])
-    whole = answers.stats(store.db, of_traces)["total"]
-    models = answers.stats(store.db, of_models)
+    whole = answers.stats(DuckdbTables(store.db), of_traces)["total"]
+    models = answers.stats(DuckdbTables(store.db), of_models)
     rows = [group["values"] for group in models["groups"]]
     costs = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
     assert sum(row["count"] for row in rows) == whole["model_calls"] == calls

@@ -409,6 +409,14 @@ def test_what_mlflow_holds_is_read_in_and_counts_agree(mlflow_server: MlflowServ
             ("sdk root", 2, ["gpt-4o"])
         ]
         assert ask(service, "/-/traces/stats", metric="count")["total"]["count"] == 351
+
+        one = remote.post_json(service.url, "/-/index/backfill", {"experiment_name": name, "restart": True})
+        (tmp_path / "data" / "index" / "backfill.json").unlink()  # what another replica does not have
+        further = {"experiment_name": name, "resume": one["resume"]}
+        two = remote.post_json(service.url, "/-/index/backfill", further)
+        assert (one["seen"], two["seen"], two["done"]) == (200, 351, True)
+        with pytest.raises(remote.Refused, match="must be what an earlier step has answered"):
+            remote.post_json(service.url, "/-/index/backfill", further | {"resume": {"seen": 1}})
     finally:
         service.kill()
 

@@ -73,10 +73,6 @@ class DuckdbDialect:
         """Of a whole number."""
         return f"lpad(lower(to_hex({value})), 16, '0')"
 
-    def any_value(self, value: str) -> str:
-        """The first that isn't NULL."""
-        return f"any_value({value})"
-
     def at_lowest(self, value: str, by: str) -> str:
         """Rows whose value is NULL are passed over."""
         return f"arg_min({value}, {by})"

@@ -6,7 +6,6 @@ ask, trace, owners, state, labels in a thread of their own, with a connection of
 """
 
 import asyncio
-import json
 import logging
 import os
 import threading
@@ -17,16 +16,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 from starlette.concurrency import iterate_in_threadpool
 
-from collector.index.duckdb import answers
-from collector.index.duckdb.answers import Export
-from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
+from collector.index.duckdb import lookups
+from collector.index.duckdb.lookups import DuckdbTables
+from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
-from collector.index.duckdb.take import Taker, stand_back
+from collector.index.duckdb.take import Taker
 from collector.index.protocol import (
     NOTHING_DELIVERED,
     BatchRefused,
@@ -37,20 +36,22 @@ from collector.index.protocol import (
     IndexState,
     JsonAnswer,
     Lane,
-    QueryKind,
     QueryTimedOut,
     StoredTraces,
     TraceQuery,
-    UnreadableTraces,
     experiment_ids,
 )
 from collector.index.queries.asked import Asked
+from collector.index.rows.crew import stand_back
+from collector.index.rows.documents import read_document
+from collector.index.rows.gathered import Gathered, TraceKey, with_put
+from collector.index.rows.one_trace import summary_of
+from collector.index.sql import answers
+from collector.index.sql.answers import Export
 from collector.journal.sqlite.reader import JournalUnreadable
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
 from collector.spans.mlflow_trace import read_labelled, read_traces
-from collector.spans.summary import summarise
-from collector.spans.values import SpanFacts
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -59,17 +60,6 @@ T = TypeVar("T")
 Db = duckdb.DuckDBPyConnection
 READERS = 3
 QUERY_SECONDS = 60.0
-TABLES: Mapping[QueryKind, Callable[[Db, Asked, Path], dict[str, Any] | Export]] = {
-    QueryKind.TRACES: answers.traces,
-    QueryKind.SESSIONS: answers.sessions,
-    QueryKind.ERRORS: answers.errors,
-}
-DOCUMENTS: Mapping[QueryKind, Callable[[Db, Asked], dict[str, Any]]] = {
-    QueryKind.STATS: answers.stats,
-    QueryKind.COMPARE: answers.compare,
-    QueryKind.OVERVIEW: answers.overview,
-    QueryKind.FACETS: answers.facets,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,50 +110,25 @@ class DuckdbIndex:
         asked = Asked(
             parameters=query.parameters, now_unix_ns=time.time_ns(), experiments=query.experiment_ids
         )
-        answer = await self._read(partial(self._answer, query, asked))
+        exports = self._settings.folder / EXPORTS
+        answer = await self._read(lambda db: answers.answer(DuckdbTables(db), query, asked, exports))
         if isinstance(answer, Export):
             chunks = iterate_in_threadpool(answer.chunks())
             return FileAnswer(media_type=answer.media_type, name=answer.name, chunks=chunks)
-        return None if answer is None else JsonAnswer(body=_encoded(answer))
-
-    def _answer(self, query: IndexQuery, asked: Asked, db: Db) -> dict[str, Any] | Export | None:
-        if query.kind is QueryKind.SESSION:
-            return answers.session(db, asked, query.session)
-        if query.kind in TABLES:
-            return TABLES[query.kind](db, asked, self._settings.folder / EXPORTS)
-        return DOCUMENTS[query.kind](db, asked)
+        return None if answer is None else JsonAnswer(body=answers.encoded(answer))
 
     async def trace(self, query: TraceQuery) -> bytes | None:
         """As in the protocol."""
         return await self._read(partial(self._summary, query))
 
     def _summary(self, query: TraceQuery, db: Db) -> bytes | None:
-        trace = answers.find_spans(db, query.trace_id, query.experiment_ids)
-        if trace is None:
-            return None
-        spans, about = trace
-        if query.whole and not (about["whole"] and self._is_uncut(spans)):
-            return None
-        summary = summarise(
-            spans,
-            trace_id=query.trace_id,
-            experiment_id=about["experiment_id"],
-            experiment_name=about["experiment_name"],
-            labels=TraceLabels(session=about["session"], user=about["user"]),
-            max_spans=query.max_spans,
-            incomplete=query.incomplete,
-        )
-        scores = answers.scores(db, query.trace_id, query.experiment_ids)
-        return json.dumps(summary.to_json() | {"scores": scores}).encode()
-
-    def _is_uncut(self, spans: Sequence[SpanFacts]) -> bool:
-        """No error's message was cut."""
-        most = self._settings.preview_characters
-        return all(len(span.error_message or "") < most for span in spans if span.is_error)
+        found = lookups.find_trace(db, query.trace_id, query.experiment_ids)
+        scores = lookups.scores(db, query.trace_id, query.experiment_ids)
+        return summary_of(found, query, scores, preview_characters=self._settings.preview_characters)
 
     async def owners(self, trace_id: str) -> frozenset[str]:
         """As in the protocol."""
-        return await self._read(lambda db: answers.owners(db, trace_id))
+        return await self._read(lambda db: lookups.owners(db, trace_id))
 
     async def experiments(self) -> Sequence[str]:
         """As in the protocol."""
@@ -171,7 +136,7 @@ class DuckdbIndex:
 
     async def state(self) -> IndexState:
         """As in the protocol."""
-        experiments = await self._read(answers.experiment_counts)
+        experiments = await self._read(lookups.experiment_counts)
         return IndexState(
             traces=sum(experiment.traces for experiment in experiments),
             spans=sum(experiment.spans for experiment in experiments),
@@ -189,7 +154,7 @@ class DuckdbIndex:
     def _put(self, body: bytes, experiment: ExperimentReference, delivered: Delivered) -> StoredTraces:
         self._taker.put_off()
         number = self._store.number_of(experiment)
-        read = _read_document(read_traces, body)
+        read = read_document(read_traces, body)
         traces = {
             (number, trace.spans[0].trace_id): Gathered(
                 spans=list(trace.spans),
@@ -201,7 +166,7 @@ class DuckdbIndex:
             if trace.spans
         }
         for key, before in self._store.stored(list(traces)).items():
-            traces[key] = _added(before, traces[key])
+            traces[key] = with_put(before, traces[key])
         labels = {key: trace.labels for key, trace in traces.items()}
         self._store.put_labels(labels, seen_unix_ns=time.time_ns())
         scores = {(number, trace.spans[0].trace_id): trace.scores for trace in read if trace.spans}
@@ -227,7 +192,7 @@ class DuckdbIndex:
         self._taker.put_off()
         told = {
             (self._store.number_of(ExperimentReference(id=each.experiment_id)), each.trace_id): each
-            for each in _read_document(read_labelled, body)
+            for each in read_document(read_labelled, body)
         }
         labels = {key: each.labels for key, each in told.items()}
         stored = self._store.stored(list(labels))
@@ -242,11 +207,11 @@ class DuckdbIndex:
 
     async def labels(self, experiment_id: str, trace_ids: Sequence[str]) -> Mapping[str, TraceLabels]:
         """As in the protocol."""
-        return await self._read(lambda db: answers.labels(db, experiment_id, trace_ids))
+        return await self._read(lambda db: lookups.labels(db, experiment_id, trace_ids))
 
     async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
         """As in the protocol."""
-        return _encoded(await self._read(lambda db: answers.scores(db, trace_id, experiment_ids)))
+        return answers.encoded(await self._read(lambda db: lookups.scores(db, trace_id, experiment_ids)))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""
@@ -349,25 +314,3 @@ def _read(source: Db, run: Callable[[Db], T]) -> T:
     finally:
         timer.cancel()
         db.close()
-
-
-def _encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    """As Starlette's JSONResponse writes it."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _read_document(read: Callable[[bytes], T], body: bytes) -> T:
-    try:
-        return read(body)
-    except ValueError as error:
-        raise UnreadableTraces(str(error)) from error
-
-
-def _added(before: Gathered, put: Gathered) -> Gathered:
-    """What is stored of a trace, with those spans of `put` that it lacks."""
-    known = {span.span_id for span in before.spans}
-    before.spans += [span for span in put.spans if span.span_id not in known]
-    before.run_id = before.run_id or put.run_id
-    before.seen_unix_ns = put.seen_unix_ns if before.seen_unix_ns is None else before.seen_unix_ns
-    before.labels = put.labels
-    return before

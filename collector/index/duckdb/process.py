@@ -37,8 +37,8 @@ from collector.index.duckdb.messages import (
     query_from_json,
     trace_query_from_json,
 )
-from collector.index.duckdb.take import calm_garbage_collection
 from collector.index.protocol import FileAnswer, Index
+from collector.index.rows.crew import calm_garbage_collection
 from collector.model.experiment import ExperimentReference
 from collector.settings import LogSettings
 from collector.telemetry.logs import configure_logs

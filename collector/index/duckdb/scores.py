@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from collector.index.duckdb.rows import score_row
-from collector.index.duckdb.shard import TraceKey
 from collector.index.protocol import Delivered
+from collector.index.rows.gathered import TraceKey
+from collector.index.rows.rows import score_row
 from collector.spans.score_facts import ScoreFact
 
 Db = duckdb.DuckDBPyConnection

@@ -20,19 +20,13 @@ import duckdb
 
 from collector.files.private import make_folder
 from collector.index.duckdb import scores as score_table
-from collector.index.duckdb.columns import (
-    FACT_COLUMNS,
-    SCHEMA,
-    SCHEMA_VERSION,
-    SCORE_COLUMNS,
-    SPAN_COLUMNS,
-    TRACE_COLUMNS,
-    Column,
-)
-from collector.index.duckdb.rows import facts_of_row
-from collector.index.duckdb.shard import Batch, Gathered, TraceKey, write_rows
+from collector.index.duckdb.schema import SCHEMA, SCHEMA_VERSION
+from collector.index.duckdb.shard import Batch, write_rows
 from collector.index.duckdb.upgrade import STEPS, upgrade
 from collector.index.protocol import Delivered
+from collector.index.rows.columns import FACT_COLUMNS, SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.gathered import Gathered, TraceKey
+from collector.index.rows.rows import facts_of_row
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.score_facts import ScoreFact

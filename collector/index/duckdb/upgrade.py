@@ -11,7 +11,8 @@ MLflow no longer have.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from collector.index.duckdb.columns import LABEL_COLUMNS, SCORE_COLUMNS, table_sql
+from collector.index.duckdb.schema import table_sql
+from collector.index.rows.columns import LABEL_COLUMNS, SCORE_COLUMNS
 from collector.index.sql.columns import SEPARATOR, SPAN_COLUMNS
 
 

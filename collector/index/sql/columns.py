@@ -9,6 +9,10 @@ from collector.spans.vocabulary import TRUNCATED
 # between the texts of a list within a text, and at both ends
 SEPARATOR = "\x1f"
 
+# what tells one of several rows that began at the same time, so that an answer is always the same
+LATEST = "(start_unix_ns, trace_id)"
+LATEST_SPAN = "(start_unix_ns, trace_id, span_id)"
+
 _FAILED = "is_error AND NOT recovered_retry"
 _SHARED = {name: name for name in ("experiment", "service", "environment", "session", "run_id", "status")}
 TRACE_COLUMNS: Mapping[str, str] = {
@@ -48,13 +52,17 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "error": "error_group",
 }
 _TRACE_CONDITIONS = {"error": "status = 'ERROR'", "incomplete": "NOT complete"}
+# several reasons stand with ", " between them
+_TRUNCATED = " OR ".join(
+    f"position(', {reason}, ' IN ', ' || finish_reason || ', ') > 0" for reason in sorted(TRUNCATED)
+)
 _SPAN_CONDITIONS = {
     "error": _FAILED,
     "recovered_retry": "recovered_retry",
     "model_call": "model_call",
     "failed_model_call": f"model_call AND {_FAILED}",
     "counts_cost": "counts_cost",
-    "truncated": f"coalesce(list_has_any(string_split(finish_reason, ', '), {sorted(TRUNCATED)}), false)",
+    "truncated": f"coalesce({_TRUNCATED}, false)",
 }
 _USER = {"user": '"user"'}
 
@@ -67,10 +75,12 @@ def _of_model_calls(name: str) -> str:
 SCORE_TABLE: Mapping[str, str] = {"score": "name", "label": "label"}
 # a score's own columns, beside those of its trace
 _SCORE_NAMES = {"score": "score_name", "label": "score_label", "source": "score_source", "judge": "judge"}
+# where both sides of a join have a name, engines name the column of one of them otherwise
+SCORED = "experiment AS scored_experiment, trace_id AS scored_trace"
 _SCORES = (
-    "(SELECT t.*, s.name AS score_name, s.value AS score_value, s.label AS score_label,"
-    " s.source AS score_source, s.judge, s.error_type AS score_error FROM scores s"
-    " JOIN traces t ON t.experiment = s.experiment AND t.trace_id = s.trace_id)"
+    f"(SELECT t.*, s.* FROM traces t JOIN (SELECT {SCORED}, name AS score_name, value AS score_value,"
+    " label AS score_label, source AS score_source, judge, error_type AS score_error FROM scores) s"
+    " ON t.experiment = s.scored_experiment AND t.trace_id = s.scored_trace)"
 )
 _SCORE_CONDITIONS = {
     "error": "score_error IS NOT NULL",

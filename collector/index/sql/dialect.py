@@ -1,7 +1,7 @@
 """What engines say differently in SQL. Pure.
 
 Each function takes SQL and gives SQL; a `?` in what it gives is a place for one value. `{list}` stands for a
-list of texts within a text, between SEPARATORs (index/duckdb/columns.py).
+list of texts within a text, between SEPARATORs (index/sql/columns.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,11 +56,8 @@ class Dialect(Protocol):
     def span_hex_id(self, value: str) -> str:
         """A span id as 16 hexadecimal digits; NULL stays NULL."""
 
-    def any_value(self, value: str) -> str:
-        """Aggregate: one of the values."""
-
     def at_lowest(self, value: str, by: str) -> str:
-        """Aggregate: the value where `by` is lowest."""
+        """Aggregate: the value where `by`, columns in brackets, is lowest; NULLs are passed over."""
 
     def at_highest(self, value: str, by: str) -> str:
-        """Aggregate: the value where `by` is highest."""
+        """Aggregate: the value where `by` is highest; as `at_lowest`."""

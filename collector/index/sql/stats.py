@@ -19,7 +19,7 @@ from collector.index.queries.stats import (
     StatsQuery,
     Sum,
 )
-from collector.index.sql.columns import COUNTED, SCORE_TABLE, CountedTable
+from collector.index.sql.columns import COUNTED, LATEST, SCORE_TABLE, SCORED, CountedTable
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.selection import where_selected
 from collector.index.sql.where import Query, Where
@@ -90,7 +90,7 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
         case CountDistinct(value=value):
             return f"count(DISTINCT {table.value(value)})"
         case Sum(value=value, where=where, per_unit=unit, decimals=decimals):
-            total = f"sum({table.value(value)}){_among_rows(where, table)}{_per(unit)}"
+            total = f"sum({_if(where, table, table.value(value))}){_per(unit)}"
             return total if decimals is None else f"round({total}, {decimals})"
         case Mean(value=value, per_unit=unit):
             return f"avg({table.value(value)}){_per(unit)}"
@@ -99,7 +99,7 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
         case Percentile(value=value, share=share, per_unit=unit):
             return f"{dialect.quantile(table.value(value), shares, shares.index(share))}{_per(unit)}"
         case Share(where=where, among=among):
-            return f"avg(CAST(({table.conditions[where]}) AS INTEGER)){_among_rows(among, table)}"
+            return f"avg({_if(among, table, f'CAST(({table.conditions[where]}) AS INTEGER)')})"
         case Ratio(dividend=dividend, divisor=divisor, divisor_per_unit=unit):
             return f"sum({table.value(dividend)}) / nullif(sum({table.value(divisor)}{_per(unit)}), 0)"
         case ShareWithin(where=where):
@@ -110,6 +110,12 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
 
 def _per(unit: int) -> str:
     return "" if unit == 1 else f" / {unit:.0e}"
+
+
+def _if(condition: str, table: CountedTable, value: str) -> str:
+    """The value of the rows for which a condition holds."""
+    # an aggregate's FILTER would do, but between shards ClickHouse confuses the names of such sums
+    return f"CASE WHEN {table.conditions[condition]} THEN {value} END" if condition else value
 
 
 def _among_rows(condition: str, table: CountedTable) -> str:
@@ -189,11 +195,11 @@ def _with_scores(rows: str, joined: Sequence[str]) -> str:
     """A row for each of a trace's different scores, as far as they are asked for; one where it has none."""
     columns = ", ".join(f"{SCORE_TABLE[name]} AS each_{name}" for name in joined)
     labelled = " WHERE label IS NOT NULL" if joined == ["label"] else ""
-    scores = f"SELECT DISTINCT experiment, trace_id, {columns} FROM scores{labelled}"
+    scores = f"SELECT DISTINCT {SCORED}, {columns} FROM scores{labelled}"
     named = ", ".join(f"c.each_{name}" for name in joined)
     return (
         f"(SELECT r.*, {named} FROM {rows} r LEFT JOIN ({scores}) c"
-        " ON c.experiment = r.experiment AND c.trace_id = r.trace_id)"
+        " ON c.scored_experiment = r.experiment AND c.scored_trace = r.trace_id)"
     )
 
 
@@ -206,8 +212,8 @@ def _sessions_sql(where: Where, dialect: Dialect) -> str:
         "max(start_unix_ns + duration_ns) - min(start_unix_ns) AS duration_ns",
         *("count(*) AS turns", "count(*) FILTER (WHERE status = 'ERROR') AS errors"),
         "sum(recovered_retries) AS recovered_retries",
-        *(f"{dialect.at_highest(name, 'start_unix_ns')} AS {name}" for name in latest),
-        f"{dialect.any_value(_USER)} AS {_USER}",
+        *(f"{dialect.at_highest(name, LATEST)} AS {name}" for name in latest),
+        f"min({_USER}) AS {_USER}",
         *(f"sum({name}) AS {name}" for name in sums),
     ]
     return (

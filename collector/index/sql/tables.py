@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from collector.index.queries.stats import COST_DECIMALS, TOKENS
 from collector.index.queries.tables import TableName, TableQuery
-from collector.index.sql.columns import COUNTED, SPAN_COLUMNS, TRACE_COLUMNS
+from collector.index.sql.columns import COUNTED, LATEST, LATEST_SPAN, SPAN_COLUMNS, TRACE_COLUMNS
 from collector.index.sql.dialect import Dialect
 from collector.index.sql.selection import where_selected
 from collector.index.sql.where import Values, Where
@@ -115,14 +115,14 @@ def error_row(dialect: Dialect) -> Mapping[str, str]:
     listed = {"kinds": "kind", "agents": "owning_agent", "models": SPAN_COLUMNS["model"], "tools": "tool"}
     return {
         "error": "coalesce(error_group, error_type, 'error')",
-        "type": dialect.at_highest("error_type", "start_unix_ns"),
+        "type": dialect.at_highest("error_type", LATEST_SPAN),
         "traces": "count(DISTINCT trace_id)",
         "spans": "count(*)",
         "first_unix_ns": "min(start_unix_ns)",
         "last_unix_ns": "max(start_unix_ns)",
         **{name: dialect.values(column, MAX_LISTED) for name, column in listed.items()},
-        "example_message": dialect.at_highest("error_message", "start_unix_ns"),
-        "example_trace_id": dialect.hex_id(dialect.at_highest("trace_id", "start_unix_ns")),
+        "example_message": dialect.at_highest("error_message", LATEST_SPAN),
+        "example_trace_id": dialect.hex_id(dialect.at_highest("trace_id", LATEST_SPAN)),
     }
 
 
@@ -169,7 +169,7 @@ _WITH_SCORES = (
 
 def _session_sums(dialect: Dialect) -> str:
     columns = [
-        f"{dialect.any_value(_USER)} AS {_USER}",
+        f"min({_USER}) AS {_USER}",
         f"{dialect.joined('agents')} AS agents",
         "min(start_unix_ns) AS start_unix_ns",
         "max(start_unix_ns + duration_ns) AS end_unix_ns",
@@ -180,8 +180,8 @@ def _session_sums(dialect: Dialect) -> str:
         *(f"sum({name}) AS {name}" for name in ("recovered_retries", "model_calls", "tool_calls")),
         *(f"sum({name}_tokens) AS {name}_tokens" for name in TOKENS),
         f"round(sum(cost_usd), {COST_DECIMALS}) AS cost_usd",
-        f"{dialect.at_lowest('trace_id', 'start_unix_ns')} AS first_trace_id",
-        f"{dialect.at_highest('trace_id', 'start_unix_ns')} AS last_trace_id",
+        f"{dialect.at_lowest('trace_id', LATEST)} AS first_trace_id",
+        f"{dialect.at_highest('trace_id', LATEST)} AS last_trace_id",
     ]
     return ", ".join(columns)
 

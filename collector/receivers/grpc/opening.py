@@ -35,6 +35,7 @@ class GrpcDoor:
 
 
 NO_GRPC = GrpcDoor(reason="off: receiver.grpc_port = 0")
+NOT_RECEIVING = GrpcDoor(reason="off: this process runs without the role receive")
 
 
 def check_grpc(settings: ReceiverSettings) -> None:

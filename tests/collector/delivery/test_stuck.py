@@ -15,9 +15,10 @@ from collector.delivery import worker as worker_module
 from collector.delivery.mlflow import window as window_module
 from collector.delivery.mlflow.forward import Forwarded, forwarder
 from collector.index.duckdb.engine import is_about_the_data
-from collector.index.duckdb.shard import Gathered, write_rows
+from collector.index.duckdb.shard import write_rows
 from collector.index.feed import Indexer
 from collector.index.protocol import BatchRefused, IndexedBatch
+from collector.index.rows.gathered import Gathered
 from collector.model.faults import Faults
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc.opening import NO_GRPC
@@ -206,9 +207,9 @@ def test_only_what_the_data_is_to_blame_for_is_passed_over() -> None:
 def test_a_span_without_rows_leaves_its_neighbours_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from collector.index.duckdb import shard
+    from collector.index.rows import gathered
 
-    trace_rows = shard.trace_rows
+    trace_rows = gathered.trace_rows
     spans = next(each for each in map(made_trace, range(50)) if sum(s.tool is not None for s in each) == 1)
 
     def fail_at_tools(spans: Any, **others: Any) -> Any:
@@ -216,7 +217,7 @@ def test_a_span_without_rows_leaves_its_neighbours_theirs(
             raise RuntimeError("a bug")
         return trace_rows(spans, **others)
 
-    monkeypatch.setattr(shard, "trace_rows", fail_at_tools)
+    monkeypatch.setattr(gathered, "trace_rows", fail_at_tools)
     with store_in(tmp_path) as store:
         batch = write_rows(
             {(1, spans[0].trace_id): Gathered(spans=spans)},

@@ -17,6 +17,7 @@ from collector.index.duckdb import engine as engine_module
 from collector.index.duckdb.client import open_index
 from collector.index.duckdb.engine import EngineSettings, open_engine
 from collector.index.duckdb.messages import STATUS, error_from_json, error_to_json
+from collector.index.feed import CONSUMER
 from collector.index.protocol import (
     NOTHING_DELIVERED,
     BatchRefused,
@@ -36,11 +37,12 @@ from collector.index.protocol import (
 from collector.index.queries import models
 from collector.journal.sqlite.journal import SqliteJournal
 from collector.journal.sqlite.opening import FILE_NAME
-from collector.model.batch import Route
+from collector.model.batch import Position, Route
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
 from collector.spans.labels import TraceLabels
 from tests.collector.index.test_index_consumer import draft, journal_in
+from tests.support.clickhouse_server import ClickhouseStage, open_on
 from tests.support.otlp import agent_export, all_spans, new_span_id, new_trace_id, trace_ids_of
 
 SHOP = ExperimentReference(id="1", name="shop")
@@ -60,6 +62,8 @@ class Stage:
 
     journal: SqliteJournal
     index: Index
+    # an index without cursors of its own: the feed moves the log's, as after each batch
+    commits: bool = False
 
     async def append(self, request: ExportTraceServiceRequest, experiment_id: str = "1") -> None:
         count, route = len(all_spans(request)), Route(experiment_id=experiment_id)
@@ -69,7 +73,11 @@ class Stage:
 
     async def take(self, experiment: ExperimentReference = SHOP, limit_spans: int = 10**6) -> IndexedBatch:
         lane = Lane(lane=Route(experiment_id=experiment.id).lane, experiment=experiment)
-        return await self.index.take([lane], limit_spans=limit_spans)
+        batch = await self.index.take([lane], limit_spans=limit_spans)
+        for name, token in batch.cursors.items() if self.commits else ():
+            if token:
+                await self.journal.consumer(CONSUMER).commit(name, through=Position(token))
+        return batch
 
     async def indexed(self, *requests: ExportTraceServiceRequest) -> None:
         for request in requests:
@@ -88,7 +96,15 @@ class Stage:
         return state.traces, state.spans
 
 
-@pytest.fixture(params=["process", "in_process"])
+FORMS = [
+    "process",
+    "in_process",
+    pytest.param("clickhouse", marks=pytest.mark.scale),
+    pytest.param("clickhouse_cluster", marks=pytest.mark.scale),
+]
+
+
+@pytest.fixture(params=FORMS)
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     folder, journal_file = tmp_path / "index", tmp_path / FILE_NAME
     async with AsyncExitStack() as stack:
@@ -97,11 +113,14 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             arguments = {"folder": str(folder), "journal": str(journal_file), **LIMITS}
             logging = {"log_level": "error", "log_format": "text"}
             index: Index = await stack.enter_async_context(open_index(arguments | logging))
+        elif request.param.startswith("clickhouse"):
+            servers: ClickhouseStage = request.getfixturevalue(request.param)
+            index = await stack.enter_async_context(open_on(servers, journal.consumer(CONSUMER)))
         else:
             settings = EngineSettings(folder=folder, journal=journal_file, **LIMITS)  # type: ignore[arg-type]
             index = await stack.enter_async_context(open_engine(settings))
         await index.ready()
-        yield Stage(journal, index)
+        yield Stage(journal, index, commits=request.param.startswith("clickhouse"))
 
 
 def session_export() -> ExportTraceServiceRequest:
@@ -455,7 +474,7 @@ async def test_a_query_that_takes_too_long_is_cut_short(
     monkeypatch.setattr(engine_module, "QUERY_SECONDS", 0.05)
     settings = EngineSettings(folder=tmp_path, journal=tmp_path / FILE_NAME, **LIMITS)  # type: ignore[arg-type]
     async with open_engine(settings) as index:
-        monkeypatch.setattr(engine_module.answers, "owners", endless)
+        monkeypatch.setattr(engine_module.lookups, "owners", endless)
         with pytest.raises(QueryTimedOut) as raised:
             await index.owners("ab" * 16)
     assert raised.value.document["parameter"] == "since"

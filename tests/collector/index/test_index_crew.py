@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import os, sys, time
-from collector.index.duckdb.take import Crew
+from collector.index.rows.crew import Crew
 
 if __name__ == "__main__":
     crew = Crew(1)  # one that nobody holds ends its helpers

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
-from collector.index.duckdb.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
-from collector.index.duckdb.shard import Gathered, Piece, share_out, write_rows
+from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import FILE_NAME, Store
 from collector.index.protocol import NOTHING_DELIVERED, Delivered
+from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.gathered import Gathered, Piece, share_out
+from collector.index.rows.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
 from collector.index.sql.columns import SEPARATOR
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import ObservationKind

@@ -3,22 +3,24 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.index.duckdb import answers
 from collector.index.duckdb.store import Store
 from collector.index.queries.models import Compared, Overview, SessionPage, Stats, TracePage
 from collector.index.queries.stats import ENTITIES
+from collector.index.sql import answers
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
 from collector.spans.score_facts import ScoreFact
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
 from tests.collector.index.test_queries import added, close
+from tests.support.clickhouse_rows import put_rows, put_score_rows, tables_on
 from tests.support.indexed import (
     asked,
     made_scores,
@@ -27,24 +29,32 @@ from tests.support.indexed import (
     put,
     put_scores,
     quantile,
+    scores_in,
     store_in,
+    tables_of,
 )
 
 SEEDS = range(300)
 SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("clickhouse", marks=pytest.mark.scale)])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Half of the scores come before their traces."""
-    with store_in(tmp_path_factory.mktemp("index")) as store:
+    with ExitStack() as stack:
+        if request.param == "clickhouse":
+            store: Any = stack.enter_context(tables_on(request.getfixturevalue("clickhouse")))
+            add, add_scores = put_rows, put_score_rows
+        else:
+            store = stack.enter_context(store_in(tmp_path_factory.mktemp("index")))
+            add, add_scores = put, put_scores
         for experiment, rest in ((SHOP, (1, 2)), (DESK, (0,))):
             seeds = [seed for seed in SEEDS if seed % 3 in rest]
             scores = [score for seed in seeds for score in made_scores(seed)]
-            put_scores(store, scores[::2], experiment=experiment)
-            put(store, made_spans(seeds), experiment=experiment)
-            put_scores(store, scores[1::2], experiment=experiment)
-        put_scores(store, [nobodys()], experiment=SHOP)
+            add_scores(store, scores[::2], experiment=experiment)
+            add(store, made_spans(seeds), experiment=experiment)
+            add_scores(store, scores[1::2], experiment=experiment)
+        add_scores(store, [nobodys()], experiment=SHOP)
         yield store
 
 
@@ -136,7 +146,7 @@ def test_numbers_of_scores_are_those_of_each_score(store: Store, scored: list[Sc
         for key in DIMENSIONS[by](row):
             expected[key].append(row)
     metrics = list(of_scores(rows))
-    found = answers.stats(store.db, asked(of="scores", by=by, metric=metrics, top=1000))
+    found = answers.stats(tables_of(store), asked(of="scores", by=by, metric=metrics, top=1000))
     Stats.model_validate(found)
     assert {group["key"][by] for group in found["groups"]} == set(expected)
     for group in found["groups"]:
@@ -149,7 +159,9 @@ def test_numbers_of_scores_are_those_of_each_score(store: Store, scored: list[Sc
 
 def test_the_share_of_each_label_is_among_the_labels_of_its_score(store: Store, scored: list[Scored]) -> None:
     counts = Counter((score.name, score.label) for each in scored for score in each.scores if score.label)
-    found = answers.stats(store.db, asked(of="scores", by=["score", "label"], metric="label_share", top=100))
+    found = answers.stats(
+        tables_of(store), asked(of="scores", by=["score", "label"], metric="label_share", top=100)
+    )
     shares = {
         (group["key"]["score"], group["key"]["label"]): group["values"]["label_share"]
         for group in found["groups"]
@@ -164,12 +176,13 @@ def test_the_share_of_each_label_is_among_the_labels_of_its_score(store: Store, 
 def test_shares_stay_what_they_are_where_only_the_largest_groups_are_asked_for(store: Store) -> None:
     asks: dict[str, Any] = {"of": "scores", "by": ["score", "label"], "metric": ["label_share", "count"]}
     asks |= {"bucket": "1d", "score": "tone", "order": "-count"}
-    whole = answers.stats(store.db, asked(**asks, top=100))
-    first = answers.stats(store.db, asked(**asks, top=1))
+    whole = answers.stats(tables_of(store), asked(**asks, top=100))
+    first = answers.stats(tables_of(store), asked(**asks, top=1))
     assert first["groups"] == whole["groups"][:1]
     assert 0.4 < first["groups"][0]["series"][0]["values"]["label_share"] < 1
     sides = answers.compare(
-        store.db, asked(of="scores", by="label", metric="label_share", a__score="tone", b__score="correct")
+        tables_of(store),
+        asked(of="scores", by="label", metric="label_share", a__score="tone", b__score="correct"),
     )
     Compared.model_validate(sides)
     both = {group["key"]["label"]: group["values"]["label_share"] for group in sides["groups"]}
@@ -208,24 +221,25 @@ def test_a_filter_leaves_the_traces_with_such_a_score(
     store: Store, scored: list[Scored], condition: list[str], meant: Callable[[Scored], bool]
 ) -> None:
     chosen = [each for each in scored if meant(each)]
-    found = answers.traces(store.db, asked(limit=1000, score=condition), Path())
+    found = answers.traces(tables_of(store), asked(limit=1000, score=condition), Path())
     assert isinstance(found, dict)
     TracePage.model_validate(found)
     assert {row["trace_id"] for row in found["traces"]} == {each.trace.trace_id for each in chosen}
     for of, count in (("traces", len(chosen)), ("spans", sum(each.trace.span_count for each in chosen))):
         assert (
-            answers.stats(store.db, asked(of=of, metric="count", score=condition))["total"]["count"] == count
+            answers.stats(tables_of(store), asked(of=of, metric="count", score=condition))["total"]["count"]
+            == count
         )
-    within = answers.stats(store.db, asked(of="scores", metric="count", trace_score=condition))
+    within = answers.stats(tables_of(store), asked(of="scores", metric="count", trace_score=condition))
     assert within["total"]["count"] == sum(len(each.scores) for each in chosen)
-    sessions = answers.sessions(store.db, asked(limit=1000, score=condition), Path())
+    sessions = answers.sessions(tables_of(store), asked(limit=1000, score=condition), Path())
     assert isinstance(sessions, dict)
     assert sum(row["turns"] for row in sessions["sessions"]) == sum(bool(e.trace.session) for e in chosen)
 
 
 def test_of_scores_the_filter_is_about_the_scores_themselves(store: Store, scored: list[Scored]) -> None:
     count = sum(score.name == "helpful" and (score.value or 0) > 0.5 for e in scored for score in e.scores)
-    found = answers.stats(store.db, asked(of="scores", metric="count", score="helpful>0.5"))
+    found = answers.stats(tables_of(store), asked(of="scores", metric="count", score="helpful>0.5"))
     assert found["total"]["count"] == count
 
 
@@ -241,7 +255,7 @@ def test_traces_are_set_apart_by_their_scores(store: Store, scored: list[Scored]
             pairs -= {(None,)}
         for key in pairs or {tuple(service if name == "service" else None for name in by)}:
             expected[key].append(each.trace)
-    found = answers.stats(store.db, asked(by=by, metric=["count", "cost_usd"], top=1000))
+    found = answers.stats(tables_of(store), asked(by=by, metric=["count", "cost_usd"], top=1000))
     keys = {tuple(group["key"][name] for name in by): group["values"] for group in found["groups"]}
     assert keys.keys() == expected.keys()
     for key, group in expected.items():
@@ -251,15 +265,15 @@ def test_traces_are_set_apart_by_their_scores(store: Store, scored: list[Scored]
 
 
 def test_rows_of_traces_list_their_scores(store: Store, scored: list[Scored]) -> None:
-    found = answers.traces(store.db, asked(limit=1000), Path())
+    found = answers.traces(tables_of(store), asked(limit=1000), Path())
     assert isinstance(found, dict)
     shown = {row["trace_id"]: row["scores"] for row in found["traces"]}
     for each in scored:
         assert [
             (score["name"], score["value"], score["span_id"]) for score in shown[each.trace.trace_id]
         ] == [(score.name, score.value, score.span_id) for score in each.scores]
-        assert answers.scores(store.db, each.trace.trace_id, None) == shown[each.trace.trace_id]
-    assert answers.scores(store.db, "ab" * 16, None) == []
+        assert scores_in(store, each.trace.trace_id, None) == shown[each.trace.trace_id]
+    assert scores_in(store, "ab" * 16, None) == []
 
 
 def test_sessions_say_how_many_scores_their_turns_have(store: Store, scored: list[Scored]) -> None:
@@ -274,7 +288,7 @@ def test_sessions_say_how_many_scores_their_turns_have(store: Store, scored: lis
 
 
 def test_the_overview_has_the_scores_of_the_traces_that_are_meant(store: Store, scored: list[Scored]) -> None:
-    found = answers.overview(store.db, asked(score="tone"))
+    found = answers.overview(tables_of(store), asked(score="tone"))
     Overview.model_validate(found)
     counts = Counter(score.name for each in scored if each.has("tone") for score in each.scores)
     assert {group["key"]["score"]: group["values"]["count"] for group in found["scores"]} == counts
@@ -283,18 +297,20 @@ def test_the_overview_has_the_scores_of_the_traces_that_are_meant(store: Store, 
 def test_a_client_sees_scores_of_its_experiments_only(store: Store, scored: list[Scored]) -> None:
     desk = [each for each in scored if each.trace.experiment.id == "2" and each.scores]
     limited = asked(experiments=frozenset({"2"}), of="scores", metric="count")
-    assert answers.stats(store.db, limited)["total"]["count"] == sum(len(each.scores) for each in desk)
+    assert answers.stats(tables_of(store), limited)["total"]["count"] == sum(
+        len(each.scores) for each in desk
+    )
     for allowed, seen in ((frozenset({"2"}), True), (frozenset({"1"}), False), (frozenset[str](), False)):
-        assert bool(answers.scores(store.db, desk[0].trace.trace_id, allowed)) is seen
+        assert bool(scores_in(store, desk[0].trace.trace_id, allowed)) is seen
     others = asked(experiments=frozenset({"2"}), score="helpful", limit=1000)
-    rows = answers.traces(store.db, others, Path())
+    rows = answers.traces(tables_of(store), others, Path())
     assert isinstance(rows, dict) and {row["experiment_id"] for row in rows["traces"]} == {"2"}
 
 
 @pytest.mark.parametrize("text", ["", "helpful>", "helpful>high", "=pass", "helpful="])
 def test_a_condition_that_cannot_be_read_is_named(store: Store, text: str) -> None:
     with pytest.raises(BadParameter) as raised:
-        answers.traces(store.db, asked(score=text), Path())
+        answers.traces(tables_of(store), asked(score=text), Path())
     assert raised.value.document["parameter"] == "score"
 
 

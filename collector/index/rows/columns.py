@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from collector.spans.conventions import TOKEN_KINDS
 
-SCHEMA_VERSION = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -155,21 +153,4 @@ SCORE_COLUMNS: tuple[Column, ...] = (
     Column("time_unix_ns", "BIGINT"),
     Column("seen_unix_ns", "BIGINT"),  # when it was received, for retention
     Column("from_mlflow", "BOOLEAN"),  # MLflow says so, and has the last word
-)
-
-
-def table_sql(name: str, columns: tuple[Column, ...]) -> str:
-    """CREATE TABLE for it."""
-    listed = ", ".join(f'"{each.name}" {each.type}' for each in columns)
-    return f"CREATE TABLE {name} ({listed})"
-
-
-SCHEMA = (
-    "CREATE TABLE meta (schema_version INTEGER, journal VARCHAR)",
-    "CREATE TABLE experiments (number INTEGER, id VARCHAR, name VARCHAR)",
-    "CREATE TABLE cursors (lane VARCHAR, sequence BIGINT)",
-    table_sql("traces", TRACE_COLUMNS),
-    table_sql("spans", SPAN_COLUMNS),
-    table_sql("labels", LABEL_COLUMNS),
-    table_sql("scores", SCORE_COLUMNS),
 )

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter, itemgetter
 from typing import Any, TypedDict
 
-from collector.index.duckdb.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
@@ -361,6 +361,13 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
         error_message=message,
     )
     return _said_itself(counted, own_facts)
+
+
+def pairs_of(tags: str | None) -> tuple[tuple[str, str], ...]:
+    """The tags of a trace's row, as names and values."""
+    listed = (tags or "").strip(SEPARATOR).split(SEPARATOR)
+    parts = (tag.partition("=") for tag in listed if tag)
+    return tuple((name, value) for name, _, value in parts)
 
 
 def _list(values: Iterable[str | None]) -> str | None:

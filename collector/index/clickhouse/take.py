@@ -1,0 +1,143 @@
+"""The sentence of the index: entries of the log -> what is stored of their traces -> rows -> inserts.
+
+    consumer.read_ahead -> pieces -> stored -> rows, in processes beside the service -> put, share by share
+
+Nothing here remembers how far the log is read: that is the log's alone to say. A batch that comes again, in
+whole or in part, gives rows that take the place of those that are there.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import TypeVar
+
+from collector.index.clickhouse.book import ExperimentBook
+from collector.index.clickhouse.make import LoadedPiece, MadeRows, make_rows
+from collector.index.clickhouse.store import ClickhouseStore
+from collector.index.protocol import IndexAway, IndexedBatch, Lane
+from collector.index.rows.crew import Crew
+from collector.index.rows.gathered import Gathered, TraceKey, share_out
+from collector.journal import Consumer
+from collector.model.batch import Entry, Position, Route, Signal, signal_of
+from collector.model.experiment import ExperimentReference
+from collector.telemetry.fault_log import FaultLog
+
+T = TypeVar("T")
+
+# one batch takes so much, at the most
+BATCH_BYTES = 192 * 1024 * 1024
+# the log is asked for so much at once
+WINDOW_BYTES = 8 * 1024 * 1024
+# under it one process is as fast as several
+SHARED_FROM_SPANS = 3000
+IDLE_SECONDS = 30.0
+
+
+class EntryTaker:
+    """Brings entries of the log into the tables, one batch at a time."""
+
+    def __init__(
+        self, store: ClickhouseStore, consumer: Consumer, *, processes: int, preview_characters: int
+    ) -> None:
+        self._store = store
+        self._consumer = consumer
+        self._preview_characters = preview_characters
+        self._crew = Crew(processes)
+        self._fault_log = FaultLog()
+
+    async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
+        """A batch of what these lanes hold. Raises BatchRefused, IndexAway, IndexFailure: it comes again."""
+        numbers, unnamed = await asyncio.to_thread(self._numbers, [lane.experiment for lane in lanes])
+        pieces, cursors, more = await self._read(lanes, numbers, limit_spans)
+        keys: set[TraceKey] = set().union(*(piece.keys for piece in pieces))
+        stored = await asyncio.to_thread(self._store.stored, list(keys))
+        made = await asyncio.gather(*(self._put(share, stored) for share in self._shares(pieces)))
+        for each in made:
+            self._fault_log.tell("a span is indexed with its name and times alone", each.faults)
+        return IndexedBatch(
+            spans=sum(piece.span_count for piece in pieces if piece.signal is Signal.TRACES),
+            cursors=cursors,
+            unreadable=sum(each.unreadable for each in made),
+            failed=sum(each.faults.count for each in made),
+            more=more,
+            unnamed=unnamed,
+        )
+
+    def _numbers(
+        self, experiments: Sequence[ExperimentReference]
+    ) -> tuple[Mapping[ExperimentReference, int], Sequence[ExperimentReference]]:
+        book = ExperimentBook(self._store)
+        numbers = {each: book.number_of(each) for each in dict.fromkeys(experiments)}
+        return numbers, book.unnamed()
+
+    async def _read(
+        self, lanes: Sequence[Lane], numbers: Mapping[ExperimentReference, int], limit_spans: int
+    ) -> tuple[list[LoadedPiece], dict[str, int], bool]:
+        pieces: list[LoadedPiece] = []
+        cursors: dict[str, int] = {}
+        spans = size = 0
+        for lane in lanes:
+            cursors[lane.lane], after = 0, None
+            while entries := await self._consumer.read_ahead(
+                lane.lane, limit_bytes=WINDOW_BYTES, after=after
+            ):
+                for entry in entries:
+                    spans += entry.span_count
+                    size += len(entry.payload)
+                    if pieces and (spans > limit_spans or size > BATCH_BYTES):
+                        return pieces, cursors, True
+                    cursors[lane.lane] = entry.position.token
+                    pieces.append(_loaded(entry, numbers[lane.experiment]))
+                after = Position(cursors[lane.lane])
+        return pieces, cursors, False
+
+    def _shares(self, pieces: Sequence[LoadedPiece]) -> list[list[LoadedPiece]]:
+        many = sum(piece.span_count for piece in pieces) >= SHARED_FROM_SPANS
+        shares = share_out(pieces, [1.0] * (self._crew.size if many else 1))
+        return [[piece for piece in share if isinstance(piece, LoadedPiece)] for share in shares if share]
+
+    async def _put(self, share: Sequence[LoadedPiece], stored: Mapping[TraceKey, Gathered]) -> MadeRows:
+        keys = set().union(*(piece.keys for piece in share)) & stored.keys()
+        made = await self._beside(
+            partial(
+                make_rows,
+                share,
+                {key: stored[key] for key in keys},
+                preview_characters=self._preview_characters,
+            )
+        )
+        await asyncio.to_thread(self._store.put, made.rows)
+        return made
+
+    async def _beside(self, task: Callable[[], T]) -> T:
+        """Raises IndexAway: the process that worked on it has died, and what it worked on may be why."""
+        try:
+            return await asyncio.wrap_future(self._crew.start(task))
+        except BrokenProcessPool as error:
+            self._crew.rest()
+            raise IndexAway("a process that makes rows has died") from error
+
+    def idle(self) -> None:
+        """Let the processes go if they had nothing to do for a while."""
+        if self._crew.idle_seconds() > IDLE_SECONDS:
+            self._crew.rest()
+
+    def close(self) -> None:
+        """Let the processes go."""
+        self._crew.rest()
+
+
+def _loaded(entry: Entry, experiment: int) -> LoadedPiece:
+    signal = signal_of(entry.lane)
+    return LoadedPiece(
+        sequence=entry.position.token,
+        experiment=experiment,
+        run_id=Route.from_lane(entry.lane).run_id,
+        received_unix_ns=entry.received_unix_ns,
+        span_count=entry.span_count,
+        trace_ids=entry.trace_ids if signal is Signal.TRACES else frozenset(),
+        signal=signal,
+        lane=entry.lane,
+        payload=entry.payload,
+    )

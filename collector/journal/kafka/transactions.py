@@ -1,0 +1,211 @@
+"""What members and operators write, in transactions: all records and offsets of one, or nothing.
+
+Writes that wait together share a transaction, as appends share a commit in SQLite's form.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.journal.kafka.client import CALL_SECONDS, TRANSACTION_SECONDS, KafkaConnection
+from collector.journal.kafka.records import Record
+from collector.model.errors import SidespanError
+
+RETRY_SECONDS = 0.2
+# so many records at the most in one transaction
+MAX_RECORDS = 5000
+
+# offsets of a group to write, by topic and partition
+Offsets = Mapping[tuple[str, int], int]
+
+
+class TransactionFailed(SidespanError):
+    """Nothing of it was written: the brokers are away, or another member has the partitions now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A group member's part in a transaction. `holds`: whether the partitions are still its own."""
+
+    metadata: Callable[[], Any]
+    holds: Callable[[Mapping[int, int]], bool]
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    records: Sequence[Record]
+    offsets: Offsets
+    tenures: Mapping[int, int]
+    done: "asyncio.Future[list[int]]"
+
+
+@dataclass(slots=True)
+class TransactionWriter:
+    """Writes until it is closed. `membership` None: an operator's, without offsets."""
+
+    connection: KafkaConnection
+    transactional_id: str
+    membership: Membership | None = None
+    _waiting: list[_Write] = field(default_factory=list)
+    _task: "asyncio.Task[None] | None" = None
+    _producer: Any = None
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="sidespan-kafka-transactions")
+    )
+
+    async def write(
+        self,
+        records: Sequence[Record],
+        *,
+        offsets: Offsets | None = None,
+        tenures: Mapping[int, int] | None = None,
+    ) -> list[int]:
+        """The offsets of the records, once they are there. Raises TransactionFailed."""
+        done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(records, offsets or {}, tenures or {}, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return await asyncio.shield(done)
+
+    async def close(self) -> None:
+        """Finish what was asked for. Twice is harmless."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self._thread.shutdown(wait=False)
+        self._producer = None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch: list[_Write] = []
+            size = 0
+            while self._waiting and (not batch or size + len(self._waiting[0].records) <= MAX_RECORDS):
+                batch.append(self._waiting.pop(0))
+                size += len(batch[-1].records)
+            try:
+                written = await loop.run_in_executor(self._thread, self._commit, batch)
+            except Exception as error:  # every waiter hears of it
+                failure = error if isinstance(error, TransactionFailed) else TransactionFailed(str(error))
+                failure.__cause__ = error if failure is not error else error.__cause__
+                for write in batch:
+                    if not write.done.done():
+                        write.done.set_exception(failure)
+                        write.done.exception()  # a waiter that was cancelled doesn't fetch it
+            else:
+                for write, offsets in zip(batch, written, strict=True):
+                    if not write.done.done():
+                        write.done.set_result(offsets)
+
+    # in the thread
+
+    def _commit(self, batch: Sequence[_Write]) -> list[list[int]]:
+        """Try until the transaction's time is over. Raises TransactionFailed."""
+        from confluent_kafka import KafkaException
+
+        until = time.monotonic() + TRANSACTION_SECONDS
+        while True:
+            try:
+                return self._try(batch)
+            except KafkaException as error:
+                told = error.args[0]
+                if not self._abort(told) or time.monotonic() > until:
+                    raise TransactionFailed(told.str()) from error
+            time.sleep(RETRY_SECONDS)
+
+    def _try(self, batch: Sequence[_Write]) -> list[list[int]]:
+        producer = self._opened()
+        offsets: dict[tuple[str, int], int] = {}
+        tenures: dict[int, int] = {}
+        for write in batch:
+            offsets |= write.offsets
+            tenures |= write.tenures
+        metadata = None if self.membership is None else self.membership.metadata()
+        # in this order: the offsets are taken with the generation in which the partitions were ours
+        if self.membership is not None and not self.membership.holds(tenures):
+            raise TransactionFailed("another member has these partitions now")
+        producer.begin_transaction()
+        written = [self._produce(producer, write.records) for write in batch]
+        if metadata is not None and offsets:
+            producer.send_offsets_to_transaction(_partitions(offsets), metadata, CALL_SECONDS)
+        producer.flush(CALL_SECONDS)
+        self._end(producer)
+        return written
+
+    def _end(self, producer: Any) -> None:
+        """Commit. Raises KafkaException: it is certain that nothing was written, and it may be tried again.
+
+        Raises TransactionFailed: nobody knows. What is read anew shows it, once the brokers have ended the
+        transaction; to write it again could write it twice.
+        """
+        from confluent_kafka import KafkaException
+
+        until = time.monotonic() + TRANSACTION_SECONDS
+        while True:
+            try:
+                producer.commit_transaction(CALL_SECONDS)
+                return
+            except KafkaException as error:
+                told = error.args[0]
+                if told.txn_requires_abort():
+                    raise
+                if not told.retriable() or time.monotonic() > until:
+                    self._producer = None
+                    raise TransactionFailed(f"the end of the transaction is unknown: {told.str()}") from error
+
+    def _produce(self, producer: Any, records: Sequence[Record]) -> list[int]:
+        offsets = [0] * len(records)
+        for number, record in enumerate(records):
+
+            def delivered(error: Any, message: Any, number: int = number) -> None:
+                if error is None:
+                    offsets[number] = message.offset()
+
+            while True:
+                try:
+                    producer.produce(
+                        record.topic,
+                        record.value,
+                        record.key,
+                        partition=record.partition,
+                        headers=list(record.headers),
+                        on_delivery=delivered,
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        return offsets
+
+    def _opened(self) -> Any:
+        if self._producer is None:
+            told = {
+                "transactional.id": self.transactional_id,
+                "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
+                "linger.ms": 0,
+            }
+            producer = self.connection.producer(**told)
+            producer.init_transactions(TRANSACTION_SECONDS)
+            self._producer = producer
+        return self._producer
+
+    def _abort(self, told: Any) -> bool:
+        """Leave the transaction; whether another try may help. A fatal error costs the producer."""
+        from confluent_kafka import KafkaException
+
+        if told.fatal():
+            self._producer = None
+            return False
+        if self._producer is not None:
+            try:
+                self._producer.abort_transaction(CALL_SECONDS)
+            except KafkaException:
+                self._producer = None  # a new one takes its id, and ends what it left open
+        return True
+
+
+def _partitions(offsets: Offsets) -> list[Any]:
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]

@@ -1,0 +1,186 @@
+"""Real Kafka brokers on loopback (KRaft, from the registry by Maven), for the tests marked `scale`."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+
+POM = Path(__file__).parent / "kafka" / "pom.xml"
+LIBS = Path.home() / ".cache" / "sidespan-tests" / "kafka-4.3.1"
+CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
+HEAP = "-Xmx320m"
+READY_SECONDS = 90.0
+
+_PROPERTIES = """
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/data
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+offsets.topic.replication.factor={replicas}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={insync}
+log.segment.bytes=67108864
+log.index.size.max.bytes=65536
+controlled.shutdown.enable=false
+broker.session.timeout.ms=6000
+"""
+
+
+@dataclass
+class Broker:
+    """One of the brokers; `process` None while it is down."""
+
+    id: int
+    folder: Path
+    port: int
+    controller: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def start(self) -> None:
+        command = [*_java(HEAP), "kafka.Kafka", str(self.properties)]
+        with (self.folder / "out.log").open("ab") as out:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        """As a machine that is lost."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@dataclass
+class Brokers:
+    """A cluster of one or three."""
+
+    brokers: list[Broker]
+    replicas: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.replicas = len(self.brokers)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    def await_ready(self) -> None:
+        """Until each broker answers and is known to the others."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": ",".join(self.hosts), "logger": _silent()})
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            for broker in self.brokers:
+                assert broker.process is None or broker.process.poll() is None, _tail(broker)
+            try:
+                if len(admin.list_topics(timeout=2).brokers) == len(self.brokers):
+                    return
+            except KafkaException:
+                time.sleep(0.2)
+        raise AssertionError(f"Kafka is not ready: {_tail(self.brokers[0])}")
+
+    def stop(self) -> None:
+        for broker in self.brokers:
+            broker.kill()
+
+
+@contextmanager
+def kafka(folder: Path, *, count: int) -> Iterator[Brokers]:
+    """So many brokers, until the block ends."""
+    need_java()
+    fetch_libs()
+    ports = [(free_port(), free_port()) for _ in range(count)]
+    voters = ",".join(f"{id}@127.0.0.1:{controller}" for id, (_, controller) in enumerate(ports, 1))
+    brokers = []
+    for id, (port, controller) in enumerate(ports, 1):
+        broker = Broker(id=id, folder=folder / str(id), port=port, controller=controller)
+        broker.folder.mkdir(parents=True)
+        properties = _PROPERTIES.format(
+            **vars(broker) | {"voters": voters, "replicas": count, "insync": min(2, count)}
+        )
+        broker.properties.write_text(properties)
+        brokers.append(broker)
+    _format(brokers)
+    cluster = Brokers(brokers)
+    try:
+        for broker in brokers:
+            broker.start()
+        cluster.await_ready()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def need_java() -> None:
+    """Skip where Kafka can't be run."""
+    for tool in ("java", "mvn"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}: Kafka's brokers run on Java and come by Maven")
+
+
+def fetch_libs() -> None:
+    """Kafka's jars, fetched once."""
+    if list(LIBS.glob("kafka_2.13-*.jar")):
+        return
+    fetched = LIBS.with_suffix(f".{os.getpid()}")
+    command = ["mvn", "-q", "-B", "-ntp", "-f", str(POM), "dependency:copy-dependencies"]
+    subprocess.run([*command, f"-DoutputDirectory={fetched}"], check=True, timeout=600)
+    if not LIBS.exists():
+        fetched.rename(LIBS)
+
+
+def _java(heap: str) -> list[str]:
+    return ["java", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBS}/*"]
+
+
+def _format(brokers: list[Broker]) -> None:
+    command = [*_java("-Xmx64m"), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]
+    running = [
+        subprocess.Popen([*command, str(broker.properties)], cwd=broker.folder, stdout=subprocess.DEVNULL)
+        for broker in brokers
+    ]
+    for process in running:
+        assert process.wait(60) == 0
+
+
+def _tail(broker: Broker) -> str:
+    return (broker.folder / "out.log").read_text()[-2000:]
+
+
+def _silent() -> object:
+    import logging
+
+    logger = logging.getLogger("tests.kafka")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
