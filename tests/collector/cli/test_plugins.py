@@ -18,8 +18,9 @@ def sidespan(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_the_service_loads_without_logfire() -> None:
-    loading = "from collector.cli.plugins import disable_plugins; disable_plugins(); import collector.service.app"
-    done = sidespan("-c", f"{loading}; import sys; print('pydantic' in sys.modules, 'logfire' in sys.modules)")
+    loading = "from collector.cli.plugins import disable_plugins; disable_plugins()"
+    printing = "import sys; print('pydantic' in sys.modules, 'logfire' in sys.modules)"
+    done = sidespan("-c", f"{loading}; import collector.service.app; {printing}")
     assert done.stdout.split() == ["True", "False"]
 
 
