@@ -18,9 +18,9 @@ def sidespan(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_the_service_loads_without_logfire() -> None:
-    loading = "from collector.cli.plugins import disable_plugins; disable_plugins()"
-    printing = "import sys; print('pydantic' in sys.modules, 'logfire' in sys.modules)"
-    done = sidespan("-c", f"{loading}; import collector.service.app; {printing}")
+    switching = "from collector.cli.plugins import disable_plugins; disable_plugins()"
+    asking = "import sys; print('pydantic' in sys.modules, 'logfire' in sys.modules)"
+    done = sidespan("-c", f"{switching}; import collector.service.app; {asking}")
     assert done.stdout.split() == ["True", "False"]
 
 
