@@ -73,13 +73,14 @@ class _Below:
 
 def counted(tree: Tree, has_value: Callable[[SpanFacts], bool], model_calls: Sequence[int]) -> list[int]:
     """Positions of the spans to add up; none of them is below another."""
-    if not any(map(has_value, tree.spans)):
+    has = list(map(has_value, tree.spans))
+    if not any(has):
         return []
     calls = frozenset(model_calls)
     known = [_Below() for _ in tree.spans]
     for position in reversed(range(len(tree.spans))):
         span, below = tree.spans[position], known[position]
-        _decide(below, is_model=span.kind in MODEL_KINDS, is_call=position in calls, has=has_value(span))
+        _decide(below, is_model=span.kind in MODEL_KINDS, is_call=position in calls, has=has[position])
         parent = tree.parents[position]
         if parent is not None:
             known[parent].join(below)

@@ -8,7 +8,7 @@ all the same costs the span its attributes, if the caller gives `faults` to note
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -25,14 +25,13 @@ from collector.spans.conventions import (
     ObservationKind,
     Source,
 )
-from collector.spans.keys import KEYS
 from collector.spans.kind_table import ROLL_UPS
 from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
 from collector.spans.readers import session_id, shortened, text
 from collector.spans.reading import SUMMED, Attributes, first, read
 from collector.spans.tags import tags_of
-from collector.spans.told_names import may_tell, telling_names
+from collector.spans.told_names import RESULT, TellingNames, telling_names
 from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import MAX_LINKS, RETRIES, SpanFacts, SpanLink, Tokens
@@ -43,39 +42,29 @@ TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
-# facts that are as the attributes say them
-AS_SAID = (
-    "trace_name",
-    "model",
-    "request_model",
-    "response_model",
-    "provider",
-    "agent",
-    "workflow",
-    "user",
-    "prompt_version",
-    "prompt_name",
-    "retry_attempt",
-    "retry_max",
-    "model_attempt",
-)
 _COUNTS = frozenset(AGGREGATED)
-_SUMS = frozenset(f"{SUMMED}{fact}" for fact in AGGREGATED)
+_SUM_OF = {fact: f"{SUMMED}{fact}" for fact in AGGREGATED}
+_SUMS = frozenset(_SUM_OF.values())
 
 
 def export_facts(
-    request: ExportTraceServiceRequest, *, trace_id: bytes | None = None, faults: Faults | None = None
+    request: ExportTraceServiceRequest,
+    *,
+    trace_id: bytes | None = None,
+    faults: Faults | None = None,
+    scored: list[bytes] | None = None,
 ) -> Iterator[SpanFacts]:
     """The facts of the spans in an export, in its order; of one trace only, if its 16 bytes are given.
 
-    The export may be `collector.spans.wire.Export`, which is the same and faster.
+    The export may be `collector.spans.wire.Export`, which is the same and faster. `scored` gets the ids of
+    the spans that may carry judgements (scores.py): their names are looked at here anyway.
     """
     for resource_spans in request.resource_spans:
         said = resource_facts(resource_spans.resource.attributes, faults)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 if trace_id is None or span.trace_id == trace_id:
-                    yield span_facts(span, said, faults)
+                    yield span_facts(span, said, faults, scored=scored)
 
 
 def facts(span: Span, resource_attributes: Attributes, *, is_marked: bool = False) -> SpanFacts:
@@ -107,17 +96,20 @@ def span_facts(
     resource: ResourceFacts,
     faults: Faults | None = None,
     view: View = None,
+    scored: list[bytes] | None = None,
 ) -> SpanFacts:
     """The facts of one span; where a bug keeps them from being read, those that need no attribute.
 
     `view` are its attributes by name, if the caller has them.
     """
     try:
-        return _facts(span, resource, view)
+        return _facts(span, resource, view, scored=scored)
     except Exception as error:
         if faults is None:
             raise
         faults.add(error)
+        if scored is not None:
+            scored.append(span.span_id)
         return bare_facts(span)
 
 
@@ -135,21 +127,46 @@ def bare_facts(span: Span) -> SpanFacts:
     )
 
 
-def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked: bool = False) -> SpanFacts:
-    attributes = _told(span.attributes if view is None else view)
+def _facts(
+    span: Span,
+    resource: ResourceFacts,
+    view: View = None,
+    *,
+    is_marked: bool = False,
+    scored: list[bytes] | None = None,
+) -> SpanFacts:
+    telling, attributes = _told(span.attributes if view is None else view)
+    if scored is not None and (telling.has_scores or (span.events and _has_result(span))):
+        scored.append(span.span_id)
     if is_marked:
         clients_own(attributes)
-    names = tuple(filter(KEYS.__contains__, attributes))
+    names = tuple(filter(attributes.__contains__, telling.of_rows)) if is_marked else telling.of_rows
     open_objects(names, attributes)
     kind = kind_of(names, attributes, span.name)
     said, by = read(names, attributes, kind)
     tokens, excluded = read_tokens(
-        {name: said.get(name) for name in AGGREGATED} if _COUNTS & said.keys() else {},
+        {} if _COUNTS.isdisjoint(said) else {name: said[name] for name in AGGREGATED if name in said},
         excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
     )
     aggregated, _ = read_tokens(
-        {name: said.get(f"{SUMMED}{name}") for name in AGGREGATED} if _SUMS & said.keys() else {}
+        {} if _SUMS.isdisjoint(said) else {name: said[sum] for name, sum in _SUM_OF.items() if sum in said}
     )
+    return _spoken(span, resource, attributes, Spoken(kind, said, by, tokens, aggregated, excluded))
+
+
+class Spoken(NamedTuple):
+    """What a span's attributes say, read by the table."""
+
+    kind: ObservationKind
+    said: Mapping[str, Any]
+    by: Mapping[str, Source]
+    tokens: Tokens
+    aggregated_tokens: Tokens
+    input_excluded_cache: bool
+
+
+def _spoken(span: Span, resource: ResourceFacts, attributes: Attributes, spoken: Spoken) -> SpanFacts:
+    kind, said, by, tokens, aggregated, excluded = spoken
     start, end = _times(span)
     cost_usd, cost_source = _cost(said, by, attributes, kind, tokens, start)
     is_error = span.status.code == Status.STATUS_CODE_ERROR
@@ -165,7 +182,19 @@ def _facts(span: Span, resource: ResourceFacts, view: View = None, *, is_marked:
         kind=kind,
         is_http=kind not in PRICED_KINDS and not HTTP_MARKS.isdisjoint(attributes),
         is_roll_up=_is_roll_up(attributes),
-        **{fact: said.get(fact) for fact in AS_SAID},
+        trace_name=said.get("trace_name"),
+        model=said.get("model"),
+        request_model=said.get("request_model"),
+        response_model=said.get("response_model"),
+        provider=said.get("provider"),
+        agent=said.get("agent"),
+        workflow=said.get("workflow"),
+        user=said.get("user"),
+        prompt_version=said.get("prompt_version"),
+        prompt_name=said.get("prompt_name"),
+        retry_attempt=said.get("retry_attempt"),
+        retry_max=said.get("retry_max"),
+        model_attempt=said.get("model_attempt"),
         tool=said.get("tool") or _tool_from_name(span, kind),
         session=_session(said.get("session"), by, attributes, kind, conversation),
         conversation=conversation,
@@ -213,13 +242,20 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
     return {fact: value and value[0] for fact, value in found.items()}
 
 
-def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> dict[str, Any]:
-    """The attributes that any fact may stand in, decoded; most of a span's are others."""
-    if isinstance(attributes, dict):
-        return {key: decode(attributes[key]) for key in telling_names(tuple(attributes))}
+def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> tuple[TellingNames, dict[str, Any]]:
+    """What the names tell, and the attributes that any fact may stand in, decoded; most are others."""
     if isinstance(attributes, Mapping):
-        return {key: decode(attributes[key]) for key in attributes if may_tell(key)}
-    return {key: decode(each.value) for each in attributes if may_tell(key := each.key)}
+        telling = telling_names(tuple(attributes))
+        # by far the most are texts
+        told = {key: (value := attributes[key]).string_value or decode(value) for key in telling.told}
+        return telling, told
+    telling = telling_names(tuple([each.key for each in attributes]))
+    wanted = frozenset(telling.told)
+    return telling, {key: decode(each.value) for each in attributes if (key := each.key) in wanted}
+
+
+def _has_result(span: Span) -> bool:
+    return any(event.name == RESULT for event in span.events)
 
 
 def decode_attributes(

@@ -25,8 +25,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.spans.facts import decode_attributes
 from collector.spans.json_text import read_json
 from collector.spans.readers import text
+from collector.spans.told_names import RESULT
 
-RESULT = "gen_ai.evaluation.result"
 NAME, VALUE, LABEL = (
     "gen_ai.evaluation.name",
     "gen_ai.evaluation.score.value",
@@ -52,8 +52,8 @@ MAX_EXACT_CHARACTERS = 16_000
 # of one span; nobody judges it more often
 MAX_SCORES = 1000
 NO_TRACE_ID, NO_SPAN_ID = bytes(16), bytes(8)
-# what the bytes of a span hold that carries a judgement
-NEEDLES = (RESULT.encode(), b".annotation.", b".evaluation.")
+# what the bytes of a span hold that carries a judgement; the result's name has the second
+NEEDLES = (b".annotation.", b".evaluation.")
 
 _FEEDBACK = re.compile(
     r"(?:(trace|session)\.)?(annotations|evaluations)\.([0-9]{1,6})\.(?:annotation|evaluation)\.([a-z_]+)"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 
 from collector.spans.conventions import CostSource, ObservationKind
@@ -18,6 +19,7 @@ TELLING = (ObservationKind.AGENT, ObservationKind.WORKFLOW, ObservationKind.LLM)
 # how OpenTelemetry names a span that makes an agent and doesn't run it
 CREATES_AGENT = "create_agent"
 LAST = 2**63 - 1
+_getter = lru_cache(attrgetter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,4 +205,4 @@ def _assumed_agent(span: SpanFacts) -> str | None:
 
 def first_of(fact: str, spans: Iterable[SpanFacts]) -> str | None:
     """The first span's word that isn't empty."""
-    return next(filter(None, map(attrgetter(fact), spans)), None)
+    return next(filter(None, map(_getter(fact), spans)), None)

@@ -12,7 +12,7 @@ from collector.spans.conventions import (
 from collector.spans.prices import price
 from collector.spans.values import NO_TOKENS, Tokens
 
-MODALITY_KINDS = (*MODALITY_INPUTS, *MODALITY_OUTPUTS)
+MODALITY_COUNTS = {f"{kind}_tokens": kind for kind in (*MODALITY_INPUTS, *MODALITY_OUTPUTS)}
 PRICED_APART = {
     f"{modality}_{direction}": f"{direction}_{modality}_tokens"
     for modality in MODALITIES
@@ -22,23 +22,23 @@ PRICED_APART = {
 PRICED_KINDS = frozenset({ObservationKind.LLM, ObservationKind.EMBEDDING})
 
 
-def read_tokens(found: Mapping[str, int | None], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
-    """The counts put in order, and whether the input came without its cached part (counting rule 2)."""
+def read_tokens(found: Mapping[str, int], *, excludes_cache: bool = False) -> tuple[Tokens, bool]:
+    """What was found, put in order, and whether the input came without its cached part (counting rule 2)."""
     if not found:
         return NO_TOKENS, False
-    given, output = found["input_tokens"], found["output_tokens"]
-    cache_read, cache_write = found["cache_read_tokens"], found["cache_write_tokens"]
+    given, output = found.get("input_tokens"), found.get("output_tokens")
+    cache_read, cache_write = found.get("cache_read_tokens"), found.get("cache_write_tokens")
     cached = (cache_read or 0) + (cache_write or 0)
     excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
     taken = given + cached if given is not None and excluded else given
     tokens = Tokens(
         input=taken,
         output=output,
-        total=_total(taken, output, found["total_tokens"]),
+        total=_total(taken, output, found.get("total_tokens")),
         cache_read=cache_read,
         cache_write=cache_write,
-        reasoning=found["reasoning_tokens"],
-        **{kind: found[f"{kind}_tokens"] for kind in MODALITY_KINDS},
+        reasoning=found.get("reasoning_tokens"),
+        **{MODALITY_COUNTS[name]: value for name, value in found.items() if name in MODALITY_COUNTS},
     )
     return tokens, excluded
 

@@ -1,9 +1,10 @@
 """What is known of one span, in one vocabulary. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from operator import attrgetter
 
-from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
 from collector.spans.vocabulary import is_truncated
 
 
@@ -39,13 +40,18 @@ class Tokens:
 NO_TOKENS = Tokens()
 
 
+_counts = attrgetter(*TOKEN_KINDS)
+
+
 def add_tokens(parts: Iterable[Tokens]) -> Tokens:
     """The sum; what none of the parts knows stays unknown."""
     listed = list(parts)
-    sums = {}
-    for field in fields(Tokens):
-        known = [value for part in listed if (value := getattr(part, field.name)) is not None]
-        sums[field.name] = sum(known) if known else None
+    if len(listed) < 2:
+        return listed[0] if listed else NO_TOKENS
+    sums: dict[str, int] = {}
+    for kind, counts in zip(TOKEN_KINDS, zip(*map(_counts, listed), strict=True), strict=True):
+        if known := [count for count in counts if count is not None]:
+            sums[kind] = sum(known)
     return Tokens(**sums)
 
 

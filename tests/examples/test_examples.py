@@ -178,6 +178,11 @@ def test_online_evaluation_judges_each_run(place: Place) -> None:
     spans = remote.get_json(place.service.url, f"/-/traces/{told['trace_ids'][0]}")["spans"]
     judged = next(span for span in spans if span["span_id"] == named["span_id"])
     assert judged["name"] == "invoke_agent adviser"
+    assert {each.pop("score"): each for each in told["scores"]} == {
+        "NamesThePlace": {"count": 2, "score_mean": 0.5, "pass_rate": 0.5, "error_rate": 0},
+        "Words": {"count": 2, "score_mean": 6, "pass_rate": None, "error_rate": 0},
+        "Grammar": {"count": 2, "score_mean": None, "pass_rate": None, "error_rate": 1},
+    }
 
 
 def test_autolog_beside_otlp_gives_two_whole_traces(place: Place) -> None:

@@ -46,10 +46,15 @@ class FakeMlflow:
     loses: set[bytes] = field(default_factory=set)
     homes: dict[bytes, str] = field(default_factory=dict)
     assessments: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
+    # traces of sessions, oldest first
+    sessions: dict[bytes, str] = field(default_factory=dict)
     # may answer a write of an assessment instead, before or after it is stored
     refusal: Assess | None = None
     lost_answer: Assess | None = None
     slow_answers: list[float] = field(default_factory=list)
+    # writes of assessments that came, and what they wait for before they are stored
+    assessing: int = 0
+    may_assess: asyncio.Event | None = None
     most_at_once: int = 0
     _at_once: int = 0
 
@@ -68,6 +73,7 @@ class FakeMlflow:
         app.router.add_get(f"{api}/runs/get", self.run)
         app.router.add_get("/api/3.0/mlflow/traces/batchGet", self.batch_get)
         app.router.add_post("/api/3.0/mlflow/traces/batchGetInfos", self.batch_get_infos)
+        app.router.add_post("/api/3.0/mlflow/traces/search", self.search)
         app.router.add_post("/api/3.0/mlflow/traces/{trace_id}/assessments", self.assess)
         return app
 
@@ -143,21 +149,33 @@ class FakeMlflow:
 
     async def batch_get_infos(self, request: web.Request) -> web.StreamResponse:
         asked = [bytes.fromhex(id.removeprefix("tr-")) for id in (await request.json())["trace_ids"]]
-        infos = [
-            {
-                "trace_id": f"tr-{id.hex()}",
-                "trace_location": {"mlflow_experiment": {"experiment_id": self.homes[id]}},
-                "assessments": [each for found, each in self.assessments if found == id],
-            }
-            for id in asked
-            if id in self.homes
-        ]
+        infos = [self.info(id) for id in asked if id in self.homes]
         return web.json_response({"trace_infos": infos} if infos else {})
+
+    def info(self, id: bytes) -> dict[str, Any]:
+        return {
+            "trace_id": f"tr-{id.hex()}",
+            "trace_location": {"mlflow_experiment": {"experiment_id": self.homes[id]}},
+            "assessments": [each for found, each in self.assessments if found == id],
+        }
+
+    async def search(self, request: web.Request) -> web.StreamResponse:
+        """A page of the traces of the session in the filter, newest first."""
+        asked = await request.json()
+        session = asked["filter"].split("'")[1]
+        ids = [id for id, of in reversed(self.sessions.items()) if of == session and id in self.homes]
+        start = int(asked.get("page_token", 0))
+        end = start + asked["max_results"]
+        more = {"next_page_token": str(end)} if end < len(ids) else {}
+        return web.json_response({"traces": [self.info(id) for id in ids[start:end]]} | more)
 
     async def assess(self, request: web.Request) -> web.StreamResponse:
         """As often as it is asked to."""
         trace_id = bytes.fromhex(request.match_info["trace_id"].removeprefix("tr-"))
         assessment: dict[str, Any] = (await request.json())["assessment"]
+        self.assessing += 1
+        if self.may_assess:
+            await self.may_assess.wait()
         if self.refusal and (answer := self.refusal(assessment)):
             return answer
         if trace_id not in self.homes:

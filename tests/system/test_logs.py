@@ -195,6 +195,34 @@ def test_a_score_of_a_session_goes_to_its_last_trace(
     assert assessments(mlflow_server, first.trace_id) == []
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param({"session__id": "chat-8"}, id="session"),
+        pytest.param({"gen_ai__response__id": "resp_twice"}, id="response"),
+    ],
+)
+def test_an_evaluation_stays_where_it_is_when_it_comes_again_later(
+    mlflow_server: MlflowServer, service: Sidespan, experiment_id: str, named: dict[str, Any]
+) -> None:
+    """The session has gone on by then, or another span has the same response."""
+    first, last = (span_of(new_trace_id(), **named) for _ in range(2))
+    last.start_time_unix_nano += 10**9
+    last.end_time_unix_nano += 10**9
+    said = result("helped", value=1.0, **named)
+    newer = result("harmless", value=1.0, **named)
+    send_spans(service, experiment_id, first)
+    send_logs(service, experiment_id, said)
+    wait_processed(service)
+    (before,) = assessments(mlflow_server, first.trace_id)
+    send_spans(service, experiment_id, last)
+    until(lambda: trace_in(mlflow_server, last.trace_id) or None)
+    send_logs(service, experiment_id, said, newer)
+    wait_processed(service)
+    assert assessments(mlflow_server, first.trace_id) == [before]
+    assert [each["assessment_name"] for each in assessments(mlflow_server, last.trace_id)] == ["harmless"]
+
+
 def test_judgements_on_spans_become_assessments(
     mlflow_server: MlflowServer, service: Sidespan, experiment_id: str
 ) -> None:

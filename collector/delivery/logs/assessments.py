@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from collector.spans.json_text import read_json
+from collector.spans.readers import text
 from collector.spans.score_facts import KEY, LABEL, SESSION
 from collector.spans.scores import MAX_EXACT_CHARACTERS, MAX_EXPLANATION_CHARACTERS, Score
 
@@ -80,11 +81,11 @@ def _metadata(score: Score) -> dict[str, str]:
     return dict(score.metadata[:MAX_METADATA]) | own
 
 
-def keys_of(trace_info: Mapping[str, Any]) -> frozenset[str]:
-    """The keys of the judgements that MLflow has of a trace."""
-    found = set()
+def keys_of(trace_info: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """The keys of the judgements that MLflow has of a trace, each with the span that it is on, if it is."""
+    found: dict[str, str | None] = {}
     for assessment in trace_info.get("assessments") or ():
         metadata = assessment.get("metadata") if isinstance(assessment, dict) else None
         if isinstance(metadata, dict) and isinstance(key := metadata.get(KEY), str):
-            found.add(key)
-    return frozenset(found)
+            found[key] = text(assessment.get("span_id"))
+    return found

@@ -1,10 +1,11 @@
 """What MLflow knows of the traces that log records speak of.
 
 A judgement that names no trace names a model's response, which is searched among an experiment's spans, or a
-session, whose last trace it goes to. Every answer is certain or a `CannotAsk`.
+session, whose last trace it goes to. The session may go on, and the response may come once more: so whoever
+places a judgement looks first where MLflow has it already. Every answer is certain or a `CannotAsk`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from collector.spans.score_facts import SESSION
 
 RESPONSE_ID = "gen_ai.response.id"
 TRACES_PER_QUESTION = 100
+# of a session or a response, newest first: so many a request, and so many that a judgement is looked for on
+TRACES_PER_PAGE = 100
+MAX_JUDGED_TRACES = 1000
 # of a response's id that isn't unique, or is found in other attributes too
 MAX_CANDIDATES = 10
 
@@ -28,7 +32,7 @@ class StoredTrace:
     """A trace in MLflow: its experiment, and the keys of the judgements that it has."""
 
     experiment_id: str | None
-    keys: frozenset[str]
+    keys: Collection[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,21 @@ class Place:
 
     trace_id: str
     span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where judgements of a session or a response are (`judged`, by key), and where the next one belongs.
+
+    `next` None: MLflow has no trace for it.
+    """
+
+    judged: Mapping[str, Place]
+    next: Place | None = None
+
+    def of(self, key: str) -> Place | None:
+        """Where a judgement belongs: where it is, if MLflow has it."""
+        return self.judged.get(key, self.next)
 
 
 async def stored_traces(api: MlflowApi, trace_ids: Iterable[str]) -> Mapping[str, StoredTrace] | CannotAsk:
@@ -76,50 +95,75 @@ def _stored_trace(info: Mapping[str, Any]) -> StoredTrace:
     )
 
 
-async def last_of_session(api: MlflowApi, experiment_id: str, session: str) -> Place | CannotAsk | None:
-    """The session's last trace in an experiment; None: MLflow has none."""
+async def of_session(api: MlflowApi, experiment_id: str, session: str) -> Places | CannotAsk:
+    """Of a session in an experiment: a new judgement goes to its last trace."""
     quoted = _quoted(session)
     if quoted is None:
-        return None
-    try:
-        answer = await api.search_traces(
-            experiment_id,
-            filter_string=f"metadata.`{SESSION}` = {quoted}",
-            order_by=["timestamp_ms DESC"],
-            limit=1,
-        )
-    except MlflowUnreachable as error:
-        return cannot_ask(error)
-    if answer.status != 200 or answer.document is None:
-        return _unanswered(answer)
-    return next((Place(trace_id=_id_of(trace)) for trace in answer.document.get("traces") or ()), None)
+        return Places(judged={})
+    infos = await _infos(api, experiment_id, f"metadata.`{SESSION}` = {quoted}")
+    if isinstance(infos, CannotAsk):
+        return infos
+    last = next((Place(trace_id=_id_of(info)) for info in infos), None)
+    return Places(judged=_judged(infos), next=last)
 
 
-async def of_response(api: MlflowApi, experiment_id: str, response_id: str) -> Place | CannotAsk | None:
-    """The span of an experiment that has a model's response; None: MLflow has none."""
+async def of_response(api: MlflowApi, experiment_id: str, response_id: str) -> Places | CannotAsk:
+    """Of a model's response: a new judgement goes to the last span of an experiment that has it."""
     quoted = _quoted(f"%{response_id}%")
     if quoted is None:
-        return None
-    try:
-        answer = await api.search_traces(
-            experiment_id,
-            filter_string=f"span.attributes.{RESPONSE_ID} LIKE {quoted}",
-            order_by=["timestamp_ms DESC"],
-            limit=MAX_CANDIDATES,
-        )
+        return Places(judged={})
+    infos = await _infos(api, experiment_id, f"span.attributes.{RESPONSE_ID} LIKE {quoted}")
+    if isinstance(infos, CannotAsk):
+        return infos
+    place: Place | CannotAsk | None = None
+    for info in infos[:MAX_CANDIDATES]:
+        if place := await _with_response(api, _id_of(info), response_id):
+            break
+    return place if isinstance(place, CannotAsk) else Places(judged=_judged(infos), next=place)
+
+
+async def _infos(
+    api: MlflowApi, experiment_id: str, filter_string: str
+) -> Sequence[Mapping[str, Any]] | CannotAsk:
+    """The last MAX_JUDGED_TRACES traces of an experiment that match, newest first."""
+    found: list[Mapping[str, Any]] = []
+    limit, token = TRACES_PER_PAGE, ""
+    while True:
+        try:
+            answer = await api.search_traces(
+                experiment_id,
+                filter_string=filter_string,
+                order_by=["timestamp_ms DESC"],
+                limit=limit,
+                page_token=token,
+            )
+        except MlflowUnreachable as error:
+            return cannot_ask(error)
+        if answer.is_cut and limit > 1:
+            limit //= 2
+            continue
         if answer.status != 200 or answer.document is None:
             return _unanswered(answer)
-        for trace in answer.document.get("traces") or ():
-            if place := await _with_response(api, _id_of(trace), response_id):
-                return place
-    except MlflowUnreachable as error:
-        return cannot_ask(error)
-    return None
+        found += answer.document.get("traces") or ()
+        token = answer.document.get("next_page_token") or ""
+        if not token or len(found) >= MAX_JUDGED_TRACES:
+            return found
+
+
+def _judged(infos: Sequence[Mapping[str, Any]]) -> Mapping[str, Place]:
+    return {
+        key: Place(trace_id=_id_of(info), span_id=span_id)
+        for info in infos
+        for key, span_id in keys_of(info).items()
+    }
 
 
 async def _with_response(api: MlflowApi, trace_id: str, response_id: str) -> Place | CannotAsk | None:
     """MLflow's search is by text; this is exact."""
-    answer = await api.trace(trace_id)
+    try:
+        answer = await api.trace(trace_id)
+    except MlflowUnreachable as error:
+        return cannot_ask(error)
     if answer.status == 404:
         return None
     if answer.status != 200 or answer.is_cut:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from collector.delivery.logs.assessments import assessment_of
 from collector.delivery.logs.content import write_content
-from collector.delivery.logs.lookup import Place, StoredTrace, last_of_session, of_response, stored_traces
+from collector.delivery.logs.lookup import Place, Places, StoredTrace, of_response, of_session, stored_traces
 from collector.delivery.logs.outcome import NO_TRACE, settled_of
 from collector.delivery.logs.sorting import RecordKind, SortedRecord, sort_records
 from collector.delivery.logs.work import LogTarget, LogWindow, MlflowSilent, NoAnswer, PlacedScore, is_guilty
@@ -76,11 +76,24 @@ async def _deliver(work: LogWindow, wanted: Sequence[SortedRecord], traces: Trac
         case Resolved(experiment_id=experiment_id):
             work.experiment_id = experiment_id
     await _let_doubts_pass(work.target, wanted)
-    placed = await _placed(work, wanted)
-    ids = frozenset(bytes.fromhex(place.trace_id) for _, place in placed)
-    async with work.target.turns.take(work.lane, ids) as turn:
-        await _write_all(work, placed, traces, turn)
+    async with work.target.turns.take(work.lane, _to_be_placed(wanted)) as placing:
+        placed = await _placed(work, wanted)
+        ids = frozenset(bytes.fromhex(place.trace_id) for _, place in placed)
+        async with work.target.turns.take(work.lane, ids) as turn:
+            try:
+                await _write_all(work, placed, traces, turn)
+            finally:
+                placing.in_doubt = turn.in_doubt
     return Deferred(message=work.trouble[0]) if work.trouble else None
+
+
+def _to_be_placed(items: Sequence[SortedRecord]) -> frozenset[bytes]:
+    """The judgements whose traces MLflow has to tell: until one is written, no other lane places it.
+
+    Longer than a trace id, so that nobody's trace id is one of them.
+    """
+    scores = (item.score for item in items if item.context[0] is None and item.score is not None)
+    return frozenset(b"key:" + bytes.fromhex(score.key) for score in scores)
 
 
 async def _let_doubts_pass(target: LogTarget, wanted: Sequence[SortedRecord]) -> None:
@@ -92,36 +105,33 @@ async def _let_doubts_pass(target: LogTarget, wanted: Sequence[SortedRecord]) ->
 
 async def _placed(work: LogWindow, items: Sequence[SortedRecord]) -> list[tuple[SortedRecord, Place]]:
     """The records with the traces and spans that they speak of, as far as MLflow or they know them."""
-    asked: dict[tuple[str, str], Place | None] = {}
+    asked: dict[tuple[str, str], Places] = {}
     found: list[tuple[SortedRecord, Place]] = []
     for item in items:
         trace_id, span_id = item.context
         if trace_id is not None:
             found.append((item, Place(trace_id=trace_id, span_id=span_id)))
-        elif (question := _question(item)) is None:
+        elif (score := item.score) is None or (question := _question(score)) is None:
             work.refuse([item], NO_TRACE, "it names no trace, no response and no session")
         else:
             if question not in asked:
                 asked[question] = await _ask(work, *question)
-            if (place := asked[question]) is not None:
+            if (place := asked[question].of(score.key)) is not None:
                 found.append((item, place))
             else:
                 work.wait([item], f"MLflow has no trace with the {question[0]} {question[1][:200]!r}")
     return found
 
 
-def _question(item: SortedRecord) -> tuple[str, str] | None:
+def _question(score: Score) -> tuple[str, str] | None:
     """What a judgement without a trace names: the kind of it, and its id."""
-    score = item.score
-    if score is None:
-        return None
     if score.response_id is not None:
         return "response", score.response_id
     return None if score.session is None else ("session", score.session)
 
 
-async def _ask(work: LogWindow, kind: str, id: str) -> Place | None:
-    ask = of_response if kind == "response" else last_of_session
+async def _ask(work: LogWindow, kind: str, id: str) -> Places:
+    ask = of_response if kind == "response" else of_session
     answer = await ask(work.api, work.experiment_id, id)
     if isinstance(answer, CannotAsk):
         raise MlflowSilent(answer)

@@ -27,7 +27,8 @@ from collector.model.faults import Faults
 from collector.spans.facts import export_facts
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.score_facts import ScoreFact, fact_of, record_fact
-from collector.spans.scores import NEEDLES, carries_scores, span_scores
+from collector.spans.scores import span_scores
+from collector.spans.told_names import RESULT
 from collector.spans.values import SpanFacts
 from collector.spans.wire import Export
 
@@ -172,19 +173,20 @@ def _read(payload: bytes | None, piece: Piece, found: dict[TraceKey, Gathered], 
     if piece.signal is Signal.LOGS:
         rows.write_scores(_logged_scores(payload, piece), **about)
         return
-    for span in list(export_facts(Export.FromString(payload), faults=rows.faults)):
+    scored: list[bytes] = []
+    for span in list(export_facts(Export.FromString(payload), faults=rows.faults, scored=scored)):
         trace = found.get((piece.experiment, span.trace_id))
         if trace is None:
             trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
         trace.spans.append(span)
         trace.run_id = trace.run_id or piece.run_id
         trace.sequence = max(trace.sequence, piece.sequence)
-    if carries_scores(payload):
+    if scored:
         rows.write_scores(_carried_scores(payload, piece, rows.faults), **about)
 
 
 def _logged_scores(payload: bytes, piece: Piece) -> list[ScoreFact]:
-    if NEEDLES[0] not in payload:
+    if RESULT.encode() not in payload:
         return []
     return [
         fact

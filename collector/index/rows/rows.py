@@ -13,18 +13,24 @@ from typing import Any, TypedDict
 
 from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 from collector.index.sql.columns import SEPARATOR
-from collector.spans.conventions import CostSource, ObservationKind
+from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.same_call import united
 from collector.spans.score_facts import ScoreFact
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
-from collector.spans.values import SpanFacts, SpanLink, Tokens
+from collector.spans.values import NO_TOKENS, SpanFacts, SpanLink, Tokens
 
 Row = tuple[Any, ...]
 MAX_LISTED = 20
-_facts_of = attrgetter(*(column.fact for column in FACT_COLUMNS))
+_FACTS = tuple(column.fact for column in FACT_COLUMNS)
+# the counts stand together, as the fields of Tokens; most spans have none
+_FIRST_COUNT = _FACTS.index("tokens.input")
+_before_counts = attrgetter(*_FACTS[:_FIRST_COUNT])
+_counts = attrgetter(*TOKEN_KINDS)
+_behind_counts = attrgetter(*_FACTS[_FIRST_COUNT + 2 * len(TOKEN_KINDS) :])
+_NO_COUNTS = (None,) * len(TOKEN_KINDS)
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
 OWN, RUN = "own", "run"
 
@@ -312,6 +318,17 @@ def _span_rows(
             )
         )
     return rows
+
+
+def _facts_of(span: SpanFacts) -> Row:
+    """Its FACT_COLUMNS."""
+    own, aggregated = span.tokens, span.aggregated_tokens
+    return (
+        *_before_counts(span),
+        *(_NO_COUNTS if own is NO_TOKENS else _counts(own)),
+        *(_NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)),
+        *_behind_counts(span),
+    )
 
 
 # what `united` changes

@@ -1,13 +1,15 @@
 """Judgements on their way to MLflow: once, whatever MLflow answers, and never at another's cost."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from collector.delivery.logs import window
+from collector.delivery.logs import lookup, window
 from collector.delivery.mlflow import turns
-from collector.model.batch import Signal
+from collector.model.batch import Route, Signal
 from collector.processors.keep import KeepReason, SamplingDecision, note_of
 from collector.spans.score_facts import record_fact
 from tests.support.fake_mlflow import error, mlflow_error
@@ -167,6 +169,90 @@ async def test_the_index_is_told_where_mlflow_has_what_does_not_say_so_itself(st
         for each in all_records(ExportLogsServiceRequest.FromString(entry.payload))
     ]
     assert set(facts) == {record_fact(foreign, received_unix_ns=1)}
+
+
+async def session_goes_on(stage: Stage, turns: int = 1) -> bytes:
+    """One more trace of the session, or several; the last."""
+    for _ in range(turns):
+        trace_id = new_trace_id()
+        stage.mlflow.sessions[trace_id] = "chat-7"
+        await stage.append(export(trace_ids=[trace_id]))
+        await stage.drained()
+    return trace_id
+
+
+async def sent_again(stage: Stage, said: LogRecord) -> None:
+    await stage.append_logs(said)
+
+
+async def replayed(stage: Stage, said: LogRecord) -> None:
+    assert await stage.logs.replay(since_unix_ns=0) == 1
+
+
+@pytest.mark.parametrize("turns", [1, 5], ids=["by_a_turn", "by_pages_of_turns"])
+@pytest.mark.parametrize("comes_again", [sent_again, replayed])
+async def test_a_judgement_that_comes_again_once_its_session_has_gone_on_is_written_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, comes_again: Any, turns: int
+) -> None:
+    monkeypatch.setattr(lookup, "TRACES_PER_PAGE", 2)
+    stage.retention_seconds = 600.0
+    await stage.close()
+    await stage.open()
+    await with_trace(stage)
+    stage.log_target.scores_to = "index"
+    first = await session_goes_on(stage)
+    said = result("helped", value=1.0, session__id="chat-7")
+    await stage.append_logs(said)
+    await until(stage.logs_are_done)
+    await session_goes_on(stage, turns)
+    await comes_again(stage, said)
+    await counts(stage, 1, "delivered", outcome="repeated")
+    assert [trace_id for trace_id, _ in stage.mlflow.assessments] == [first]
+    told = await stage.journal.consumer("index").read(ONE.lane_of(Signal.LOGS), limit_bytes=2**20)
+    assert {trace_id for entry in told for trace_id in entry.trace_ids} == {first}
+
+
+async def test_a_crash_before_the_commit_does_not_write_it_again_when_the_session_has_gone_on(
+    stage: Stage,
+) -> None:
+    await with_trace(stage)
+    first = await session_goes_on(stage)
+    answers = [lambda _: error(503)]
+    stage.mlflow.lost_answer = lambda said: answers.pop()(said) if answers else None
+    stage.mlflow.slow_answers = [60.0]
+    await stage.append_logs(result("helped", value=1.0, session__id="chat-7"))
+
+    async def is_written() -> bool:
+        return bool(stage.mlflow.assessments)
+
+    await until(is_written)
+    stage.log_task.cancel()
+    await asyncio.gather(stage.log_task, return_exceptions=True)
+    await session_goes_on(stage)
+    await stage.start_logs()
+    await until(stage.logs_are_done)
+    assert [trace_id for trace_id, _ in stage.mlflow.assessments] == [first]
+
+
+async def test_a_judgement_on_two_ways_at_once_is_written_once(stage: Stage) -> None:
+    """The second looks for it once the first is written, wherever the session is by then."""
+    await with_trace(stage)
+    stage.mlflow.may_assess = asyncio.Event()
+    stage.mlflow.runs.add("run")
+    first = await session_goes_on(stage)
+    said = result("helped", value=1.0, session__id="chat-7")
+    await stage.append_logs(said)
+
+    async def is_being_written() -> bool:
+        return stage.mlflow.assessing > 0
+
+    await until(is_being_written)
+    await session_goes_on(stage)
+    await stage.append_logs(said, route=Route(experiment_id="1", run_id="run"))
+    await asyncio.sleep(0.3)  # it must not do anything now
+    stage.mlflow.may_assess.set()
+    await until(stage.logs_are_done)
+    assert [trace_id for trace_id, _ in stage.mlflow.assessments] == [first]
 
 
 async def test_a_judgement_of_a_trace_that_sampling_drops_is_dropped(stage: Stage) -> None:

@@ -77,7 +77,9 @@ def test_records_that_go_on_keep_their_resource_and_their_entry() -> None:
 def test_an_assessment_is_found_again_by_its_key() -> None:
     score = Score(name="a", value=0.5, trace_id=TRACE.hex(), judge=Judge.HUMAN, source="ann", time_unix_ns=1)
     written = assessment_of(score, trace_id=TRACE.hex(), span_id=None, received_unix_ns=5)["assessment"]
-    assert keys_of({"assessments": [written, {"metadata": {KEY: 7}}, {}, None]}) == {score.key}
+    on_span = {"metadata": {KEY: "other"}, "span_id": "00000000000000ab"}
+    info = {"assessments": [written, on_span, {"metadata": {KEY: 7}}, {}, None]}
+    assert keys_of(info) == {score.key: None, "other": "00000000000000ab"}
     assert "span_id" not in written
 
 

@@ -7,7 +7,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.spans.scores import RESULT, Judge, Score, record_score, result_record, span_scores
+from collector.spans.scores import Judge, Score, record_score, result_record, span_scores
+from collector.spans.told_names import RESULT
 
 TRACE, SPAN = bytes(range(16)), bytes(range(8))
 
