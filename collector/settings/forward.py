@@ -1,6 +1,7 @@
 """The other backends as the settings name them: `[[forward]]` tables."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -151,6 +152,12 @@ class ForwardSettings(Section):
         if self.client_key_file and not self.client_certificate_file:
             raise ValueError("client_key_file needs client_certificate_file")
         return self
+
+
+def with_headers(before: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """Both, each name once, however it is written: those of `over` win."""
+    names = {name.lower() for name in over}
+    return {name: value for name, value in before.items() if name.lower() not in names} | dict(over)
 
 
 def check_headers(headers: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from collector.model.batch import Signal
 from collector.model.errors import Misconfigured
 from collector.otlp.media import Encoding, compress_gzip
 from collector.settings import ForwardSettings, is_loopback
-from collector.settings.forward import check_headers
+from collector.settings.forward import check_headers, with_headers
 from collector.telemetry.metrics import Metrics
 
 # more of an answer is not read: it says how much was rejected, or what is wrong
@@ -113,7 +113,7 @@ def _compress(settings: ForwardSettings) -> bool:
 
 
 def _headers(settings: ForwardSettings) -> dict[str, str]:
-    return {**_from_file(settings), **settings.headers}
+    return with_headers(_from_file(settings), settings.headers)
 
 
 def _from_file(settings: ForwardSettings) -> dict[str, str]:

@@ -350,7 +350,7 @@ async def test_headers_and_compression(stage: BackendStage, tmp_path: Path) -> N
     file = tmp_path / "headers"
     file.write_text("# secrets\nAuthorization: Bearer s3cret\nx-scope: from file\n")
     await stage.append(named("a"))
-    await stage.start_backend(headers={"x-scope": "tenant"}, headers_file=file, compression="gzip")
+    await stage.start_backend(headers={"X-Scope": "tenant"}, headers_file=file, compression="gzip")
     await until(stage.has_it_all)
     (headers,) = stage.backend.headers
     assert (headers["authorization"], headers["x-scope"]) == ("Bearer s3cret", "tenant")
