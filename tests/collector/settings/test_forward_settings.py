@@ -108,8 +108,32 @@ def test_headers_of_a_variable_have_the_form_that_opentelemetry_gives_them(tmp_p
     file.write_text(GOOD + 'headers_variable = "HEADERS"\nheaders = { X-Scope = "file" }\n')
     environment = {"HEADERS": "authorization=Bearer%20s3cret, x-scope=variable"}
     settings = load(environment=environment, file=file)
-    assert settings.forward[0].headers == {"authorization": "Bearer s3cret", "X-Scope": "file"}, "one of a name"
+    assert settings.forward[0].headers == {"authorization": "Bearer s3cret", "X-Scope": "file"}
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "is_refused"),
+    [
+        ("127.0.0.1", "http://localhost:4318", True),
+        ("127.0.0.1", "http://127.0.0.1:4318/base", True),
+        ("localhost", "http://127.0.0.1:4318", True),
+        ("127.0.0.1", "http://localhost:4319", False),
+        ("127.0.0.1", "http://localhost", False),
+        ("127.0.0.1", "http://127.0.0.2:4318", False),
+        ("127.0.0.1", "http://otel.example.com:4318", False),
+    ],
+)
+def test_a_target_is_not_sidespan_itself(tmp_path: Path, host: str, url: str, is_refused: bool) -> None:
+    target = f'[[forward]]\nname = "a"\nurl = "{url}"\n'
+    message = loaded(tmp_path, f'[server]\nhost = "{host}"\nport = 4318\n{target}')
+    assert ("is this Sidespan itself" in message) == is_refused, message
+
+
+def test_a_target_is_not_sidespan_itself_where_it_listens_on_every_address(tmp_path: Path) -> None:
+    target = '[[forward]]\nname = "a"\nurl = "http://localhost:4318"\n'
+    message = loaded(tmp_path, f'[server]\nhost = "0.0.0.0"\n[auth]\nmode = "none"\n{target}')
+    assert "is this Sidespan itself" in message
 
 
 def test_the_example_is_right() -> None:
