@@ -59,6 +59,11 @@ class _Waiting:
     position: Position
     trace_ids: frozenset[bytes]
 
+    @property
+    def places(self) -> int:
+        """What it counts for while it waits: log records that speak of no trace need memory too."""
+        return max(1, len(self.trace_ids))
+
 
 class Sampler:
     """Decides traces until `run` is cancelled; only one may run over a journal."""
@@ -82,7 +87,7 @@ class Sampler:
         self._decided: dict[bytes, SamplingDecision] = {}  # those in the entries that wait
         self._fresh: set[bytes] = set()  # those of them that are not in the journal yet
         self._uses: Counter[bytes] = Counter()  # how many waiting entries hold a trace
-        self._held = 0  # the sum of those
+        self._held = 0  # the places of these entries
         self._waiting: dict[str, deque[_Waiting]] = {}
 
     @property
@@ -163,7 +168,7 @@ class Sampler:
         waiting = self._waiting.setdefault(entry.lane, deque())
         waiting.append(_Waiting(entry.position, trace_ids))
         self._uses.update(trace_ids)
-        self._held += len(trace_ids)
+        self._held += waiting[-1].places
 
     async def _recall(self, trace_ids: frozenset[bytes]) -> None:
         """Spans that come late follow the decision on their trace."""
@@ -272,7 +277,7 @@ class Sampler:
         notes = {trace_id: note_of(self._decided[trace_id]) for trace_id in uses}
         await self._consumer.commit(lane, through=passed[-1].position, remember=notes)
         self._count(uses)
-        self._held -= uses.total()
+        self._held -= sum(entry.places for entry in passed)
         for trace_id, count in uses.items():
             self._uses[trace_id] -= count
             if not self._uses[trace_id]:

@@ -1,6 +1,7 @@
 """The other backends as the settings name them: `[[forward]]` tables."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ MIB = 1024 * 1024
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 # what dead letters and replays call the target that is always there
 MLFLOW = "mlflow"
+LOCALHOST, EVERY_ADDRESS = frozenset({"localhost", "127.0.0.1"}), frozenset({"0.0.0.0", "::"})  # noqa: S104
 # RFC 9110, 5.1 and 5.5, without the characters beyond ASCII that it calls obsolete
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -151,6 +153,32 @@ class ForwardSettings(Section):
         if self.client_key_file and not self.client_certificate_file:
             raise ValueError("client_key_file needs client_certificate_file")
         return self
+
+
+def check_targets(targets: Sequence[ForwardSettings], *, host: str, port: int) -> None:
+    """Raises ValueError. Sidespan itself listens at `host` and `port`."""
+    names = [each.name for each in targets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"forward: two targets have the name {min(twice)!r}; each needs its own")
+    for each in targets:
+        if _is_at(each.url, host, port):
+            raise ValueError(
+                f"forward: the url of {each.name!r} is this Sidespan itself (server.port = {port}): it would "
+                "send everything to itself again and again"
+            )
+
+
+def _is_at(url: str, host: str, port: int) -> bool:
+    parts = urlsplit(url)
+    is_here = parts.hostname in LOCALHOST and host in LOCALHOST | EVERY_ADDRESS
+    own = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return own == port and (is_here or parts.hostname == host)
+
+
+def with_headers(before: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """Both, each name once, however it is written: those of `over` win."""
+    names = {name.lower() for name in over}
+    return {name: value for name, value in before.items() if name.lower() not in names} | dict(over)
 
 
 def check_headers(headers: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from collector.model.errors import Misconfigured, WrongSetting
+from collector.settings.forward import with_headers
 from collector.settings.section import Section
 from collector.settings.sections import Settings
 from collector.settings.service_links import is_service_link
@@ -177,12 +178,15 @@ def _put_headers(values: Values, environment: Mapping[str, str], origins: Mappin
             raise Misconfigured(f"{place}: must hold name=value,name=value")
         found = {unquote(key.strip()): unquote(value.strip()) for key, _, value in pairs}
         given = target.get("headers", {})
-        targets[number] = {**target, "headers": found | given if isinstance(given, dict) else given}
+        headers = with_headers(found, given) if isinstance(given, dict) else given
+        targets[number] = {**target, "headers": headers}
 
 
 def _suggest(key: str) -> str:
     close = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.7)
     section = key.split(".")[0]
+    if known_keys().get(section, "").startswith("tuple"):
+        return f"write [[{section}]], with two brackets: there may be several"
     siblings = [known for known in known_keys() if known.split(".")[0] == section]
     if close:
         return f"did you mean {' or '.join(close)}?"
@@ -217,12 +221,18 @@ def _lookup(values: Values, key: str) -> Any:
     return found
 
 
+def _may_hold_headers(key: str, value: Any) -> bool:
+    """Whether this is a table of another backend, something in its place, or its headers."""
+    section, *place = key.split(".")
+    return section == "forward" and (len(place) < 2 or "headers" in key or isinstance(value, dict))
+
+
 def _is_secret(key: str, value: Any) -> bool:
-    # somebody who puts a password into the URL must not find it in a log
+    # somebody who puts a password into the URL, or headers in a wrong place, must not find it in a log
     return (
         key.endswith(("password", "token", "hash_key"))
         or key.startswith("alerting.channels")
         or "hash_key" in str(value)
-        or (key.endswith(".url") and "@" in str(value))
-        or (key.startswith("forward.") and ("headers" in key or isinstance(value, dict)))
+        or (key.endswith(".url") and any(mark in str(value) for mark in "@?#"))
+        or _may_hold_headers(key, value)
     )

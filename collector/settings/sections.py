@@ -28,7 +28,7 @@ from collector.settings.engines import (
     KafkaSettings,
     read_engine_url,
 )
-from collector.settings.forward import ForwardSettings
+from collector.settings.forward import ForwardSettings, check_targets
 from collector.settings.keep import KeepSettings
 from collector.settings.processors import Processor
 from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
@@ -369,9 +369,7 @@ class Settings(Section):
     def _holds_together(self) -> "Settings":
         if sum(each.type == "keep" for each in self.processors) > 1:
             raise ValueError('processors: only one may be of type "keep"; put its conditions together')
-        names = [each.name for each in self.forward]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"forward: two targets have the name {min(twice)!r}; each needs its own")
+        check_targets(self.forward, host=self.server.host, port=self.server.port)
         if self.auth.mode == "loopback" and not is_loopback(self.server.host):
             raise ValueError(
                 f"server.host = {self.server.host!r} lets other machines in, and no clients are "

@@ -17,7 +17,7 @@ from typing import Any
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from collector.spans.facts import decode_attributes
+from collector.spans.facts import MAX_TIME_NS, decode_attributes
 from collector.spans.json_text import read_json
 from collector.spans.readers import text
 from collector.spans.scores import (
@@ -104,7 +104,7 @@ def fact_of(score: Score, *, key: str | None = None, received_unix_ns: int = 0) 
         source=score.source or None,
         judge=score.judge.value,
         session=score.session if key else None,
-        time_unix_ns=score.time_unix_ns or received_unix_ns,
+        time_unix_ns=min(score.time_unix_ns or received_unix_ns, MAX_TIME_NS),
     )
 
 
@@ -184,6 +184,7 @@ def _judge(source_type: Any) -> str:
 def _nanoseconds(time: Any) -> int:
     """Of protobuf's JSON form of a Timestamp, 2026-01-01T00:00:00.123Z."""
     try:
-        return int(datetime.fromisoformat(str(time)).timestamp() * 1000) * 1_000_000
-    except ValueError:
+        found = int(datetime.fromisoformat(str(time)).timestamp() * 1000) * 1_000_000
+    except (ValueError, OverflowError):
         return 0
+    return min(max(0, found), MAX_TIME_NS)

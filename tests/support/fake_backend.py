@@ -62,7 +62,7 @@ class FakeBackend:
         if request.headers.get("Content-Encoding") == "gzip" and body[:2] == b"\x1f\x8b":
             body = gzip.decompress(body)
         self.asked += 1
-        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        self.headers.append(headers_of(request))
         names = names_of(request.path, body)
         answer = self.fault(names) if self.fault else None
         if answer is None or answer.status == 200:
@@ -76,6 +76,11 @@ class FakeBackend:
         return ExportTraceServiceRequest.FromString(
             b"".join(body for path, body in self.bodies if not path.endswith("logs"))
         )
+
+
+def headers_of(request: web.Request) -> dict[str, str]:
+    """By lower-case names; what stands there twice, with a comma."""
+    return {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
 
 
 def names_of(path: str, body: bytes) -> list[str]:

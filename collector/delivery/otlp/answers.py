@@ -86,7 +86,7 @@ def partial_success(answer: OtlpAnswer, signal: Signal) -> PartialSuccess:
     is_json = encoding_of(answer.headers.get("content-type")) is Encoding.JSON
     try:
         return _from_json(answer.body, signal) if is_json else _from_protobuf(answer.body, signal)
-    except (DecodeError, ValueError, TypeError, RecursionError):
+    except (DecodeError, ValueError, TypeError, OverflowError, RecursionError):
         return PartialSuccess()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from collector.model.batch import Signal
 from collector.model.errors import Misconfigured
 from collector.otlp.media import Encoding, compress_gzip
 from collector.settings import ForwardSettings, is_loopback
-from collector.settings.forward import check_headers
+from collector.settings.forward import check_headers, with_headers
 from collector.telemetry.metrics import Metrics
 
 # more of an answer is not read: it says how much was rejected, or what is wrong
@@ -56,7 +56,7 @@ class OtlpEndpoint:
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> OtlpAnswer:
         async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-            said = await _read(answer.content)
+            said = await _read_as_far_as_it_goes(answer.content)
             found = {name.lower(): value for name, value in answer.headers.items()}
             return OtlpAnswer(status=answer.status, headers=found, body=said)
 
@@ -64,10 +64,12 @@ class OtlpEndpoint:
         self.metrics.forward_requests.labels(target=self.name, outcome=outcome).inc()
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
+async def _read_as_far_as_it_goes(content: aiohttp.StreamReader) -> bytes:
+    """The body, or its beginning. The status has said by now what has become of the request."""
     read = bytearray()
-    while len(read) < MAX_ANSWER_BYTES and (part := await content.read(MAX_ANSWER_BYTES - len(read))):
-        read += part
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        while len(read) < MAX_ANSWER_BYTES and (part := await content.read(MAX_ANSWER_BYTES - len(read))):
+            read += part
     return bytes(read)
 
 
@@ -111,7 +113,7 @@ def _compress(settings: ForwardSettings) -> bool:
 
 
 def _headers(settings: ForwardSettings) -> dict[str, str]:
-    return {**_from_file(settings), **settings.headers}
+    return with_headers(_from_file(settings), settings.headers)
 
 
 def _from_file(settings: ForwardSettings) -> dict[str, str]:

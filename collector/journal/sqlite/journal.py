@@ -37,6 +37,8 @@ SignalsOf = Callable[[str], str]
 ObserveSkipped = Callable[[str, int], None]
 # so many entries of a lane at a time, until the journal has room again: followers lose the oldest
 SKIPPED_AT_ONCE = 100
+# of these, in one transaction: it must not hold up those who append
+MAX_SKIPS = 50
 
 
 @asynccontextmanager
@@ -133,13 +135,18 @@ class SqliteJournal:
         everybody = {each: (*self._holders[each], *self._followers[each]) for each in self._holders}
         deleted = sqlite.sweep(db, everybody, received_before_ns=before_ns, lane=lane)
         # what only repeats the data must not fill the disk that takes it in
-        if sqlite.used_bytes(db) >= self._settings.max_bytes * FOLLOWED_SHARE:
-            deleted += self._skip(db, lane, before_ns)
+        for _ in range(MAX_SKIPS):
+            if not self._is_half_full(db) or not (skipped := self._skip(db, lane, before_ns)):
+                break
+            deleted += skipped
         if lane is None:
             sqlite.forget(db)
             ownership.forget(db, keep=self._keep_claims)
             notes.forget(db, keep=self._settings.max_notes)
         return deleted
+
+    def _is_half_full(self, db: sqlite3.Connection) -> bool:
+        return sqlite.used_bytes(db) >= self._settings.max_bytes * FOLLOWED_SHARE
 
     def _skip(self, db: sqlite3.Connection, lane: str | None, before_ns: int) -> int:
         """Delete the oldest entries that only followers have not passed; how many."""

@@ -72,6 +72,7 @@ def records_rejected(count: int) -> bytes:
         (b'{"partialSuccess": {"rejectedLogRecords": 3}}', JSON, Signal.LOGS, 3),
         (b'{"partialSuccess": {"rejectedSpans": 3}}', JSON, Signal.LOGS, 0),
         (b'{"partialSuccess": {"rejectedSpans": "many"}}', JSON, Signal.TRACES, 0),
+        (b'{"partialSuccess": {"rejectedSpans": 1e999}}', JSON, Signal.TRACES, 0),
         (b'{"partialSuccess": [3]}', JSON, Signal.TRACES, 0),
         (b"[]", JSON, Signal.TRACES, 0),
         (b"OK", "text/plain", Signal.TRACES, 0),

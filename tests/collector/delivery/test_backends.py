@@ -187,6 +187,23 @@ async def test_what_a_success_rejects_is_counted_told_and_not_sent_again(
     assert any("too old" in str(vars(each).get("why")) for each in caplog.records)
 
 
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        pytest.param({"body": b"{}", "headers": {"Content-Encoding": "gzip"}}, id="not_what_it_says_it_is"),
+        pytest.param({"body": b'{"partialSuccess": {"rejectedSpans": 1e999}}'}, id="absurd"),
+    ],
+)
+async def test_a_success_counts_though_the_rest_of_the_answer_cant_be_read(
+    stage: BackendStage, unreadable: dict[str, Any]
+) -> None:
+    stage.backend.fault = lambda names: web.Response(content_type="application/json", **unreadable)
+    await stage.append(named("taken"))
+    await stage.start_backend()
+    await until(stage.has_it_all)
+    assert stage.backend.taken == ["taken-0"]
+
+
 async def test_what_it_has_taken_is_not_sent_again_because_something_else_waits(stage: BackendStage) -> None:
     stage.backend.fault = lambda names: refusal(503) if "waits-0" in names else None
     await stage.append(named("first"))
@@ -333,7 +350,7 @@ async def test_headers_and_compression(stage: BackendStage, tmp_path: Path) -> N
     file = tmp_path / "headers"
     file.write_text("# secrets\nAuthorization: Bearer s3cret\nx-scope: from file\n")
     await stage.append(named("a"))
-    await stage.start_backend(headers={"x-scope": "tenant"}, headers_file=file, compression="gzip")
+    await stage.start_backend(headers={"X-Scope": "tenant"}, headers_file=file, compression="gzip")
     await until(stage.has_it_all)
     (headers,) = stage.backend.headers
     assert (headers["authorization"], headers["x-scope"]) == ("Bearer s3cret", "tenant")

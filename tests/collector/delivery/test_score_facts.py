@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from collector.delivery.logs.assessments import assessment_of
+from collector.spans.facts import MAX_TIME_NS
 from collector.spans.score_facts import ScoreFact, assessed, fact_of, placed_record, record_fact
 from collector.spans.scores import Judge, Score, result_record
 
@@ -71,10 +72,20 @@ def test_a_score_of_a_response_is_its_spans_and_no_sessions() -> None:
         pytest.param({"assessment_name": None}, 0, id="without_a_name"),
         pytest.param({"metadata": None, "source": None, "span_id": "nonsense"}, 1, id="with_next_to_nothing"),
         pytest.param({"create_time": "yesterday"}, 1, id="with_a_strange_time"),
+        pytest.param({"create_time": "9999-12-31T23:59:59Z"}, 1, id="in_the_far_future"),
+        pytest.param({"create_time": "0001-01-01T00:00:00"}, 1, id="in_the_far_past"),
     ],
 )
 def test_feedback_counts_that_holds(changes: dict[str, Any], left: int) -> None:
-    assert len(in_mlflow(replace(SAID, value=0.5), **changes)) == left
+    found = in_mlflow(replace(SAID, value=0.5), **changes)
+    assert len(found) == left
+    assert all(0 <= fact.time_unix_ns <= MAX_TIME_NS for fact in found), "the index holds it"
+
+
+def test_a_time_that_no_table_holds_is_the_last_one_that_it_does() -> None:
+    record = result_record(replace(SAID, value=0.5, time_unix_ns=2**64 - 1))
+    fact = record_fact(record, received_unix_ns=1)
+    assert fact is not None and fact.time_unix_ns == MAX_TIME_NS
 
 
 def test_what_others_wrote_has_mlflows_own_id_as_its_key() -> None:

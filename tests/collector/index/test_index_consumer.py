@@ -114,12 +114,13 @@ async def test_scores_are_read_from_log_records_and_spans_and_the_rest_of_logs_i
     said = [
         result("helpful", value=0.5, trace_id=root.trace_id),
         result("of_a_session", value=0.5, session__id="s-1"),
+        result("late", value=1.0, trace_id=root.trace_id, time_unix_nano=2**64 - 1),
         record("gen_ai.choice", trace_id=root.trace_id, span_id=root.span_id),
     ]
     async with journal_in(tmp_path) as journal:
         await journal.log.append([draft(carrying.SerializeToString(), {root.trace_id})])
         for payload in (logs(*said).SerializeToString(), b"\xff gen_ai.evaluation.result"):
-            await journal.log.append([replace(draft(payload, {root.trace_id}, 3), lane=logged.lane)])
+            await journal.log.append([replace(draft(payload, {root.trace_id}, 4), lane=logged.lane)])
         assert [lane.lane for lane in await journal.consumer(CONSUMER).pending()] == [LANE.lane, logged.lane]
 
         def run() -> None:
@@ -130,7 +131,7 @@ async def test_scores_are_read_from_log_records_and_spans_and_the_rest_of_logs_i
                 store.forget_cursors()
                 taker.take([LANE, logged])
                 rows = store.db.execute("SELECT name, value, label FROM scores ORDER BY name").fetchall()
-                assert rows == [("helpful", 0.5, None), ("tone", None, "kind")]
+                assert rows == [("helpful", 0.5, None), ("late", 1.0, None), ("tone", None, "kind")]
                 assert store.counts() == (1, 6)
 
         await asyncio.to_thread(run)

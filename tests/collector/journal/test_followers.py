@@ -60,6 +60,25 @@ async def test_a_follower_loses_the_oldest_first_and_what_it_lost_is_counted(tmp
         )
 
 
+async def test_a_follower_that_is_away_never_fills_the_journal_however_much_a_window_holds(
+    tmp_path: Path,
+) -> None:
+    window = 4 * SKIPPED_AT_ONCE  # entries between two commits of delivery, 2 MB
+    async with open_journal(
+        tmp_path,
+        settings=JournalSettings(min_free_disk_bytes=0, max_bytes=16 * MIB),
+        consumers=("delivery",),
+        followers=(TEE,),
+        keep_claims=1000,
+    ) as journal:
+        await journal.subscribe([TEE])
+        for number in range(12):
+            drafts = [draft(number * window + each, 5000) for each in range(window)]
+            last = await journal.log.append(drafts)  # raises where it is full
+            await journal.consumer("delivery").commit(ROUTE.lane, through=last)
+        assert journal.log.refusing is None
+
+
 async def test_log_records_wait_for_a_follower_too(tmp_path: Path) -> None:
     async with open_journal(
         tmp_path,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from collector.sampling.consumer import HELD_FOR_EACH_OPEN
 from collector.settings.keep import KeepSettings
 from tests.support.logs import any_value, record, result
 from tests.support.sampled import Sampled, span
@@ -83,6 +84,20 @@ async def test_a_crash_between_score_and_trace_loses_neither(sampled: Sampled) -
     await sampled.append(span(A, root=True, name="root"))
     await sampled.sampler.look()
     assert (await sampled.passed(), await sampled.reason(A)) == (["root"], "score")
+
+
+async def test_log_records_behind_an_open_trace_are_held_within_the_bound(tmp_path: Path) -> None:
+    sampled = Sampled(tmp_path, RULES | {"max_open_traces": 2, "wait_seconds": 3600})
+    await sampled.open()
+    await sampled.append_logs(result("helpful", value=0.2, trace_id=A))
+    await sampled.sampler.look()
+    assert sampled.sampler.open_traces == 1
+    for _ in range(2 * HELD_FOR_EACH_OPEN):
+        await sampled.append_logs(record("app.started"))
+    await sampled.sampler.look()
+    assert (sampled.sampler.open_traces, sampled.sampler.held_traces) == (0, 0), "decided early"
+    assert await sampled.reason(A) == "score"
+    await sampled.stack.aclose()
 
 
 def test_a_condition_that_cannot_be_read_is_a_mistake_in_the_settings() -> None:

@@ -57,8 +57,8 @@ BAD: dict[str, tuple[str, list[str]]] = {
         GOOD + 'headers_variable = "NOT_THERE"\n',
         ["forward.0.headers_variable = 'NOT_THERE'", "no such environment variable"],
     ),
-    "one_table": ('[forward]\nname = "a"\n', ["forward.name", "unknown setting"]),
-    "no_list": ("forward = 5\n", ["forward = 5", "valid tuple"]),
+    "one_table": ('[forward]\nname = "a"\n', ["forward.name", "write [[forward]]"]),
+    "no_list": ("forward = 5\n", ["forward: ", "valid tuple"]),
     "no_tables": ("forward = [5]\n", ["forward.0"]),
 }
 
@@ -80,6 +80,9 @@ def test_a_mistake_is_refused_with_its_place_in_the_file(tmp_path: Path, text: s
         GOOD + 'headers = ["s3cret"]\n',
         GOOD + 'headers_variable = "HEADERS"\n',
         '[[forward]]\nname = "a"\nurl = "http://me:s3cret@host"\n',
+        '[[forward]]\nname = "a"\nurl = "https://host/?api_key=s3cret"\n',
+        'forward = "authorization=s3cret"\n',
+        'forward = ["authorization=s3cret"]\n',
     ],
     ids=[
         "beside_a_mistake",
@@ -89,6 +92,9 @@ def test_a_mistake_is_refused_with_its_place_in_the_file(tmp_path: Path, text: s
         "as_a_list",
         "in_a_variable",
         "in_a_url",
+        "in_a_query",
+        "in_the_place_of_all_targets",
+        "in_the_place_of_a_target",
     ],
 )
 def test_a_secret_is_in_no_message(tmp_path: Path, text: str) -> None:
@@ -99,11 +105,35 @@ def test_a_secret_is_in_no_message(tmp_path: Path, text: str) -> None:
 
 def test_headers_of_a_variable_have_the_form_that_opentelemetry_gives_them(tmp_path: Path) -> None:
     file = tmp_path / "sidespan.toml"
-    file.write_text(GOOD + 'headers_variable = "HEADERS"\nheaders = { x-scope = "file" }\n')
+    file.write_text(GOOD + 'headers_variable = "HEADERS"\nheaders = { X-Scope = "file" }\n')
     environment = {"HEADERS": "authorization=Bearer%20s3cret, x-scope=variable"}
     settings = load(environment=environment, file=file)
-    assert settings.forward[0].headers == {"authorization": "Bearer s3cret", "x-scope": "file"}
+    assert settings.forward[0].headers == {"authorization": "Bearer s3cret", "X-Scope": "file"}
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "is_refused"),
+    [
+        ("127.0.0.1", "http://localhost:4318", True),
+        ("127.0.0.1", "http://127.0.0.1:4318/base", True),
+        ("localhost", "http://127.0.0.1:4318", True),
+        ("127.0.0.1", "http://localhost:4319", False),
+        ("127.0.0.1", "http://localhost", False),
+        ("127.0.0.1", "http://127.0.0.2:4318", False),
+        ("127.0.0.1", "http://otel.example.com:4318", False),
+    ],
+)
+def test_a_target_is_not_sidespan_itself(tmp_path: Path, host: str, url: str, is_refused: bool) -> None:
+    target = f'[[forward]]\nname = "a"\nurl = "{url}"\n'
+    message = loaded(tmp_path, f'[server]\nhost = "{host}"\nport = 4318\n{target}')
+    assert ("is this Sidespan itself" in message) == is_refused, message
+
+
+def test_a_target_is_not_sidespan_itself_where_it_listens_on_every_address(tmp_path: Path) -> None:
+    target = '[[forward]]\nname = "a"\nurl = "http://localhost:4318"\n'
+    message = loaded(tmp_path, f'[server]\nhost = "0.0.0.0"\n[auth]\nmode = "none"\n{target}')
+    assert "is this Sidespan itself" in message
 
 
 def test_the_example_is_right() -> None:
