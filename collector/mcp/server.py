@@ -131,7 +131,7 @@ def _tool(tool: AgentTool) -> types.Tool:
     return types.Tool(
         name=tool.name,
         title=tool.title,
-        description=f"{tool.description} Example: {json.dumps(tool.example)}",
+        description=f"{tool.description} Example: {json.dumps(tool.example, separators=(',', ':'))}",
         input_schema=tool.input_schema,
         output_schema=tool.output_schema,
         annotations=types.ToolAnnotations(

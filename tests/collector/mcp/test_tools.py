@@ -9,6 +9,7 @@ import pytest
 from mcp import Client
 from pydantic import ValidationError
 
+from collector.index.queries.stats import ENTITIES
 from collector.mcp.asking import Ask, AskRefused, Question, Reply
 from collector.mcp.bounds import tokens_of
 from collector.mcp.inputs import GetTrace
@@ -56,7 +57,39 @@ async def test_the_list_tells_readers_from_writers_and_is_bounded() -> None:
     }
     assert all(tool.description and "Example: {" in tool.description for tool in listed)
     texts = [tool.model_dump(by_alias=True, exclude_none=True) for tool in listed]
-    assert tokens_of(texts) < 25_000
+    assert tokens_of(texts) < 12_000
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("list_errors", {"prompt": "3"}),
+        ("get_statistics", {"prompt": ["3"], "of": "scores", "judge": "HUMAN", "metric": "pass_rate"}),
+        ("list_sessions", {"tag": "canary"}),
+        ("list_facets", {"min_cost_usd": "1"}),
+        ("compare", {"a": {"label": "good"}, "b": {"label": "bad"}, "of": "scores", "by": ["source"]}),
+    ],
+)
+def test_filters_that_a_schema_does_not_name_are_taken_by_it_and_by_the_tool(
+    name: str, given: dict[str, Any]
+) -> None:
+    tool = next(each for each in ALL if each.name == name)
+    jsonschema.validate(given, tool.input_schema)
+    parse(tool, given)
+
+
+@pytest.mark.parametrize("name", ["get_statistics", "compare"])
+def test_statistics_know_every_entity_with_all_that_it_has(name: str) -> None:
+    tool = next(each for each in ALL if each.name == name)
+    assert tool.input_schema["properties"]["of"]["enum"] == list(ENTITIES)
+    said = next(each for each in ALL if each.name == "get_statistics").description
+    for of, entity in ENTITIES.items():
+        filters = dict.fromkeys(entity.filters, "1")
+        parse(tool, {"of": of} | ({"a": filters, "b": filters} if name == "compare" else filters))
+        for offered in (entity.metrics, entity.dimensions):
+            assert all(each in said or each.rpartition("_")[0] in said for each in offered)
+    with pytest.raises(ValidationError, match="scores"):
+        parse(tool, {**tool.example, "of": "made_up"})
 
 
 async def run(name: str, ask: Ask, max_tokens: int = 5000, **arguments: Any) -> Any:
