@@ -221,9 +221,9 @@ READING = (
     ),
     AgentTool(
         name="get_health",
-        title="Get the service's health",
-        description="Whether Sidespan takes data, and the state of each part: journal, delivery, index, "
-        "MLflow.",
+        title="Get health and alerts",
+        description="Whether Sidespan takes data, the state of each part, and which alerts fire: values, "
+        "since when, filters for search_traces, example traces.",
         takes=GetHealth,
         gives=Health,
         example={},

@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from collector.index.queries.stats import ENTITIES
@@ -233,10 +234,69 @@ async def test_a_run_with_a_metric_that_is_not_a_number_keeps_to_its_schema() ->
     jsonschema.validate(result.structured_content, next(t for t in ALL if t.name == "get_run").output_schema)
 
 
+async def test_each_call_is_counted_by_tool_and_outcome() -> None:
+    counted: list[tuple[str, str]] = []
+    status = 200
+
+    async def ask(_: Question) -> Reply:
+        return Reply(status=status, body=b'{"traces": []}')
+
+    served = ServedTools(ask=ask, max_tokens=5000, feedback=False, count=lambda *each: counted.append(each))
+    async with Client(server_of(served)) as client:
+        for status in (200, 403, 503):
+            await client.call_tool("search_traces", {})
+        await client.call_tool("search_traces", {"limit": 0})
+        with pytest.raises(MCPError):
+            await client.call_tool("made_up", {})
+    assert counted == [
+        ("search_traces", "answered"),
+        ("search_traces", "refused"),
+        ("search_traces", "failed"),
+        ("search_traces", "invalid"),
+        ("unknown", "invalid"),
+    ]
+
+
 async def test_an_unready_service_is_an_answer_not_an_error() -> None:
     health = {"ready": False, "version": "1", "parts": {"journal": {"ok": False, "reason": "full"}}}
-    answer = await run("get_health", answering(lambda _: (503, health)))
+    alerts: dict[str, Any] = {"alerts": []}
+    answer = await run(
+        "get_health", answering(lambda asked: alerts if "alerts" in asked.path else (503, health))
+    )
+    assert answer.telemetry == health | alerts
+    assert not answer.omitted
+
+
+async def test_alerts_that_fire_come_first_with_the_groups_that_make_them_fire() -> None:
+    def page(question: Question) -> Any:
+        if question.path == "/-/ready":
+            return {"ready": True, "version": "1", "parts": {}}
+        common = {"summary": "s", "trouble": None, "asleep_until_unix_ns": None, "evaluated_unix_ns": 5}
+        fine = {"group": {"tool": "a"}, "status": "ok", "value": 0.0}
+        bad = {"group": {"tool": "b"}, "status": "firing", "value": 0.4, "since_unix_ns": 3}
+        more = {"more_groups": False, "definition": {}, "threshold": {}, "channels": []}
+        return {
+            "alerts": [
+                {"name": "quiet", "status": "ok", "groups": [fine]} | common | more,
+                {"name": "loud", "status": "firing", "groups": [fine, bad]} | common | more,
+            ]
+        }
+
+    alerts = (await run("get_health", answering(page))).telemetry["alerts"]
+    assert [(each["name"], each["groups"]) for each in alerts] == [
+        ("loud", [{"group": {"tool": "b"}, "status": "firing", "value": 0.4, "since_unix_ns": 3}]),
+        ("quiet", []),
+    ]
+
+
+async def test_who_may_not_see_alerts_is_told_so_with_the_health() -> None:
+    health = {"ready": True, "version": "1", "parts": {}}
+    refusal = (403, {"error": {"message": "no"}})
+    answer = await run("get_health", answering(lambda asked: refusal if "alerts" in asked.path else health))
     assert answer.telemetry == health
+    assert [(each.what, each.how) for each in answer.omitted] == [
+        ("alerts", "a token with the right alerts:read, not limited to experiments")
+    ]
 
 
 async def test_a_refusal_says_what_the_service_said() -> None:
