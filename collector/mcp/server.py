@@ -57,7 +57,7 @@ def _count_nothing(_: str, __: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedTools:
-    """What a client is served: the answers of `ask`, in bounds. `count` is told of each call and its outcome."""
+    """What a client is served: the answers of `ask`, in bounds. `count` gets each call's tool and outcome."""
 
     ask: Ask
     max_tokens: int

@@ -236,14 +236,14 @@ async def test_a_run_with_a_metric_that_is_not_a_number_keeps_to_its_schema() ->
 
 async def test_each_call_is_counted_by_tool_and_outcome() -> None:
     counted: list[tuple[str, str]] = []
-    status = 200
+    statuses = iter((200, 403, 503))
 
     async def ask(_: Question) -> Reply:
-        return Reply(status=status, body=b'{"traces": []}')
+        return Reply(status=next(statuses), body=b'{"traces": []}')
 
     served = ServedTools(ask=ask, max_tokens=5000, feedback=False, count=lambda *each: counted.append(each))
     async with Client(server_of(served)) as client:
-        for status in (200, 403, 503):
+        for _ in range(3):
             await client.call_tool("search_traces", {})
         await client.call_tool("search_traces", {"limit": 0})
         with pytest.raises(MCPError):
