@@ -10,6 +10,7 @@ from typing import Any
 from collector.alerts.channels.courier import Courier
 from collector.alerts.definition import check_alert
 from collector.alerts.evaluator import AlertView, AsksManyTraces, Evaluator, channels_of
+from collector.alerts.links import trace_parameters, traces_link
 from collector.alerts.measurements import AlertGroup, Measurement, largest
 from collector.alerts.notices import document_of, threshold_of
 from collector.alerts.replay import replay
@@ -19,6 +20,7 @@ from collector.alerts.trouble import TROUBLE
 from collector.answers.rights import ReadRights
 from collector.index.protocol import FileAnswer, QueryKind
 from collector.index.queries.asked import moment
+from collector.index.queries.stats import NS_A_SECOND
 from collector.model.errors import WrongSetting
 from collector.model.parameters import BadParameter
 from collector.settings.alerts import AlertSettings
@@ -86,7 +88,23 @@ class Alerting:
             "trouble": self.evaluator.troubles.get(alert.name),
             "trouble_since_unix_ns": view.trouble_since_unix_ns,
             "more_groups": view.measured is not None and view.measured.more_groups,
-            "groups": _groups(alert, view, states),
+            "groups": [
+                group | self._traces(alert, view, shown) for shown, group in _groups(alert, view, states)
+            ],
+        }
+
+    def _traces(self, alert: AlertSettings, view: AlertView, group: AlertGroup) -> dict[str, Any]:
+        """Of a group beyond the threshold: the filters of its traces in the last window, and examples."""
+        stored = self.evaluator.states.get((alert.name, group))
+        if stored is None or view.evaluated_unix_ns is None:
+            return {"filters": None, "link": None, "example_trace_ids": []}
+        until = view.evaluated_unix_ns
+        since = until - round(alert.window_seconds * NS_A_SECOND)
+        filters = trace_parameters(alert, group, since_unix_ns=since, until_unix_ns=until)
+        return {
+            "filters": {name: each[0] if len(each) == 1 else each for name, each in filters.items()},
+            "link": traces_link(self.evaluator.settings.public_url or "", filters),
+            "example_trace_ids": [] if stored.notice is None else list(stored.notice.trace_ids),
         }
 
     async def snooze(self, name: str, *, seconds: float) -> dict[str, Any]:
@@ -160,12 +178,12 @@ def _status(view: AlertView, states: Mapping[AlertGroup, GroupState]) -> str:
 
 def _groups(
     alert: AlertSettings, view: AlertView, states: Mapping[AlertGroup, GroupState]
-) -> list[dict[str, Any]]:
+) -> list[tuple[AlertGroup, dict[str, Any]]]:
     """Those beyond the threshold, then those with the largest samples."""
     measured = {} if view.measured is None else view.measured.groups
     others = [] if view.measured is None else [group for group, _ in largest(view.measured, SHOWN_GROUPS)]
     shown = list(dict.fromkeys((*states, *others)))[:SHOWN_GROUPS]
-    return [_group(alert, group, measured.get(group), states.get(group)) for group in shown]
+    return [(group, _group(alert, group, measured.get(group), states.get(group))) for group in shown]
 
 
 def _group(

@@ -35,7 +35,10 @@ async def _serve(request: Request, answers: Answers) -> Response:
     from collector.mcp.server import ServedTools
 
     served = ServedTools(
-        ask=asking_as(request.scope), max_tokens=settings.max_answer_tokens, feedback=settings.feedback
+        ask=asking_as(request.scope),
+        max_tokens=settings.max_answer_tokens,
+        feedback=settings.feedback,
+        count=answers.exposition.metrics.count_tool_call,
     )
     return McpResponse(served)
 

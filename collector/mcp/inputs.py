@@ -3,21 +3,36 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+)
 
-from collector.index.queries.descriptions import FILTERS, ONCE
+from collector.index.queries.descriptions import ONCE
 from collector.index.queries.filters import SPAN_FILTERS, TRACE_FILTERS
+from collector.index.queries.stats import ENTITIES
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
-from collector.mcp.asking import Query
+from collector.mcp.asking import Json, Query
+from collector.mcp.schemas import TEXTS
 
 MAX_ROWS = 200
 MAX_SKIP = 30_000
 MAX_CONTENT_CHARACTERS = 50_000
-TEXTS = {"type": ["string", "array"], "items": {"type": "string"}}
 
 
 def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str | int | float) else given
+
+
+def _entity(given: str) -> str:
+    if given not in ENTITIES:
+        raise ValueError(f"must be one of {', '.join(ENTITIES)}")
+    return given
 
 
 Texts = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(TEXTS)]
@@ -25,13 +40,34 @@ Texts = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(TEXTS)]
 TraceId = Annotated[
     str, Field(description="32 hex digits, with or without tr-", pattern="^(tr-)?[0-9a-fA-F]{32}$")
 ]
-Skip = Annotated[int, Field(ge=0, le=MAX_SKIP, description="How many to leave out at the beginning")]
+Skip = Annotated[int, Field(ge=0, le=MAX_SKIP, description="How many to leave out")]
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 Cursor = Annotated[str | None, Field(description="next_cursor of the answer before")]
-# the filters whose names don't say enough
-TOLD = frozenset(
-    {"since", "until", "status", "trace_status", "name", "kind", "response_model", "prompt", "error", "tag"}
+Of = Annotated[str, AfterValidator(_entity), Field(json_schema_extra={"enum": list(ENTITIES)})]
+"""What statistics are of."""
+# the filters of traces that each tool names; the others are named by search_traces alone
+USUAL = frozenset(
+    {
+        *("experiment_id", "experiment_name", "since", "until", "status", "service", "version"),
+        *("agent", "model", "tool", "user"),
+    }
 )
+# what the filters mean whose names don't say enough, in fewer words than the document of the API
+TOLD = {
+    "since": "-1h, -7d, ISO 8601 or Unix time",
+    "until": "exclusive; as since",
+    "status": "OK, ERROR or UNKNOWN",
+    "kind": "LLM, TOOL, AGENT, …",
+    "prompt": "version, or name if that is unknown",
+    "links_to": "trace id",
+    "error": "group, from list_errors",
+    "tag": "name or name=value",
+    "score": "name, name=label or name<0.5",
+    "trace_score": "of = scores: as score, of their traces",
+    "label": "of = scores",
+    "source": "of = scores: evaluator or person",
+    "judge": "of = scores: HUMAN, LLM_JUDGE or CODE",
+}
 
 
 class ToolInput(BaseModel):
@@ -56,22 +92,37 @@ def _text(value: Any) -> str:
 def _filters(name: str, names: Iterable[str]) -> type[ToolInput]:
     """A class with a field for each filter."""
     fields: dict[str, Any] = {
-        each: ((str if each in ONCE else Texts) | None, Field(None, description=_description(each)))
+        each: ((str if each in ONCE else Texts) | None, Field(None, description=TOLD.get(each)))
         for each in names
     }
     return cast("type[ToolInput]", cast(Any, create_model)(name, __base__=ToolInput, **fields))
 
 
-def _description(name: str) -> str | None:
-    return FILTERS[name] if name in TOLD else None
-
-
 def _sorts(names: Iterable[str]) -> str:
-    return f"{', '.join(names)}; - in front for the largest first"
+    return f"{', '.join(names)}; -: largest first"
 
 
+def _name_fewer(schema: Json) -> None:
+    """Leave the unusual filters of traces out of the schema; they are taken all the same."""
+    schema["properties"] = {
+        name: each
+        for name, each in schema["properties"].items()
+        if name in USUAL or name not in TRACE_FILTERS
+    }
+    for name in ("until", "status"):
+        schema["properties"][name].pop("description")
+    schema["additionalProperties"] = TEXTS
+
+
+FEWER_NAMED = ConfigDict(json_schema_extra=_name_fewer)
 TraceFilters: Any = _filters("TraceFilters", TRACE_FILTERS)
 SpanFilters: Any = _filters("SpanFilters", SPAN_FILTERS)
+# of any entity; the service says which of them one doesn't have
+StatsFilters: Any = _filters(
+    "StatsFilters", dict.fromkeys(name for entity in ENTITIES.values() for name in entity.filters)
+)
+# get_statistics and search_traces name them
+SideFilters = Annotated[StatsFilters, WithJsonSchema({"type": "object", "additionalProperties": TEXTS})]
 
 
 class SearchTraces(TraceFilters):  # type: ignore[misc]
@@ -85,6 +136,7 @@ class SearchTraces(TraceFilters):  # type: ignore[misc]
 class ListSessions(TraceFilters):  # type: ignore[misc]
     """Which sessions, in which order."""
 
+    model_config = FEWER_NAMED
     sort: str | None = Field(None, description=_sorts(SESSION_SORTS))
     limit: Rows = 20
     cursor: Cursor = None
@@ -93,35 +145,38 @@ class ListSessions(TraceFilters):  # type: ignore[misc]
 class ListErrors(SpanFilters):  # type: ignore[misc]
     """Which errors, in which order."""
 
+    model_config = FEWER_NAMED
     sort: str | None = Field(None, description=_sorts(ERROR_SORTS))
     limit: Rows = 20
     skip: Skip = 0
 
 
-class GetStatistics(SpanFilters):  # type: ignore[misc]
+class GetStatistics(StatsFilters):  # type: ignore[misc]
     """What to compute, of what, by what."""
 
-    of: Literal["traces", "spans", "models", "tools", "errors", "sessions"] = "traces"
+    model_config = FEWER_NAMED
+
+    of: Of = "traces"
     metric: Texts = ["count"]
     by: Texts | None = None
     bucket: str | None = None
-    """Step of a time axis, such as 5m or 1h; without it there is none."""
+    """Step of a time axis, such as 5m; none without it."""
     top: Rows = 10
     order: str | None = None
-    """Metric or dimension to sort groups by; - in front for the largest first."""
+    """Metric or dimension to sort by; -: largest first."""
     skip: Skip = 0
 
 
 class Compare(ToolInput):
     """Two selections and what to compute of each."""
 
-    a: SpanFilters
-    """The base: filters of one side, such as {"version": "1.4"} or {"since": "-2h", "until": "-1h"}."""
-    b: SpanFilters
+    a: SideFilters
+    """The base: filters of get_statistics, such as {"version": "1.4"}."""
+    b: SideFilters
     """What is compared with it."""
-    both: SpanFilters | None = None
+    both: SideFilters | None = None
     """Filters for both sides."""
-    of: Literal["traces", "spans", "models", "tools", "errors", "sessions"] = "traces"
+    of: Of = "traces"
     metric: Texts = ["count", "error_rate", "duration_seconds_p95"]
     by: Texts | None = None
     top: Rows = 10
@@ -131,6 +186,8 @@ class Compare(ToolInput):
 
 class ListFacets(TraceFilters):  # type: ignore[misc]
     """Among which traces."""
+
+    model_config = FEWER_NAMED
 
 
 class GetSession(ToolInput):

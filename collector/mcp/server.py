@@ -7,7 +7,9 @@ Source: https://modelcontextprotocol.io/specification/2026-07-28/server/tools
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -37,27 +39,59 @@ LASTING = CacheHint(ttl_ms=300_000, scope="public")
 MAX_MESSAGE_CHARACTERS = 1000
 
 
+UNKNOWN_TOOL = "unknown"
+
+
+class ToolOutcome(StrEnum):
+    """What became of a call of a tool; `refused` with 4xx by the service, `failed` with 5xx or a bug."""
+
+    ANSWERED = "answered"
+    INVALID = "invalid"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+def _count_nothing(_: str, __: str) -> None:
+    """Over stdio nobody reads metrics."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedTools:
-    """What a client is served: the answers of `ask`, in bounds."""
+    """What a client is served: the answers of `ask`, in bounds. `count` gets each call's tool and outcome."""
 
     ask: Ask
     max_tokens: int
     feedback: bool
+    count: Callable[[str, str], None] = _count_nothing
 
     async def call_tool(self, _: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         """The answer of a tool, as JSON and as a text of the same JSON."""
         tool = self._tool(params.name)
         if tool is None:
+            self.count(UNKNOWN_TOOL, ToolOutcome.INVALID)
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:80]!r}")
+        outcome = ToolOutcome.FAILED
         try:
-            answer = await tool.run(parse(tool, params.arguments), self.ask, self.max_tokens)
+            outcome, result = await self._answered(tool, params.arguments)
+        finally:
+            self.count(tool.name, outcome)
+        return result
+
+    async def _answered(
+        self, tool: AgentTool, arguments: Json | None
+    ) -> tuple[ToolOutcome, types.CallToolResult]:
+        try:
+            answer = await tool.run(parse(tool, arguments), self.ask, self.max_tokens)
         except ValidationError as error:
-            return _failed({"message": "; ".join(map(_told, error.errors(include_url=False)))})
+            told = "; ".join(map(_told, error.errors(include_url=False)))
+            return ToolOutcome.INVALID, _failed({"message": told})
         except AskRefused as refused:
-            return _failed(refused.document | {"status": refused.status})
+            outcome = ToolOutcome.REFUSED if 400 <= refused.status < 500 else ToolOutcome.FAILED
+            return outcome, _failed(refused.document | {"status": refused.status})
         document = envelope(answer, max_tokens=self.max_tokens)
-        return types.CallToolResult(content=[_json(document)], structured_content=document)
+        return ToolOutcome.ANSWERED, types.CallToolResult(
+            content=[_json(document)], structured_content=document
+        )
 
     def input_schema(self, name: str) -> Json | None:
         """The schema of a tool's arguments; without it the SDK would list all tools before each call."""
@@ -131,7 +165,7 @@ def _tool(tool: AgentTool) -> types.Tool:
     return types.Tool(
         name=tool.name,
         title=tool.title,
-        description=f"{tool.description} Example: {json.dumps(tool.example)}",
+        description=f"{tool.description} Example: {json.dumps(tool.example, separators=(',', ':'))}",
         input_schema=tool.input_schema,
         output_schema=tool.output_schema,
         annotations=types.ToolAnnotations(

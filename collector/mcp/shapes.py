@@ -63,12 +63,27 @@ class Explanation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertReport:
+    """An alert; `groups` are those beyond its threshold. `asleep_until_unix_ns`: nobody is told before."""
+
+    name: str
+    status: str
+    summary: str
+    trouble: str
+    groups: list[dict[str, Any]]
+    asleep_until_unix_ns: int
+    evaluated_unix_ns: int
+    more_groups: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Health:
-    """Whether the service takes data, and the state of its parts."""
+    """Whether the service takes data, the state of its parts, and its alerts."""
 
     ready: bool
     version: str
     parts: dict[str, dict[str, Any]]
+    alerts: list[AlertReport]
 
 
 @dataclass(frozen=True, kw_only=True)

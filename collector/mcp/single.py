@@ -14,6 +14,13 @@ SPANS_A_CALL = 400
 MAX_CONTENTS = 40
 LISTED = "GET /-/runs/{run_id} of the HTTP API"
 AGAIN = "get_trace again"
+ALERTS_LISTED = "GET /-/alerts of the HTTP API lists them"
+NO_ALERTS = {403: "a token with the right alerts:read, not limited to experiments"}
+ALERT_FIELDS = (
+    *("name", "status", "summary", "trouble", "asleep_until_unix_ns", "evaluated_unix_ns", "more_groups"),
+)
+# of alerts: what matters most first
+STATUS_ORDER = ("firing", "unknown", "pending", "ok")
 COUNTED_ONLY = "they are in the figures of the trace and of get_statistics, but can't be listed"
 
 
@@ -162,14 +169,34 @@ def _run_cuts(begins_at: int) -> tuple[Cut, ...]:
 
 
 async def get_health(_: GetHealth, ask: Ask, max_tokens: int) -> ToolAnswer:
-    """The state of each part of the service. Unready (503) is an answer too."""
+    """The state of each part of the service, and of each alert."""
+    document = await _health(ask)
+    missing: tuple[Omission, ...] = ()
     try:
-        document = await ask_json(ask, Question(path="/-/ready"))
+        alerts = (await ask_json(ask, Question(path="/-/alerts")))["alerts"]
+        document["alerts"] = sorted(map(_alert, alerts), key=lambda each: STATUS_ORDER.index(each["status"]))
+    except AskRefused as refused:
+        missing = (Omission(what="alerts", how=NO_ALERTS.get(refused.status, ALERTS_LISTED)),)
+    cuts = (
+        Cut(path="alerts.*.groups", how=ALERTS_LISTED, least=1),
+        Cut(path="alerts", how=ALERTS_LISTED, least=1),
+        Cut(path="parts", how="GET /-/ready of the HTTP API lists them"),
+    )
+    fitted = await fit_in_turn(document, cuts, max_tokens=max_tokens)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=(*fitted.omitted, *missing))
+
+
+async def _health(ask: Ask) -> Json:
+    """Unready (503) is an answer too."""
+    try:
+        return await ask_json(ask, Question(path="/-/ready"))
     except AskRefused as refused:
         if "ready" not in refused.document:
             raise
-        document = refused.document
-    fitted = await fit_in_turn(
-        document, [Cut(path="parts", how="GET /-/ready of the HTTP API lists them")], max_tokens=max_tokens
-    )
-    return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
+        return dict(refused.document)
+
+
+def _alert(alert: Json) -> Json:
+    """What is known of an alert, with the groups that are beyond its threshold."""
+    groups = [group for group in alert["groups"] if group["status"] != "ok"]
+    return {name: alert[name] for name in ALERT_FIELDS} | {"groups": groups}

@@ -1,6 +1,6 @@
 """The table of tools: twelve that read, and one, apart, that writes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from collector.index.queries.models import (
     Stats,
     TracePage,
 )
-from collector.index.queries.stats import ENTITIES
+from collector.index.queries.stats import ENTITIES, SPREAD, TOKENS
 from collector.mcp.asking import Ask, Json
 from collector.mcp.envelope import ToolAnswer
 from collector.mcp.feedback import record_feedback
@@ -46,7 +46,7 @@ from collector.mcp.lists import (
     list_sessions,
     search_traces,
 )
-from collector.mcp.schemas import input_schema, members, output_schema, with_infinities
+from collector.mcp.schemas import input_schema, output_schema
 from collector.mcp.shapes import Explanation, Feedback, Health, TraceWithContent
 from collector.mcp.single import explain_trace, get_health, get_run, get_session, get_trace
 
@@ -66,23 +66,46 @@ class AgentTool:
     example: Mapping[str, Any]
     run: Run
     writes: bool = False
-    has_infinities: bool = False
 
     @cached_property
     def input_schema(self) -> Json:
         """JSON schema of the arguments."""
-        return input_schema(self.takes, self.example)
+        return input_schema(self.takes)
 
     @cached_property
     def output_schema(self) -> Json:
         """JSON schema of the structured answer."""
-        schema = output_schema(**members(self.gives))
-        found: Json = with_infinities(schema) if self.has_infinities else schema
-        return found
+        return output_schema(self.gives)
 
 
-def _metrics(what: str) -> str:
-    return "; ".join(f"{name}: {', '.join(getattr(entity, what))}" for name, entity in ENTITIES.items())
+def _offered(what: str) -> str:
+    """The metrics or dimensions, each once, behind the entities that have it."""
+    having: dict[str, list[str]] = {}
+    for entity in ENTITIES:
+        for name in getattr(ENTITIES[entity], what):
+            having.setdefault(name, []).append(entity)
+    offered: dict[str, list[str]] = {}
+    for name, entities in having.items():
+        among = "all" if len(entities) == len(ENTITIES) else ", ".join(entities)
+        offered.setdefault(among, []).append(name)
+    return "; ".join(f"{among}: {_folded(names)}" for among, names in offered.items())
+
+
+def _folded(names: Iterable[str]) -> str:
+    """The names, where those that differ only in one part are one: duration_seconds_{mean,max,p50}."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        stem, _, last = name.rpartition("_")
+        if stem and last in SPREAD:
+            alike.setdefault((f"{stem}_", ""), []).append(last)
+        elif stem in TOKENS and last == "tokens":
+            alike.setdefault(("", "_tokens"), []).append(stem)
+        else:
+            alike[name, ""] = []
+    return ", ".join(
+        f"{before}{{{','.join(parts)}}}{after}" if parts else before
+        for (before, after), parts in alike.items()
+    )
 
 
 TRACE_ID = "31d85ef3f0cbdd52ca0ab6ef81fdbb16"
@@ -111,7 +134,7 @@ READING = (
         name="list_errors",
         title="List errors",
         description="Failed spans, grouped if their messages differ only in ids, numbers and names; with "
-        "first and last time and an example trace.",
+        "first and last time and an example trace. More filters: as search_traces.",
         takes=ListErrors,
         gives=ErrorPage,
         example={"since": "-7d", "agent": "weather"},
@@ -120,8 +143,9 @@ READING = (
     AgentTool(
         name="get_statistics",
         title="Compute statistics",
-        description=f"Metrics in all, by group and over time. Metrics of each `of`: {_metrics('metrics')}. "
-        f"Dimensions for `by`: {_metrics('dimensions')}.",
+        description=f"Metrics in all, by group and over time. Metrics, behind each `of` that has them: "
+        f"{_offered('metrics')}. Dimensions for `by`: {_offered('dimensions')}. "
+        "More filters: as search_traces.",
         takes=GetStatistics,
         gives=Stats,
         example={"of": "models", "metric": ["count", "duration_seconds_p95"], "by": "model", "since": "-24h"},
@@ -140,7 +164,8 @@ READING = (
     AgentTool(
         name="list_sessions",
         title="List sessions",
-        description="Conversations with turns, errors, tokens and cost, most recently active first.",
+        description="Conversations with turns, errors, tokens and cost, most recently active first. "
+        "More filters: as search_traces.",
         takes=ListSessions,
         gives=SessionPage,
         example={"user": "ann", "since": "-7d"},
@@ -163,7 +188,6 @@ READING = (
         gives=RunPage,
         example={"experiment_name": "evaluation", "order_by": "metrics.accuracy DESC"},
         run=list_runs,
-        has_infinities=True,
     ),
     AgentTool(
         name="get_run",
@@ -174,13 +198,12 @@ READING = (
         gives=RunDetail,
         example={"run_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "metric": "loss", "whole_history": True},
         run=get_run,
-        has_infinities=True,
     ),
     AgentTool(
         name="list_facets",
         title="List values to filter by",
         description="The values that filters can have: experiments, services, versions, agents, models, "
-        "tools, names, users; most frequent first.",
+        "tools, names, users; most frequent first. More filters: as search_traces.",
         takes=ListFacets,
         gives=Facets,
         example={"since": "-7d"},
@@ -198,9 +221,9 @@ READING = (
     ),
     AgentTool(
         name="get_health",
-        title="Get the service's health",
-        description="Whether Sidespan takes data, and the state of each part: journal, delivery, index, "
-        "MLflow.",
+        title="Get health and alerts",
+        description="Whether Sidespan takes data, the state of each part, and which alerts fire: values, "
+        "since when, filters for search_traces, example traces.",
         takes=GetHealth,
         gives=Health,
         example={},

@@ -72,6 +72,7 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+        self.tool_calls = counter("mcp_tool_calls", "Calls of tools by agents over HTTP.", "tool", "outcome")
         self._add_alerts(counter, gauge, histogram)
 
     def _add_alerts(
@@ -136,6 +137,10 @@ class Metrics:
         """Count what was done on the way out, by (processor, outcome)."""
         for (processor, outcome), count in counts.items():
             self.processed.labels(processor=processor, outcome=outcome).inc(count)
+
+    def count_tool_call(self, tool: str, outcome: str) -> None:
+        """Count what became of one call of a tool."""
+        self.tool_calls.labels(tool=tool, outcome=outcome).inc()
 
     def count_receipt(self, receipt: Receipt) -> None:
         """Count what became of one export."""

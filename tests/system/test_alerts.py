@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.collector.api.test_page import VIEWS, check_readable
+from tests.support.mcp_client import call, connected
 from tests.support.otlp import agent_export, export
 from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
@@ -168,6 +169,15 @@ async def test_an_alert_is_listed_tried_out_silenced_and_shown(
     assert "firing   failing tools: error_rate of tools by tool above 0.1" in listed.stdout
     assert "channel  hook (webhook): 0 waiting, 0 dead letters" in listed.stdout
     assert json.loads(cli(watching, "alerts", "list", "--json").stdout)["alerts"][1]["status"] == "firing"
+
+    async with connected(watching) as agent:
+        alert = (await call(agent, "get_health"))["telemetry"]["alerts"][0]
+        assert (alert["name"], alert["status"], alert["groups"][0]["group"]) == (
+            "failing tools", "firing", told["group"],
+        )  # fmt: skip
+        assert alert["groups"][0]["example_trace_ids"] == [each["trace_id"] for each in told["traces"]]
+        rows = (await call(agent, "search_traces", **alert["groups"][0]["filters"]))["telemetry"]["traces"]
+        assert [row["trace_id"] for row in rows] == alert["groups"][0]["example_trace_ids"]
 
     tried = cli(watching, "alerts", "test", "failing tools", "--since", "-20s", "--json")
     (event,) = json.loads(tried.stdout)["events"]

@@ -43,6 +43,7 @@ mode = "clients"
 anna = ["team-a"]
 bert = ["team-b"]
 root = ["standard"]
+reader = ["read-only"]
 
 [[policy.roles.team-a]]
 preset = "open"
@@ -97,7 +98,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
     home: Path = tmp_path_factory.mktemp("isolation")
     config = home / "sidespan.toml"
     config.write_text(POLICY)
-    tokens = tokens_for(home / "data" / "tokens.json", "anna", "bert", "root")
+    tokens = tokens_for(home / "data" / "tokens.json", "anna", "bert", "reader", "root")
     sidespan = Sidespan(home / "data", mlflow_server.url)
     sidespan.arguments = ("--config", str(config))
     sidespan.environment = {"SIDESPAN_MCP__FEEDBACK": "true"}
@@ -452,6 +453,24 @@ class TestAgents:
     async def test_without_credentials_nothing_is_answered(self, house: House, client: str) -> None:
         status, answer = house.send(client, "POST", "/-/mcp", b"{}", authorization="Bearer wrong")
         assert status == 401, answer
+
+
+async def test_a_client_that_only_reads_records_no_feedback(house: House) -> None:
+    """Whatever the tool's hints say and the client does with them: the policy decides."""
+    trace_id = house.worlds["anna"].ids[ObjectKind.TRACE]
+    before = house.state()
+    async with connected(house.sidespan, token=house.tokens["reader"]) as agent:
+        read = await agent.call_tool("get_trace", {"trace_id": trace_id})
+        assert not read.is_error, read.content
+        given = {"trace_id": trace_id, "name": "correct", "value": True}
+        result = await agent.call_tool("record_feedback", given)
+    assert result.is_error
+    said = result.model_dump_json()
+    assert "403" in said and "may not" in said, said
+    assert house.state() == before
+    metrics = house.send("root", "GET", "/-/metrics")[1].decode()
+    assert 'sidespan_mcp_tool_calls_total{outcome="refused",tool="record_feedback"}' in metrics
+    assert 'sidespan_mcp_tool_calls_total{outcome="answered",tool="get_trace"}' in metrics
 
 
 def _questions(world: World) -> list[tuple[str, dict[str, Any]]]:

@@ -26,6 +26,8 @@ from collector.model.parameters import BadParameter
 from collector.spans.conventions import TOKEN_KINDS
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+# what the metrics of a value's spread end in
+SPREAD = ("mean", "max", *PERCENTILES)
 TOKENS = TOKEN_KINDS
 MAX_GROUPS = 1000
 MAX_BUCKETS = 2000

@@ -45,6 +45,10 @@ async def test_an_alert_is_shown_with_its_state_and_groups(tmp_path: Path, index
     (group,) = shown["groups"]
     assert (group["group"], group["status"], group["value"]) == ({"user": "ann"}, "firing", 3)
     assert group["told"] == ["ops"]
+    assert group["filters"]["user"] == "ann"
+    assert len(group["example_trace_ids"]) == 3
+    for name in group["filters"]:
+        assert f"{name}=" in group["link"]
     health = found.health()
     assert health is not None
     assert (health["ok"], health["firing_groups"]) == (True, 1)

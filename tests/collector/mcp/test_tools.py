@@ -7,8 +7,10 @@ from typing import Any
 import jsonschema
 import pytest
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from collector.index.queries.stats import ENTITIES
 from collector.mcp.asking import Ask, AskRefused, Question, Reply
 from collector.mcp.bounds import tokens_of
 from collector.mcp.inputs import GetTrace
@@ -56,7 +58,39 @@ async def test_the_list_tells_readers_from_writers_and_is_bounded() -> None:
     }
     assert all(tool.description and "Example: {" in tool.description for tool in listed)
     texts = [tool.model_dump(by_alias=True, exclude_none=True) for tool in listed]
-    assert tokens_of(texts) < 25_000
+    assert tokens_of(texts) < 12_000
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("list_errors", {"prompt": "3"}),
+        ("get_statistics", {"prompt": ["3"], "of": "scores", "judge": "HUMAN", "metric": "pass_rate"}),
+        ("list_sessions", {"tag": "canary"}),
+        ("list_facets", {"min_cost_usd": "1"}),
+        ("compare", {"a": {"label": "good"}, "b": {"label": "bad"}, "of": "scores", "by": ["source"]}),
+    ],
+)
+def test_filters_that_a_schema_does_not_name_are_taken_by_it_and_by_the_tool(
+    name: str, given: dict[str, Any]
+) -> None:
+    tool = next(each for each in ALL if each.name == name)
+    jsonschema.validate(given, tool.input_schema)
+    parse(tool, given)
+
+
+@pytest.mark.parametrize("name", ["get_statistics", "compare"])
+def test_statistics_know_every_entity_with_all_that_it_has(name: str) -> None:
+    tool = next(each for each in ALL if each.name == name)
+    assert tool.input_schema["properties"]["of"]["enum"] == list(ENTITIES)
+    said = next(each for each in ALL if each.name == "get_statistics").description
+    for of, entity in ENTITIES.items():
+        filters = dict.fromkeys(entity.filters, "1")
+        parse(tool, {"of": of} | ({"a": filters, "b": filters} if name == "compare" else filters))
+        for offered in (entity.metrics, entity.dimensions):
+            assert all(each in said or each.rpartition("_")[0] in said for each in offered)
+    with pytest.raises(ValidationError, match="scores"):
+        parse(tool, {**tool.example, "of": "made_up"})
 
 
 async def run(name: str, ask: Ask, max_tokens: int = 5000, **arguments: Any) -> Any:
@@ -200,10 +234,69 @@ async def test_a_run_with_a_metric_that_is_not_a_number_keeps_to_its_schema() ->
     jsonschema.validate(result.structured_content, next(t for t in ALL if t.name == "get_run").output_schema)
 
 
+async def test_each_call_is_counted_by_tool_and_outcome() -> None:
+    counted: list[tuple[str, str]] = []
+    statuses = iter((200, 403, 503))
+
+    async def ask(_: Question) -> Reply:
+        return Reply(status=next(statuses), body=b'{"traces": []}')
+
+    served = ServedTools(ask=ask, max_tokens=5000, feedback=False, count=lambda *each: counted.append(each))
+    async with Client(server_of(served)) as client:
+        for _ in range(3):
+            await client.call_tool("search_traces", {})
+        await client.call_tool("search_traces", {"limit": 0})
+        with pytest.raises(MCPError):
+            await client.call_tool("made_up", {})
+    assert counted == [
+        ("search_traces", "answered"),
+        ("search_traces", "refused"),
+        ("search_traces", "failed"),
+        ("search_traces", "invalid"),
+        ("unknown", "invalid"),
+    ]
+
+
 async def test_an_unready_service_is_an_answer_not_an_error() -> None:
     health = {"ready": False, "version": "1", "parts": {"journal": {"ok": False, "reason": "full"}}}
-    answer = await run("get_health", answering(lambda _: (503, health)))
+    alerts: dict[str, Any] = {"alerts": []}
+    answer = await run(
+        "get_health", answering(lambda asked: alerts if "alerts" in asked.path else (503, health))
+    )
+    assert answer.telemetry == health | alerts
+    assert not answer.omitted
+
+
+async def test_alerts_that_fire_come_first_with_the_groups_that_make_them_fire() -> None:
+    def page(question: Question) -> Any:
+        if question.path == "/-/ready":
+            return {"ready": True, "version": "1", "parts": {}}
+        common = {"summary": "s", "trouble": None, "asleep_until_unix_ns": None, "evaluated_unix_ns": 5}
+        fine = {"group": {"tool": "a"}, "status": "ok", "value": 0.0}
+        bad = {"group": {"tool": "b"}, "status": "firing", "value": 0.4, "since_unix_ns": 3}
+        more = {"more_groups": False, "definition": {}, "threshold": {}, "channels": []}
+        return {
+            "alerts": [
+                {"name": "quiet", "status": "ok", "groups": [fine]} | common | more,
+                {"name": "loud", "status": "firing", "groups": [fine, bad]} | common | more,
+            ]
+        }
+
+    alerts = (await run("get_health", answering(page))).telemetry["alerts"]
+    assert [(each["name"], each["groups"]) for each in alerts] == [
+        ("loud", [{"group": {"tool": "b"}, "status": "firing", "value": 0.4, "since_unix_ns": 3}]),
+        ("quiet", []),
+    ]
+
+
+async def test_who_may_not_see_alerts_is_told_so_with_the_health() -> None:
+    health = {"ready": True, "version": "1", "parts": {}}
+    refusal = (403, {"error": {"message": "no"}})
+    answer = await run("get_health", answering(lambda asked: refusal if "alerts" in asked.path else health))
     assert answer.telemetry == health
+    assert [(each.what, each.how) for each in answer.omitted] == [
+        ("alerts", "a token with the right alerts:read, not limited to experiments")
+    ]
 
 
 async def test_a_refusal_says_what_the_service_said() -> None:
