@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.alerts.channels.courier import Courier
-from collector.alerts.definition import check_alert
+from collector.alerts.definition import TROUBLE, check_alert
 from collector.alerts.evaluator import AlertView, AsksManyTraces, Evaluator, channels_of
 from collector.alerts.measurements import AlertGroup, Measurement, largest
 from collector.alerts.notices import document_of, threshold_of
 from collector.alerts.replay import replay
 from collector.alerts.states import GroupState, GroupStatus
 from collector.alerts.store import AlertStore
-from collector.alerts.trouble import TROUBLE
 from collector.answers.rights import ReadRights
 from collector.index.protocol import FileAnswer, QueryKind
 from collector.index.queries.asked import moment

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from collector.alerts.definition import NS_A_SECOND
+from collector.alerts.definition import NS_A_SECOND, TROUBLE
 from collector.alerts.links import trace_parameters
 from collector.alerts.measurements import AlertGroup, Measured, read_measured
 from collector.alerts.notices import Notice, ended_notice, notice_of
 from collector.alerts.questions import SharedQuestion, due, next_due, shared_questions
 from collector.alerts.states import AlertEvent, GroupState, Moment
 from collector.alerts.store import AlertStore, GroupKey, StateChanges, StoredState
-from collector.alerts.trouble import TROUBLE, measured_trouble, trouble_alert, trouble_text
+from collector.alerts.trouble import measured_trouble, trouble_alert, trouble_text
 from collector.alerts.watch import Occurrence, watch
 from collector.answers.encoding import EncodedJson
 from collector.answers.errors import AnswerError

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from collector.alerts.definition import TROUBLE
 from collector.alerts.evaluator import Evaluator
 from collector.alerts.replay import MAX_WINDOWS, replay, replay_windows
 from collector.alerts.states import AlertEvent
-from collector.alerts.trouble import TROUBLE
 from collector.answers.errors import AnswerUnavailable, IndexFailed
 from collector.answers.rights import EVERYTHING
 from collector.index.duckdb.store import Store
