@@ -63,9 +63,15 @@ ONE = '[[alerts]]\nname = "a"\n'
             + 'metric = "count"\nabove = 1\ncompare_with = "previous-window"\nfilters = { "a.user" = "x" }',
             "FILE: alerts.0.filters.a.user = 'x': is not a filter of an alert",
         ),
-        (ONE + 'metric = "count"\nabove = nan', "FILE: alerts.0.above = nan: Input should be a finite number"),
+        (
+            ONE + 'metric = "count"\nabove = nan',
+            "FILE: alerts.0.above = nan: Input should be a finite number",
+        ),
         (ONE + 'metric = "count"\nabove = 1\nevery_seconds = inf', "alerts.0.every_seconds = inf: Input"),
-        (ONE + 'metric = "count"\nabove = 1\ndelay_seconds = 1e300', "alerts.0.delay_seconds = 1e+300: Input"),
+        (
+            ONE + 'metric = "count"\nabove = 1\ndelay_seconds = 1e300',
+            "alerts.0.delay_seconds = 1e+300: Input",
+        ),
         ("[alerting]\nbackoff_max_seconds = inf", "alerting.backoff_max_seconds = inf: Input"),
         (
             '[[alerts]]\nname = "alerts can\'t be evaluated"\nmetric = "count"\nabove = 1',
