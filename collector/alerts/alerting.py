@@ -136,11 +136,13 @@ class Alerting:
             return None
         troubles = {name: each for name, each in self.evaluator.troubles.items() if each is not None}
         errors = {name: each.last_error for name, each in self.couriers.items() if each.last_error}
-        reason = next(iter(troubles.values()), None) or next(iter(errors.values()), None)
+        # for every client, so without what alerts, the index and channels say of their own
+        wrong = [f"alerts that can't be evaluated: {len(troubles)}"] if troubles else []
+        wrong += [f"channels with errors: {len(errors)}"] if errors else []
         firing = [each for each in self.evaluator.states.values() if each.state.status is GroupStatus.FIRING]
         return {
-            "ok": reason is None,
-            "reason": reason or "evaluating",
+            "ok": not wrong,
+            "reason": f"{', '.join(wrong)} (see /-/alerts)" if wrong else "evaluating",
             "alerts": len(self.evaluator.alerts),
             "firing_groups": len(firing),
             "cannot_be_evaluated": len(troubles),

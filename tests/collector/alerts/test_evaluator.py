@@ -442,3 +442,22 @@ def test_a_long_replay_takes_larger_steps() -> None:
     assert len(windows.ends) <= MAX_WINDOWS
     assert windows.step_seconds == 660
     assert EVERYTHING.experiments is None
+
+
+async def test_a_replay_keeps_no_more_events_than_it_shows() -> None:
+    answers = [
+        {
+            "by": ["user"],
+            "groups": [{"key": {"user": f"{n}"}, "values": {"count": count}} for n in range(400)],
+        }
+        for count in (11, 1, 11, 1)
+    ]
+    asked = iter(answers)
+
+    async def ask(kind: QueryKind, parameters: Any) -> Any:
+        return next(asked)
+
+    of = alert(by=["user"], max_groups=400)
+    replayed = await replay(of, ask, since_unix_ns=END, until_unix_ns=END + 3 * 60 * SECOND)
+    assert (len(replayed["events"]), replayed["events_omitted"]) == (1000, 600)
+    assert replayed["windows_firing"] == 2
