@@ -54,6 +54,8 @@ class ServedTools:
             answer = await tool.run(parse(tool, params.arguments), self.ask, self.max_tokens)
         except ValidationError as error:
             return _failed({"message": "; ".join(map(_told, error.errors(include_url=False)))})
+        except UnicodeEncodeError:  # JSON may hold half of a surrogate pair
+            return _failed({"message": "an argument holds what is no character"})
         except AskRefused as refused:
             return _failed(refused.document | {"status": refused.status})
         document = envelope(answer, max_tokens=self.max_tokens)
