@@ -135,8 +135,8 @@ class Evaluator:
         try:
             await self._write(look)
         except BaseException:
-            for name, end in last.items():
-                self.views[name].evaluated_unix_ns = end
+            for name, before in last.items():
+                self.views[name].evaluated_unix_ns = before
             raise
         self._show()
 

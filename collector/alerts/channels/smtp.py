@@ -77,8 +77,10 @@ def _ended_after(seconds: float, server: smtplib.SMTP) -> Iterator[None]:
     byte, so a server that sends one now and then would hold its thread for hours."""
 
     def end() -> None:
-        with suppress(OSError, AttributeError):  # it is closed already
-            server.sock.shutdown(socket.SHUT_RDWR)
+        connection = server.sock
+        with suppress(OSError):  # it is closed already
+            if connection is not None:
+                connection.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
