@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.alerts.channels.courier import Courier
-from collector.alerts.definition import check_alert
+from collector.alerts.definition import TROUBLE, check_alert
 from collector.alerts.evaluator import AlertView, AsksManyTraces, Evaluator, channels_of
 from collector.alerts.links import trace_parameters, traces_link
 from collector.alerts.measurements import AlertGroup, Measurement, largest
@@ -16,7 +16,6 @@ from collector.alerts.notices import document_of, threshold_of
 from collector.alerts.replay import replay
 from collector.alerts.states import GroupState, GroupStatus
 from collector.alerts.store import AlertStore
-from collector.alerts.trouble import TROUBLE
 from collector.answers.rights import ReadRights
 from collector.index.protocol import FileAnswer, QueryKind
 from collector.index.queries.asked import moment
@@ -155,11 +154,13 @@ class Alerting:
             return None
         troubles = {name: each for name, each in self.evaluator.troubles.items() if each is not None}
         errors = {name: each.last_error for name, each in self.couriers.items() if each.last_error}
-        reason = next(iter(troubles.values()), None) or next(iter(errors.values()), None)
+        # for every client, so without what alerts, the index and channels say of their own
+        wrong = [f"alerts that can't be evaluated: {len(troubles)}"] if troubles else []
+        wrong += [f"channels with errors: {len(errors)}"] if errors else []
         firing = [each for each in self.evaluator.states.values() if each.state.status is GroupStatus.FIRING]
         return {
-            "ok": reason is None,
-            "reason": reason or "evaluating",
+            "ok": not wrong,
+            "reason": f"{', '.join(wrong)} (see /-/alerts)" if wrong else "evaluating",
             "alerts": len(self.evaluator.alerts),
             "firing_groups": len(firing),
             "cannot_be_evaluated": len(troubles),

@@ -16,6 +16,8 @@ from collector.settings import Settings
 from collector.settings.alerts import AlertSettings
 
 SAMPLE = "count"
+# the alert that Sidespan brings itself (trouble.py)
+TROUBLE = "alerts can't be evaluated"
 NS_A_SECOND = 1_000_000_000
 # any moment will do to check a question
 SOME_UNIX_NS = 1_700_000_000 * NS_A_SECOND
@@ -105,6 +107,8 @@ def check_alerts(settings: Settings) -> None:
     names: set[str] = set()
     for number, alert in enumerate(settings.alerts):
         place = f"alerts.{number}"
+        if alert.name == TROUBLE:
+            raise WrongSetting(f"{place}.name", alert.name, "is the name of Sidespan's own alert")
         if alert.name in names:
             raise WrongSetting(f"{place}.name", alert.name, "another alert has this name")
         names.add(alert.name)
@@ -119,9 +123,11 @@ def check_alerts(settings: Settings) -> None:
 
 def check_alert(alert: AlertSettings, place: str) -> None:
     """Raises WrongSetting: the index could not be asked this; `place` is where the alert stands."""
-    for name in alert.filters:
-        if name in _RESERVED:
-            raise WrongSetting(f"{place}.filters.{name}", alert.filters[name], "is not a filter of an alert")
+    for name, values in alert.filters.items():
+        if values == ():
+            raise WrongSetting(f"{place}.filters.{name}", [], "must name a value; without any, leave it out")
+        if name in _RESERVED or "." in name:  # a.user is a filter of one side of a comparison
+            raise WrongSetting(f"{place}.filters.{name}", values, "is not a filter of an alert")
     asks = question_of(alert, until_unix_ns=SOME_UNIX_NS)
     asked = Asked(parameters=asks.with_metrics, now_unix_ns=SOME_UNIX_NS)
     try:

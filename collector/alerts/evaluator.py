@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from collector.alerts.definition import NS_A_SECOND
+from collector.alerts.definition import NS_A_SECOND, TROUBLE
 from collector.alerts.links import trace_parameters
 from collector.alerts.measurements import AlertGroup, Measured, read_measured
 from collector.alerts.notices import Notice, ended_notice, notice_of
 from collector.alerts.questions import SharedQuestion, due, next_due, shared_questions
 from collector.alerts.states import AlertEvent, GroupState, Moment
 from collector.alerts.store import AlertStore, GroupKey, StateChanges, StoredState
-from collector.alerts.trouble import TROUBLE, measured_trouble, trouble_alert, trouble_text
+from collector.alerts.trouble import measured_trouble, trouble_alert, trouble_text
 from collector.alerts.watch import Occurrence, watch
 from collector.answers.encoding import EncodedJson
 from collector.answers.errors import AnswerError
@@ -94,7 +94,7 @@ class Evaluator:
     alerts: Mapping[str, AlertSettings]
     settings: AlertingSettings
     many_traces: AsksManyTraces
-    lag_seconds: Callable[[], float]
+    lag_seconds: Callable[[], float | None]
     store: AlertStore
     metrics: Metrics
     clock: Callable[[], int]
@@ -122,9 +122,9 @@ class Evaluator:
     async def look(self) -> None:
         """Evaluate what is due at this moment."""
         look = _Look(now=self.clock())
-        ready = [alert for alert in self.alerts.values() if self.views[alert.name].again_unix_ns <= look.now]
-        evaluated = {name: view.evaluated_unix_ns or 0 for name, view in self.views.items()}
-        for asks in shared_questions(due(ready, evaluated, look.now)):
+        last = {name: view.evaluated_unix_ns for name, view in self.views.items()}
+        evaluated = {name: end or 0 for name, end in last.items()}
+        for asks in shared_questions(due(self._ready(look.now), evaluated, look.now)):
             answer = await self._answer(asks, look)
             for name, end in asks.alerts.items():
                 self._take(look, self.alerts[name], end, self._read(self.alerts[name], answer))
@@ -132,8 +132,24 @@ class Evaluator:
             for_seconds=self.settings.unevaluated_seconds, channels=tuple(self.settings.channels)
         )
         self._watch(look, trouble, measured_trouble(self.troubles), look.now)
-        await self._write(look)
+        try:
+            await self._write(look)
+        except BaseException:
+            for name, before in last.items():
+                self.views[name].evaluated_unix_ns = before
+            raise
         self._show()
+
+    def _ready(self, now: int) -> Sequence[AlertSettings]:
+        """Those that may be asked: after a failure there is a pause, unless the clock was set back during it.
+
+        None until it is known how far the index has read: just after the start it may lack hours.
+        """
+        if self.lag_seconds() is None:
+            return ()
+        pauses = {name: view.again_unix_ns - now for name, view in self.views.items()}
+        longest = round(AGAIN_SECONDS * NS_A_SECOND)
+        return [alert for name, alert in self.alerts.items() if not 0 < pauses[name] <= longest]
 
     @property
     def troubles(self) -> Troubles:
@@ -171,14 +187,15 @@ class Evaluator:
         ]
 
     async def _answer(self, asks: SharedQuestion, look: _Look) -> Mapping[str, Any] | CannotEvaluate:
-        lag, waits = self.lag_seconds(), min(self.alerts[name].delay_seconds for name in asks.alerts)
-        if lag > max(LATE_SECONDS, waits):
-            return CannotEvaluate(reason=f"the index is {lag:.0f} s behind")
+        if (behind := self._lag(asks)) is not None:
+            return behind
         if look.timeouts >= MAX_TIMEOUTS:
             return CannotEvaluate(reason="the index is too slow for other alerts already")
         try:
             with self.metrics.alert_query.time():
-                return await self._ask(asks.question.kind, asks.question.with_metrics)
+                answer = await self._ask(asks.question.kind, asks.question.with_metrics)
+            # it may have fallen behind meanwhile
+            return self._lag(asks) or answer
         except TimeoutError:
             look.timeouts += 1
             seconds = self.settings.query_timeout_seconds
@@ -187,6 +204,14 @@ class Evaluator:
             return CannotEvaluate(reason=str(error))
         except Exception as error:  # one alert's bug must not silence the others
             return self._bug(error)
+
+    def _lag(self, asks: SharedQuestion) -> CannotEvaluate | None:
+        """That the index lacks a part of the window; None: it has all of it."""
+        lag = self.lag_seconds() or 0.0
+        waits = min(self.alerts[name].delay_seconds for name in asks.alerts)
+        if lag > max(LATE_SECONDS, waits):
+            return CannotEvaluate(reason=f"the index is {lag:.0f} s behind")
+        return None
 
     def _bug(self, error: Exception) -> CannotEvaluate:
         self.fault_log.tell_of("the evaluation of an alert failed", error)
@@ -248,7 +273,7 @@ class Evaluator:
         told: dict[GroupKey, Notice] = {}
         outbox: list[tuple[str, Notice]] = []
         for number, (alert, occurrence) in enumerate(look.occurrences):
-            examples = await self._examples(alert, occurrence) if number < MAX_EXAMPLE_QUERIES else ()
+            examples = await self._examples(look, alert, occurrence) if number < MAX_EXAMPLE_QUERIES else ()
             reason = trouble_text(self.troubles) if alert.name == TROUBLE else None
             notice = notice_of(alert, occurrence, trace_ids=examples, reason=reason)
             told[alert.name, occurrence.group] = notice
@@ -280,9 +305,9 @@ class Evaluator:
         before = self.states.get(key)
         return StoredState(state=state, notice=told.get(key, None if before is None else before.notice))
 
-    async def _examples(self, alert: AlertSettings, occurrence: Occurrence) -> Sequence[str]:
+    async def _examples(self, look: _Look, alert: AlertSettings, occurrence: Occurrence) -> Sequence[str]:
         """Ids of traces that an occurrence is about; none is no reason not to tell it."""
-        count = self.settings.max_examples
+        count = self.settings.max_examples if look.timeouts < MAX_TIMEOUTS else 0
         if occurrence.event is AlertEvent.RECOVERED or alert.name == TROUBLE or not count:
             return ()
         until = occurrence.at_unix_ns
@@ -291,6 +316,7 @@ class Evaluator:
         try:
             answer = await self._ask(QueryKind.TRACES, parameters | {"limit": (str(count),)})
         except (TimeoutError, BadParameter, AnswerError, IndexAway) as error:
+            look.timeouts += isinstance(error, TimeoutError)
             _log.info("no example traces for an alert", extra={"alert": alert.name, "reason": str(error)})
             return ()
         except Exception as error:  # a bug; what is to be told is known

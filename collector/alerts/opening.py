@@ -64,7 +64,7 @@ def _alerting(
         alerts={alert.name: alert for alert in settings.alerts},
         settings=settings.alerting,
         many_traces=many_traces,
-        lag_seconds=lambda: 0.0 if indexer is None else indexer.lag_seconds,
+        lag_seconds=lambda: 0.0 if indexer is None else indexer.known_lag_seconds,
         store=store,
         metrics=metrics,
         clock=time.time_ns,

@@ -34,7 +34,12 @@ def due(
 ) -> Sequence[tuple[AlertSettings, int]]:
     """The alerts with a window that `evaluated` (by name: the end of the last one) lacks, and its end."""
     ends = [(alert, window_end(alert, now_unix_ns)) for alert in alerts]
-    return [(alert, end) for alert, end in ends if end > evaluated.get(alert.name, 0)]
+    return [(alert, end) for alert, end in ends if _is_due(alert, end, evaluated.get(alert.name, 0))]
+
+
+def _is_due(alert: AlertSettings, end: int, last: int) -> bool:
+    """Whether a window follows the last one, or the clock was set back by more than a step."""
+    return end > last or last - end > round(alert.step_seconds * NS_A_SECOND)
 
 
 def shared_questions(windows: Sequence[tuple[AlertSettings, int]]) -> Sequence[SharedQuestion]:

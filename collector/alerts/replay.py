@@ -47,8 +47,8 @@ async def replay(
     """What it would have told (docs/alerts.md). Raises what `ask` raises."""
     windows = replay_windows(alert, since_unix_ns=since_unix_ns, until_unix_ns=until_unix_ns)
     states: Mapping[AlertGroup, GroupState] = {}
-    occurrences: list[Occurrence] = []
-    firing = unjudged = 0
+    told: list[Occurrence] = []
+    count = firing = unjudged = 0
     for end in windows.ends:
         asks = question_of(alert, until_unix_ns=end)
         measured = read_measured(alert, await ask(asks.kind, asks.with_metrics))
@@ -56,7 +56,8 @@ async def replay(
         watched = watch(alert, states, measured, Moment(at_unix_ns=end, channels=_SOMEBODY))
         states = watched.states
         firing += any(state.status is GroupStatus.FIRING for state in states.values())
-        occurrences += watched.occurrences
+        count += len(watched.occurrences)
+        told += watched.occurrences[: MAX_EVENTS - len(told)]
     return {
         "alert": alert.name,
         "since_unix_ns": since_unix_ns,
@@ -65,8 +66,8 @@ async def replay(
         "windows": len(windows.ends),
         "windows_firing": firing,
         "windows_without_value": unjudged,
-        "events": [_event(alert, each) for each in occurrences[:MAX_EVENTS]],
-        "events_omitted": max(0, len(occurrences) - MAX_EVENTS),
+        "events": [_event(alert, each) for each in told],
+        "events_omitted": count - len(told),
         "still_firing": sum(state.status is GroupStatus.FIRING for state in states.values()),
     }
 

@@ -74,6 +74,8 @@ def is_beyond(alert: AlertSettings, verdict: AlertVerdict) -> bool | None:
 
 def advance(alert: AlertSettings, state: GroupState | None, *, beyond: bool | None, moment: Moment) -> Step:
     """The state after a window, and what is told of it."""
+    if state is not None:
+        state = _not_later(state, moment.at_unix_ns)
     if beyond is None:
         return state, None
     if not beyond:
@@ -85,6 +87,18 @@ def advance(alert: AlertSettings, state: GroupState | None, *, beyond: bool | No
             return state, None
         state = replace(state, status=GroupStatus.FIRING, fired_unix_ns=moment.at_unix_ns)
     return _tell(alert, state, moment)
+
+
+def _not_later(state: GroupState, at_unix_ns: int) -> GroupState:
+    """The state after the clock was set back: nothing in it is to wait for a time that was taken back.
+
+    `since_unix_ns` of what fires stays: the incident is named by it.
+    """
+    if state.told_unix_ns is not None and state.told_unix_ns > at_unix_ns:
+        state = replace(state, told_unix_ns=at_unix_ns)
+    if state.status is GroupStatus.PENDING and state.since_unix_ns > at_unix_ns:
+        state = replace(state, since_unix_ns=at_unix_ns)
+    return state
 
 
 def _tell(alert: AlertSettings, state: GroupState, moment: Moment) -> Step:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from collector.alerts.definition import TROUBLE
 from collector.alerts.measurements import Measured, Measurement
 from collector.settings.alerts import AlertSettings
 
-TROUBLE = "alerts can't be evaluated"
 MAX_NAMED = 5
 
 

@@ -62,6 +62,7 @@ class Indexer:
     _limit_spans: int = BATCH_SPANS
     _stuck: str | None = None
     _oldest_unix_ns: int | None = None
+    _has_looked: bool = False
     _experiments: dict[ExperimentReference, tuple[ExperimentReference, float]] = field(default_factory=dict)
     _naming: "asyncio.Task[None] | None" = None
 
@@ -71,6 +72,11 @@ class Indexer:
         if self._oldest_unix_ns is None:
             return 0.0
         return max(0.0, (time.time_ns() - self._oldest_unix_ns) / 1e9)
+
+    @property
+    def known_lag_seconds(self) -> float | None:
+        """`lag_seconds`; None until it has looked for the first time."""
+        return self.lag_seconds if self._has_looked else None
 
     @property
     def stuck(self) -> str | None:
@@ -101,6 +107,7 @@ class Indexer:
         """Take one batch; whether there may be more. Raises IndexAway."""
         pending = await self.consumer.pending()
         self._oldest_unix_ns = pending[0].first_received_unix_ns if pending else None
+        self._has_looked = True
         if not pending:
             return False
         await self.index.ready()

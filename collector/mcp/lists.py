@@ -19,6 +19,8 @@ from collector.mcp.inputs import (
 
 # how often a page is asked for with fewer rows until it fits; each time with what has fitted
 MAX_TRIES = 4
+# of errors or groups: what the service lists in one answer
+MOST_ROWS = 1000
 SAME = "the same tool and arguments"
 ONE_ROW = "get_trace, get_session or get_run shows one of them, with longer texts"
 NARROW = f"{SAME}, with more filters"
@@ -42,20 +44,20 @@ async def list_runs(given: ListRuns, ask: Ask, max_tokens: int) -> ToolAnswer:
 async def list_errors(given: ListErrors, ask: Ask, max_tokens: int) -> ToolAnswer:
     """Groups of errors. The service has no pages of them: what is skipped is asked for as well."""
     wanted = given.skip + given.limit
-    query = {**given.query(without=("skip", "limit")), "limit": [str(min(1000, wanted + 1))]}
+    query = {**given.query(without=("skip", "limit")), "limit": [str(min(MOST_ROWS, wanted + 1))]}
     document = await ask_json(ask, Question(path="/-/traces/errors", query=query))
-    rows = document["errors"][given.skip :]
-    document = {"errors": rows[: given.limit]}
-    answer = await _from(given.skip, document, "errors", (), max_tokens)
-    if len(rows) <= given.limit or answer.omitted:
-        return answer
-    more = Omission(what="more errors", how=f"{SAME}, with skip = {wanted}")
-    return ToolAnswer(telemetry=answer.telemetry, omitted=(*answer.omitted, more))
+    found = len(document["errors"])
+    document = {"errors": document["errors"][given.skip : wanted]}
+    is_end = wanted >= found >= MOST_ROWS
+    return await _from(
+        given.skip, document, "errors", max_tokens, more=_more("errors", found, wanted, is_end)
+    )
 
 
 async def get_statistics(given: GetStatistics, ask: Ask, max_tokens: int) -> ToolAnswer:
     """Metrics by group and over time."""
-    query = _groups_from(given.query(without=("skip", "top")), given.skip + given.top)
+    wanted = given.skip + given.top
+    query = _groups_from(given.query(without=("skip", "top")), wanted)
     document = await ask_json(ask, Question(path="/-/traces/stats", query=query))
     document["groups"] = document["groups"][given.skip :]
     series = "a longer bucket, or a shorter time range"
@@ -63,15 +65,13 @@ async def get_statistics(given: GetStatistics, ask: Ask, max_tokens: int) -> Too
         Cut(path="groups.*.series", how=f"{SAME}, with {series}"),
         Cut(path="series", how=f"{SAME}, with {series}"),
     )
-    answer = await _from(given.skip, document, "groups", cuts, max_tokens)
-    if not document.get("more_groups"):
-        return answer
-    more = Omission(what="more groups", how=f"{SAME}, with skip = {given.skip + given.top}, or a higher top")
-    return ToolAnswer(telemetry=answer.telemetry, omitted=(*answer.omitted, more))
+    found = wanted + bool(document.get("more_groups"))
+    more = _more("groups", found, wanted, found > wanted >= MOST_ROWS)
+    return await _from(given.skip, document, "groups", max_tokens, cuts=cuts, more=more)
 
 
 async def compare(given: Compare, ask: Ask, max_tokens: int) -> ToolAnswer:
-    """Metrics of two selections, side by side."""
+    """Metrics of two selections, side by side. The service gives so many groups of either side, or more."""
     sides = {
         f"{side}.{name}": values
         for side, selection in (("a", given.a), ("b", given.b))
@@ -79,10 +79,22 @@ async def compare(given: Compare, ask: Ask, max_tokens: int) -> ToolAnswer:
     }
     both = given.both.query() if given.both is not None else {}
     own = given.query(without=("a", "b", "both", "skip", "top"))
-    query = _groups_from({**own, **both, **sides}, given.skip + given.top)
+    wanted = given.skip + given.top
+    query = _groups_from({**own, **both, **sides}, wanted + 1)
     document = await ask_json(ask, Question(path="/-/traces/compare", query=query))
-    document["groups"] = document["groups"][given.skip :]
-    return await _from(given.skip, document, "groups", (), max_tokens)
+    found = len(document["groups"])
+    document["groups"] = document["groups"][given.skip : wanted]
+    more = _more("groups", found, wanted, wanted >= found >= MOST_ROWS)
+    return await _from(given.skip, document, "groups", max_tokens, more=more)
+
+
+def _more(name: str, found: int, wanted: int, is_end: bool) -> Omission | None:
+    """That there is more than the rows up to `wanted`; `is_end`: the service lists no more than these."""
+    if is_end:
+        return Omission(what=f"{name} after the first {MOST_ROWS}, if there are any", how=NARROW)
+    if found > wanted:
+        return Omission(what=f"more {name}", how=f"{SAME}, with skip = {wanted}")
+    return None
 
 
 async def list_facets(given: ListFacets, ask: Ask, max_tokens: int) -> ToolAnswer:
@@ -94,14 +106,23 @@ async def list_facets(given: ListFacets, ask: Ask, max_tokens: int) -> ToolAnswe
 
 
 def _groups_from(query: Query, top: int) -> Query:
-    return {**query, "top": [str(min(1000, top))]}
+    return {**query, "top": [str(min(MOST_ROWS, top))]}
 
 
-async def _from(skip: int, document: Json, name: str, cuts: Sequence[Cut], max_tokens: int) -> ToolAnswer:
-    """The answer with a list that begins `skip` items late."""
+async def _from(
+    skip: int,
+    document: Json,
+    name: str,
+    max_tokens: int,
+    *,
+    cuts: Sequence[Cut] = (),
+    more: Omission | None = None,
+) -> ToolAnswer:
+    """The answer with a list that begins `skip` items late; `more` follows it, unless it had to be cut."""
     rest = Cut(path=name, how=f"{SAME}, with skip = {{next}}", least=1, begins_at=skip)
     fitted = await fit_in_turn(document, (*cuts, rest), max_tokens=max_tokens)
-    return ToolAnswer(telemetry=fitted.telemetry, omitted=fitted.omitted)
+    later = () if more is None or name in fitted.kept else (more,)
+    return ToolAnswer(telemetry=fitted.telemetry, omitted=(*fitted.omitted, *later))
 
 
 async def _page(

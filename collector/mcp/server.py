@@ -85,6 +85,8 @@ class ServedTools:
         except ValidationError as error:
             told = "; ".join(map(_told, error.errors(include_url=False)))
             return ToolOutcome.INVALID, _failed({"message": told})
+        except UnicodeEncodeError:  # JSON may hold half of a surrogate pair
+            return ToolOutcome.INVALID, _failed({"message": "an argument holds what is no character"})
         except AskRefused as refused:
             outcome = ToolOutcome.REFUSED if 400 <= refused.status < 500 else ToolOutcome.FAILED
             return outcome, _failed(refused.document | {"status": refused.status})

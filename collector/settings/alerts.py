@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from collector.settings.section import Section
 
@@ -22,6 +22,8 @@ class AlertSettings(Section):
 
     `of`, `metric`, `by` and the filters are those of statistics (docs/index.md).
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=100)
     """Name of the alert; unique. Its state is kept under this name."""
@@ -57,9 +59,9 @@ class AlertSettings(Section):
     nothing, `alert` fires if there is nothing at all."""
     repeat_seconds: float = Field(14_400.0, ge=0)
     """How often a notification is repeated while the alert fires; 0 for never."""
-    every_seconds: float | None = Field(None, ge=1)
+    every_seconds: float | None = Field(None, ge=1, le=90 * 86_400)
     """How often it is evaluated; by default a thirtieth of the window, at least 60."""
-    delay_seconds: float = Field(30.0, ge=0)
+    delay_seconds: float = Field(30.0, ge=0, le=90 * 86_400)
     """How long after its end a window is evaluated, so that traces which end later are in it."""
     max_groups: int = Field(100, ge=1, le=1000)
     """How many groups are watched at once: of sums those with the most, otherwise those with the largest
@@ -101,6 +103,8 @@ class AlertSettings(Section):
 
 class ChannelSettings(Section):
     """What every channel has."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     ca_file: Path | None = None
     """Certificates (PEM) to trust instead of the system's."""
@@ -163,7 +167,7 @@ class AlertmanagerSettings(UrlChannelSettings):
     """File with a bearer token."""
     token_env: str | None = None
     """Environment variable with a bearer token."""
-    resend_seconds: float = Field(60.0, ge=1)
+    resend_seconds: float = Field(60.0, ge=1, le=86_400)
     """How often a firing alert is sent again; Alertmanager resolves it four times as long after the last."""
 
     @model_validator(mode="after")
@@ -221,6 +225,8 @@ Channel = Annotated[
 
 class AlertingSettings(Section):
     """How alerts leave; each alert is an `[[alerts]]` table (docs/alerts.md)."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     public_url: str | None = None
     """Address under which people open Sidespan, such as `https://mlflow.example.com`; links in notifications

@@ -90,7 +90,7 @@ def evaluator_over(
     many_traces: Any,
     *alerts: AlertSettings,
     clock: Callable[[], int],
-    lag_seconds: float = 0.0,
+    lag_seconds: float | None = 0.0,
     **settings: Any,
 ) -> Evaluator:
     """An evaluator with one channel, `ops`, unless the settings name others."""

@@ -2,9 +2,12 @@
 
 import asyncio
 import smtplib
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 
@@ -17,6 +20,8 @@ from collector.alerts.channels.outcomes import (
 )
 from collector.alerts.forms import Document, email_form
 
+# a dialogue has so many replies to wait for; one that takes as long as all of them together is ended
+DIALOGUE_STEPS = 6
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -41,7 +46,7 @@ class Email:
 
     def _send(self, message: EmailMessage) -> NoticeOutcome:
         try:
-            with self._connect() as server:
+            with self._connect() as server, _ended_after(DIALOGUE_STEPS * self.timeout_seconds, server):
                 if self.security == "starttls":
                     server.starttls(context=self.tls)
                 if self.username is not None and self.password is not None:
@@ -64,3 +69,23 @@ class Email:
         if self.security == "tls":
             return smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout_seconds, context=self.tls)
         return smtplib.SMTP(self.host, self.port, timeout=self.timeout_seconds)
+
+
+@contextmanager
+def _ended_after(seconds: float, server: smtplib.SMTP) -> Iterator[None]:
+    """Shut the connection down if the block takes longer: the client's own time-out begins anew with each
+    byte, so a server that sends one now and then would hold its thread for hours."""
+
+    def end() -> None:
+        connection = server.sock
+        with suppress(OSError):  # it is closed already
+            if connection is not None:
+                connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

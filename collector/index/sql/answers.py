@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,8 +124,9 @@ def compare(db: SqlTables, asked: Asked) -> dict[str, Any]:
     """GET /-/traces/compare: what is at the top of either side, with the numbers of both."""
     sides = comparison_questions(asked)
     asks, by = sides["a"], len(sides["a"].by)
-    tops = [row for each in sides.values() for row in _top_groups(db, each)]
-    groups = list(dict.fromkeys(tuple(row[:by]) for row in tops))
+    # in turn from either side: what is asked for with a higher `top` begins with the same groups
+    tops = zip_longest(*(_top_groups(db, each) for each in sides.values()))
+    groups = list(dict.fromkeys(tuple(row[:by]) for rank in tops for row in rank if row is not None))
     found = {side: _values_by_group(db, each, groups) for side, each in sides.items()}
     total = {side: db.fetch(total_sql(each, db.dialect))[0] for side, each in sides.items()}
     return {

@@ -355,3 +355,29 @@ async def test_mail_is_never_sent_to_a_server_that_cannot_prove_its_name(mail_se
     async with channel_of(settings_of(without), PASSWORD="pass word") as email:
         assert isinstance(await email.send(show(notice())), NoticeDeferred)
     assert mailbox.taken == []
+
+
+async def test_a_mail_server_that_answers_a_byte_at_a_time_is_tried_again_later() -> None:
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 here\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"2")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    channel = {
+        "type": "email", "host": "127.0.0.1", "port": port, "security": "none",
+        "sender": "a@example.com", "to": ["b@example.com"],
+    }  # fmt: skip
+    async with server, channel_of(settings_of(channel, timeout_seconds=0.1)) as email:
+        async with asyncio.timeout(60):
+            outcome = await email.send(show(notice()))
+            await gone.wait()
+    assert isinstance(outcome, NoticeDeferred)

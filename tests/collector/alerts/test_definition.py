@@ -54,6 +54,29 @@ ONE = '[[alerts]]\nname = "a"\n'
             ONE + 'metric = "count"\nfilters = { min_cost_usd = "x" }\nabove = 1',
             "FILE: alerts.0.filters.min_cost_usd = 'x': must be a number",
         ),
+        (
+            ONE + 'metric = "count"\nfilters = { user = [] }\nabove = 1',
+            "FILE: alerts.0.filters.user = []: must name a value",
+        ),
+        (
+            ONE
+            + 'metric = "count"\nabove = 1\ncompare_with = "previous-window"\nfilters = { "a.user" = "x" }',
+            "FILE: alerts.0.filters.a.user = 'x': is not a filter of an alert",
+        ),
+        (
+            ONE + 'metric = "count"\nabove = nan',
+            "FILE: alerts.0.above = nan: Input should be a finite number",
+        ),
+        (ONE + 'metric = "count"\nabove = 1\nevery_seconds = inf', "alerts.0.every_seconds = inf: Input"),
+        (
+            ONE + 'metric = "count"\nabove = 1\ndelay_seconds = 1e300',
+            "alerts.0.delay_seconds = 1e+300: Input",
+        ),
+        ("[alerting]\nbackoff_max_seconds = inf", "alerting.backoff_max_seconds = inf: Input"),
+        (
+            '[[alerts]]\nname = "alerts can\'t be evaluated"\nmetric = "count"\nabove = 1',
+            "alerts.0.name = \"alerts can't be evaluated\": is the name of Sidespan's own alert",
+        ),
         (ONE + 'metric = "count"', "FILE: alerts.0 = "),
         (ONE + 'metric = "count"\nabove = 1\nbelow = 0', "give either above or below"),
         (ONE + 'metric = "count"\nabove = 1\nwindow = 3', "FILE: alerts.0.window = 3: Extra inputs"),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.evaluator import Evaluator
+from collector.alerts.definition import TROUBLE
+from collector.alerts.evaluator import MAX_TIMEOUTS, Evaluator
 from collector.alerts.replay import MAX_WINDOWS, replay, replay_windows
 from collector.alerts.states import AlertEvent
-from collector.alerts.trouble import TROUBLE
 from collector.answers.errors import AnswerUnavailable, IndexFailed
 from collector.answers.rights import EVERYTHING
 from collector.index.duckdb.store import Store
@@ -277,13 +277,70 @@ async def test_an_alert_that_nobody_evaluates_is_no_silent_one(tmp_path: Path) -
     assert evaluator.troubles == {"busy": "it is overdue by 540 s"}
 
 
-async def test_an_index_that_lags_is_no_missing_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lag_seconds", "trouble"),
+    [
+        pytest.param(31, "the index is 31 s behind", id="behind"),
+        pytest.param(None, None, id="not_known_yet"),
+    ],
+)
+async def test_an_index_that_lags_is_no_missing_data(
+    tmp_path: Path, lag_seconds: float | None, trouble: str | None
+) -> None:
     answers = IndexedAnswers(None, answer=counted(0))
     watched = alert(metric="count", below=1, delay_seconds=30)
-    evaluator = evaluator_over(store_in(tmp_path), answers, watched, clock=Clock(END), lag_seconds=31)
+    evaluator = evaluator_over(
+        store_in(tmp_path), answers, watched, clock=Clock(END), lag_seconds=lag_seconds
+    )
     await evaluator.look()
     assert answers.asked == []
-    assert evaluator.troubles[watched.name] == "the index is 31 s behind"
+    assert evaluator.troubles[watched.name] == trouble
+
+
+async def test_an_answer_from_an_index_that_turns_out_to_lag_is_none(tmp_path: Path) -> None:
+    answers = IndexedAnswers(None, answer=counted(0))
+    watched = alert(metric="count", below=1, delay_seconds=30)
+    evaluator = evaluator_over(store_in(tmp_path), answers, watched, clock=Clock(END))
+    lags = iter([0.0, 0.0, 600.0])
+    evaluator.lag_seconds = lambda: next(lags)
+    await evaluator.look()
+    assert (len(answers.asked), waiting(evaluator.store)) == (1, [])
+    assert evaluator.troubles[watched.name] == "the index is 600 s behind"
+
+
+async def test_a_clock_that_is_set_back_silences_nothing(tmp_path: Path) -> None:
+    clock, answers = Clock(END), IndexedAnswers(None, answer=counted(11))
+    each = alert(name="busy", repeat_seconds=120)
+    evaluator = evaluator_over(store_in(tmp_path), answers, each, clock=clock)
+    await evaluator.look()
+    assert [found.event for found in waiting(evaluator.store)] == [FIRED]
+    clock.pass_seconds(-86_400)
+    for told in ([], [], ["repeated"]):
+        await evaluator.look()
+        assert [found.event.value for found in waiting(evaluator.store)] == told
+        clock.pass_seconds(60)
+    answers.failing = IndexAway("it starts")
+    await evaluator.look()
+    answers.failing, answers.answer = None, counted(1)
+    clock.pass_seconds(-86_400)
+    await evaluator.look()
+    assert [found.event for found in waiting(evaluator.store)] == [RECOVERED]
+
+
+async def test_examples_are_not_asked_of_an_index_that_is_too_slow(tmp_path: Path) -> None:
+    class ExamplesAreSlow(IndexedAnswers):
+        async def ask(self, kind: QueryKind, parameters: Any, *, rights: Any) -> Any:
+            answer = await super().ask(kind, parameters, rights=rights)
+            if kind is QueryKind.TRACES:
+                raise TimeoutError
+            return answer
+
+    answers = ExamplesAreSlow(None, answer=counted(11))
+    alerts = [alert(name=f"busy {number}") for number in range(8)]
+    evaluator = evaluator_over(store_in(tmp_path), answers, *alerts, clock=Clock(END))
+    await evaluator.look()
+    assert len(waiting(evaluator.store)) == 8
+    assert sum("sort" in asked for asked in answers.asked) == MAX_TIMEOUTS
 
 
 async def test_a_restart_neither_repeats_nor_forgets(tmp_path: Path) -> None:
@@ -374,6 +431,9 @@ async def test_a_lost_write_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="closed"):
         await evaluator.look()
     assert evaluator.states == {}
+    evaluator.store = store_in(tmp_path)
+    await evaluator.look()
+    assert [each.event for each in waiting(evaluator.store)] == [FIRED], "the same window comes again"
 
 
 def test_a_long_replay_takes_larger_steps() -> None:
@@ -382,3 +442,22 @@ def test_a_long_replay_takes_larger_steps() -> None:
     assert len(windows.ends) <= MAX_WINDOWS
     assert windows.step_seconds == 660
     assert EVERYTHING.experiments is None
+
+
+async def test_a_replay_keeps_no_more_events_than_it_shows() -> None:
+    answers = [
+        {
+            "by": ["user"],
+            "groups": [{"key": {"user": f"{n}"}, "values": {"count": count}} for n in range(400)],
+        }
+        for count in (11, 1, 11, 1)
+    ]
+    asked = iter(answers)
+
+    async def ask(kind: QueryKind, parameters: Any) -> Any:
+        return next(asked)
+
+    of = alert(by=["user"], max_groups=400)
+    replayed = await replay(of, ask, since_unix_ns=END, until_unix_ns=END + 3 * 60 * SECOND)
+    assert (len(replayed["events"]), replayed["events_omitted"]) == (1000, 600)
+    assert replayed["windows_firing"] == 2

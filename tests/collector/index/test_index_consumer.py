@@ -278,4 +278,5 @@ async def test_while_the_index_is_away_nothing_moves_and_the_lag_grows(tmp_path:
             await indexer.look()
         await asyncio.sleep(0.05)
         assert indexer.lag_seconds > 0.04
+        assert indexer.known_lag_seconds is not None
         assert len(await journal.consumer(CONSUMER).pending()) == 1

@@ -375,6 +375,21 @@ def test_a_group_that_is_at_the_top_of_one_side_only_has_its_numbers_of_both(sto
         assert group["values"] == full[group["key"]["name"]]
 
 
+def test_more_groups_of_a_comparison_come_behind_the_same_ones(store: Store) -> None:
+    sides = {"a__since": "-40m", "b__until": "-20m", "metric": "count", "by": ["session", "user"]}
+
+    def keys(top: int) -> list[Any]:
+        found = answers.compare(store.db, asked(top=top, **sides))
+        return [tuple(group["key"].values()) for group in found["groups"]]
+
+    whole = keys(1000)
+    assert len(whole) >= 8
+    for top in (1, 2, 3, 4, 5):
+        some = keys(top)
+        assert len(some) >= top
+        assert some == whole[: len(some)]
+
+
 def test_the_overview_has_the_period_before_beside_it(store: Store, summaries: list[TraceSummary]) -> None:
     found = answers.overview(tables_of(store), asked(since="-20m"))
     Overview.model_validate(found)

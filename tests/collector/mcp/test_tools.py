@@ -115,7 +115,7 @@ async def test_sides_of_a_comparison_have_their_prefix() -> None:
     await run("compare", ask, a=a, b=b, both={"service": "s"}, metric="count", by=["tool"], of="tools")
     assert dict(asked[0].query) == {
         "of": ["tools"], "metric": ["count"], "by": ["tool"], "service": ["s"],
-        "a.version": ["1"], "b.version": ["2", "3"], "top": ["10"],
+        "a.version": ["1"], "b.version": ["2", "3"], "top": ["11"],
     }  # fmt: skip
 
 
@@ -169,6 +169,46 @@ async def test_the_rest_of_a_list_is_reached_with_skip(name: str, path: str, giv
             break
         assert f"skip = {len(seen)}" in answer.omitted[-1].how
     assert seen == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "given", "size"),
+    [
+        ("list_errors", "errors", {}, "limit"),
+        ("get_statistics", "groups", {}, "top"),
+        ("compare", "groups", {"a": {}, "b": {}}, "top"),
+    ],
+)
+async def test_rows_that_the_service_does_not_list_are_said(
+    name: str, path: str, given: dict[str, Any], size: str
+) -> None:
+    rows = [{"id": number, "message": "m" * (700 if number == 0 else 1)} for number in range(1500)]
+
+    def whole(question: Question) -> Any:
+        most = int(question.query[size][0])
+        assert most <= 1000
+        return {path: rows[:most], "more_groups": most < len(rows)}
+
+    seen, skip = [], 0
+    while True:
+        answer = await run(name, answering(whole), max_tokens=50_000, **given, skip=skip, **{size: 150})
+        seen += [row["id"] for row in answer.telemetry[path]]
+        if "more filters" in answer.omitted[-1].how:
+            break
+        skip += 150
+        assert answer.omitted[-1].how.startswith(f"the same tool and arguments, with skip = {skip}")
+    assert seen == list(range(1000))
+    assert answer.omitted[-1].what == f"{path} after the first 1000, if there are any"
+
+
+async def test_an_argument_that_is_no_text_is_an_error_of_the_tool() -> None:
+    async def ask(question: Question) -> Reply:
+        return Reply(status=200, body=question.query_string.encode())
+
+    async with Client(server_of(ServedTools(ask=ask, max_tokens=5000, feedback=False))) as client:
+        result = await client.call_tool("search_traces", {"agent": "a\ud800"})
+    assert result.is_error
+    assert "no character" in str(result.content)
 
 
 async def test_a_whole_history_is_read_piece_by_piece() -> None:
