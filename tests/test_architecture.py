@@ -56,6 +56,8 @@ PURE = [
     "collector/index/protocol.py",
     "collector/index/queries",
     "collector/index/sql",
+    "collector/live/backlog.py",
+    "collector/live/frames.py",
     "proxy/catalog.py",
     "proxy/denials.py",
     "proxy/errors.py",
@@ -78,6 +80,7 @@ FOLDERS = (
     "service",
     "api",
     "alerts",
+    "live",
     "answers",
     "index",
     "sampling",
@@ -279,6 +282,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/answers.py",
+        "collector/index/duckdb/changes.py",
         "collector/index/duckdb/scores.py",
     }
     loading = "import sys, collector.service.app; sys.exit('duckdb' in sys.modules)"

@@ -11,6 +11,7 @@ from collector.answers.exposition import Exposition
 from collector.answers.health import ServiceHealth
 from collector.answers.index_upkeep import IndexUpkeep
 from collector.answers.indexed import IndexedTraces
+from collector.answers.live import LiveAnswers
 from collector.answers.many_traces import ManyTraces
 from collector.answers.runs.answers import RunAnswers
 from collector.answers.runs.logs import LogsAnswers
@@ -41,6 +42,7 @@ class Answers:
     exposition: Exposition
     health: ServiceHealth
     alerts: AlertAnswers
+    live: LiveAnswers
 
 
 def answers_of(
@@ -55,6 +57,7 @@ def answers_of(
     health: ServiceHealth,
     metrics: Metrics,
     alerts: AlertAnswers,
+    live: LiveAnswers,
 ) -> Answers:
     """The answers of the service that these are the parts of; three consumers of its journal are asked.
 
@@ -82,6 +85,7 @@ def answers_of(
         exposition=Exposition(consumer=delivery, records=records, metrics=metrics, alerts=alerts),
         health=health,
         alerts=alerts,
+        live=live,
     )
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from collector.answers.opening import Answers
-from collector.api import alerts, index, logs_api, operations, page, runs, traces
+from collector.api import alerts, index, live, logs_api, operations, page, runs, traces
 from collector.api.openapi import openapi_document
 from collector.api.own_route import OwnRoute
 from proxy.catalog import PARAMETER, build_catalog
@@ -35,6 +35,7 @@ OWN_ROUTES: tuple[OwnRoute, ...] = (
     *operations.ROUTES,
     *traces.ROUTES,
     *index.ROUTES,
+    *live.ROUTES,
     *alerts.ROUTES,
     *runs.ROUTES,
     *logs_api.ROUTES,

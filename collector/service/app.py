@@ -25,6 +25,7 @@ from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
+from collector.live.feed import open_live
 from collector.mlflow.client import Mlflow, open_mlflow
 from collector.mlflow.experiments import Experiments
 from collector.receivers.grpc.opening import open_grpc
@@ -56,12 +57,11 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         behind = None if keep is None else SAMPLING
         target = target_of(settings, mlflow, experiments, metrics, behind=behind)
         worker = DeliveryWorker(delivery, journal.traces, target, settings.delivery, behind=behind)
-        scores_to = INDEX if settings.index.enabled else None
         log_worker = log_worker_of(
             *(settings, journal, mlflow, experiments, metrics),
             behind=behind,
             joins=target.joins,
-            scores_to=scores_to,
+            scores_to=INDEX if settings.index.enabled else None,
         )
         sampler = None if keep is None else Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         index = await opened(open_index_of(settings))
@@ -85,9 +85,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
                 metrics=metrics,
             )
         )
-        ready = partial(takes_exports, bounds, journal.log)
-        grpc = await opened(open_grpc(settings, reception, ready))
-        running = replace(running, grpc=grpc)
+        grpc = await opened(open_grpc(settings, reception, partial(takes_exports, bounds, journal.log)))
+        live = await opened(open_live(index, settings.live))
+        running = replace(running, grpc=grpc, live=live)
         health = replace(_health(settings, journal, mlflow, running, indexer), alerts=alerting)
         answers = answers_of(
             settings,
@@ -100,6 +100,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             health=health,
             metrics=metrics,
             alerts=alerting,
+            live=live,
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)

@@ -4,6 +4,7 @@ section.py    what every section has in common
 sections.py   the sections, with bounds, defaults and their reference
 access.py     those on clients and policy
 alerts.py     those on alerts and their channels
+live.py       that on traces as they come
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 

@@ -19,6 +19,7 @@ from collector.settings.access import (
 )
 from collector.settings.alerts import AlertingSettings, AlertSettings
 from collector.settings.keep import KeepSettings
+from collector.settings.live import LiveSettings
 from collector.settings.processors import Processor
 from collector.settings.section import Section
 
@@ -331,6 +332,7 @@ class Settings(Section):
     processors: tuple[Processor, ...] = ()
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     index: IndexSettings = IndexSettings()
+    live: LiveSettings = LiveSettings()
     alerts: tuple[AlertSettings, ...] = ()
     """Metrics of the index that somebody is told of; each is an `[[alerts]]` table (docs/alerts.md)."""
     alerting: AlertingSettings = AlertingSettings()

@@ -24,12 +24,15 @@ from starlette.concurrency import iterate_in_threadpool
 
 from collector.index.duckdb import answers
 from collector.index.duckdb.answers import Export
+from collector.index.duckdb.changes import changed
 from collector.index.duckdb.shard import Gathered, TraceKey, write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import Taker, stand_back
 from collector.index.protocol import (
     NOTHING_DELIVERED,
     BatchRefused,
+    Changes,
+    ChangesQuery,
     Delivered,
     FileAnswer,
     IndexedBatch,
@@ -247,6 +250,10 @@ class DuckdbIndex:
     async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
         """As in the protocol."""
         return _encoded(await self._read(lambda db: answers.scores(db, trace_id, experiment_ids)))
+
+    async def changes(self, query: ChangesQuery) -> Changes:
+        """As in the protocol."""
+        return await self._read(lambda db: changed(db, query, now_unix_ns=time.time_ns()))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

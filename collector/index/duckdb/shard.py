@@ -36,6 +36,8 @@ from collector.spans.wire import Export
 _log = logging.getLogger("sidespan.index")
 
 CONSUMER = "index"
+# of one trace in one batch, for those who follow it live
+MAX_FRESH_SPANS = 200
 
 TraceKey = tuple[int, str]
 """The number of an experiment, and a trace id in hex."""
@@ -79,13 +81,15 @@ class Gathered:
 class Batch:
     """What a shard has written. `unreadable` are the sequences that it could not read.
 
-    `faults` are bugs that cost single spans their facts, or single traces their rows.
+    `faults` are bugs that cost single spans their facts, or single traces their rows. `fresh` are the ids of
+    the spans that a trace did not have before, with commas between them.
     """
 
     traces_file: Path
     spans_file: Path
     scores_file: Path
     keys: Sequence[TraceKey]
+    fresh: Mapping[TraceKey, str] = field(default_factory=dict)
     unreadable: Sequence[int] = ()
     faults: Faults = field(default_factory=Faults)
 
@@ -121,7 +125,9 @@ def read_shard(
             for key in piece.keys:
                 waiting[key] -= 1
                 if not waiting[key] and (trace := found.pop(key, None)):
-                    rows.write(key, _with(trace, stored.get(key)))
+                    before = stored.get(key)
+                    rows.note_fresh(key, trace, before)
+                    rows.write(key, _with(trace, before))
     return replace(rows.batch(), unreadable=tuple(unreadable))
 
 
@@ -201,6 +207,7 @@ class Rows:
         self._paths = tuple(into / f"{name}-{table}.csv" for table in ("traces", "spans", "scores"))
         self._preview_characters = preview_characters
         self._keys: list[TraceKey] = []
+        self._fresh: dict[TraceKey, str] = {}
         self.faults = Faults()
 
     def __enter__(self) -> "Rows":
@@ -223,6 +230,13 @@ class Rows:
         self._write_trace(rows.trace)
         self._write_spans(rows.spans)
         self._keys.append(key)
+
+    def note_fresh(self, key: TraceKey, trace: Gathered, before: Gathered | None) -> None:
+        """Which of its spans are new; of a trace with many of them, some."""
+        known = set() if before is None else {span.span_id for span in before.spans}
+        ids = [span.span_id for span in trace.spans if span.span_id not in known][:MAX_FRESH_SPANS]
+        if ids:
+            self._fresh[key] = ",".join(ids)
 
     def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
         """Rows of scores."""
@@ -256,6 +270,7 @@ class Rows:
             spans_file=spans_file,
             scores_file=scores_file,
             keys=self._keys,
+            fresh=self._fresh,
             faults=self.faults,
         )
 
