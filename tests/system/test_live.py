@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.cli.follow import ServerEvent, read_events
-from tests.support.otlp import agent_export, all_spans, trace_ids_of
+from tests.support.otlp import agent_export, all_spans, new_trace_id, trace_ids_of
 from tests.support.sidespan import Sidespan
 from tests.support.timing import patient, within
 from tests.system.test_index import NOWHERE, send, started, until
@@ -117,7 +118,7 @@ def test_a_trace_is_told_within_a_second_of_its_acknowledgement(alone: Sidespan)
 
 def test_a_running_trace_is_told_with_what_is_new_of_it(alone: Sidespan) -> None:
     request = agent_export()
-    root, *others = all_spans(request)
+    *others, root = sorted(all_spans(request), key=lambda span: not span.parent_span_id)
     [trace_id] = trace_ids_of(request)
     with Follower(alone, {"trace_id": trace_id.hex()}) as follower:
         for number, chosen in enumerate(([others[0]], others[1:], [root])):
@@ -186,24 +187,43 @@ def test_a_reader_that_stops_reading_slows_nobody_and_is_told_what_it_missed(alo
         began = slow.recv(4096)
         while b"\nid: " not in began:
             began += slow.recv(4096)
-        count = 0
-        # until the sockets between are full, and then some
-        while count < 900:
-            for _ in range(30):
-                sent(alone)
-            count += 30
+        for number in range(20):
+            send(alone, large_traces(10), x_mlflow_experiment_id="1")
+            count = 10 * (number + 1)
             until(lambda count=count: len(quick.told) + sum(quick.missed) >= count, service=alone)
         slow.settimeout(30)
-        rest = b""
-        while b"event: missed" not in rest:
-            rest += slow.recv(1 << 16)
+        rest = read_until(slow, b"event: missed")
         last = sent(alone).encode()
-        while last not in rest:
-            rest += slow.recv(1 << 16)
-        told = rest.count(b"event: trace")
+        rest += read_until(slow, last)
+        told = (began + rest).count(b"event: trace")
         missed = sum(json.loads(line[6:])["missed"] for line in rest.split(b"\n") if b'{"missed' in line)
         assert missed > 0
-        assert told + missed + began.count(b"event: trace") == count + 1
+        assert told + missed == count + 1
+
+
+def large_traces(count: int) -> ExportTraceServiceRequest:
+    """So large that a few hundred of them are more than the sockets between two processes hold."""
+    request = agent_export()
+    scope = request.resource_spans[0].scope_spans[0]
+    first = scope.spans[0]
+    del scope.spans[:]
+    for _ in range(count):
+        trace_id = new_trace_id()
+        for number in range(200):
+            span = scope.spans.add()
+            span.CopyFrom(first)
+            span.trace_id, span.span_id = trace_id, (number + 1).to_bytes(8, "big")
+            span.name = "x" * 200
+    return request
+
+
+def read_until(connection: socket.socket, text: bytes) -> bytes:
+    read = b""
+    while text not in read:
+        piece = connection.recv(1 << 16)
+        assert piece, "the stream has ended"
+        read += piece
+    return read
 
 
 def test_a_client_that_is_cut_off_resumes_where_it_was(alone: Sidespan) -> None:
