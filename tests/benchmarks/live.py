@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 from tests.benchmarks.load import wrk
 from tests.benchmarks.payloads import write_wrk_script
 from tests.support.ports import free_port
@@ -56,9 +58,17 @@ def _rate(service: Sidespan, script: Path, readers: int) -> float:
     )
     assert following.stdout is not None
     following.stdout.readline()
+    assert service.process is not None
+    process = psutil.Process(service.process.pid)
+    before = process.cpu_times()
     rate = wrk(service.url, script, connections=CONNECTIONS, seconds=SECONDS)
+    after = process.cpu_times()
     printed, _ = following.communicate()
-    print(f"   {readers} readers: {rate:,.0f} requests/s; they read {int(printed) / 2**20:,.1f} MiB")
+    used = (after.user + after.system - before.user - before.system) / (rate * SECONDS)
+    print(
+        f"   {readers:>2} readers: {rate:,.0f} requests/s, {used * 1e6:,.0f} µs of the service's processor time"
+        f" for each; they read {int(printed) / 2**20:,.1f} MiB"
+    )
     return rate
 
 
