@@ -73,6 +73,8 @@ PURE = [
     "collector/index/rows/rows.py",
     "collector/index/queries",
     "collector/index/sql",
+    "collector/live/backlog.py",
+    "collector/live/frames.py",
     "proxy/catalog.py",
     "proxy/denials.py",
     "proxy/errors.py",
@@ -96,6 +98,7 @@ FOLDERS = (
     "api",
     "alerts",
     "mcp",
+    "live",
     "answers",
     "index",
     "sampling",
@@ -333,6 +336,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
     assert found == {
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
+        "collector/index/duckdb/changes.py",
         "collector/index/duckdb/lookups.py",
         "collector/index/duckdb/scores.py",
     }

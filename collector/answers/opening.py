@@ -12,6 +12,7 @@ from collector.answers.exposition import Exposition
 from collector.answers.health import ServiceHealth
 from collector.answers.index_upkeep import IndexUpkeep
 from collector.answers.indexed import IndexedTraces
+from collector.answers.live import LiveAnswers
 from collector.answers.many_traces import ManyTraces
 from collector.answers.runs.answers import RunAnswers
 from collector.answers.runs.logs import LogsAnswers
@@ -48,6 +49,7 @@ class Answers:
     exposition: Exposition
     health: ServiceHealth
     alerts: AlertAnswers
+    live: LiveAnswers
     mcp: McpSettings
 
 
@@ -60,6 +62,7 @@ class Working:
     index: Index | None
     indexer: Indexer | None
     alerts: AlertAnswers
+    live: LiveAnswers
 
 
 def health_of(
@@ -137,6 +140,7 @@ def answers_of(
         health=health,
         alerts=alerts,
         mcp=settings.mcp,
+        live=working.live,
     )
 
 

@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +33,19 @@ class Refused(SidespanError):
 def get(url: str, path: str) -> bytes:
     """The body of GET `path`. Raises CannotReach, Refused."""
     return _open(urllib.request.Request(url.rstrip("/") + path))
+
+
+def get_lines(url: str, path: str, *, timeout_seconds: float, **headers: str) -> Iterator[str]:
+    """The lines of GET `path` as they come. Raises CannotReach, Refused."""
+    request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
+    try:
+        with _send(request, timeout_seconds) as answer:
+            for line in answer:
+                yield line.decode().rstrip("\n")
+    except urllib.error.HTTPError as error:
+        raise Refused(_message(error)) from error
+    except (HTTPException, OSError) as error:
+        raise CannotReach(f"the connection to {url} has ended: {error}") from error
 
 
 def get_json(url: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:

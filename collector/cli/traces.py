@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from collector.cli import remote
 from collector.cli.filters import Query, with_filters
+from collector.cli.follow import follow_traces
 from collector.cli.options import DEFAULT_URL, AsCsv, AsJson, Url
 from collector.cli.summary import summary
 from collector.model.errors import Misconfigured
@@ -38,10 +39,18 @@ def summary_traces(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     watch: Watch = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print each trace that gets spans, as they come, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """List traces, newest first."""
     from collector.cli.render_tables import traces_table
 
+    if follow:
+        if sort or watch or as_csv:
+            raise Misconfigured("--follow: can't be combined with --sort, --watch or --csv")
+        follow_traces(url, filters, as_json=as_json)
+        return
     query = filters | _paging(sort, limit)
     _show("/-/traces", query, traces_table, url=url, as_json=as_json, as_csv=as_csv, watch=watch)
 

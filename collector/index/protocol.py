@@ -12,6 +12,7 @@
     labels        trace ids              ->  what it says of their sessions, users and tags
     name          an experiment's id and name
     forget        have the journal's entries come again
+    changes       ChangesQuery                      ->  Changes           (TellsChanges; not every form can)
 
 Forms: `index/duckdb/`, where `IndexClient` asks a process beside the service, which asks `DuckdbIndex`,
 and `index/clickhouse/`. The contract suite (tests/collector/index/test_index_contract.py) runs over each.
@@ -23,7 +24,7 @@ can be asked, and how it is checked, comes from index/queries/ and stays.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
@@ -192,6 +193,63 @@ class StoredTraces:
 
     traces: int
     spans: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Which traces a reader of changes asks for: filters as a request has them, and what it may see.
+
+    `experiment_ids` are the experiments that it is limited to (None: all).
+    """
+
+    parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    experiment_ids: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesQuery:
+    """What changed behind the position `after`, for each of `looks` at most the newest `most` traces.
+
+    `until` is the last position that counts (None: the newest). With `after` None only positions are told.
+    """
+
+    after: int | None
+    until: int | None = None
+    looks: Sequence[Look] = ()
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedTrace:
+    """A trace as it is now, once for all looks: `to` are their numbers.
+
+    `position` is that of its last change; `body` a ChangedTraceEvent (queries/models.py) as JSON.
+    """
+
+    position: int
+    to: Sequence[int]
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What changed, the oldest first. `left_out` says for each look how many traces are beyond the most.
+
+    Behind `oldest` every change is known, up to `newest`. Positions grow, also across restarts.
+    """
+
+    oldest: int
+    newest: int
+    traces: Sequence[ChangedTrace] = ()
+    left_out: Sequence[int] = ()
+
+
+@runtime_checkable
+class TellsChanges(Protocol):
+    """An index that can be followed: it says which traces the journal has changed, batch by batch."""
+
+    async def changes(self, query: ChangesQuery) -> Changes:
+        """What changed. Raises BadParameter, QueryTimedOut, IndexAway, IndexFailure."""
 
 
 class Index(Protocol):

@@ -23,6 +23,7 @@ from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.index.opening import open_index_of
 from collector.journal.opening import open_journal_of
+from collector.live.feed import open_live
 from collector.mlflow.opening import experiments_of, open_mlflow_of
 from collector.receivers.opening import bounds_of
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -83,8 +84,11 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )
-        running = replace(running, grpc=grpc)
-        working = Working(carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts)
+        live = await opened(open_live(index, settings.live))
+        running = replace(running, grpc=grpc, live=live)
+        working = Working(
+            carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
+        )
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)

@@ -13,6 +13,7 @@ from collector.delivery.worker import DeliveryWorker
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.journal import Journal
+from collector.live.feed import LiveFeed
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc.opening import NO_GRPC, GrpcDoor
 from collector.sampling.consumer import Sampler
@@ -35,9 +36,12 @@ class Running:
     delivering: "tuple[asyncio.Task[None], ...]"
     beside: "tuple[asyncio.Task[None], ...]"
     grpc: GrpcDoor = NO_GRPC
+    live: LiveFeed | None = None
 
     def begin_to_stop(self) -> None:
-        """Nothing new is begun behind the journal; exports are still taken."""
+        """Nothing new is begun behind the journal, and nobody follows it; exports are still taken."""
+        if self.live is not None:
+            self.live.stop()
         self.bounds.stopping = True
         for worker in self.workers:
             worker.stop()

@@ -7,6 +7,7 @@ roles.py      what one process does, and which engines that needs
 access.py     those on clients and policy
 alerts.py     those on alerts and their channels
 forward.py    other backends
+live.py       that on traces as they come
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 

@@ -30,6 +30,7 @@ from collector.settings.engines import (
 )
 from collector.settings.forward import ForwardSettings, check_targets
 from collector.settings.keep import KeepSettings
+from collector.settings.live import LiveSettings
 from collector.settings.processors import Processor
 from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
 from collector.settings.section import Section
@@ -329,6 +330,7 @@ class Settings(Section):
     forward: tuple[ForwardSettings, ...] = ()
     """Other backends that get what Sidespan accepts; each is a `[[forward]]` table (docs/forward.md)."""
     index: IndexSettings = IndexSettings()
+    live: LiveSettings = LiveSettings()
     alerts: tuple[AlertSettings, ...] = ()
     """Metrics of the index that somebody is told of; each is an `[[alerts]]` table (docs/alerts.md)."""
     alerting: AlertingSettings = AlertingSettings()

@@ -15,6 +15,7 @@ ALL = (
     "formats",
     "index",
     "alerts",
+    "live",
     "deliver",
     "process",
     "forward",

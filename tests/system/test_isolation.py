@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.support.otlp import export
 from tests.support.ports import free_port
 from tests.support.proxied import tokens_for
 from tests.support.sidespan import Sidespan
+from tests.system.test_live import Follower
 
 pytestmark = pytest.mark.slow
 
@@ -374,6 +376,39 @@ class TestOwnPaths:
                 status, answer = house.send(client, "POST", "/-/alerts/test", asked)
                 assert status in (200, 503), answer  # the index may still be starting
             assert house.worlds[OTHER[client]].marker.encode() not in answer
+
+    def test_a_client_follows_the_traces_of_its_own_experiments(self, house: House) -> None:
+        kind = {"content-type": "application/x-protobuf"}
+        service, trace_ids = house.sidespan, {}
+        deadline = time.monotonic() + 60
+        while house.send("root", "GET", "/-/index")[0] != 200:  # it may still be starting
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with ExitStack() as stack:
+            readers = {
+                client: stack.enter_context(Follower(service, token=house.tokens[client]))
+                for client in ("anna", "bert", "root")
+            }
+            for client in ("anna", "bert"):
+                otlp = export(spans=1)
+                trace_ids[client] = otlp.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+                headers = kind | {"x-mlflow-experiment-id": house.worlds[client].experiment}
+                assert house.send(client, "POST", "/v1/traces", otlp.SerializeToString(), **headers)[0] == 200
+            readers["root"].wait(2)
+            for client in ("anna", "bert"):
+                readers[client].wait(1)
+        assert set(readers["root"].trace_ids) >= set(trace_ids.values())
+        for client in ("anna", "bert"):
+            assert trace_ids[client] in readers[client].trace_ids
+            assert trace_ids[OTHER[client]] not in readers[client].trace_ids
+            assert readers[client].missed == []
+            newest = readers[OTHER[client]].events[0].id
+            with Follower(service, last_event_id=newest, token=house.tokens[client]) as again:
+                again.wait(1)
+                assert trace_ids[OTHER[client]] not in again.trace_ids
+        nothing = {"trace_id": trace_ids["bert"]}
+        with Follower(service, nothing, readers["bert"].events[0].id, house.tokens["anna"]) as curious:
+            assert curious.told == [] and curious.missed == []
 
     @pytest.mark.parametrize(
         ("method", "path"),

@@ -236,3 +236,57 @@ async def test_every_view_is_readable_in_every_look(house: dict[str, Any], look:
             await expect(tab.locator(sign).first).to_be_visible()
             await expect(tab.locator("#message")).to_have_text("")
             await check_readable(tab)
+
+
+def part_of(request: Any, *chosen: Any) -> Any:
+    """The export with these spans only."""
+    part = type(request)()
+    part.CopyFrom(request)
+    scope = part.resource_spans[0].scope_spans[0]
+    del scope.spans[:]
+    scope.spans.extend(chosen)
+    return part
+
+
+async def test_a_running_trace_grows_and_keeps_what_is_open_and_in_sight(house: dict[str, Any]) -> None:
+    service, request = house["service"], agent_export()
+    *others, root = sorted(all_spans(request), key=lambda span: not span.parent_span_id)
+    [trace_id] = trace_ids_of(request)
+    many = [type(root)() for _ in range(60)]
+    for number, span in enumerate(many):
+        span.CopyFrom(others[0])
+        span.span_id = (number + 1).to_bytes(8, "big")
+        span.name = f"step {number}"
+        span.start_time_unix_nano += number * 1000
+    send(service, part_of(request, *many), x_mlflow_experiment_id=house["id"])
+    until(lambda: held(service)[1] > 60, service=service)
+    async with opened(service, f"#/trace/{trace_id.hex()}", viewport={"width": 900, "height": 600}) as tab:
+        await expect(tab.get_by_text("The root span has not arrived")).to_be_visible()
+        step = tab.get_by_role("button", name="step 40", exact=True)
+        await step.click()
+        details = tab.locator(".details:not([hidden])")
+        await expect(details).to_have_count(1)
+        await step.scroll_into_view_if_needed()
+        before = await step.bounding_box()
+        await asyncio.to_thread(
+            send, service, part_of(request, *others, root), x_mlflow_experiment_id=house["id"]
+        )
+        await expect(tab.locator(".waterfall > li")).to_have_count(66, timeout=20_000)
+        await expect(tab.get_by_text("The root span has not arrived")).to_have_count(0)
+        await expect(details).to_have_count(1)
+        await expect(step).to_have_attribute("aria-expanded", "true")
+        after = await step.bounding_box()
+        assert before and after and abs(before["y"] - after["y"]) < 3
+
+
+async def test_a_new_trace_is_in_the_list_without_a_poll(house: dict[str, Any]) -> None:
+    async with opened(house["service"], f"#/traces?experiment_name={house['name']}&user=live") as tab:
+        await expect(tab.get_by_text("No traces match.")).to_be_visible()
+        # the interval at which views are drawn anew, put off
+        await tab.evaluate("for (let id = 0; id < 1e4; id += 1) clearTimeout(id)")
+        request = agent_export()
+        for span in all_spans(request):
+            span.attributes.add(key="user.id").value.string_value = "live"
+        headers = {"x_mlflow_experiment_id": house["id"]}
+        await asyncio.to_thread(send, house["service"], request, **headers)
+        await expect(tab.locator("tbody tr")).to_have_count(1, timeout=20_000)

@@ -22,6 +22,7 @@ STATIC = {
     "app.js": SCRIPT,
     "charts.js": SCRIPT,
     "health.js": SCRIPT,
+    "live.js": SCRIPT,
     "overview.js": SCRIPT,
     "parts.js": SCRIPT,
     "runs.js": SCRIPT,

@@ -8,6 +8,7 @@
 import { alerts } from "./alerts.js";
 import { tidyCharts } from "./charts.js";
 import { refreshHealth } from "./health.js";
+import { follow } from "./live.js";
 import { overview } from "./overview.js";
 import { address, at } from "./parts.js";
 import { compared, run, runs } from "./runs.js";
@@ -16,12 +17,19 @@ import { trace } from "./trace.js";
 
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
+const POSTPONE_MILLISECONDS = 1000;
 
-/** name -> {title, draw(id, parameters, go), live: redrawn at intervals} */
+/** name -> {title, draw(id, parameters, go), live: redrawn at intervals, follows(id, parameters): redrawn when
+ * such traces change} */
 const VIEWS = {
   "": { title: "Overview", draw: (_, parameters, go) => overview(parameters, go), live: true },
-  traces: { title: "Traces", draw: (_, parameters, go) => traces(parameters, go), live: true },
-  trace: { title: "Trace", draw: (id) => trace(id) },
+  traces: {
+    title: "Traces",
+    draw: (_, parameters, go) => traces(parameters, go),
+    live: true,
+    follows: (_, parameters) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),
+  },
+  trace: { title: "Trace", draw: (id) => trace(id), follows: (id) => ({ trace_id: id }) },
   sessions: { title: "Sessions", draw: (_, parameters, go) => sessions(parameters, go), live: true },
   session: { title: "Session", draw: (id) => session(id) },
   runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
@@ -73,6 +81,7 @@ async function draw({ again = false } = {}) {
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
+  if (!again) followView();
   if (!view.draw) return;
   try {
     const parts = await view.draw(id, parameters, go);
@@ -88,23 +97,56 @@ async function draw({ again = false } = {}) {
   tidyCharts();
 }
 
-/** Replace the view by the parts, and restore focus and scroll positions. */
+function followView() {
+  const { name, id, parameters } = place();
+  const { follows } = VIEWS[name];
+  follow(follows && !document.hidden ? follows(id, parameters) : null, drawChanges);
+}
+
+/** @type {number | undefined} */
+let postponed;
+
+/** Draw what has changed; while somebody marks text or fills in a filter, a little later. */
+async function drawChanges() {
+  clearTimeout(postponed);
+  if (document.hidden) return;
+  if (marking() || (place().name === "traces" && reading())) {
+    postponed = setTimeout(drawChanges, POSTPONE_MILLISECONDS);
+    return;
+  }
+  await draw({ again: true });
+}
+
+/** The first span in sight and where it stands, to be put there again. */
+function inSight() {
+  const [first] = [...at("view").querySelectorAll(".more")].filter(
+    (each) => each.getBoundingClientRect().top >= 0,
+  );
+  return first ? { id: first.id, top: first.getBoundingClientRect().top } : null;
+}
+
+/** Replace the view by the parts, and restore focus, scroll positions and the spans that were open. */
 function replace(parts) {
+  const open = [...at("view").querySelectorAll(".more[aria-expanded=true]")].map((each) => each.id);
+  const [sight, down] = [inSight(), scrollY];
   const focused = document.activeElement && document.activeElement.id;
   const scrolled = [...at("view").querySelectorAll(".table")].map((each) => each.scrollLeft);
   at("view").replaceChildren(...parts);
   [...at("view").querySelectorAll(".table")].forEach((each, number) => {
     each.scrollLeft = scrolled[number] || 0;
   });
+  for (const id of open) if (at(id)) at(id).click();
   if (focused && focused !== "trace-id" && at(focused)) at(focused).focus({ preventScroll: true });
+  if (down) scrollTo(0, down);
+  if (down && sight && at(sight.id)) scrollBy(0, at(sight.id).getBoundingClientRect().top - sight.top);
 }
+
+const marking = () => String(getSelection());
 
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return (
-    busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || String(getSelection())
-  );
+  return busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || marking();
 }
 
 async function keepFresh() {
@@ -132,10 +174,13 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   at("trace-id").focus();
 });
-document.addEventListener(
-  "visibilitychange",
-  () => document.hidden || (refreshHealth(), VIEWS[place().name].live && draw({ again: true })),
-);
+document.addEventListener("visibilitychange", () => {
+  followView();
+  const { live, follows } = VIEWS[place().name];
+  if (document.hidden) return;
+  refreshHealth();
+  if (live || follows) draw({ again: true });
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw({ again: true }));
 
 draw();

@@ -262,6 +262,7 @@ function spanItem(span, whole) {
   const more = make("button", {
     type: "button",
     className: "more",
+    id: `span-${span.span_id}`,
     "aria-expanded": "false",
     text: span.name,
   });

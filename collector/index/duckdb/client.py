@@ -17,6 +17,8 @@ from collector.files.private import make_folder, make_socket
 from collector.index.duckdb.messages import (
     NOT_FOUND,
     batch_from_json,
+    changes_from_json,
+    changes_query_to_json,
     delivered_to_query,
     error_from_json,
     labels_from_json,
@@ -27,6 +29,8 @@ from collector.index.duckdb.messages import (
 )
 from collector.index.protocol import (
     NOTHING_DELIVERED,
+    Changes,
+    ChangesQuery,
     Delivered,
     FileAnswer,
     IndexAway,
@@ -147,6 +151,10 @@ class IndexClient:
     async def forget(self) -> None:
         """As in the protocol."""
         await self._post("/forget", {})
+
+    async def changes(self, query: ChangesQuery) -> Changes:
+        """As in the protocol."""
+        return changes_from_json(json.loads(await self._post("/changes", changes_query_to_json(query))))
 
     async def _post(self, path: str, document: Mapping[str, Any], *, seconds: float = QUERY_SECONDS) -> bytes:
         return await self._sent("POST", path, data=json.dumps(document).encode(), seconds=seconds)

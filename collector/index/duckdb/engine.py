@@ -22,6 +22,7 @@ import duckdb
 from starlette.concurrency import iterate_in_threadpool
 
 from collector.index.duckdb import lookups
+from collector.index.duckdb.changes import changed
 from collector.index.duckdb.lookups import DuckdbTables
 from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
@@ -29,6 +30,8 @@ from collector.index.duckdb.take import Taker
 from collector.index.protocol import (
     NOTHING_DELIVERED,
     BatchRefused,
+    Changes,
+    ChangesQuery,
     Delivered,
     FileAnswer,
     IndexedBatch,
@@ -212,6 +215,10 @@ class DuckdbIndex:
     async def scores(self, trace_id: str, *, experiment_ids: frozenset[str] | None) -> bytes:
         """As in the protocol."""
         return answers.encoded(await self._read(lambda db: lookups.scores(db, trace_id, experiment_ids)))
+
+    async def changes(self, query: ChangesQuery) -> Changes:
+        """As in the protocol."""
+        return await self._read(lambda db: changed(db, query, now_unix_ns=time.time_ns()))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

@@ -11,6 +11,7 @@
     POST /labels   {"experiment_id", "trace_ids"}    TraceLabels by trace id
     POST /name     ExperimentReference    {}
     POST /forget   {}                     {}
+    POST /changes  ChangesQuery           Changes            400 BadParameter, 503 QueryTimedOut
 
 An error has the form {"error": {"parameter", "value", "message"}}; any other status is a bug.
 """
@@ -22,12 +23,16 @@ from typing import Any
 
 from collector.index.protocol import (
     BatchRefused,
+    ChangedTrace,
+    Changes,
+    ChangesQuery,
     Delivered,
     ExperimentCounts,
     IndexedBatch,
     IndexQuery,
     IndexState,
     Lane,
+    Look,
     QueryKind,
     QueryTimedOut,
     TraceQuery,
@@ -152,6 +157,29 @@ def delivered_from_query(query: Mapping[str, str]) -> Delivered:
     """Back."""
     but = frozenset(filter(None, query["but"].split(",")))
     return Delivered(before_unix_ns=int(query["before_unix_ns"]), but=but)
+
+
+def changes_query_to_json(query: ChangesQuery) -> Json:
+    """`query` as JSON."""
+    looks = [
+        {"parameters": look.parameters, "experiment_ids": _listed(look.experiment_ids)}
+        for look in query.looks
+    ]
+    return {"after": query.after, "until": query.until, "most": query.most, "looks": looks}
+
+
+def changes_query_from_json(document: Json) -> ChangesQuery:
+    """Back."""
+    looks = [
+        Look(parameters=look["parameters"], experiment_ids=_unlisted(look["experiment_ids"]))
+        for look in document["looks"]
+    ]
+    return ChangesQuery(**document | {"looks": looks})
+
+
+def changes_from_json(document: Json) -> Changes:
+    """Changes from what asdict makes of them."""
+    return Changes(**document | {"traces": [ChangedTrace(**each) for each in document["traces"]]})
 
 
 def experiments_from_json(ids: Sequence[str] | None) -> frozenset[str] | None:

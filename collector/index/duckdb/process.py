@@ -30,6 +30,7 @@ from collector.index.duckdb.messages import (
     NOT_FOUND,
     STATUS,
     ProcessArguments,
+    changes_query_from_json,
     delivered_from_query,
     error_to_json,
     experiments_from_json,
@@ -37,7 +38,7 @@ from collector.index.duckdb.messages import (
     query_from_json,
     trace_query_from_json,
 )
-from collector.index.protocol import FileAnswer, Index
+from collector.index.protocol import FileAnswer, Index, TellsChanges
 from collector.index.rows.crew import calm_garbage_collection
 from collector.model.experiment import ExperimentReference
 from collector.settings import LogSettings
@@ -107,6 +108,11 @@ async def _forget(index: Index, _: Request) -> Response:
     return JSONResponse({})
 
 
+async def _changes(index: Index, request: Request) -> Response:
+    assert isinstance(index, TellsChanges)
+    return JSONResponse(asdict(await index.changes(changes_query_from_json(await request.json()))))
+
+
 Endpoint = Callable[[Index, Request], Awaitable[Response]]
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/take", _take),
@@ -120,6 +126,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/scores", _scores),
     ("POST", "/name", _name),
     ("POST", "/forget", _forget),
+    ("POST", "/changes", _changes),
 )
 
 

@@ -20,13 +20,15 @@ CONSUMER = "index"
 class Batch:
     """What a shard has written. `unreadable` are the sequences that it could not read.
 
-    `faults` are bugs that cost single spans their facts, or single traces their rows.
+    `faults` are bugs that cost single spans their facts, or single traces their rows. `fresh` are the ids of
+    the spans that a trace did not have before, with commas between them.
     """
 
     traces_file: Path
     spans_file: Path
     scores_file: Path
     keys: Sequence[TraceKey]
+    fresh: Mapping[TraceKey, str] = field(default_factory=dict)
     unreadable: Sequence[int] = ()
     faults: Faults = field(default_factory=Faults)
 
@@ -86,6 +88,7 @@ def batch_of(into: Path, name: str, rows: RowWriter, unreadable: Sequence[int]) 
         spans_file=spans,
         scores_file=scores,
         keys=rows.keys,
+        fresh=rows.fresh,
         unreadable=tuple(unreadable),
         faults=rows.faults,
     )

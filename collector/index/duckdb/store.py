@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from collector.files.private import make_folder
+from collector.index.duckdb import changes as change_table
 from collector.index.duckdb import scores as score_table
 from collector.index.duckdb.schema import SCHEMA, SCHEMA_VERSION
 from collector.index.duckdb.shard import Batch, write_rows
@@ -128,6 +129,7 @@ class Store:
     def __init__(self, path: Path, db: duckdb.DuckDBPyConnection) -> None:
         self.path = path
         self.db = db
+        change_table.make(db, now_unix_ns=time.time_ns())
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same tables, for one thread."""
@@ -200,11 +202,8 @@ class Store:
             self.put([replace(batch, keys=keys)], {})
         with transaction(self.db):
             score_table.move(self.db, to=number, of=alone[0])
-            for table in ("spans", "traces", "labels"):
-                self.db.execute(
-                    f"UPDATE {table} SET experiment = ? WHERE experiment = ?",
-                    [number, alone[0]],
-                )
+            for table in ("spans", "traces", "labels", "changes"):
+                self.db.execute(f"UPDATE {table} SET experiment = ? WHERE experiment = ?", [number, alone[0]])
             self.db.execute("DELETE FROM experiments WHERE number = ?", [alone[0]])
 
     def _experiment(self, condition: str, value: str | None) -> tuple[int, str | None] | None:
@@ -279,6 +278,7 @@ class Store:
                 score_table.make_room(self.db)
                 self._copy("new_scores", SCORE_COLUMNS, scores)
                 score_table.add_new(self.db)
+            change_table.note(self.db, [batch.fresh for batch in batches], now_unix_ns=time.time_ns())
             for lane, sequence in cursors.items():
                 self.db.execute("DELETE FROM cursors WHERE lane = ?", [lane])
                 self.db.execute("INSERT INTO cursors VALUES (?, ?)", [lane, sequence])
@@ -317,6 +317,7 @@ class Store:
     def forget(self, *, seen_before_unix_ns: int, max_bytes: int) -> int:
         """Take out what is too old, and the oldest where there is too much; how many traces went."""
         gone = self._forget_before(seen_before_unix_ns)
+        change_table.forget(self.db, now_unix_ns=time.time_ns())
         self.db.execute(
             "DELETE FROM cursors WHERE sequence < (SELECT min(sequence) FROM"
             " (SELECT sequence FROM cursors ORDER BY sequence DESC LIMIT ?))",

@@ -99,6 +99,29 @@ class TraceRow(Shape):
     """The first hundred, the oldest first."""
 
 
+class NewSpan(Shape):
+    """A span that has arrived."""
+
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    kind: str
+    start_unix_ns: int
+    duration_seconds: float
+    is_error: bool
+    model: str | None
+    tool: str | None
+    cost_usd: float | None
+
+
+class ChangedTraceEvent(Shape):
+    """A trace that has new spans: its row, and those spans."""
+
+    trace: TraceRow
+    spans: list[NewSpan]
+    """Of a batch with more of one trace, the first 200."""
+
+
 class TracePage(Shape):
     """Rows of traces."""
 

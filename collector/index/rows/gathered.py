@@ -34,6 +34,9 @@ from collector.spans.wire import Export
 
 _log = logging.getLogger("sidespan.index")
 
+# of one trace in one batch, for those who follow it live
+MAX_FRESH_SPANS = 200
+
 TraceKey = tuple[int, str]
 """The number of an experiment, and a trace id in hex."""
 
@@ -100,6 +103,7 @@ class RowWriter:
         self._preview_characters = preview_characters
         self._stored_as, self._score_stored_as = stored_as, score_stored_as
         self.keys: list[TraceKey] = []
+        self.fresh: dict[TraceKey, str] = {}
         self.faults = Faults()
 
     def write(self, key: TraceKey, trace: Gathered) -> None:
@@ -112,6 +116,13 @@ class RowWriter:
         self._write_trace(rows.trace)
         self._write_spans(rows.spans)
         self.keys.append(key)
+
+    def note_fresh(self, key: TraceKey, trace: Gathered, before: Gathered | None) -> None:
+        """Which of its spans are new; of a trace with many of them, some."""
+        known = set() if before is None else {span.span_id for span in before.spans}
+        ids = [span.span_id for span in trace.spans if span.span_id not in known][:MAX_FRESH_SPANS]
+        if ids:
+            self.fresh[key] = ",".join(ids)
 
     def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
         """Rows of scores."""
@@ -162,7 +173,9 @@ def write_pieces(
         for key in piece.keys:
             waiting[key] -= 1
             if not waiting[key] and (trace := found.pop(key, None)):
-                rows.write(key, with_stored(trace, stored.get(key)))
+                before = stored.get(key)
+                rows.note_fresh(key, trace, before)
+                rows.write(key, with_stored(trace, before))
     return unreadable
 
 
