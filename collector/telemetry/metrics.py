@@ -68,12 +68,15 @@ class Metrics:
         self.dead_letters = gauge("dead_letters", "Dead letters that wait to be retried or dropped.")
         self.sampled_traces = counter("sampled_traces", "Traces decided by sampling.", "decision", "reason")
         self.sampling_open_traces = gauge("sampling_open_traces", "Traces that wait for a sampling decision.")
+        self._add_requests(counter, histogram)
+        self._add_alerts(counter, gauge, histogram)
+
+    def _add_requests(self, counter: Callable[..., Counter], histogram: Callable[..., Histogram]) -> None:
         self.proxy_requests = counter(
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
         self.tool_calls = counter("mcp_tool_calls", "Calls of tools by agents over HTTP.", "tool", "outcome")
-        self._add_alerts(counter, gauge, histogram)
 
     def _add_alerts(
         self,

@@ -396,9 +396,9 @@ def _list(values: Iterable[str | None]) -> str | None:
 def _first_error(tree: Tree, preview_characters: int) -> tuple[str | None, str | None, str | None]:
     """Message, group and type of the error that tells most: one with a message, the deepest of its kind."""
     failed = [span for span in tree.spans if span.is_error and not span.is_recovered_retry]
-    if not failed:
-        return None, None, None
     telling = [span for span in failed if span.error_message] or failed
+    if not telling:
+        return None, None, None
     return *_error(telling[-1], preview_characters), telling[-1].error_type
 
 
