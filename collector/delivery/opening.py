@@ -19,6 +19,15 @@ from collector.spans.scores import MAX_EXPLANATION_CHARACTERS
 from collector.telemetry.metrics import Metrics
 
 
+def experiments_of(settings: Settings, mlflow: Mlflow) -> Experiments:
+    """MLflow's experiments, as the settings have them looked up and made."""
+    return Experiments(
+        mlflow,
+        create=settings.routing.create_experiments,
+        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
+    )
+
+
 def target_of(
     settings: Settings, mlflow: Mlflow, experiments: Experiments, metrics: Metrics, *, behind: str | None
 ) -> Target:

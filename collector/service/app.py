@@ -17,7 +17,7 @@ from collector.api.own_admission import OwnAdmission
 from collector.api.receiver_admission import ReceiverAdmission
 from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.opening import log_worker_of, target_of
+from collector.delivery.opening import experiments_of, log_worker_of, target_of
 from collector.delivery.worker import DeliveryWorker
 from collector.files.private import close_to_others
 from collector.index.feed import CONSUMER as INDEX
@@ -27,7 +27,6 @@ from collector.index.opening import open_index_of
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.live.feed import open_live
 from collector.mlflow.client import Mlflow, open_mlflow
-from collector.mlflow.experiments import Experiments
 from collector.receivers.grpc.opening import open_grpc
 from collector.receivers.opening import bounds_of, http_receiver, open_reception
 from collector.sampling.consumer import CONSUMER as SAMPLING
@@ -47,11 +46,11 @@ LOOK_UP_CONNECTIONS = 8
 async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]:
     """Everything, opened downstream first and closed in reverse. Raises Misconfigured before it listens."""
     close_to_others(settings.data_dir, settings.auth.tokens_file)
-    metrics, keep = Metrics(), settings.sampling
+    metrics, keep, bounds = Metrics(), settings.sampling, bounds_of(settings)
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         mlflow = await opened(_open_mlflow(settings))
-        experiments = _experiments(settings, mlflow)
+        experiments = experiments_of(settings, mlflow)
         journal = await opened(_open_journal(settings, metrics))
         delivery, indexing = journal.consumer(DELIVERY), journal.consumer(INDEX)
         behind = None if keep is None else SAMPLING
@@ -67,9 +66,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         index = await opened(open_index_of(settings))
         indexer = None if index is None else Indexer(indexing, index, mlflow, metrics)
         labels = None if index is None else LabelFeed(index, mlflow, (delivery, journal.consumer(LOGS)))
-        bounds = bounds_of(settings)
-        # ends before the journal closes
-        running = await opened(
+        running = await opened(  # ends before the journal closes
             background(worker, log_worker, journal, bounds, sampler=sampler, indexer=indexer, labels=labels)
         )
         alerting = await opened(open_alerting(settings, indexer, metrics))
@@ -104,8 +101,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         )
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
         own = guarded(own_app(answers), settings.server, OwnAdmission(access, directory), access.log)
-        parts = dispatch(http_receiver(settings, reception), own, proxy)
-        yield under(settings.server.root_path, parts), running
+        app = dispatch(http_receiver(settings, reception), own, proxy)
+        yield under(settings.server.root_path, app), running
 
 
 def _health(
@@ -141,12 +138,4 @@ def _open_journal(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         log_consumers=(LOGS, SAMPLING) if settings.sampling and settings.sampling.scores else (LOGS,),
         keep_claims=settings.delivery.trace_memory,
         observe_commit=metrics.commit.observe,
-    )
-
-
-def _experiments(settings: Settings, mlflow: Mlflow) -> Experiments:
-    return Experiments(
-        mlflow,
-        create=settings.routing.create_experiments,
-        lookup_timeout_seconds=settings.mlflow.lookup_timeout_seconds,
     )
