@@ -5,8 +5,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from collector.model.errors import Misconfigured, SidespanError
@@ -103,6 +104,16 @@ def _open(request: urllib.request.Request, timeout_seconds: float = TIMEOUT_SECO
         raise Refused(_message(error)) from error
 
 
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows none: the token would go along, to whoever is named."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        """Raises CannotReach."""
+        raise CannotReach(f"{req.full_url} redirects to {newurl}")
+
+
 @contextmanager
 def _send(request: urllib.request.Request, timeout_seconds: float) -> Iterator[HTTPResponse]:
     """The answer, open for reading. Raises HTTPError (4xx, 5xx), CannotReach, Misconfigured."""
@@ -111,7 +122,7 @@ def _send(request: urllib.request.Request, timeout_seconds: float) -> Iterator[H
     if token := environment().get("SIDESPAN_TOKEN"):
         request.add_header("authorization", f"Bearer {token}")
     # HTTP_PROXY and the like are for hosts elsewhere; this service is ours
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Redirections())
     try:
         with opener.open(request, timeout=timeout_seconds) as answer:
             yield answer
