@@ -13,7 +13,7 @@ from collector.cli.options import DEFAULT_URL, AsJson, Url
 from collector.model.errors import Misconfigured
 
 letters = typer.Typer(
-    help="Inspect and retry spans and log records that MLflow or another target refused.",
+    help="Inspect and retry what a target refused permanently.",
     no_args_is_help=True,
 )
 
