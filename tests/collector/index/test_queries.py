@@ -375,11 +375,11 @@ def test_a_group_that_is_at_the_top_of_one_side_only_has_its_numbers_of_both(sto
         assert group["values"] == full[group["key"]["name"]]
 
 
-def test_more_groups_of_a_comparison_come_behind_the_same_ones(store: Store) -> None:
+def test_more_groups_of_a_comparison_come_behind_the_same_ones(store: Any) -> None:
     sides = {"a__since": "-40m", "b__until": "-20m", "metric": "count", "by": ["session", "user"]}
 
     def keys(top: int) -> list[Any]:
-        found = answers.compare(store.db, asked(top=top, **sides))
+        found = answers.compare(tables_of(store), asked(top=top, **sides))
         return [tuple(group["key"].values()) for group in found["groups"]]
 
     whole = keys(1000)

@@ -276,12 +276,12 @@ def test_rows_of_traces_list_their_scores(store: Store, scored: list[Scored]) ->
     assert scores_in(store, "ab" * 16, None) == []
 
 
-def test_sessions_say_how_many_scores_their_turns_have(store: Store, scored: list[Scored]) -> None:
+def test_sessions_say_how_many_scores_their_turns_have(store: Any, scored: list[Scored]) -> None:
     expected: Counter[tuple[str, str | None]] = Counter()
     for each in scored:
         if each.trace.session:
             expected[each.trace.session, each.trace.experiment.id] += len(each.scores)
-    found = answers.sessions(store.db, asked(limit=1000), Path())
+    found = answers.sessions(tables_of(store), asked(limit=1000), Path())
     assert isinstance(found, dict)
     SessionPage.model_validate(found)
     assert {(row["session"], row["experiment_id"]): row["scores"] for row in found["sessions"]} == expected
