@@ -17,14 +17,13 @@ from collector.alerts.notices import Notice
 from collector.alerts.store import AlertStore, open_store
 from collector.answers.encoding import EncodedJson, encode_json
 from collector.answers.rights import ReadRights
-from collector.index.duckdb import answers
-from collector.index.duckdb.engine import DOCUMENTS
 from collector.index.duckdb.store import Store
-from collector.index.protocol import QueryKind
+from collector.index.protocol import IndexQuery, QueryKind
 from collector.index.queries.asked import Asked
+from collector.index.sql import answers
 from collector.settings.alerts import AlertingSettings, AlertSettings, WebhookSettings
 from collector.telemetry.metrics import Metrics
-from tests.support.indexed import NOW_NS
+from tests.support.indexed import NOW_NS, tables_of
 
 SECOND = 10**9
 WEBHOOK = WebhookSettings(type="webhook", url="http://127.0.0.1:9/")
@@ -56,9 +55,8 @@ class IndexedAnswers:
             return encode_json({"traces": []} if kind is QueryKind.TRACES else self.answer)
         assert self.index is not None
         asked = Asked(parameters=parameters, now_unix_ns=NOW_NS, experiments=rights.experiments)
-        if kind is QueryKind.TRACES:
-            return encode_json(answers.traces(self.index.db, asked, Path()))
-        return encode_json(DOCUMENTS[kind](self.index.db, asked))
+        query = IndexQuery(kind=kind, parameters=parameters)
+        return encode_json(answers.answer(tables_of(self.index), query, asked, Path()))
 
 
 def counted(value: float | None, sample: int | None = None) -> dict[str, Any]:
