@@ -17,6 +17,12 @@ __all__ = ["stage"]
 ALL = Look()
 
 
+@pytest.fixture(autouse=True)
+def _can_be_followed(stage: Stage) -> None:
+    if not isinstance(stage.index, TellsChanges):
+        pytest.skip("this form can't be followed: it lacks the verb `changes`")
+
+
 async def changes(
     stage: Stage,
     after: int | None,
