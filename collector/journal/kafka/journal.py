@@ -134,6 +134,7 @@ class KafkaJournal:
 
     async def subscribe(self, names: Collection[str]) -> Subscriptions:
         """Nobody: settings refuse other backends where the log is on Kafka."""
+        self.check_open()
         assert not names
         return Subscriptions(begun=frozenset(), ended={})
 
