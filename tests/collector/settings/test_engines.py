@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from collector.model.errors import Misconfigured
 from collector.settings import ALL_ROLES, ClickhouseSettings, Engine, KafkaSettings, Role, Settings, load
@@ -126,3 +127,25 @@ def test_passwords_come_from_a_file_or_the_environment_and_are_not_shown(tmp_pat
 
 def test_each_engine_has_its_own_settings() -> None:
     assert (Settings().kafka, Settings().clickhouse) == (KafkaSettings(), ClickhouseSettings())
+
+
+KAFKA_AND_CLICKHOUSE = {
+    "journal": {"url": "kafka://127.0.0.1:9092/sidespan"},
+    "index": {"url": "clickhouse://127.0.0.1:8123/sidespan"},
+}
+
+
+def test_alerts_are_for_a_process_that_indexes_and_answers() -> None:
+    alert = {"name": "slow", "metric": "count", "above": 10}
+    with pytest.raises(
+        ValidationError, match=r"one process with the roles index and query, and this one has query"
+    ):
+        Settings.model_validate({**KAFKA_AND_CLICKHOUSE, "roles": ["query"], "alerts": [alert]})
+    Settings.model_validate({**KAFKA_AND_CLICKHOUSE, "roles": ["index", "query"], "alerts": [alert]})
+
+
+def test_other_backends_need_the_embedded_journal() -> None:
+    target = {"name": "tee", "url": "http://tee.example.com:4318"}
+    with pytest.raises(ValidationError, match=r"read the topic sidespan-spans and send it on"):
+        Settings.model_validate({**KAFKA_AND_CLICKHOUSE, "forward": [target]})
+    Settings.model_validate({"forward": [target]})
