@@ -225,7 +225,7 @@ class GroupMembership:
 
     def _load(self) -> None:
         """Begin to read the partitions that are ours and have settled."""
-        from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+        from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
         if not self._to_load:
             return
@@ -236,6 +236,9 @@ class GroupMembership:
             found = self._group.committed(asked, CALL_SECONDS) if asked else []
         except KafkaException as error:
             _log.warning("a partition can't be loaded now", extra={"why": error.args[0].str()})
+            if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+                # the client would ask by the epoch that it knows for minutes
+                self._admin = self._connection.admin()
             settled, found = [], []
         if not settled:
             self._ends.wait(SETTLE_SECONDS)
