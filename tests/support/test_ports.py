@@ -17,6 +17,8 @@ def test_another_process_has_another_block() -> None:
 
 def test_a_port_in_use_is_passed_over() -> None:
     with socket.socket() as taken:
+        # as servers do: a test before may have left connections of this port that wait for their end
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         assert taken.getsockname()[1] not in {free_port() for _ in range(SIZE)}
