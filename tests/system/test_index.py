@@ -23,6 +23,7 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.proxied import tokens_for
 from tests.support.sidespan import Sidespan
+from tests.support.timing import Late, patient
 
 pytestmark = pytest.mark.slow
 
@@ -93,14 +94,16 @@ def alone(tmp_path: Path) -> Iterator[Sidespan]:
     service.kill()
 
 
+@patient
 def test_a_span_is_in_the_answers_within_two_seconds_while_mlflow_is_down(alone: Sidespan) -> None:
-    took = []
+    took, before = [], held(alone)[1]
     for number in range(5):
         sent = agent_export()
         send(alone, sent, x_mlflow_experiment_id="1")
-        count = 6 * (number + 1)
+        count = before + 6 * (number + 1)
         took.append(until(lambda count=count: held(alone)[1] == count, service=alone))
-    assert sorted(took)[-2] < 2.0, "all but one, which a busy machine may hold up"
+    if sorted(took)[-2] >= 2.0:  # all but one, which a busy machine may hold up
+        raise Late(f"took {took}")
     [trace_id] = [each.hex() for each in trace_ids_of(sent)]
     row = ask(alone, "/-/traces", limit=1)["traces"][0]
     assert (row["trace_id"], row["experiment_id"], row["total_tokens"]) == (trace_id, "1", 963)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import mlflow
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
@@ -29,6 +28,8 @@ def house(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory)
     service = Sidespan(data_dir=folder / "data", mlflow_url=mlflow_server.url)
     started(service)
     runs = []
+    import mlflow  # it takes seconds, which every process of the tests would wait for
+
     client = mlflow.MlflowClient(mlflow_server.url)
     for number in range(2):
         run = client.create_run(id, run_name=f"trial {number}")
