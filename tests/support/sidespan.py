@@ -63,7 +63,7 @@ class Sidespan:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
         environment = clean | self._grpc | self._index | self.environment
         arguments = ("-m", "collector", "serve", "--mlflow-url", self.mlflow_url, *self._place)
-        if self.forks and not self.command and not self.pass_fds:
+        if self.forks and not self._needs_a_python:
             self.process = start_forked(
                 *arguments,
                 imported=COMMAND_LINE,
@@ -75,6 +75,12 @@ class Sidespan:
             self.process = self._start_anew(arguments, environment)
         if wait:
             self.wait()
+
+    @property
+    def _needs_a_python(self) -> bool:
+        """Whether it must have its own from the start: for these variables, it is too late after a fork."""
+        early = any(name.startswith(("PYTHON", "LD_", "MALLOC_")) for name in self.environment)
+        return early or bool(self.command or self.pass_fds)
 
     @property
     def _place(self) -> tuple[str, ...]:
