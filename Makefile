@@ -15,8 +15,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# tests run in so many processes; each has an MLflow of its own
-WORKERS ?= 2
+# tests run in so many processes; each has an MLflow of its own. One more than a small machine has processors:
+# tests of restarts, outages and bounds mostly wait
+WORKERS ?= 3
 # a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
@@ -45,7 +46,7 @@ test: $(STAMP) $(AGENT_1)/.installed
 	@$(BIN)/python -m pytest -m "not foreign and not scale" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-foreign: $(STAMP)
-	@$(BIN)/python -m pytest -m foreign --numprocesses $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -m foreign --numprocesses 2 --dist loadgroup
 
 # what the official suite of the Model Context Protocol requires of a server
 test-mcp: $(STAMP) $(MCP_CHECKS)/node_modules/.installed

@@ -20,6 +20,10 @@ settings.register_profile("sidespan", deadline=None)
 settings.load_profile("sidespan")
 
 
+# hundreds of tests start a service: importing it each time would take minutes
+Sidespan.forks = True
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of several workers, each takes a file after the other: the longest first, so that all end together."""
     if hasattr(config, "workerinput"):

@@ -131,7 +131,7 @@ def _run(service: Awaitable[None], settings: Settings) -> None:
     from collector.telemetry.logs import configure_logs
 
     keep_to_ourselves()
-    configure_logs(settings.log)
+    configure_logs(level=settings.log.level, format=settings.log.format)
 
     async def run() -> None:
         await service

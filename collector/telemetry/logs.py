@@ -9,8 +9,6 @@ import sys
 import time
 from typing import TextIO
 
-from collector.settings import LogSettings
-
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
     "asctime",
@@ -50,12 +48,12 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
 
 
-def configure_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-    """Send all logs to `stream` as the settings say."""
-    as_text = settings.format == "text" or (settings.format == "auto" and stream.isatty())
+def configure_logs(*, level: str, format: str, stream: TextIO = sys.stderr) -> None:
+    """Send all logs to `stream`; level and format are those of the section `log` of the settings."""
+    as_text = format == "text" or (format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Text() if as_text else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("sidespan").setLevel(settings.level.upper())
+    logging.getLogger("sidespan").setLevel(level.upper())

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -176,13 +177,14 @@ class JournalMachine(RuleBasedStateMachine):
         parked = [self.parked(entry) for entry in entries] if parks else []
         first, through = entries[0].position, entries[-1].position
         later = [self.draft(WAITING, 100)] if waits and WAITING in self.lanes else []
+        now_ns = time.time_ns()  # an older one would be past its retention as soon as it is passed
         self.run(
             self.journal.consumer(consumer).commit(
                 lane,
                 first=first,
                 through=through,
                 parked=parked,
-                follow_ups=[FollowUp(consumer=LOGS, draft=each, received_unix_ns=1) for each in later],
+                follow_ups=[FollowUp(consumer=LOGS, draft=each, received_unix_ns=now_ns) for each in later],
             )
         )
         for draft in later:

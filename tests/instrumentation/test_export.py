@@ -20,7 +20,7 @@ from tests.instrumentation.recorder import recording
 from tests.instrumentation.test_situations import clean
 from tests.support.forked import PYDANTIC_AI, run_forked
 from tests.support.ports import free_port
-from tests.support.timing import patient, within
+from tests.support.timing import Late, patient, within
 
 
 class FakeWire:
@@ -165,6 +165,7 @@ def test_the_queue_is_bounded_and_counts_what_it_loses() -> None:
         assert len(wire.names) + made.lost_spans == 100
 
 
+@patient
 def test_ending_a_span_costs_the_agent_next_to_nothing_whatever_the_endpoint_does() -> None:
     wire = FakeWire()
     wire.held.clear()
@@ -179,7 +180,8 @@ def test_ending_a_span_costs_the_agent_next_to_nothing_whatever_the_endpoint_doe
         assert not wire.held.is_set()  # whoever had waited for the endpoint would not have come here
         wire.held.set()
     assert max(worked) < 0.05
-    assert sorted(waited)[-6] < 0.05  # a busy machine may take the thread away now and then
+    if sorted(waited)[-6] >= 0.05:  # a busy machine may take the thread away now and then
+        raise Late(f"waited {sorted(waited)[-6]:.2f} s")
 
 
 def test_the_end_sends_what_is_left() -> None:

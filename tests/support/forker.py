@@ -2,7 +2,8 @@
 
     python -m tests.support.forker MODULE …      and for each program a line of JSON on its input
 
-It answers with two lines, the program's process id and its exit code. See forked.py.
+It answers with lines of JSON: [NUMBER, PROCESS_ID] when a program begins, which are numbered from 0, and
+[NUMBER, PROCESS_ID, EXIT_CODE] when it has ended. It ends with its input; its programs go on. See forked.py.
 """
 
 import gc
@@ -10,7 +11,10 @@ import importlib
 import json
 import os
 import runpy
+import select
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -18,13 +22,44 @@ def main() -> None:
     for name in sys.argv[1:]:
         importlib.import_module(name)
     gc.freeze()
-    for line in sys.stdin:
+    woken, waking = os.pipe()
+    os.set_blocking(waking, False)
+    signal.set_wakeup_fd(waking)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, int] = {}
+    for number, program in enumerate(_programs(woken, running)):
         child = os.fork()
         if child == 0:
-            return _become(json.loads(line))
-        print(child, flush=True)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(woken)
+            os.close(waking)
+            return _become(program)
+        running[child] = number
+        print(json.dumps([number, child]), flush=True)
+
+
+def _programs(woken: int, running: dict[int, int]) -> Iterator[dict[str, Any]]:
+    """Each program that is asked for; meanwhile the ends of those that run are told."""
+    held = b""
+    while True:
+        ready, _, _ = select.select([0, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            _tell_ends(running)
+        if 0 in ready:
+            if not (read := os.read(0, 65536)):
+                return
+            *lines, held = (held + read).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+def _tell_ends(running: dict[int, int]) -> None:
+    while running:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child == 0:
+            return
+        print(json.dumps([running.pop(child), child, os.waitstatus_to_exitcode(status)]), flush=True)
 
 
 def _become(program: dict[str, Any]) -> None:
@@ -33,7 +68,7 @@ def _become(program: dict[str, Any]) -> None:
     os.environ.update(program["environment"])
     os.chdir(program["folder"])
     for descriptor, name in ((0, os.devnull), (1, program["stdout"]), (2, program["stderr"])):
-        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(file, descriptor)
         os.close(file)
     sys.stdin = os.fdopen(0)

@@ -1,5 +1,6 @@
 """Made-up traces as facts, an index of them, and the same numbers worked out the long way."""
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from collector.index.duckdb.lookups import DuckdbTables
 from collector.index.duckdb.shard import batch_of, open_rows, write_rows
 from collector.index.duckdb.store import Store, open_store
 from collector.index.queries.asked import Asked
+from collector.index.queries.models import Stats
 from collector.index.rows.gathered import Gathered, TraceKey
+from collector.index.sql import answers
 from collector.index.sql.answers import SqlTables
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import CostSource, ObservationKind
@@ -25,6 +28,8 @@ NOW_NS = BEGIN_NS + 3600 * 10**9
 SECOND = 10**9
 MODELS = (("gpt-4o", "openai"), ("claude-sonnet-4-5", "anthropic"), ("mistral-large", None))
 TOOLS = ("search", "weather", 'it\'s "quoted", and, commas', "new\nline")
+SEEDS = range(300)
+SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
 MESSAGES = ("city 4711 not found", "city 0815 not found", "timeout after 30 s", None)
 
 
@@ -245,3 +250,23 @@ def scores_in(store: Any, trace_id: str, experiments: frozenset[str] | None) -> 
     if isinstance(store, Store):
         return lookups.scores(store.db, trace_id, experiments)
     return clickhouse_lookups.scores(store.db.server, trace_id, experiments)
+
+
+def ask(store: Any, **parameters: Any) -> dict[str, Any]:
+    """Statistics, in the form that they are documented in."""
+    answer = answers.stats(tables_of(store), asked(**parameters))
+    Stats.model_validate(answer)
+    return answer
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether two numbers are the same but for rounding."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def added(values: Iterable[Any]) -> float | None:
+    """The sum of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

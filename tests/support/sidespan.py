@@ -8,11 +8,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tests.support.forked import COMMAND_LINE, WITHOUT_PLUGINS, Forked, start_forked
 from tests.support.ports import free_port
 
 START_SECONDS = 90
@@ -20,18 +21,26 @@ START_SECONDS = 90
 
 @dataclass
 class Sidespan:
-    """`sidespan serve` in front of `mlflow_url`; stop() and start() keep its port and its journal."""
+    """`sidespan serve` in front of `mlflow_url`; stop() and start() keep its port and its journal.
+
+    Where `forks` is set, as for tests, it is a fork of a process that has imported it; else, and for whatever
+    needs it, Python is started anew.
+    """
+
+    forks: ClassVar[bool] = False
 
     data_dir: Path
     mlflow_url: str
     port: int = field(default_factory=free_port)
     grpc_port: int | None = 0
+    # a process of its own, which takes a second more to start
+    index: bool = True
     environment: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     token: str | None = None
     pass_fds: tuple[int, ...] = ()
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
@@ -43,26 +52,51 @@ class Sidespan:
         return {} if self.grpc_port is None else {"SIDESPAN_RECEIVER__GRPC_PORT": str(self.grpc_port)}
 
     @property
+    def _index(self) -> dict[str, str]:
+        return {} if self.index else {"SIDESPAN_INDEX__ENABLED": "false"}
+
+    @property
     def log(self) -> Path:
         return self.data_dir.with_suffix(".log")
 
     def start(self, *, wait: bool = True) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIDESPAN_", "OTEL_"))}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *self.command,
-                    *(sys.executable, "-m", "collector", "serve", "--mlflow-url", self.mlflow_url),
-                    *("--port", str(self.port), "--data-dir", str(self.data_dir)),
-                    *self.arguments,
-                ],
-                stdout=log,
-                stderr=log,
-                env=clean | self._grpc | self.environment,
-                pass_fds=self.pass_fds,
+        environment = clean | self._grpc | self._index | self.environment
+        arguments = ("-m", "collector", "serve", "--mlflow-url", self.mlflow_url, *self._place)
+        if self.forks and not self._needs_a_python:
+            self.process = start_forked(
+                *arguments,
+                imported=COMMAND_LINE,
+                environment=environment | WITHOUT_PLUGINS,
+                stdout=self.log,
+                stderr=self.log,
             )
+        else:
+            self.process = self._start_anew(arguments, environment)
         if wait:
             self.wait()
+
+    @property
+    def _needs_a_python(self) -> bool:
+        """Whether it must have its own from the start: for these variables, it is too late after a fork."""
+        early = any(name.startswith(("PYTHON", "LD_", "MALLOC_")) for name in self.environment)
+        return early or bool(self.command or self.pass_fds)
+
+    @property
+    def _place(self) -> tuple[str, ...]:
+        return ("--port", str(self.port), "--data-dir", str(self.data_dir), *self.arguments)
+
+    def _start_anew(
+        self, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*self.command, sys.executable, *arguments],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=self.pass_fds,
+            )
 
     def wait(self) -> None:
         """Until it listens; if it doesn't, it is ended and the end of its log raised."""

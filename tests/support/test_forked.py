@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.forked import COMMAND_LINE, run_forked, sidespan_command
+from tests.support.forked import COMMAND_LINE, run_forked, sidespan_command, start_forked
 
 
 def test_it_has_its_own_arguments_environment_and_folder(tmp_path: Path) -> None:
@@ -41,6 +42,26 @@ def test_one_that_does_not_end_is_ended() -> None:
         run_forked("-c", "import time; time.sleep(60)", imported=(), environment={}, timeout_seconds=0.1)
     done = run_forked("-c", "print('next')", imported=(), environment={})
     assert (done.returncode, done.stdout) == (0, "next\n")
+
+
+def test_several_run_at_once_and_each_is_ended_for_itself(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    said.write_text("before\n")
+    code = "import sys, time; print(sys.argv[1], flush=True); time.sleep(60)"
+    one, other = (
+        start_forked("-c", code, name, imported=(), environment={}, stdout=said, stderr=said)
+        for name in ("one", "other")
+    )
+    while len(said.read_text().splitlines()) < 3:
+        time.sleep(0.01)
+    assert sorted(said.read_text().split()) == ["before", "one", "other"]
+    one.kill()
+    assert (one.wait(60), one.poll(), other.poll()) == (-signal.SIGKILL, -signal.SIGKILL, None)
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(0.01)
+    other.send_signal(signal.SIGTERM)
+    assert other.wait() == -signal.SIGTERM
+    other.kill()
 
 
 def test_the_command_line_is_the_same() -> None:

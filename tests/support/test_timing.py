@@ -1,12 +1,15 @@
 """A test of time is forgiven twice for being late, and for nothing else."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.timing import TRIES, Late, patient, within
+from tests.support.timing import TRIES, Late, held_up_seconds, patient, within
 
 
 def late_until(attempt: int, seen: list[int]) -> Callable[[], None]:
@@ -65,3 +68,18 @@ def test_a_block_that_fails_is_not_late() -> None:
     with pytest.raises(ValueError), within(0):
         time.sleep(0)
         raise ValueError
+
+
+def test_what_others_take_of_the_processors_is_known() -> None:
+    """More busy processes than processors."""
+    busy = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        before, deadline = held_up_seconds(), time.monotonic() + 20
+        while held_up_seconds() - before < 0.05:
+            assert time.monotonic() < deadline
+        assert held_up_seconds(all_threads=True) >= 0.05
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()

@@ -23,6 +23,7 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.proxied import tokens_for
 from tests.support.sidespan import Sidespan
+from tests.support.timing import Late, patient
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def until(condition: Callable[[], bool], *, seconds: float = 30, service: Sidesp
             if time.monotonic() - began > seconds:
                 raise
         assert time.monotonic() - began < seconds, service.log.read_text()[-3000:] if service else "too late"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def held(service: Sidespan) -> tuple[int, int]:
@@ -93,14 +94,16 @@ def alone(tmp_path: Path) -> Iterator[Sidespan]:
     service.kill()
 
 
+@patient
 def test_a_span_is_in_the_answers_within_two_seconds_while_mlflow_is_down(alone: Sidespan) -> None:
-    took = []
+    took, before = [], held(alone)[1]
     for number in range(5):
         sent = agent_export()
         send(alone, sent, x_mlflow_experiment_id="1")
-        count = 6 * (number + 1)
+        count = before + 6 * (number + 1)
         took.append(until(lambda count=count: held(alone)[1] == count, service=alone))
-    assert sorted(took)[-2] < 2.0, "all but one, which a busy machine may hold up"
+    if sorted(took)[-2] >= 2.0:  # all but one, which a busy machine may hold up
+        raise Late(f"took {took}")
     [trace_id] = [each.hex() for each in trace_ids_of(sent)]
     row = ask(alone, "/-/traces", limit=1)["traces"][0]
     assert (row["trace_id"], row["experiment_id"], row["total_tokens"]) == (trace_id, "1", 963)
@@ -303,11 +306,15 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
     command = [sys.executable, "-m", "collector", "summary", "traces", "--watch", "--url", alone.url]
     # a shell's background jobs ignore Ctrl-C, and so would what they start
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as watching:
-        time.sleep(3)
-        watching.send_signal(signal.SIGINT)
-        assert " OK " in watching.communicate(timeout=10)[0]
-        assert watching.returncode == 0
+    for seconds in (3, 10, 30):  # it draws when it ends, and may not have begun on a busy machine
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as watching:
+            time.sleep(seconds)
+            watching.send_signal(signal.SIGINT)
+            drawn = watching.communicate(timeout=60)[0]
+        if drawn:
+            break
+    assert " OK " in drawn
+    assert watching.returncode == 0
 
 
 def test_what_mlflows_sdk_sets_through_the_proxy_is_in_the_answers(

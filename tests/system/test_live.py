@@ -184,6 +184,7 @@ def test_a_reader_beyond_the_bound_is_told_why(alone: Sidespan) -> None:
     until(is_free, service=alone)
 
 
+@pytest.mark.timeout(400)  # 40,000 spans are indexed
 def test_a_reader_that_stops_reading_slows_nobody_and_is_told_what_it_missed(alone: Sidespan) -> None:
     with closing(socket.socket()) as slow, Follower(alone) as quick:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

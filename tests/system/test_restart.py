@@ -39,7 +39,7 @@ def fake() -> FakeMlflow:
 async def service(fake: FakeMlflow, tmp_path: Path) -> AsyncIterator[Sidespan]:
     """Not started yet."""
     async with running(fake, free_port()) as url:
-        service = Sidespan(data_dir=tmp_path / "data", mlflow_url=url)
+        service = Sidespan(data_dir=tmp_path / "data", mlflow_url=url, index=False)
         yield service
         await asyncio.to_thread(service.kill)
 
@@ -48,6 +48,7 @@ async def service(fake: FakeMlflow, tmp_path: Path) -> AsyncIterator[Sidespan]:
 async def test_a_restart_refuses_and_resets_no_connection(
     service: Sidespan, fake: FakeMlflow, restart: Callable[[Sidespan], float]
 ) -> None:
+    service.index = True
     with listener_at(service.port) as listener:
         if restart is stop_and_start:
             activate(service, listener)

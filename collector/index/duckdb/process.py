@@ -41,7 +41,6 @@ from collector.index.duckdb.messages import (
 from collector.index.protocol import FileAnswer, Index, TellsChanges
 from collector.index.rows.crew import calm_garbage_collection
 from collector.model.experiment import ExperimentReference
-from collector.settings import LogSettings
 from collector.telemetry.logs import configure_logs
 
 KEEP_SECONDS = 30.0
@@ -211,7 +210,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     arguments = ProcessArguments(**json.loads(sys.argv[1]))
     keep_to_ourselves()
-    configure_logs(LogSettings.model_validate({"level": arguments.log_level, "format": arguments.log_format}))
+    configure_logs(level=arguments.log_level, format=arguments.log_format)
     asyncio.run(serve(arguments))
     logging.shutdown()
     # the interpreter's own end would print DuckDB's complaints about its bindings

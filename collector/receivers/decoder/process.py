@@ -25,7 +25,7 @@ from collector.otlp.media import Encoding
 from collector.processors.redact import REDACTION_FAILED, redactor
 from collector.receivers.decoder.frames import TRACE_ID_BYTES, Bytes, receive_head, receive_pieces, send
 from collector.receivers.prepare import Prepared, Rules, prepare_whole
-from collector.settings import LogSettings, ReceiverSettings, RoutingSettings
+from collector.settings import ReceiverSettings, RoutingSettings
 from collector.settings.processors import RedactSettings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.logs import configure_logs
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _serve(connection: socket.socket) -> None:
     given = receive_head(connection)
-    configure_logs(LogSettings.model_validate(given["log"]))
+    configure_logs(level=given["log"]["level"], format=given["log"]["format"])
     fault_log = FaultLog()
     rules = rules_of(given, fault_log)
     _bound_memory(given["memory_bytes"])

@@ -14,15 +14,18 @@ from collector.index.duckdb.store import Store
 from collector.index.queries.models import Compared, Overview, SessionPage, Stats, TracePage
 from collector.index.queries.stats import ENTITIES
 from collector.index.sql import answers
-from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
 from collector.spans.score_facts import ScoreFact
 from collector.spans.summary import summarise
 from collector.spans.summary_models import TraceSummary
-from tests.collector.index.test_queries import added, close
 from tests.support.clickhouse_rows import put_rows, put_score_rows, tables_on
 from tests.support.indexed import (
+    DESK,
+    SEEDS,
+    SHOP,
+    added,
     asked,
+    close,
     made_scores,
     made_spans,
     made_trace,
@@ -33,9 +36,6 @@ from tests.support.indexed import (
     store_in,
     tables_of,
 )
-
-SEEDS = range(300)
-SHOP, DESK = ExperimentReference(id="1", name="shop"), ExperimentReference(id="2", name="desk")
 
 
 @pytest.fixture(scope="module", params=["duckdb", pytest.param("clickhouse", marks=pytest.mark.scale)])

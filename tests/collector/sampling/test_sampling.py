@@ -328,11 +328,10 @@ async def test_delivery_gets_what_sampling_has_passed_and_gets_it_soon(tmp_path:
 
     await until(first_is_there)
     assert stage.mlflow.names == {"before-0", "first-0"}
-    started = time.monotonic()
-    await stage.append(request)
-    await stage.drained()
+    with within(2):  # woken, not found by chance
+        await stage.append(request)
+        await stage.drained()
     assert stage.mlflow.names == {"before-0", "first-0", "child", "behind-0", "late-0"}
-    assert time.monotonic() - started < 2, "woken, not found by chance"
     assert await stage.consumer.pending() == []
     sampling.cancel()
     await stage.cancel()
