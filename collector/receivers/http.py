@@ -87,7 +87,7 @@ class _OtlpEndpoint:
             raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
         if len(headers) != len(scope["headers"]):
             check_repeated(scope["headers"])
-        sender = await reception.admit(scope)
+        sender = reception.anybody or await reception.admit(scope)
         signal = reception.stored(SIGNALS[scope["path"].rstrip("/")])
         if signal is None:
             return FULL_SUCCESS[encoding or Encoding.JSON]

@@ -13,7 +13,7 @@ from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
-from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
+from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, Sender, ingest
 from collector.receivers.prepare import Rules
 from collector.receivers.reception import Admit, Reception
 from collector.settings import Settings
@@ -35,6 +35,7 @@ async def open_reception(
     *,
     bounds: InFlightBounds,
     admit: Admit,
+    anybody: Sender | None,
     exists: Exists,
     append: Append,
     metrics: Metrics,
@@ -46,7 +47,14 @@ async def open_reception(
         async def take(request: Encoded, reserve: Reserve) -> Receipt:
             return await ingest(request, prepare=prepare, reserve=reserve, exists=exists, append=append)
 
-        yield Reception(ingest=take, admit=admit, bounds=bounds, settings=settings.receiver, metrics=metrics)
+        yield Reception(
+            ingest=take,
+            admit=admit,
+            anybody=anybody,
+            bounds=bounds,
+            settings=settings.receiver,
+            metrics=metrics,
+        )
 
 
 def http_receiver(settings: Settings, reception: Reception) -> ASGIApp:

@@ -1,7 +1,7 @@
 """What every receiver does with a request, whatever carries it: HTTP (http.py) or gRPC (grpc/).
 
     by_name, routing   one value a header; a routing header that is there twice is refused
-    admit              who sends it
+    anybody, admit     who sends it
     bounds             its place among the requests in flight
     stored             a signal that nothing stores is refused or dropped, by setting
     take               of others the body goes into the journal
@@ -43,6 +43,8 @@ class Reception:
 
     ingest: Ingest
     admit: Admit
+    # who sends whatever comes, where nothing is asked of clients; None: `admit` says it of each request
+    anybody: Sender | None = None
     bounds: InFlightBounds
     settings: ReceiverSettings
     metrics: Metrics
@@ -123,20 +125,23 @@ def check_size(size_bytes: int, limit_bytes: int) -> None:
 class BodyTimer:
     """Within its block a body has to arrive in time; else the task is cut short with Unavailable (slow_body).
 
+    `late`: after so many seconds, if that is sooner, this is called; what it raises cuts the task short too.
     asyncio.timeout does the same and costs four times as much, on each request.
     """
 
-    __slots__ = ("_error", "_seconds", "_task", "_timer")
+    __slots__ = ("_error", "_late", "_seconds", "_task", "_timer")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, late: tuple[float, Callable[[], None]] | None = None) -> None:
         self._seconds = seconds
+        self._late = late if late and late[0] < seconds else None
         self._error: Unavailable | None = None
 
     def __enter__(self) -> "BodyTimer":
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+        after, then = (self._late[0], self._be_late) if self._late else (self._seconds, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(after, then)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -149,6 +154,15 @@ class BodyTimer:
         """End the block now, with `error`."""
         self._error = error
         self._task.cancel()
+
+    def _be_late(self) -> None:
+        assert self._late is not None
+        after, call = self._late
+        self._timer = asyncio.get_running_loop().call_later(self._seconds - after, self._expire)
+        try:
+            call()
+        except Unavailable as error:
+            self.cut(error)
 
     def _expire(self) -> None:
         self.cut(Unavailable(Reason.SLOW_BODY, f"the body did not arrive within {self._seconds:g} seconds"))

@@ -32,10 +32,12 @@ async def open_receivers(
     if Role.RECEIVE not in settings.roles:
         yield no_receiver, NOT_RECEIVING
         return
+    admission = ReceiverAdmission(access)
     reception = open_reception(
         settings,
         bounds=bounds,
-        admit=ReceiverAdmission(access).admit,
+        admit=admission.admit,
+        anybody=admission.anybody,
         exists=experiments.exists,
         append=log.append,
         metrics=metrics,

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.opening import SUSPECT_NAME
-from collector.model.batch import Draft, merge
+from collector.model.batch import Draft, merge, signal_of
 from collector.model.errors import JournalClosed, Reason, Unavailable
 from collector.settings import JournalSettings
 
@@ -55,12 +55,12 @@ class JournalFile:
         settings: JournalSettings,
         observe_commit: ObserveCommit,
     ) -> None:
-        self.appended = asyncio.Event()
         self.refusing: str | None = None
         self._path = path
         self._settings = settings
         self._observe_commit = observe_commit
         self._loop = asyncio.get_running_loop()
+        self._appended: dict[str, asyncio.Event] = {}
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._damaged = False
         self._closed = False
@@ -90,10 +90,14 @@ class JournalFile:
             self._note_damage(error)
             raise
 
-    def announce(self) -> None:
-        """Wake those who wait for more to read."""
-        self.appended.set()
-        self.appended = asyncio.Event()
+    def appended(self, signals: str) -> asyncio.Event:
+        """Set by the next `announce` for one who reads these signals; another follows it."""
+        return self._appended.setdefault(signals, asyncio.Event())
+
+    def announce(self, signal: str = "") -> None:
+        """Wake those who wait for more to read: of one signal, or all of them."""
+        for signals in [each for each in self._appended if signal in each]:
+            self._appended.pop(signals).set()
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the file. Twice is harmless."""
@@ -111,13 +115,18 @@ class JournalFile:
         self._queue.put(work)
         return await work.future
 
+    def _resolve(self, works: Sequence[_Work], results: Sequence[Any]) -> None:
+        _resolve(works, results)
+        for signal in {signal_of(draft.lane) for work in works for draft in work.drafts}:
+            self.announce(signal.value)
+
     # the writer's thread
 
     def _write_loop(self, db: sqlite3.Connection) -> None:
         while (first := self._queue.get()) is not None:
             works, ended = self._take_more(first)
             results = self._run_group(db, works)
-            self._loop.call_soon_threadsafe(_resolve, works, results)
+            self._loop.call_soon_threadsafe(self._resolve, works, results)
             if ended:
                 break
         with suppress(sqlite3.Error):

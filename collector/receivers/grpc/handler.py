@@ -94,7 +94,7 @@ class OtlpCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
         headers = by_name(pairs)
         if len(headers) != len(pairs):
             check_repeated(pairs)
-        sender = await reception.admit(_scope(method, pairs, call))
+        sender = reception.anybody or await reception.admit(_scope(method, pairs, call))
         stored = reception.stored(signal)
         if stored is None:
             return b""
@@ -113,42 +113,13 @@ class OtlpCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _read(self, call: Call, reservation: Reservation) -> bytes:
         """The message, in time. Raises Unavailable (memory_full, slow_body), CallGone."""
         settings = self._reception.settings
-        with BodyTimer(settings.body_timeout_seconds) as timer:
-            charge = _LateCharge(timer, reservation, settings.max_body_bytes)
-            try:
-                message = await call.read()
-            finally:
-                charge.end()
+        late = (LATE_SECONDS, partial(reservation.hold, settings.max_body_bytes))
+        with BodyTimer(settings.body_timeout_seconds, late):
+            message: bytes = await call.read()
         if message is grpc.aio.EOF:
             raise CallGone("the call has no message")
-        reservation.reserve(len(message))
-        return bytes(message)
-
-
-class _LateCharge:
-    """Memory set aside for a message that takes long to come; without it the call ends as the bound says."""
-
-    __slots__ = ("_bytes", "_held", "_reservation", "_timer", "_waiting")
-
-    def __init__(self, timer: BodyTimer, reservation: Reservation, size_bytes: int) -> None:
-        self._timer = timer
-        self._reservation = reservation
-        self._bytes = size_bytes
-        self._held = 0
-        self._waiting = asyncio.get_running_loop().call_later(LATE_SECONDS, self._set_aside)
-
-    def _set_aside(self) -> None:
-        try:
-            self._reservation.reserve(self._bytes)
-        except Unavailable as error:
-            self._timer.cut(error)
-        else:
-            self._held = self._bytes
-
-    def end(self) -> None:
-        """The message is there, or will never be."""
-        self._waiting.cancel()
-        self._reservation.give_back(self._held)
+        reservation.hold(len(message))
+        return message
 
 
 async def fail(call: Call, error: Rejected | Unavailable) -> None:
