@@ -50,6 +50,19 @@ async def payloads(journal: SqliteJournal) -> list[bytes]:
     return [entry.payload for entry in await journal.consumer("delivery").read(LANE, limit_bytes=2**30)]
 
 
+async def test_an_append_wakes_those_who_read_its_signal_and_a_commit_wakes_all(tmp_path: Path) -> None:
+    async with open_journal(
+        tmp_path, settings=SETTINGS, consumers=("delivery",), log_consumers=("logs",), keep_claims=1000
+    ) as journal:
+        spans, logs = journal.consumer("delivery").appended, journal.consumer("logs").appended
+        position = await journal.log.append([draft(1)])
+        assert (spans.is_set(), logs.is_set()) == (True, False)
+        spans = journal.consumer("delivery").appended
+        assert not spans.is_set()
+        await journal.consumer("delivery").commit(LANE, through=position)
+        assert (spans.is_set(), logs.is_set()) == (True, True)
+
+
 async def test_requests_that_wait_together_share_commits(tmp_path: Path) -> None:
     commits: list[float] = []
     async with journal_in(tmp_path, commits) as journal:
