@@ -13,9 +13,9 @@ from collector.receivers.bounds import InFlightBounds
 from collector.receivers.decoder.client import Decoder, open_decoder
 from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
-from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, Sender, ingest
+from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
 from collector.receivers.prepare import Rules
-from collector.receivers.reception import Admit, Reception
+from collector.receivers.reception import Admission, Reception
 from collector.settings import Settings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -34,8 +34,7 @@ async def open_reception(
     settings: Settings,
     *,
     bounds: InFlightBounds,
-    admit: Admit,
-    anybody: Sender | None,
+    admission: Admission,
     exists: Exists,
     append: Append,
     metrics: Metrics,
@@ -49,8 +48,8 @@ async def open_reception(
 
         yield Reception(
             ingest=take,
-            admit=admit,
-            anybody=anybody,
+            admit=admission.admit,
+            anybody=admission.anybody,
             bounds=bounds,
             settings=settings.receiver,
             metrics=metrics,

@@ -13,6 +13,7 @@ A receiver reads the request within its own protocol's bounds and puts receipts 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.types import Scope
 
@@ -27,6 +28,19 @@ from collector.telemetry.metrics import Metrics
 
 # who exports, by method, path, headers and client of an ASGI scope, which gRPC has too
 Admit = Callable[[Scope], Awaitable[Sender]]
+
+
+class Admission(Protocol):
+    """Who may export."""
+
+    @property
+    def anybody(self) -> Sender | None:
+        """Who sends whatever comes, where nothing is asked of clients; None: each request is admitted."""
+
+    async def admit(self, scope: Scope) -> Sender:
+        """See `Admit`. Raises Rejected, Unavailable."""
+
+
 # the last lines of the sentence, bound to what they need by opening.py
 Ingest = Callable[[Encoded, Reserve], Awaitable[Receipt]]
 
@@ -43,7 +57,7 @@ class Reception:
 
     ingest: Ingest
     admit: Admit
-    # who sends whatever comes, where nothing is asked of clients; None: `admit` says it of each request
+    # see Admission
     anybody: Sender | None = None
     bounds: InFlightBounds
     settings: ReceiverSettings

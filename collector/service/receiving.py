@@ -32,12 +32,10 @@ async def open_receivers(
     if Role.RECEIVE not in settings.roles:
         yield no_receiver, NOT_RECEIVING
         return
-    admission = ReceiverAdmission(access)
     reception = open_reception(
         settings,
         bounds=bounds,
-        admit=admission.admit,
-        anybody=admission.anybody,
+        admission=ReceiverAdmission(access),
         exists=experiments.exists,
         append=log.append,
         metrics=metrics,
