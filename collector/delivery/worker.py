@@ -31,8 +31,6 @@ IDLE_SECONDS = 5.0
 STUCK_SECONDS = 60.0
 # under load each append would wake the loop; nothing is lost by looking a little later
 LOOK_EVERY_SECONDS = 0.02
-# and while lanes wait, only what is appended to another lane could be served sooner
-NEW_LANE_SECONDS = 0.1
 
 
 # between two looks at a lane of entries that wait for something else: a part of their age, within these
@@ -238,12 +236,13 @@ class DeliveryWorker:
             await self._finished.wait()
             return
         now = self._clock.monotonic()
-        pause = min([IDLE_SECONDS, *[max(0.0, self._ready_in(lane, now)) for lane in pending]])
-        # when each of these is due is known: what is appended to them changes nothing
-        rest = min(pause, NEW_LANE_SECONDS) if pending else 0.0
-        if rest and await _any_of(self._finished, seconds=rest):
-            return
-        await _any_of(appended, self._finished, seconds=pause - rest)
+        pause = min((max(0.0, self._ready_in(lane, now)) for lane in pending), default=IDLE_SECONDS)
+        waiters = [asyncio.ensure_future(event.wait()) for event in (appended, self._finished)]
+        try:
+            await asyncio.wait(waiters, timeout=min(pause, IDLE_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
 
     async def _serve(self, lane: str) -> None:
         """One window of one lane. Whatever goes wrong, the cursor stays and the lane waits."""
@@ -352,14 +351,3 @@ class DeliveryWorker:
         alive = {lane.lane for lane in pending} | self._active
         self._served = {lane: at for lane, at in self._served.items() if lane in alive}
         self._waiting = {lane: waiting for lane, waiting in self._waiting.items() if lane in alive}
-
-
-async def _any_of(*events: asyncio.Event, seconds: float) -> bool:
-    """Whether one of the events was set within so many seconds."""
-    waiters = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        done, _ = await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()
-    return bool(done)
