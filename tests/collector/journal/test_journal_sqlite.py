@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -69,6 +70,41 @@ async def test_requests_that_wait_together_share_commits(tmp_path: Path) -> None
         await asyncio.gather(*(journal.log.append([draft(n)]) for n in range(500)))
         assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(500)]
     assert len(commits) < 100
+
+
+async def during_a_commit(journal: SqliteJournal, count: int) -> list[asyncio.Task[Position]]:
+    """Appends of as many turns of the loop, all of them while the writer is busy; it goes on soon after."""
+    is_busy, may_end = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        is_busy.set()
+        may_end.wait()
+
+    tasks = [asyncio.ensure_future(journal.file.write(wait))]
+    await asyncio.to_thread(is_busy.wait)
+    for number in range(count):
+        tasks.append(asyncio.ensure_future(journal.log.append([draft(number)])))
+        await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(may_end.set)
+    return tasks[1:]
+
+
+async def test_what_is_asked_for_during_a_commit_shares_the_next(tmp_path: Path) -> None:
+    commits: list[float] = []
+    async with journal_in(tmp_path, commits) as journal:
+        before = len(commits)
+        await asyncio.gather(*await during_a_commit(journal, 50))
+        assert len(commits) == before + 2
+        assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(50)]
+
+
+async def test_what_is_asked_for_during_a_commit_is_stored_though_the_journal_closes(tmp_path: Path) -> None:
+    async with journal_in(tmp_path) as journal:
+        tasks = await during_a_commit(journal, 50)
+        await journal.close()
+        assert len(await asyncio.gather(*tasks)) == 50
+    async with journal_in(tmp_path) as journal:
+        assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(50)]
 
 
 async def test_the_file_is_in_wal_mode_and_commits_are_synced(tmp_path: Path) -> None:
