@@ -20,6 +20,7 @@ from starlette.types import Scope
 from collector.mlflow.headers import HEADERS
 from collector.model.batch import Receipt, Signal
 from collector.model.errors import Reason, Rejected, Unavailable
+from collector.receivers.body_timer import BodyTimers
 from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Reserve, Sender
 from collector.settings import ReceiverSettings
@@ -46,7 +47,7 @@ Ingest = Callable[[Encoded, Reserve], Awaitable[Receipt]]
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
-STORED = frozenset(Signal)
+STORED: Mapping[str, Signal] = {signal.value: signal for signal in Signal}
 
 _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 
@@ -63,14 +64,15 @@ class Reception:
     settings: ReceiverSettings
     metrics: Metrics
     fault_log: FaultLog = field(default_factory=FaultLog)
+    timers: BodyTimers = field(default_factory=BodyTimers)
 
     def stored(self, signal: str) -> Signal | None:
         """The signal, if it is one that is stored; None: the request succeeds and is dropped, counted.
 
         Raises Rejected where such requests are refused.
         """
-        if signal in STORED:
-            return Signal(signal)
+        if (stored := STORED.get(signal)) is not None:
+            return stored
         if self.settings.other_signals == "reject":
             raise Rejected(
                 Reason.NOT_FOUND,
@@ -134,49 +136,3 @@ def check_size(size_bytes: int, limit_bytes: int) -> None:
     """Raises Rejected (too_large)."""
     if size_bytes > limit_bytes:
         raise Rejected(Reason.TOO_LARGE, f"the body is over {limit_bytes} bytes; send smaller batches")
-
-
-class BodyTimer:
-    """Within its block a body has to arrive in time; else the task is cut short with Unavailable (slow_body).
-
-    `late`: after so many seconds, if that is sooner, this is called; what it raises cuts the task short too.
-    asyncio.timeout does the same and costs four times as much, on each request.
-    """
-
-    __slots__ = ("_error", "_late", "_seconds", "_task", "_timer")
-
-    def __init__(self, seconds: float, late: tuple[float, Callable[[], None]] | None = None) -> None:
-        self._seconds = seconds
-        self._late = late if late and late[0] < seconds else None
-        self._error: Unavailable | None = None
-
-    def __enter__(self) -> "BodyTimer":
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        after, then = (self._late[0], self._be_late) if self._late else (self._seconds, self._expire)
-        self._timer = asyncio.get_running_loop().call_later(after, then)
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._timer.cancel()
-        cut = self._error
-        if cut is not None and isinstance(error, asyncio.CancelledError) and self._task.uncancel() == 0:
-            raise cut from None
-
-    def cut(self, error: Unavailable) -> None:
-        """End the block now, with `error`."""
-        self._error = error
-        self._task.cancel()
-
-    def _be_late(self) -> None:
-        assert self._late is not None
-        after, call = self._late
-        self._timer = asyncio.get_running_loop().call_later(self._seconds - after, self._expire)
-        try:
-            call()
-        except Unavailable as error:
-            self.cut(error)
-
-    def _expire(self) -> None:
-        self.cut(Unavailable(Reason.SLOW_BODY, f"the body did not arrive within {self._seconds:g} seconds"))
