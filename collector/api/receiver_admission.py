@@ -37,12 +37,13 @@ class ReceiverAdmission:
         anonymous = Client(name=ANONYMOUS, roles=access.gate.policy.roles_of(ANONYMOUS))
         settled = access.gate.settled(anonymous, EXPORT)
         # where clients are not authenticated, nothing is decided anew for each export
-        self._is_open = not access.clients.asked and settled is not None and settled.allow
+        is_open = not access.clients.asked and settled is not None and settled.allow
+        self.anybody = NOBODY if is_open else None
 
     async def admit(self, scope: Scope) -> Sender:
         """Who exports, and into which experiments. Raises Rejected, Unavailable."""
-        if self._is_open:
-            return NOBODY
+        if self.anybody:
+            return self.anybody
         client = Client(name=ANONYMOUS, roles=())
         try:
             client = await self._access.clients.identify(scope["headers"], peer_of(scope.get("client")))

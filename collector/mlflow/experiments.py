@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachetools import TLRUCache
 
@@ -60,6 +60,14 @@ class CannotAsk:
 Resolution = Resolved | NoSuchExperiment | CannotAsk
 
 
+@dataclass(slots=True)
+class _Question:
+    """What is being asked about one experiment. All who wait for their turn meanwhile share the answer."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answer: Resolution | None = None
+
+
 class Experiments:
     """The directory of one MLflow server."""
 
@@ -79,7 +87,7 @@ class Experiments:
         self._runs: TLRUCache[tuple[str | None, str], str | None] = TLRUCache(
             MAX_REMEMBERED, _forget_at, timer=now
         )
-        self._locks: dict[Route, asyncio.Lock] = {}
+        self._questions: dict[Route, _Question] = {}
         self._unreachable_until = 0.0
 
     async def exists(self, route: Route) -> bool:
@@ -104,19 +112,18 @@ class Experiments:
     async def resolve(self, route: Route) -> Resolution:
         """The experiment's id, from memory or from MLflow; made there if that is allowed."""
         key = _key(route)
-        lock = self._locks.setdefault(key, asyncio.Lock())
+        question = self._questions.setdefault(key, _Question())
         try:
-            async with lock:  # one question at a time for each experiment
-                remembered = self._known.get(key)
-                if remembered is not None:
-                    return remembered
-                answer = await self._ask(key)
-                if not isinstance(answer, CannotAsk):
-                    self._known[key] = answer
+            async with question.turn:
+                answer = question.answer or self._known.get(key)
+                if answer is None:
+                    answer = question.answer = await self._ask(key)
+                    if not isinstance(answer, CannotAsk):
+                        self._known[key] = answer
                 return answer
         finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+            if self._questions.get(key) is question and not question.turn.locked():
+                del self._questions[key]
 
     def forget(self, route: Route) -> None:
         """MLflow has contradicted what is remembered."""

@@ -6,8 +6,7 @@ https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/pr
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -25,8 +24,7 @@ NO_SPAN_ID = bytes(8)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Valid(Generic[T]):
+class Valid(NamedTuple, Generic[T]):  # made for each request: a frozen dataclass takes four times as long
     """The spans of one ResourceSpans that can be stored, or the log records of one ResourceLogs."""
 
     of_resource: T

@@ -60,6 +60,11 @@ class Reservation:
         self._bounds.bytes += size_bytes
         self._bytes += size_bytes
 
+    def hold(self, size_bytes: int) -> None:
+        """Have `size_bytes` set aside in all, instead of what was. Raises Unavailable at the bound."""
+        self.give_back(self._bytes)
+        self.reserve(size_bytes)
+
     def give_back(self, size_bytes: int) -> None:
         """Let go of a part before the end."""
         self._bounds.bytes -= size_bytes

@@ -20,10 +20,10 @@ from collector.model.batch import Signal
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding, encoding_of
 from collector.otlp.status import FULL_SUCCESS, Answer, failure, success
+from collector.receivers.body_timer import BodyTimer
 from collector.receivers.bounds import Reservation
 from collector.receivers.ingest import Encoded, Sender
 from collector.receivers.reception import (
-    BodyTimer,
     Reception,
     by_name,
     check_repeated,
@@ -87,7 +87,7 @@ class _OtlpEndpoint:
             raise Rejected(Reason.NOT_FOUND, _ASTRAY.format(path=scope["path"][:200]))
         if len(headers) != len(scope["headers"]):
             check_repeated(scope["headers"])
-        sender = await reception.admit(scope)
+        sender = reception.anybody or await reception.admit(scope)
         signal = reception.stored(SIGNALS[scope["path"].rstrip("/")])
         if signal is None:
             return FULL_SUCCESS[encoding or Encoding.JSON]
@@ -110,8 +110,10 @@ class _OtlpEndpoint:
                 f"Content-Type {_text(headers, b'content-type')!r} is not supported; "
                 "send application/x-protobuf or application/json",
             )
+        settings = self.reception.settings
+        timer = self.reception.timers.within(settings.body_timeout_seconds)
         return Encoded(
-            chunks=await read_body(headers, receive, reservation, self.reception.settings),
+            chunks=await read_body(headers, receive, reservation, settings, timer),
             encoding=encoding,
             signal=signal,
             sender=sender,
@@ -137,7 +139,11 @@ def is_astray(scope: Scope) -> bool:
 
 
 async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, reservation: Reservation, settings: ReceiverSettings
+    headers: dict[bytes, bytes],
+    receive: Receive,
+    reservation: Reservation,
+    settings: ReceiverSettings,
+    timer: BodyTimer,
 ) -> list[bytes]:
     """The whole body as it came in pieces, within size, memory and time.
 
@@ -149,7 +155,7 @@ async def read_body(
     if declared is not None:
         check_size(declared, settings.max_body_bytes)
         reservation.reserve(declared)
-    with BodyTimer(settings.body_timeout_seconds):
+    with timer:
         return await _receive_all(receive, declared, reservation, settings)
 
 

@@ -15,7 +15,7 @@ from collector.receivers.decoder.place import placing
 from collector.receivers.http import otlp_endpoint
 from collector.receivers.ingest import Append, Encoded, Exists, Prepare, Reserve, ingest
 from collector.receivers.prepare import Rules
-from collector.receivers.reception import Admit, Reception
+from collector.receivers.reception import Admission, Reception
 from collector.settings import Settings
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -34,7 +34,7 @@ async def open_reception(
     settings: Settings,
     *,
     bounds: InFlightBounds,
-    admit: Admit,
+    admission: Admission,
     exists: Exists,
     append: Append,
     metrics: Metrics,
@@ -46,7 +46,14 @@ async def open_reception(
         async def take(request: Encoded, reserve: Reserve) -> Receipt:
             return await ingest(request, prepare=prepare, reserve=reserve, exists=exists, append=append)
 
-        yield Reception(ingest=take, admit=admit, bounds=bounds, settings=settings.receiver, metrics=metrics)
+        yield Reception(
+            ingest=take,
+            admit=admission.admit,
+            anybody=admission.anybody,
+            bounds=bounds,
+            settings=settings.receiver,
+            metrics=metrics,
+        )
 
 
 def http_receiver(settings: Settings, reception: Reception) -> ASGIApp:

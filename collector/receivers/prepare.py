@@ -111,7 +111,9 @@ def _decode_quickly(chunks: Sequence[bytes], max_depth: int, shape: SignalShape)
     if not small and looks_dense(data, start, end - start):
         return None
     if (export := parse(wrapped)) is not None:
-        return Decoded(wrapped.body, export, True, [])
+        # the caller holds a body in one piece anyway: so the copy can go now, not after the commit
+        body = chunks[0] if len(chunks) == 1 else wrapped.body
+        return Decoded(body, export, True, [])
     return Decoded(*read_deep(data[start:end], shape)) if small else None
 
 

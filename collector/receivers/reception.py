@@ -1,7 +1,7 @@
 """What every receiver does with a request, whatever carries it: HTTP (http.py) or gRPC (grpc/).
 
     by_name, routing   one value a header; a routing header that is there twice is refused
-    admit              who sends it
+    anybody, admit     who sends it
     bounds             its place among the requests in flight
     stored             a signal that nothing stores is refused or dropped, by setting
     take               of others the body goes into the journal
@@ -13,12 +13,14 @@ A receiver reads the request within its own protocol's bounds and puts receipts 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.types import Scope
 
 from collector.mlflow.headers import HEADERS
 from collector.model.batch import Receipt, Signal
 from collector.model.errors import Reason, Rejected, Unavailable
+from collector.receivers.body_timer import BodyTimers
 from collector.receivers.bounds import InFlightBounds, Reservation, draining
 from collector.receivers.ingest import Encoded, Reserve, Sender
 from collector.settings import ReceiverSettings
@@ -27,12 +29,25 @@ from collector.telemetry.metrics import Metrics
 
 # who exports, by method, path, headers and client of an ASGI scope, which gRPC has too
 Admit = Callable[[Scope], Awaitable[Sender]]
+
+
+class Admission(Protocol):
+    """Who may export."""
+
+    @property
+    def anybody(self) -> Sender | None:
+        """Who sends whatever comes, where nothing is asked of clients; None: each request is admitted."""
+
+    async def admit(self, scope: Scope) -> Sender:
+        """See `Admit`. Raises Rejected, Unavailable."""
+
+
 # the last lines of the sentence, bound to what they need by opening.py
 Ingest = Callable[[Encoded, Reserve], Awaitable[Receipt]]
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
-STORED = frozenset(Signal)
+STORED: Mapping[str, Signal] = {signal.value: signal for signal in Signal}
 
 _ROUTING_HEADERS = {name.encode(): name for name in HEADERS}
 
@@ -43,18 +58,21 @@ class Reception:
 
     ingest: Ingest
     admit: Admit
+    # see Admission
+    anybody: Sender | None = None
     bounds: InFlightBounds
     settings: ReceiverSettings
     metrics: Metrics
     fault_log: FaultLog = field(default_factory=FaultLog)
+    timers: BodyTimers = field(default_factory=BodyTimers)
 
     def stored(self, signal: str) -> Signal | None:
         """The signal, if it is one that is stored; None: the request succeeds and is dropped, counted.
 
         Raises Rejected where such requests are refused.
         """
-        if signal in STORED:
-            return Signal(signal)
+        if (stored := STORED.get(signal)) is not None:
+            return stored
         if self.settings.other_signals == "reject":
             raise Rejected(
                 Reason.NOT_FOUND,
@@ -118,37 +136,3 @@ def check_size(size_bytes: int, limit_bytes: int) -> None:
     """Raises Rejected (too_large)."""
     if size_bytes > limit_bytes:
         raise Rejected(Reason.TOO_LARGE, f"the body is over {limit_bytes} bytes; send smaller batches")
-
-
-class BodyTimer:
-    """Within its block a body has to arrive in time; else the task is cut short with Unavailable (slow_body).
-
-    asyncio.timeout does the same and costs four times as much, on each request.
-    """
-
-    __slots__ = ("_error", "_seconds", "_task", "_timer")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._error: Unavailable | None = None
-
-    def __enter__(self) -> "BodyTimer":
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._timer.cancel()
-        cut = self._error
-        if cut is not None and isinstance(error, asyncio.CancelledError) and self._task.uncancel() == 0:
-            raise cut from None
-
-    def cut(self, error: Unavailable) -> None:
-        """End the block now, with `error`."""
-        self._error = error
-        self._task.cancel()
-
-    def _expire(self) -> None:
-        self.cut(Unavailable(Reason.SLOW_BODY, f"the body did not arrive within {self._seconds:g} seconds"))

@@ -15,11 +15,12 @@ whether MLflow has them is asked elsewhere (experiments.py).
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import unquote
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from collector.mlflow.headers import CANONICAL_ID, EXPERIMENT_ID, EXPERIMENT_NAME, RUN_ID, WORKSPACE
+from collector.mlflow.headers import CANONICAL_ID, EXPERIMENT_ID, EXPERIMENT_NAME, HEADERS, RUN_ID, WORKSPACE
 from collector.model.batch import Route
 from collector.model.errors import Reason, Rejected
 from collector.settings import RoutingSettings
@@ -34,27 +35,36 @@ def route(headers: Mapping[str, str], resource: Resource, settings: RoutingSetti
 
     Raises Rejected (invalid_route) for an id or a name that MLflow could not have.
     """
-    run_id = _checked(headers.get(RUN_ID), RUN, "header x-mlflow-run-id", "a run id")
-    workspace = _checked(
-        headers.get(WORKSPACE), WORKSPACE_NAME, "header x-mlflow-workspace", "a workspace name"
-    )
-    experiment_id, experiment_name = _experiment(headers, resource, settings)
+    if EXPERIMENT_ID in headers or EXPERIMENT_NAME in headers:
+        return _by_headers(*[headers.get(name) for name in HEADERS])
+    experiment_id, experiment_name = _experiment(resource, settings)
+    return _route(experiment_id, experiment_name, headers.get(RUN_ID), headers.get(WORKSPACE))
+
+
+@lru_cache(maxsize=1024)
+def _by_headers(*values: str | None) -> Route:
+    """The route that `values`, in the order of HEADERS, name; exporters send the same ones again."""
+    given = dict(zip(HEADERS, values, strict=True))
+    run_id, workspace = given[RUN_ID], given[WORKSPACE]
+    if (value := given[EXPERIMENT_ID]) is not None:
+        return _route(_id(value, f"header {EXPERIMENT_ID}"), None, run_id, workspace)
+    # header values are ASCII; other names come percent-encoded
+    name = _name(unquote(given[EXPERIMENT_NAME] or ""), f"header {EXPERIMENT_NAME}")
+    return _route(None, name, run_id, workspace)
+
+
+def _route(
+    experiment_id: str | None, experiment_name: str | None, run_id: str | None, workspace: str | None
+) -> Route:
     return Route(
         experiment_id=experiment_id,
         experiment_name=experiment_name,
-        run_id=run_id,
-        workspace=workspace,
+        run_id=_checked(run_id, RUN, "header x-mlflow-run-id", "a run id"),
+        workspace=_checked(workspace, WORKSPACE_NAME, "header x-mlflow-workspace", "a workspace name"),
     )
 
 
-def _experiment(
-    headers: Mapping[str, str], resource: Resource, settings: RoutingSettings
-) -> tuple[str | None, str | None]:
-    if (value := headers.get(EXPERIMENT_ID)) is not None:
-        return _id(value, f"header {EXPERIMENT_ID}"), None
-    if (value := headers.get(EXPERIMENT_NAME)) is not None:
-        # header values are ASCII; other names come percent-encoded
-        return None, _name(unquote(value), f"header {EXPERIMENT_NAME}")
+def _experiment(resource: Resource, settings: RoutingSettings) -> tuple[str | None, str | None]:
     attributes = _text_attributes(resource)
     if (value := attributes.get("mlflow.experiment.id")) is not None:
         return _id(value, "resource attribute mlflow.experiment.id"), None

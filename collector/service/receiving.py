@@ -35,7 +35,7 @@ async def open_receivers(
     reception = open_reception(
         settings,
         bounds=bounds,
-        admit=ReceiverAdmission(access).admit,
+        admission=ReceiverAdmission(access),
         exists=experiments.exists,
         append=log.append,
         metrics=metrics,

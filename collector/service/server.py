@@ -1,12 +1,13 @@
 """One service process: its signals, its end, and what came before and comes after it."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
 import ssl
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,11 @@ _log = logging.getLogger("sidespan")
 
 # a process that took over and died may hold the journal for a moment longer
 RESUME_SECONDS = 5.0
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 16 * 1024 * 1024
+OWN_MAPPING_BYTES = 4 * 1024 * 1024
 
 # the address of the port, and that of OTLP/gRPC if there is one
 Announce = Callable[[str, str | None], None]
@@ -93,6 +99,7 @@ async def _serve(
         server = LeavingServer(config, protocol, running, seconds=settings.server.shutdown_seconds)
         url = address(listeners[0], tls=settings.server.tls_certificate_file is not None)
         _calm_garbage_collection()
+        _keep_freed_memory()
         serving(url, running.grpc.url)
         _log.info("serving", extra={"url": url, "grpc": running.grpc.url, "mlflow": settings.mlflow.url})
         ending = asyncio.create_task(_end(server, stop, door))
@@ -172,3 +179,18 @@ def _calm_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what requests free, up to KEPT_BYTES, instead of giving it back and asking for it anew.
+
+    That costs half of the page faults of a request. Blocks of OWN_MAPPING_BYTES go back at once, as large
+    bodies do. Who has set one of the variables wants it otherwise; other C libraries have no mallopt.
+    Source: https://man7.org/linux/man-pages/man3/mallopt.3.html.
+    """
+    if any(name.startswith("MALLOC_") for name in environment()):
+        return
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)

@@ -185,7 +185,6 @@ class SqliteLog:
             raise Unavailable(
                 Reason.JOURNAL_FAILED, f"the journal could not be written ({error}); send it again"
             ) from error
-        self.file.announce()
         return Position(sequence)
 
 
@@ -207,7 +206,7 @@ class SqliteConsumer:
 
     @property
     def appended(self) -> asyncio.Event:
-        return self.file.appended
+        return self.file.appended(self.signals)
 
     async def pending(self, *, behind: str | None = None) -> list[PendingLane]:
         bound = self._bound(behind)

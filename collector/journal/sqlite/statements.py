@@ -73,6 +73,12 @@ def unpack_ids(packed: bytes) -> frozenset[bytes]:
     return frozenset(packed[i : i + 16] for i in range(0, len(packed), 16))
 
 
+_INSERT = (
+    "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, trace_ids, payload)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
 def lane_id(db: sqlite3.Connection, lane: str) -> int:
     """The lane's number, made if it is new."""
     row = db.execute("SELECT id FROM lanes WHERE lane = ?", (lane,)).fetchone()
@@ -82,22 +88,26 @@ def lane_id(db: sqlite3.Connection, lane: str) -> int:
     return int(row[0])
 
 
-def insert(db: sqlite3.Connection, drafts: Sequence[Draft], payloads: Sequence[bytes], *, now_ns: int) -> int:
-    """Append drafts whose compressed `payloads` stand beside them; the last sequence."""
-    lanes: dict[str, int] = {}
-    rows = []
+def insert(
+    db: sqlite3.Connection,
+    drafts: Sequence[Draft],
+    payloads: Sequence[bytes],
+    *,
+    now_ns: int,
+    lanes: dict[str, int],
+) -> int:
+    """Append drafts whose compressed `payloads` stand beside them; the last sequence.
+
+    `lanes` holds the numbers of lanes that are there for certain, and gets those that were looked up.
+    """
+    sequence = 0
     for draft, payload in zip(drafts, payloads, strict=True):
         if draft.lane not in lanes:
             lanes[draft.lane] = lane_id(db, draft.lane)
         ids = pack_ids(draft.trace_ids)
-        size = len(draft.payload)
-        rows.append((lanes[draft.lane], now_ns, draft.span_count, size, draft.client, ids, payload))
-    db.executemany(
-        "INSERT INTO entries (lane_id, received_unix_ns, span_count, size_bytes, client, trace_ids,"
-        " payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    return int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
+        row = (lanes[draft.lane], now_ns, draft.span_count, len(draft.payload), draft.client, ids, payload)
+        sequence = db.execute(_INSERT, row).lastrowid or 0
+    return sequence
 
 
 def follow_up(db: sqlite3.Connection, follow_ups: Sequence[FollowUp]) -> None:
@@ -244,16 +254,23 @@ def recover(db: sqlite3.Connection) -> int:
     return cut_short
 
 
+def pages(db: sqlite3.Connection) -> tuple[int, int]:
+    """Pages of the file, and how many of them are free: these are used again before the file grows."""
+    all_pages, free = db.execute(
+        "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+    ).fetchone()
+    return int(all_pages), int(free)
+
+
 def used_bytes(db: sqlite3.Connection) -> int:
-    """Pages in use; free pages are used again before the file grows."""
-    pages = db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
-    return int(pages) * PAGE_BYTES
+    """Bytes of the pages in use."""
+    all_pages, free = pages(db)
+    return (all_pages - free) * PAGE_BYTES
 
 
-def give_back(db: sqlite3.Connection, *, keep_pages: int = 4096) -> None:
+def give_back(db: sqlite3.Connection, free_pages: int, *, keep_pages: int = 4096) -> None:
     """Return free pages to the disk, a bounded number at a time, when there are many."""
-    free = db.execute("PRAGMA freelist_count").fetchone()[0]
-    if free > keep_pages:
+    if free_pages > keep_pages:
         db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
 
 

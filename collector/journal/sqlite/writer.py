@@ -3,7 +3,8 @@
     append, commit, ... -> queue -> [ writer thread: BEGIN, all that waits, COMMIT ] -> futures
 
 Requests that wait together share one commit; their futures are resolved after it. The event loop never
-touches SQLite, and neither thread touches the loop but through call_soon_threadsafe.
+touches SQLite, and neither thread touches the loop but through call_soon_threadsafe. Each statement lets go
+of the GIL and waits for it again while the loop is busy: so a commit has as few as it can.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.opening import SUSPECT_NAME
-from collector.model.batch import Draft, merge
+from collector.model.batch import Draft, merge, signal_of
 from collector.model.errors import JournalClosed, Reason, Unavailable
 from collector.settings import JournalSettings
 
@@ -55,13 +56,16 @@ class JournalFile:
         settings: JournalSettings,
         observe_commit: ObserveCommit,
     ) -> None:
-        self.appended = asyncio.Event()
         self.refusing: str | None = None
         self._path = path
+        self._folder = str(path.parent)
         self._settings = settings
         self._observe_commit = observe_commit
         self._loop = asyncio.get_running_loop()
+        self._appended: dict[str, asyncio.Event] = {}
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        # the writer's: numbers of lanes that are there
+        self._lanes: dict[str, int] = {}
         self._damaged = False
         self._closed = False
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
@@ -90,10 +94,14 @@ class JournalFile:
             self._note_damage(error)
             raise
 
-    def announce(self) -> None:
-        """Wake those who wait for more to read."""
-        self.appended.set()
-        self.appended = asyncio.Event()
+    def appended(self, signals: str) -> asyncio.Event:
+        """Set by the next `announce` for one who reads these signals; another follows it."""
+        return self._appended.setdefault(signals, asyncio.Event())
+
+    def announce(self, signal: str = "") -> None:
+        """Wake those who wait for more to read: of one signal, or all of them."""
+        for signals in [each for each in self._appended if signal in each]:
+            self._appended.pop(signals).set()
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the file. Twice is harmless."""
@@ -111,18 +119,27 @@ class JournalFile:
         self._queue.put(work)
         return await work.future
 
+    def _resolve(self, works: Sequence[_Work], results: Sequence[Any]) -> None:
+        _resolve(works, results)
+        for signal in {signal_of(draft.lane) for work in works for draft in work.drafts}:
+            self.announce(signal.value)
+
     # the writer's thread
 
     def _write_loop(self, db: sqlite3.Connection) -> None:
         while (first := self._queue.get()) is not None:
-            works, ended = self._take_more(first)
-            results = self._run_group(db, works)
-            self._loop.call_soon_threadsafe(_resolve, works, results)
-            if ended:
+            if self._write_group(db, first):
                 break
         with suppress(sqlite3.Error):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
+
+    def _write_group(self, db: sqlite3.Connection, first: _Work) -> bool:
+        """One commit of what waits; whether the end was among it."""
+        works, ended = self._take_more(first)
+        results = self._run_group(db, works)
+        self._loop.call_soon_threadsafe(self._resolve, works, results)
+        return ended
 
     def _take_more(self, first: _Work) -> tuple[list[_Work], bool]:
         """Everything that waits, up to the bound of one commit; whether the end was among it."""
@@ -143,19 +160,12 @@ class JournalFile:
         """A result or an exception for each work; all of them in one transaction."""
         started = time.monotonic()
         try:
-            self._check_room(db)
-            refused = (
-                Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again") if self.refusing else None
-            )
-            entries = [] if refused else merge([draft for work in works for draft in work.drafts])
-            payloads = [sqlite.compress(entry.payload) for entry in entries]
-            db.execute("BEGIN IMMEDIATE")
-            last = sqlite.insert(db, entries, payloads, now_ns=time.time_ns()) if entries else refused
-            results = [work.run(db) if work.run else last for work in works]
-            db.execute("COMMIT")
+            free_pages = self._check_room(db)
+            results = self._commit(db, works)
         except BaseException as error:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
+            self._lanes.clear()
             self._note_damage(error)
             if isinstance(error, sqlite3.Error | OSError):  # a bug is logged by who asked
                 _log.error("a commit to the journal failed", extra={"error": str(error)})
@@ -164,8 +174,24 @@ class JournalFile:
                 return [result for work in works for result in self._run_group(db, [work])]
             return [error] * len(works)
         with suppress(sqlite3.Error):  # the commit is done; pages that stay are given back another time
-            sqlite.give_back(db)
+            sqlite.give_back(db, free_pages)
         self._observe_commit(time.monotonic() - started)
+        return results
+
+    def _commit(self, db: sqlite3.Connection, works: Sequence[_Work]) -> list[Any]:
+        refused = (
+            Unavailable(Reason.JOURNAL_FULL, f"{self.refusing}; send it again") if self.refusing else None
+        )
+        entries = [] if refused else merge([draft for work in works for draft in work.drafts])
+        payloads = [sqlite.compress(entry.payload) for entry in entries]
+        db.execute("BEGIN IMMEDIATE")
+        last: Any = refused
+        if entries:
+            last = sqlite.insert(db, entries, payloads, now_ns=time.time_ns(), lanes=self._lanes)
+        results = [work.run(db) if work.run else last for work in works]
+        db.execute("COMMIT")
+        if any(work.run for work in works):  # it may have removed a lane
+            self._lanes.clear()
         return results
 
     def _note_damage(self, error: BaseException) -> None:
@@ -176,13 +202,15 @@ class JournalFile:
             with suppress(OSError):
                 self._path.with_name(SUSPECT_NAME).touch(mode=0o600)
 
-    def _check_room(self, db: sqlite3.Connection) -> None:
+    def _check_room(self, db: sqlite3.Connection) -> int:
+        """Whether the journal takes more, to `refusing`; the free pages of its file."""
         if self._damaged:
             self.refusing = DAMAGED
-            return
-        disk = os.statvfs(self._path.parent)
+            return 0
+        all_pages, free_pages = sqlite.pages(db)
+        disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize
-        used = sqlite.used_bytes(db)
+        used = (all_pages - free_pages) * sqlite.PAGE_BYTES
         before = self.refusing
         if used >= self._settings.max_bytes:
             self.refusing = f"the journal is full ({used} of journal.max_bytes = {self._settings.max_bytes})"
@@ -195,6 +223,7 @@ class JournalFile:
                 "the journal refuses new entries" if self.refusing else "the journal takes entries again",
                 extra={"reason": self.refusing or before},
             )
+        return free_pages
 
 
 def _size(work: _Work) -> int:

@@ -18,17 +18,15 @@ from urllib.parse import unquote
 import grpc
 from starlette.types import Scope
 
+from collector.mlflow.headers import HEADERS
 from collector.model.errors import Reason, Rejected, SidespanError, Unavailable
 from collector.otlp.media import Encoding
 from collector.otlp.status import rpc_failure, success
 from collector.receivers.bounds import Reservation
 from collector.receivers.ingest import Encoded
 from collector.receivers.reception import (
-    BodyTimer,
     Reception,
-    by_name,
     check_repeated,
-    routing,
 )
 
 _COLLECTOR = "opentelemetry.proto.collector"
@@ -45,8 +43,11 @@ LATE_SECONDS = 1.0
 _GZIP = b"\x1f\x8b"
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
+_ROUTING_NAMES = frozenset(HEADERS)
+
 # grpc.aio.ServicerContext, for which there are no types
 Call = Any
+Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class CallGone(SidespanError):
@@ -58,44 +59,58 @@ class OtlpCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
-        self._calls: set[asyncio.Task[Any]] = set()
-        self._methods = {
-            method: grpc.stream_unary_rpc_method_handler(partial(self._answer, method, signal))
-            for method, signal in SERVICES.items()
-        }
+        self._answering: set[asyncio.Task[Any]] = set()
 
-    def service(self, handler_call_details: Any) -> Any:
-        """What answers a method, or None: it is UNIMPLEMENTED."""
-        return self._methods.get(handler_call_details.method)
+    def service(self, handler_call_details: Any) -> "OtlpCall | None":
+        """What answers a call, or None: its method is UNIMPLEMENTED."""
+        method = handler_call_details.method
+        if method not in SERVICES:
+            return None
+        return OtlpCall(self._reception, self._answering, method, handler_call_details.invocation_metadata)
 
     def cut(self) -> None:
         """End the calls that are still being answered: UNAVAILABLE if the service drains."""
-        for call in self._calls:
-            call.cancel()
+        for task in self._answering:
+            task.cancel()
 
-    async def _answer(self, method: str, signal: str, _: Any, call: Call) -> bytes:
+
+class OtlpCall(grpc.RpcMethodHandler):  # type: ignore[misc]
+    """One call of SERVICES, with its metadata: asked for it again, gRPC would read it anew."""
+
+    request_streaming = True
+    response_streaming = False
+    request_deserializer = None
+    response_serializer = None
+
+    def __init__(
+        self, reception: Reception, answering: set[asyncio.Task[Any]], method: str, metadata: Metadata
+    ) -> None:
+        self._reception = reception
+        self._answering = answering
+        self._method = method
+        self._metadata = metadata
+
+    async def stream_unary(self, _: Any, call: Call) -> bytes:
+        """The answer; a failure ends the call with its status."""
         task = asyncio.current_task()
         assert task is not None
-        self._calls.add(task)
+        self._answering.add(task)
         try:
-            return await self._export(method, signal, call)
+            return await self._export(call)
         except CallGone as gone:
             told: Rejected | Unavailable = Rejected(Reason.MALFORMED, str(gone))
         except (Exception, asyncio.CancelledError) as error:
             told = self._reception.told(error)
         finally:
-            self._calls.discard(task)
+            self._answering.discard(task)
         await fail(call, told)
         return b""
 
-    async def _export(self, method: str, signal: str, call: Call) -> bytes:
+    async def _export(self, call: Call) -> bytes:
         reception = self._reception
-        pairs = _pairs(call.invocation_metadata())
-        headers = by_name(pairs)
-        if len(headers) != len(pairs):
-            check_repeated(pairs)
-        sender = await reception.admit(_scope(method, pairs, call))
-        stored = reception.stored(signal)
+        headers = _routing(self._metadata)
+        sender = reception.anybody or await reception.admit(_scope(self._method, self._metadata, call))
+        stored = reception.stored(SERVICES[self._method])
         if stored is None:
             return b""
         with reception.bounds.request() as reservation:
@@ -106,49 +121,20 @@ class OtlpCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
                 signal=stored,
                 sender=sender,
                 content_encoding="gzip" if message.startswith(_GZIP) else None,
-                headers=routing(headers),
+                headers=headers,
             )
             return success(await reception.take(request, reservation), Encoding.PROTOBUF).body
 
     async def _read(self, call: Call, reservation: Reservation) -> bytes:
         """The message, in time. Raises Unavailable (memory_full, slow_body), CallGone."""
         settings = self._reception.settings
-        with BodyTimer(settings.body_timeout_seconds) as timer:
-            charge = _LateCharge(timer, reservation, settings.max_body_bytes)
-            try:
-                message = await call.read()
-            finally:
-                charge.end()
+        late = (LATE_SECONDS, partial(reservation.hold, settings.max_body_bytes))
+        with self._reception.timers.within(settings.body_timeout_seconds, late):
+            message: bytes = await call.read()
         if message is grpc.aio.EOF:
             raise CallGone("the call has no message")
-        reservation.reserve(len(message))
-        return bytes(message)
-
-
-class _LateCharge:
-    """Memory set aside for a message that takes long to come; without it the call ends as the bound says."""
-
-    __slots__ = ("_bytes", "_held", "_reservation", "_timer", "_waiting")
-
-    def __init__(self, timer: BodyTimer, reservation: Reservation, size_bytes: int) -> None:
-        self._timer = timer
-        self._reservation = reservation
-        self._bytes = size_bytes
-        self._held = 0
-        self._waiting = asyncio.get_running_loop().call_later(LATE_SECONDS, self._set_aside)
-
-    def _set_aside(self) -> None:
-        try:
-            self._reservation.reserve(self._bytes)
-        except Unavailable as error:
-            self._timer.cut(error)
-        else:
-            self._held = self._bytes
-
-    def end(self) -> None:
-        """The message is there, or will never be."""
-        self._waiting.cancel()
-        self._reservation.give_back(self._held)
+        reservation.hold(len(message))
+        return message
 
 
 async def fail(call: Call, error: Rejected | Unavailable) -> None:
@@ -160,7 +146,21 @@ async def fail(call: Call, error: Rejected | Unavailable) -> None:
         )
 
 
-def _pairs(metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+def _routing(metadata: Metadata) -> dict[str, str]:
+    """Of the metadata what names where the spans go, as `routing` of HTTP's headers. Raises Rejected."""
+    named = [pair for pair in metadata if pair[0] in _ROUTING_NAMES]
+    by_name = dict(named)
+    if len(by_name) != len(named):
+        check_repeated(_pairs(named))
+    return {name: _as_header(str(value)) for name, value in by_name.items()}
+
+
+def _as_header(value: str) -> str:
+    """As it would be read in an HTTP header: bytes that aren't ASCII one by one."""
+    return (value if value.isascii() else value.encode().decode("latin-1")).strip(" \t")
+
+
+def _pairs(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """As HTTP's headers; gRPC hands over names in lower case."""
     return [
         (name.encode("latin-1"), value if isinstance(value, bytes) else value.encode("utf-8"))
@@ -168,13 +168,13 @@ def _pairs(metadata: Sequence[tuple[str, str | bytes]]) -> list[tuple[bytes, byt
     ]
 
 
-def _scope(method: str, pairs: list[tuple[bytes, bytes]], call: Call) -> Scope:
+def _scope(method: str, metadata: Metadata, call: Call) -> Scope:
     """The request that a call is: gRPC is a POST to the method's name."""
     return {
         "type": "http",
         "method": "POST",
         "path": method,
-        "headers": pairs,
+        "headers": _pairs(metadata),
         "client": (peer_of_call(call),),
     }
 

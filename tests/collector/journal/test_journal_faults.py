@@ -84,7 +84,7 @@ async def test_a_volume_that_goes_away_is_an_answer_and_no_hang(
 async def test_a_commit_counts_though_giving_pages_back_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(db: sqlite3.Connection) -> None:
+    def full(db: sqlite3.Connection, free_pages: int) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     async with journal_in(tmp_path) as journal:

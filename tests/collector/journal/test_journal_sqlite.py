@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -50,12 +51,60 @@ async def payloads(journal: SqliteJournal) -> list[bytes]:
     return [entry.payload for entry in await journal.consumer("delivery").read(LANE, limit_bytes=2**30)]
 
 
+async def test_an_append_wakes_those_who_read_its_signal_and_a_commit_wakes_all(tmp_path: Path) -> None:
+    async with open_journal(
+        tmp_path, settings=SETTINGS, consumers=("delivery",), log_consumers=("logs",), keep_claims=1000
+    ) as journal:
+        spans, logs = journal.consumer("delivery").appended, journal.consumer("logs").appended
+        position = await journal.log.append([draft(1)])
+        assert (spans.is_set(), logs.is_set()) == (True, False)
+        spans = journal.consumer("delivery").appended
+        assert not spans.is_set()
+        await journal.consumer("delivery").commit(LANE, through=position)
+        assert (spans.is_set(), logs.is_set()) == (True, True)
+
+
 async def test_requests_that_wait_together_share_commits(tmp_path: Path) -> None:
     commits: list[float] = []
     async with journal_in(tmp_path, commits) as journal:
         await asyncio.gather(*(journal.log.append([draft(n)]) for n in range(500)))
         assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(500)]
     assert len(commits) < 100
+
+
+async def during_a_commit(journal: SqliteJournal, count: int) -> list[asyncio.Task[Position]]:
+    """Appends of as many turns of the loop, all of them while the writer is busy; it goes on soon after."""
+    is_busy, may_end = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        is_busy.set()
+        may_end.wait()
+
+    tasks = [asyncio.ensure_future(journal.file.write(wait))]
+    await asyncio.to_thread(is_busy.wait)
+    for number in range(count):
+        tasks.append(asyncio.ensure_future(journal.log.append([draft(number)])))
+        await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(may_end.set)
+    return tasks[1:]
+
+
+async def test_what_is_asked_for_during_a_commit_shares_the_next(tmp_path: Path) -> None:
+    commits: list[float] = []
+    async with journal_in(tmp_path, commits) as journal:
+        before = len(commits)
+        await asyncio.gather(*await during_a_commit(journal, 50))
+        assert len(commits) == before + 2
+        assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(50)]
+
+
+async def test_what_is_asked_for_during_a_commit_is_stored_though_the_journal_closes(tmp_path: Path) -> None:
+    async with journal_in(tmp_path) as journal:
+        tasks = await during_a_commit(journal, 50)
+        await journal.close()
+        assert len(await asyncio.gather(*tasks)) == 50
+    async with journal_in(tmp_path) as journal:
+        assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(50)]
 
 
 async def test_the_file_is_in_wal_mode_and_commits_are_synced(tmp_path: Path) -> None:

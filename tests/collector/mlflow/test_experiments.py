@@ -99,6 +99,16 @@ async def test_questions_at_the_same_time_are_one_question(directory: Directory)
     assert directory.questions == 2, "one look and one creation"
 
 
+async def test_while_mlflow_is_away_one_question_answers_all_that_wait(directory: Directory) -> None:
+    directory.mlflow.lookup = lambda request: error(503)
+    await directory.serve()
+    experiments = await directory.open()
+    assert all(await asyncio.gather(*(experiments.exists(BY_ID) for _ in range(20))))
+    assert directory.questions == 1
+    assert isinstance(await experiments.resolve(BY_ID), CannotAsk)
+    assert directory.questions == 2, "who comes later asks anew"
+
+
 async def test_a_name_is_made_once_though_another_was_faster(directory: Directory) -> None:
     await directory.serve()
     experiments = await directory.open()
@@ -283,4 +293,4 @@ async def test_the_memory_is_bounded(directory: Directory, monkeypatch: pytest.M
         await experiments.run_experiment(Route(experiment_id="1", run_id=str(number)))
     assert len(experiments._known) == 5
     assert len(experiments._runs) == 5
-    assert experiments._locks == {}
+    assert experiments._questions == {}

@@ -5,7 +5,6 @@ import gzip
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -240,7 +239,7 @@ async def test_log_records_are_read_in_the_process_as_on_the_event_loop(decoder:
     request = logs(record("fine", body="ann@example.com"), record("broken", trace_id=b"short"))
     here = prepare_of(settings_of(**REDACT), decoder)
     async with open_decoder(settings_of(**REDACT)) as elsewhere:
-        given = replace(encoded(request.SerializeToString()), signal=Signal.LOGS)
+        given = encoded(request.SerializeToString())._replace(signal=Signal.LOGS)
         found = [await here(given, no_reserve), await elsewhere.prepare(given, no_reserve)]
     drafts = [[(to, bytes(draft.payload), draft.lane) for to, draft in each.drafts] for each in found]
     assert drafts[0] == drafts[1]
