@@ -3,12 +3,27 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any, TypeVar
 
 from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
 from collector.spans.vocabulary import is_truncated
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+def made_of(values_class: type[T], values: dict[str, Any]) -> T:
+    """An object of one of the frozen classes below, from those of its fields that differ from their defaults.
+
+    Its own `__init__` sets each of up to 44 fields by a call, which takes as long as reading them. `values`
+    becomes a part of the object: don't change it afterwards.
+    """
+    made = object.__new__(values_class)
+    object.__setattr__(made, "__dict__", values)
+    return made
+
+
+# without slots: a field that isn't set is the class's default, and costs nothing
+@dataclass(frozen=True, kw_only=True)
 class Tokens:
     """Tokens of one call, or a sum of calls; None where nobody said.
 
@@ -69,7 +84,7 @@ class SpanLink:
     span_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SpanFacts:
     """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
 
