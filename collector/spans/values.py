@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, TypeVar
 
-from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.vocabulary import is_truncated
 
 T = TypeVar("T")
@@ -55,19 +54,17 @@ class Tokens:
 NO_TOKENS = Tokens()
 
 
-_counts = attrgetter(*TOKEN_KINDS)
-
-
 def add_tokens(parts: Iterable[Tokens]) -> Tokens:
     """The sum; what none of the parts knows stays unknown."""
     listed = list(parts)
     if len(listed) < 2:
         return listed[0] if listed else NO_TOKENS
     sums: dict[str, int] = {}
-    for kind, counts in zip(TOKEN_KINDS, zip(*map(_counts, listed), strict=True), strict=True):
-        if known := [count for count in counts if count is not None]:
-            sums[kind] = sum(known)
-    return Tokens(**sums)
+    for part in listed:
+        for kind, count in vars(part).items():
+            if count is not None:
+                sums[kind] = sums.get(kind, 0) + count
+    return made_of(Tokens, sums)
 
 
 # of a span's links the first; more are for batches of thousands
