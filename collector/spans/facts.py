@@ -39,6 +39,8 @@ View = Mapping[str, AnyValue] | None
 TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
+# longer values are decoded each time
+MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 64, 16_384
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
 
 
@@ -130,7 +132,7 @@ def _facts(
     is_marked: bool = False,
     scored: list[bytes] | None = None,
 ) -> SpanFacts:
-    telling, attributes = _told(span.attributes if view is None else view)
+    telling, attributes = _told(span, view)
     if scored is not None and (telling.has_scores or (span.events and _has_result(span))):
         scored.append(span.span_id)
     if is_marked:
@@ -216,16 +218,38 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
     return {fact: value and value[0] for fact, value in found.items()}
 
 
-def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> tuple[TellingNames, dict[str, Any]]:
+def _told(span: Span, view: View) -> tuple[TellingNames, dict[str, Any]]:
     """What the names tell, and the attributes that any fact may stand in, decoded; most are others."""
-    if isinstance(attributes, Mapping):
-        telling = telling_names(tuple(attributes))
+    if view is not None:
+        telling = telling_names(tuple(view))
         # by far the most are texts
-        told = {key: (value := attributes[key]).string_value or decode(value) for key in telling.told}
-        return telling, told
-    telling = telling_names(tuple([each.key for each in attributes]))
-    wanted = frozenset(telling.told)
-    return telling, {key: decode(each.value) for each in attributes if (key := each.key) in wanted}
+        return telling, {key: (value := view[key]).string_value or decode(value) for key in telling.told}
+    if isinstance(span, Span):
+        telling = telling_names(tuple([each.key for each in span.attributes]))
+        wanted = frozenset(telling.told)
+        return telling, {each.key: decode(each.value) for each in span.attributes if each.key in wanted}
+    encoded: Mapping[str, bytes] = span.attributes
+    telling = telling_names(tuple(encoded))
+    told = {}
+    for key in telling.told:
+        value = _remembered.get(encoded[key])
+        told[key] = _decoded(encoded[key]) if value is None else value
+    return telling, told
+
+
+# values of few bytes, of which there are few: names of models, numbers of tokens
+_remembered: dict[bytes, Any] = {}
+
+
+def _decoded(encoded: bytes) -> Any:
+    """OTLP's value as Python's, from the bytes of an AnyValue."""
+    value = decode(AnyValue.FromString(encoded))
+    # a list or an object may be changed by who reads it
+    if len(encoded) <= MAX_REMEMBERED_BYTES and isinstance(value, str | int | float):
+        if len(_remembered) >= MAX_REMEMBERED:
+            _remembered.clear()
+        _remembered[encoded] = value
+    return value
 
 
 def _has_result(span: Span) -> bool:
