@@ -72,7 +72,7 @@ class _Made:
     """Rows of traces as they are made."""
 
     def __init__(self, preview_characters: int) -> None:
-        self._traces, self._spans, self._scores = (io.StringIO(newline="") for _ in range(3))
+        self._traces, self._spans, self._scores = (io.BytesIO() for _ in range(3))
         self._new: dict[TraceKey, int] = {}
         self.writer = RowWriter(
             self._traces,
@@ -92,11 +92,11 @@ class _Made:
         return RowsOfTraces(
             traces=_compressed(self._traces.getvalue()),
             spans=_compressed(self._spans.getvalue()),
-            days=_compressed(days_of(self._new)),
+            days=_compressed(encoded(days_of(self._new))),
             scores=_compressed(self._scores.getvalue()),
             token=token,
         )
 
 
-def _compressed(text: str) -> bytes:
-    return zstd.compress(encoded(text), LEVEL) if text else b""
+def _compressed(text: bytes) -> bytes:
+    return zstd.compress(text, LEVEL) if text else b""

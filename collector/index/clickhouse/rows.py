@@ -34,13 +34,13 @@ def version_of(trace: Gathered) -> int:
 
 
 def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
-    """The rows of a trace with ids as numbers, and with what stands behind them."""
-    trace_id = int(rows.trace[_TRACE_ID], 16)
+    """The rows of a trace with its id as a number, in digits, and with what stands behind them."""
     version = version_of(trace)
+    begin = (rows.trace[0], str(int(rows.trace[_TRACE_ID], 16)))
     behind = (trace.seen_unix_ns or 0, version)
     return TraceRows(
-        trace=(rows.trace[0], trace_id, *rows.trace[_TRACE_ID + 1 :], version),
-        spans=[(row[0], trace_id, *row[_TRACE_ID + 1 :], *behind) for row in rows.spans],
+        trace=begin + rows.trace[_TRACE_ID + 1 :] + (version,),
+        spans=[begin + row[_TRACE_ID + 1 :] + behind for row in rows.spans],
     )
 
 

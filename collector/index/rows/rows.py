@@ -231,12 +231,10 @@ def _span_rows(
 def _facts_of(span: SpanFacts) -> Row:
     """Its FACT_COLUMNS."""
     own, aggregated = span.tokens, span.aggregated_tokens
-    return (
-        *_before_counts(span),
-        *(_NO_COUNTS if own is NO_TOKENS else _counts(own)),
-        *(_NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)),
-        *_behind_counts(span),
-    )
+    counts: Row = _NO_COUNTS if own is NO_TOKENS else _counts(own)
+    counts += _NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)
+    before: Row = _before_counts(span)
+    return before + counts + _behind_counts(span)
 
 
 # what `united` changes
