@@ -57,7 +57,7 @@ assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsOfTraces:
-    """Rows on their way into the tables, as CSV under zstd. `days` say when traces that are new were seen.
+    """Rows on their way into the tables, as CSV. `days` say when traces that are new were seen.
 
     `token` tells these rows from all others, and is the same when they come again; None: they come once.
     """
