@@ -48,7 +48,7 @@ class Tokens:
     @property
     def known(self) -> bool:
         """Whether there is a number to count; parts alone are none."""
-        return not (self.input is None and self.output is None and self.total is None)
+        return self.total is not None or self.input is not None or self.output is not None
 
 
 NO_TOKENS = Tokens()
