@@ -9,7 +9,7 @@ sum on the agent. The rules (each is a bug that somebody shipped):
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from collector.spans.conventions import ObservationKind
 from collector.spans.tree import Tree
@@ -49,26 +49,13 @@ def model_calls(tree: Tree) -> list[int]:
     ]
 
 
-@dataclass(slots=True)
-class _Below:
-    """What is known of a span and everything under it."""
-
-    call_counted: bool = False  # a model call that carries the value
-    counted: bool = False  # that, or a sum that stands for model calls
-    uncovered: bool = False  # a model call without the value, and nothing stands for it
-    lone: bool = False  # the value, on spans without any model call below
-    taken: bool = False  # the span's own value is the one to add
-
-    def join(self, other: "_Below") -> None:
-        self.call_counted |= other.call_counted
-        self.counted |= other.counted
-        self.uncovered |= other.uncovered
-        self.lone |= other.lone
-
-    def take(self, *, is_call: bool) -> None:
-        self.taken = self.counted = True
-        self.call_counted |= is_call
-        self.uncovered = False
+# what is known of a span and everything under it; 0: there is nothing to add up
+CALL_COUNTED = 1  # a model call that carries the value
+COUNTED = 2  # that, or a sum that stands for model calls
+UNCOVERED = 4  # a model call without the value, and nothing stands for it
+LONE = 8  # the value, on spans without any model call below
+TAKEN = 16  # the span's own value is the one to add
+OF_ALL_BELOW = CALL_COUNTED | COUNTED | UNCOVERED | LONE
 
 
 def counted(tree: Tree, has_value: Callable[[SpanFacts], bool], model_calls: Sequence[int]) -> list[int]:
@@ -77,42 +64,42 @@ def counted(tree: Tree, has_value: Callable[[SpanFacts], bool], model_calls: Seq
     if not any(has):
         return []
     calls = frozenset(model_calls)
-    known = [_Below() for _ in tree.spans]
-    for position in reversed(range(len(tree.spans))):
-        span, below = tree.spans[position], known[position]
-        _decide(below, is_model=span.kind in MODEL_KINDS, is_call=position in calls, has=has[position])
+    known = [0] * len(has)
+    for position in reversed(range(len(has))):
+        decided = known[position]
+        if not decided & CALL_COUNTED and (has[position] or position in calls):
+            is_model, is_call = tree.spans[position].kind in MODEL_KINDS, position in calls
+            known[position] = decided = _decided(decided, is_model, is_call, has[position])
         parent = tree.parents[position]
         if parent is not None:
-            known[parent].join(below)
+            known[parent] |= decided & OF_ALL_BELOW
     return _taken(tree, known)
 
 
-def _decide(below: _Below, *, is_model: bool, is_call: bool, has: bool) -> None:
-    if below.call_counted:
-        return
-    if has and is_model and not below.counted:
-        below.take(is_call=True)
-    elif has and below.uncovered:
-        below.take(is_call=False)
-    elif is_call:
-        below.uncovered = True
-    elif has and not below.counted and not below.lone:
-        below.taken = below.lone = True
+def _decided(below: int, is_model: bool, is_call: bool, has: bool) -> int:
+    """What is known with a span that has the value or is a model call; `below` is what is under it."""
+    if has and is_model and not below & COUNTED:
+        return (below | TAKEN | CALL_COUNTED | COUNTED) & ~UNCOVERED
+    if has and below & UNCOVERED:
+        return (below | TAKEN | COUNTED) & ~UNCOVERED
+    if is_call:
+        return below | UNCOVERED
+    return below if below & (COUNTED | LONE) else below | TAKEN | LONE
 
 
-def _taken(tree: Tree, known: Sequence[_Below]) -> list[int]:
+def _taken(tree: Tree, known: Sequence[int]) -> list[int]:
     found = []
     waiting = _worth(tree.tops, known)
     while waiting:
         position = waiting.pop()
-        if known[position].taken:
+        if known[position] & TAKEN:
             found.append(position)
         else:
             waiting.extend(_worth(tree.children[position], known))
     return sorted(found)
 
 
-def _worth(positions: Sequence[int], known: Sequence[_Below]) -> list[int]:
+def _worth(positions: Sequence[int], known: Sequence[int]) -> list[int]:
     """Those among siblings that lead to values; lone ones only if there is nothing better."""
-    better = [position for position in positions if known[position].counted]
-    return better or [position for position in positions if known[position].lone]
+    better = [position for position in positions if known[position] & COUNTED]
+    return better or [position for position in positions if known[position] & LONE]

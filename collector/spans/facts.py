@@ -8,7 +8,7 @@ all the same costs the span its attributes, if the caller gives `faults` to note
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -17,8 +17,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from collector.model.faults import Faults
 from collector.spans.conventions import (
     ADDED,
-    AGGREGATED,
-    HTTP_MARKS,
     RESOURCE_TABLE,
     TABLE,
     CostSource,
@@ -29,22 +27,21 @@ from collector.spans.kind_table import ROLL_UPS
 from collector.spans.kinds import kind_of
 from collector.spans.plausible import first_token_seconds, sound_cost
 from collector.spans.readers import session_id, shortened, text
-from collector.spans.reading import SUMMED, Attributes, first, read
+from collector.spans.reading import Attributes, Readable, first, plan, read
 from collector.spans.tags import tags_of
 from collector.spans.told_names import RESULT, TellingNames, telling_names
 from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
-from collector.spans.values import MAX_LINKS, RETRIES, SpanFacts, SpanLink, Tokens
+from collector.spans.values import MAX_LINKS, NO_TOKENS, RETRIES, SpanFacts, SpanLink, Tokens, made_of
 from collector.spans.vocabulary import FINISH_EVENTS, finish_reason_of
 
 View = Mapping[str, AnyValue] | None
 TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
+# longer values are decoded each time
+MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 64, 16_384
 OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
-_COUNTS = frozenset(AGGREGATED)
-_SUM_OF = {fact: f"{SUMMED}{fact}" for fact in AGGREGATED}
-_SUMS = frozenset(_SUM_OF.values())
 
 
 def export_facts(
@@ -135,86 +132,65 @@ def _facts(
     is_marked: bool = False,
     scored: list[bytes] | None = None,
 ) -> SpanFacts:
-    telling, attributes = _told(span.attributes if view is None else view)
+    telling, attributes = _told(span, view)
     if scored is not None and (telling.has_scores or (span.events and _has_result(span))):
         scored.append(span.span_id)
     if is_marked:
-        clients_own(attributes)
-    names = tuple(filter(attributes.__contains__, telling.of_rows)) if is_marked else telling.of_rows
-    open_objects(names, attributes)
-    kind = kind_of(names, attributes, span.name)
-    said, by = read(names, attributes, kind)
-    tokens, excluded = read_tokens(
-        {} if _COUNTS.isdisjoint(said) else {name: said[name] for name in AGGREGATED if name in said},
-        excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache,
-    )
-    aggregated, _ = read_tokens(
-        {} if _SUMS.isdisjoint(said) else {name: said[sum] for name, sum in _SUM_OF.items() if sum in said}
-    )
-    return _spoken(span, resource, attributes, Spoken(kind, said, by, tokens, aggregated, excluded))
-
-
-class Spoken(NamedTuple):
-    """What a span's attributes say, read by the table."""
-
-    kind: ObservationKind
-    said: Mapping[str, Any]
-    by: Mapping[str, Source]
-    tokens: Tokens
-    aggregated_tokens: Tokens
-    input_excluded_cache: bool
-
-
-def _spoken(span: Span, resource: ResourceFacts, attributes: Attributes, spoken: Spoken) -> SpanFacts:
-    kind, said, by, tokens, aggregated, excluded = spoken
+        telling = telling_names(tuple(clients_own(attributes)))
+    open_objects(telling.objects, attributes)
+    kind = kind_of(telling.kinds, attributes, span.name)
+    readable = plan(telling.of_rows, kind)
+    tokens, excluded = _tokens(readable.counts, attributes)
+    aggregated, _ = _tokens(readable.sums, attributes)
+    said, by = read(readable.facts, attributes)
     start, end = _times(span)
-    cost_usd, cost_source = _cost(said, by, attributes, kind, tokens, start)
+    values = said | _said_by_span(span, said) | _said_by_resource(resource, said)
+    values["start_unix_ns"], values["end_unix_ns"] = start, end
+    values["kind"] = kind
+    values["is_http"] = telling.is_http and kind not in PRICED_KINDS
+    values["is_roll_up"] = telling.may_roll_up and _is_roll_up(attributes)
+    values["tool"] = said.get("tool") or _tool_from_name(span, kind)
+    values["session"] = _session(said, by, attributes, kind)
+    values["tokens"], values["aggregated_tokens"] = tokens, aggregated
+    values["input_excluded_cache"] = excluded
+    values["cost_usd"], values["cost_source"] = _cost(said, by, attributes, kind, tokens, start)
+    values["time_to_first_token_seconds"] = first_token_seconds(said, by, end - start)
+    values["finish_reason"] = said.get("finish_reason") or _finish_reason_in_events(span, kind)
+    values["tags"] = tags_of(attributes) if telling.may_have_tags else ()
+    return made_of(SpanFacts, values)
+
+
+def _tokens(readable: Readable, attributes: Attributes) -> tuple[Tokens, bool]:
+    """The counts, and whether the input came without its cached part."""
+    if not readable:
+        return NO_TOKENS, False
+    counts, by = read(readable, attributes)
+    return read_tokens(counts, excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache)
+
+
+def _said_by_span(span: Span, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside its attributes: ids, name, links, and whether and why it failed."""
     is_error = span.status.code == Status.STATUS_CODE_ERROR
     error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
-    conversation = said.get("conversation")
-    return SpanFacts(
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_span_id=span.parent_span_id.hex() or None,
-        name=shortened(span.name),
-        start_unix_ns=start,
-        end_unix_ns=end,
-        kind=kind,
-        is_http=kind not in PRICED_KINDS and not HTTP_MARKS.isdisjoint(attributes),
-        is_roll_up=_is_roll_up(attributes),
-        trace_name=said.get("trace_name"),
-        model=said.get("model"),
-        request_model=said.get("request_model"),
-        response_model=said.get("response_model"),
-        provider=said.get("provider"),
-        agent=said.get("agent"),
-        workflow=said.get("workflow"),
-        user=said.get("user"),
-        prompt_version=said.get("prompt_version"),
-        prompt_name=said.get("prompt_name"),
-        retry_attempt=said.get("retry_attempt"),
-        retry_max=said.get("retry_max"),
-        model_attempt=said.get("model_attempt"),
-        tool=said.get("tool") or _tool_from_name(span, kind),
-        session=_session(said.get("session"), by, attributes, kind, conversation),
-        conversation=conversation,
-        tokens=tokens,
-        aggregated_tokens=aggregated,
-        input_excluded_cache=excluded,
-        cost_usd=cost_usd,
-        cost_source=cost_source,
-        time_to_first_token_seconds=first_token_seconds(said, by, end - start),
-        finish_reason=said.get("finish_reason") or _finish_reason_in_events(span, kind),
-        tags=tags_of(attributes),
-        links=_links(span) if span.links else (),
-        is_error=is_error,
-        error_type=error_type,
-        error_message=_error_message(span) if is_error else None,
-        retry_cause=said.get("retry_cause") or (error_type if error_type in RETRIES else None),
-        service=resource["service"],
-        service_version=resource["service_version"] or said.get("service_version"),
-        environment=resource["environment"] or said.get("environment"),
-    )
+    return {
+        "trace_id": span.trace_id.hex(),
+        "span_id": span.span_id.hex(),
+        "parent_span_id": span.parent_span_id.hex() or None,
+        "name": shortened(span.name),
+        "links": _links(span) if span.links else (),
+        "is_error": is_error,
+        "error_type": error_type,
+        "error_message": _error_message(span) if is_error else None,
+        "retry_cause": said.get("retry_cause") or (error_type if error_type in RETRIES else None),
+    }
+
+
+def _said_by_resource(resource: ResourceFacts, said: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "service": resource["service"],
+        "service_version": resource["service_version"] or said.get("service_version"),
+        "environment": resource["environment"] or said.get("environment"),
+    }
 
 
 def _cost(
@@ -242,16 +218,38 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
     return {fact: value and value[0] for fact, value in found.items()}
 
 
-def _told(attributes: Iterable[KeyValue] | Mapping[str, AnyValue]) -> tuple[TellingNames, dict[str, Any]]:
+def _told(span: Span, view: View) -> tuple[TellingNames, dict[str, Any]]:
     """What the names tell, and the attributes that any fact may stand in, decoded; most are others."""
-    if isinstance(attributes, Mapping):
-        telling = telling_names(tuple(attributes))
+    if view is not None:
+        telling = telling_names(tuple(view))
         # by far the most are texts
-        told = {key: (value := attributes[key]).string_value or decode(value) for key in telling.told}
-        return telling, told
-    telling = telling_names(tuple([each.key for each in attributes]))
-    wanted = frozenset(telling.told)
-    return telling, {key: decode(each.value) for each in attributes if (key := each.key) in wanted}
+        return telling, {key: (value := view[key]).string_value or decode(value) for key in telling.told}
+    if isinstance(span, Span):
+        telling = telling_names(tuple([each.key for each in span.attributes]))
+        wanted = frozenset(telling.told)
+        return telling, {each.key: decode(each.value) for each in span.attributes if each.key in wanted}
+    encoded: Mapping[str, bytes] = span.attributes
+    telling = telling_names(tuple(encoded))
+    told = {}
+    for key in telling.told:
+        value = _remembered.get(encoded[key])
+        told[key] = _decoded(encoded[key]) if value is None else value
+    return telling, told
+
+
+# values of few bytes, of which there are few: names of models, numbers of tokens
+_remembered: dict[bytes, Any] = {}
+
+
+def _decoded(encoded: bytes) -> Any:
+    """OTLP's value as Python's, from the bytes of an AnyValue."""
+    value = decode(AnyValue.FromString(encoded))
+    # a list or an object may be changed by who reads it
+    if len(encoded) <= MAX_REMEMBERED_BYTES and isinstance(value, str | int | float):
+        if len(_remembered) >= MAX_REMEMBERED:
+            _remembered.clear()
+        _remembered[encoded] = value
+    return value
 
 
 def _has_result(span: Span) -> bool:
@@ -313,25 +311,24 @@ def _links(span: Span) -> tuple[SpanLink, ...]:
 
 def _times(span: Span) -> tuple[int, int]:
     # after the year 2262 is nowhere: the index and MLflow hold 63 bits
-    start, end = min(span.start_time_unix_nano, MAX_TIME_NS), min(span.end_time_unix_nano, MAX_TIME_NS)
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if start > MAX_TIME_NS or end > MAX_TIME_NS:
+        start, end = min(start, MAX_TIME_NS), min(end, MAX_TIME_NS)
     start = start or end
-    return start, max(start, end)
+    return start, end if end > start else start
 
 
 def _session(
-    said: str | None,
-    by: Mapping[str, Source],
-    attributes: Attributes,
-    kind: ObservationKind,
-    conversation: str | None,
+    said: Mapping[str, Any], by: Mapping[str, Source], attributes: Attributes, kind: ObservationKind
 ) -> str | None:
     """The session that the client named.
 
     `session.id` is passed over where it repeats the conversation id: OpenInference writes pydantic-ai's
     id of a single run over the session.
     """
-    if said is None or by["session"].key != "session.id" or said != conversation:
-        return said
+    session: str | None = said.get("session")
+    if session is None or by["session"].key != "session.id" or session != said.get("conversation"):
+        return session
     others = first(OTHER_SESSIONS, attributes, kind, session_id)
     return others[0] if others else None
 
@@ -344,7 +341,7 @@ def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
 
 def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:
     """Strands tells it of the last message only, in an event."""
-    if kind is not ObservationKind.LLM:
+    if kind is not ObservationKind.LLM or not span.events:
         return None
     for event in reversed(span.events):
         if key := FINISH_EVENTS.get(event.name):

@@ -1,7 +1,6 @@
 """What a span does, by the first of its attributes that tells. Pure."""
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from collector.spans.conventions import TABLE, ObservationKind
@@ -12,15 +11,15 @@ from collector.spans.readers import text, unquoted
 _REQUESTS = tuple(each.key for each in TABLE["request_model"] if each.only is None)
 
 
-def kind_of(names: tuple[str, ...], attributes: Mapping[str, Any], span_name: str) -> ObservationKind:
-    """The kind of a span; `names` are those of its attributes that have a row."""
+def kind_of(names: Iterable[str], attributes: Mapping[str, Any], span_name: str) -> ObservationKind:
+    """The kind of a span; `names` are those of KINDS that are among its attributes, in that order."""
     kind = _named_kind(names, attributes)
     is_call = kind is not ObservationKind.LLM or span_name.rpartition(".")[2] not in NO_CALLS
     return kind if is_call else ObservationKind.CHAIN
 
 
-def _named_kind(names: tuple[str, ...], attributes: Mapping[str, Any]) -> ObservationKind:
-    for key in _kind_names(names):
+def _named_kind(names: Iterable[str], attributes: Mapping[str, Any]) -> ObservationKind:
+    for key in names:
         value = attributes[key]
         if isinstance(value, str) and (kind := KINDS[key].get(unquoted(value).lower())):
             return kind
@@ -29,8 +28,3 @@ def _named_kind(names: tuple[str, ...], attributes: Mapping[str, Any]) -> Observ
     if any(text(attributes.get(key)) for key in _REQUESTS):
         return ObservationKind.LLM
     return ObservationKind.OTHER
-
-
-@lru_cache(maxsize=4096)
-def _kind_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in KINDS if key in names)

@@ -34,7 +34,7 @@ class TraceLabels:
 
     def over(self, spans: Iterable[SpanFacts]) -> list[Tag]:
         """The tags of the trace: these, and those that its spans have under other names."""
-        said = list(dict.fromkeys(tag for span in spans for tag in span.tags))
+        said = list(dict.fromkeys([tag for span in spans if span.tags for tag in span.tags]))
         if not self.tags:
             return said
         copies = {(tag_name(name), value or NO_VALUE) for name, value in said}

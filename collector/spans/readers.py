@@ -6,12 +6,15 @@ so is a number over MAX_AMOUNT or MAX_COUNT.
 
 import json
 import math
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from collector.spans.json_text import read_json
 
 MAX_TEXT_CHARACTERS = 1000
+# longer ones are looked at each time
+MAX_REMEMBERED_CHARACTERS = 100
 # of a list that is read as one text
 MAX_WORDS = 500
 # what no span can mean: sums of what is under it stay exact in JSON, in SQL's BIGINT and in MLflow's numbers
@@ -26,13 +29,7 @@ def text(value: Any) -> str | None:
     JSON's quotes are taken off, as MLflow does when it stores an attribute: its SDK encodes every value.
     """
     if isinstance(value, str):
-        if value.startswith('"'):
-            value = unquoted(value)
-        if len(value) > MAX_TEXT_CHARACTERS:
-            value = shortened(value)
-        if "\0" in value:  # PostgreSQL's text has no room for it, and MLflow may stand on that
-            value = value.replace("\0", "\ufffd")
-        return None if not value or value.isspace() else value
+        return _short_text(value) if len(value) <= MAX_REMEMBERED_CHARACTERS else _text(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -40,6 +37,20 @@ def text(value: Any) -> str | None:
     if isinstance(value, list):
         return shortened(", ".join(islice(filter(None, map(text, value)), MAX_WORDS))) or None
     return None
+
+
+def _text(value: str) -> str | None:
+    if value.startswith('"'):
+        value = unquoted(value)
+    if len(value) > MAX_TEXT_CHARACTERS:
+        value = shortened(value)
+    if "\0" in value:  # PostgreSQL's text has no room for it, and MLflow may stand on that
+        value = value.replace("\0", "\ufffd")
+    return None if not value or value.isspace() else value
+
+
+# names of models, agents and tools, and ids of sessions come again in span after span
+_short_text = lru_cache(maxsize=4096)(_text)
 
 
 def session_id(value: Any) -> str | None:

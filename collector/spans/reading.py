@@ -1,8 +1,8 @@
 """The facts that a span's attributes say, by the table's rows (conventions.py). Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from collector.spans.conventions import AGGREGATED, TABLE, ObservationKind, Row, Source
 from collector.spans.readers import amount, count, member, session_id, text
@@ -10,8 +10,6 @@ from collector.spans.vocabulary import finish_reason, plausible_name, provider
 
 T = TypeVar("T")
 Attributes = Mapping[str, Any]
-# before the name of a fact: its sum over a run
-SUMMED = "aggregated_"
 READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
     **dict.fromkeys((*AGGREGATED, "retry_attempt", "retry_max", "model_attempt"), count),
     **dict.fromkeys(("cost_usd", "time_to_first_token_seconds"), amount),
@@ -22,25 +20,41 @@ READERS: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(TABLE, text) | {
 }
 
 
+Readable = tuple[tuple[str, Callable[[Any], Any], Row], ...]
+"""Facts, with what reads them and the attributes to read them from, the best first."""
+
+
+class Plan(NamedTuple):
+    """What can be read of a span at all: facts, its counts of tokens, and their sums over a run."""
+
+    facts: Readable
+    counts: Readable
+    sums: Readable
+
+
+_OTHERS = {fact: sources for fact, sources in TABLE.items() if fact not in AGGREGATED}
+_COUNTS = {fact: TABLE[fact] for fact in AGGREGATED}
+
+
 @lru_cache(maxsize=4096)
-def _plan(names: tuple[str, ...], kind: ObservationKind) -> Sequence[tuple[str, Callable[[Any], Any], Row]]:
-    """For a span of this kind: what can be read at all, with the attributes that it has, best first."""
+def plan(names: tuple[str, ...], kind: ObservationKind) -> Plan:
+    """For a span of this kind; `names` are the attributes with a row that it has."""
     there = frozenset(names)
-    plan = []
-    for prefix, table in (("", TABLE), (SUMMED, AGGREGATED)):
-        for fact, sources in table.items():
-            known = tuple(each for each in sources if each.key in there and each.only in (None, kind))
-            if known:
-                plan.append((f"{prefix}{fact}", READERS[fact], known))
-    return plan
+    return Plan(*(_readable(table, there, kind) for table in (_OTHERS, _COUNTS, AGGREGATED)))
 
 
-def read(
-    names: tuple[str, ...], attributes: Attributes, kind: ObservationKind
-) -> tuple[dict[str, Any], dict[str, Source]]:
-    """Each fact that can be read, and which source said so; `names` are the attributes with a row."""
+def _readable(table: Mapping[str, Row], there: frozenset[str], kind: ObservationKind) -> Readable:
+    rows = {
+        fact: tuple(each for each in sources if each.key in there and each.only in (None, kind))
+        for fact, sources in table.items()
+    }
+    return tuple((fact, READERS[fact], known) for fact, known in rows.items() if known)
+
+
+def read(readable: Readable, attributes: Attributes) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Each fact that can be read, and which source said so."""
     said, by = {}, {}
-    for fact, reader, sources in _plan(names, kind):
+    for fact, reader, sources in readable:
         for source in sources:
             raw = attributes[source.key]
             value = reader(member(raw, source.part) if source.part else raw)

@@ -7,40 +7,52 @@ is worked out once.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from collector.spans.conventions import TAG_PREFIXES
+from collector.spans.conventions import HTTP_MARKS, TAG_PREFIXES
 from collector.spans.keys import KEYS
-from collector.spans.tags import MAX_NAME_CHARACTERS
+from collector.spans.kind_table import KINDS, ROLL_UPS
+from collector.spans.tags import MAX_NAME_CHARACTERS, NOT_TAGS
+from collector.spans.usage_objects import OBJECTS
 
 # the event that holds a judgement (OpenTelemetry GenAI)
 RESULT = "gen_ai.evaluation.result"
 # in the names of attributes that hold judgements (OpenInference)
 SCORE_NAME_PARTS = (".annotation.", ".evaluation.")
 MAX_REMEMBERED_NAMES, MAX_REMEMBERED_CHARACTERS = 200, 10_000
+MAX_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellingNames:
     """`told` are those that any fact may stand in, `of_rows` those of them with a row in the table.
 
-    `has_scores`: a judgement may stand in one of the names.
+    `kinds` may name the span's kind, the best first; `objects` hold objects to be opened. `has_scores`: a
+    judgement may stand in one of the names. `may_have_tags`, `may_roll_up`: what they say is to be looked at.
     """
 
     told: tuple[str, ...]
     of_rows: tuple[str, ...]
+    kinds: tuple[str, ...]
+    objects: tuple[str, ...]
+    is_http: bool
+    may_have_tags: bool
+    may_roll_up: bool
     has_scores: bool
+
+
+# spans of one kind have the same names in the same order
+_remembered: dict[tuple[str, ...], TellingNames] = {}
 
 
 def telling_names(names: tuple[str, ...]) -> TellingNames:
     """What follows from the names of a span's attributes."""
-    # spans of one kind have the same names in the same order
-    if len(names) > MAX_REMEMBERED_NAMES or len("".join(names)) > MAX_REMEMBERED_CHARACTERS:
-        return _telling_names(names)
-    return _remembered_names(names)
-
-
-@lru_cache(maxsize=1024)
-def _remembered_names(names: tuple[str, ...]) -> TellingNames:
-    return _telling_names(names)
+    found = _remembered.get(names)
+    if found is None:
+        found = _telling_names(names)
+        if len(names) <= MAX_REMEMBERED_NAMES and sum(map(len, names)) <= MAX_REMEMBERED_CHARACTERS:
+            if len(_remembered) >= MAX_REMEMBERED:
+                _remembered.clear()
+            _remembered[names] = found
+    return found
 
 
 def _telling_names(names: tuple[str, ...]) -> TellingNames:
@@ -48,6 +60,11 @@ def _telling_names(names: tuple[str, ...]) -> TellingNames:
     return TellingNames(
         told=told,
         of_rows=tuple(filter(KEYS.__contains__, told)),
+        kinds=tuple(filter(told.__contains__, KINDS)),
+        objects=tuple(filter(OBJECTS.__contains__, told)),
+        is_http=not HTTP_MARKS.isdisjoint(told),
+        may_have_tags=not NOT_TAGS.issuperset(told),
+        may_roll_up=not ROLL_UPS.keys().isdisjoint(told),
         has_scores=any(part in name for name in names for part in SCORE_NAME_PARTS),
     )
 

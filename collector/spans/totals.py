@@ -71,7 +71,7 @@ def total(tree: Tree, using: Counted) -> Totals:
     spans = tree.spans
     begin, end = _bounds(tree)
     failed = [span for span in spans if span.is_error]
-    recovered = sum(span.is_recovered_retry for span in failed)
+    recovered = sum([span.is_recovered_retry for span in failed])
     return Totals(
         name=_name(tree),
         status=_status(tree),
@@ -170,7 +170,7 @@ def _bounds(tree: Tree) -> tuple[int, int]:
     timed = [span for span in tree.spans if span.start_unix_ns]
     if not timed:
         return 0, 0
-    return min(span.start_unix_ns for span in timed), max(span.end_unix_ns for span in timed)
+    return min([span.start_unix_ns for span in timed]), max([span.end_unix_ns for span in timed])
 
 
 def tool_calls(tree: Tree) -> list[int]:

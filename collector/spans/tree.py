@@ -13,8 +13,11 @@ through the list meets every child before its parent: nothing here recurses, how
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
 
 from collector.spans.values import SpanFacts
+
+_place = attrgetter("start_unix_ns", "span_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +49,12 @@ def build_tree(spans: Iterable[SpanFacts]) -> Tree:
             children[span.parent_span_id].append(span)
         else:
             orphans.append(span)
-    cut = _circles(ordered, by_id, {span.span_id for span in (*roots, *orphans)})
     missing = {span.parent_span_id for span in orphans}
+    # in order already
+    tree = _walked([*roots, *orphans], children, root_count=len(roots), missing_parents=len(missing))
+    if len(tree.spans) == len(ordered):
+        return tree
+    cut = _circles(ordered, by_id, {span.span_id for span in (*roots, *orphans)})
     tops = [*roots, *sorted([*orphans, *cut], key=_place)]
     return _walked(tops, children, root_count=len(roots), missing_parents=len(missing) + len(cut))
 
@@ -74,8 +81,10 @@ def _precedence(copy: SpanFacts) -> tuple[int, int, str]:
 def self_times_ns(tree: Tree) -> list[int]:
     """For each span its duration minus the union of its children, within the span (counting rule 6)."""
     return [
-        span.duration_ns - _covered_ns(span, [tree.spans[child] for child in tree.children[position]])
-        for position, span in enumerate(tree.spans)
+        span.duration_ns - _covered_ns(span, [tree.spans[child] for child in children])
+        if children
+        else span.duration_ns
+        for span, children in zip(tree.spans, tree.children, strict=True)
     ]
 
 
@@ -88,10 +97,6 @@ def _covered_ns(span: SpanFacts, children: Sequence[SpanFacts]) -> int:
             covered += end - start
             reached = end
     return covered
-
-
-def _place(span: SpanFacts) -> tuple[int, str]:
-    return span.start_unix_ns, span.span_id
 
 
 def _circles(
@@ -121,19 +126,21 @@ def _walked(
     below: list[list[int]] = []
     depths: list[int] = []
     top_ids = {span.span_id for span in tops}
-    waiting: list[tuple[SpanFacts, int | None]] = [(span, None) for span in reversed(tops)]
+    waiting: list[tuple[SpanFacts, int | None, int]] = [(span, None, 0) for span in reversed(tops)]
     while waiting:
-        span, parent = waiting.pop()
+        span, parent, depth = waiting.pop()
         position = len(spans)
         spans.append(span)
         parents.append(parent)
         below.append([])
-        depths.append(0 if parent is None else depths[parent] + 1)
+        depths.append(depth)
         if parent is not None:
             below[parent].append(position)
-        following = children.get(span.span_id, ())
-        # only where a circle was cut is a top also somebody's child
-        waiting.extend((child, position) for child in reversed(following) if child.span_id not in top_ids)
+        if following := children.get(span.span_id):
+            # only where a circle was cut is a top also somebody's child
+            waiting += [
+                (each, position, depth + 1) for each in reversed(following) if each.span_id not in top_ids
+            ]
     return Tree(
         spans=spans,
         parents=parents,

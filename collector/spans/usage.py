@@ -4,15 +4,14 @@ from collections.abc import Mapping
 
 from collector.spans.conventions import (
     MODALITIES,
-    MODALITY_INPUTS,
-    MODALITY_OUTPUTS,
+    TOKEN_KINDS,
     CostSource,
     ObservationKind,
 )
 from collector.spans.prices import price
-from collector.spans.values import NO_TOKENS, Tokens
+from collector.spans.values import NO_TOKENS, Tokens, made_of
 
-MODALITY_COUNTS = {f"{kind}_tokens": kind for kind in (*MODALITY_INPUTS, *MODALITY_OUTPUTS)}
+FIELDS = {f"{kind}_tokens": kind for kind in TOKEN_KINDS}
 PRICED_APART = {
     f"{modality}_{direction}": f"{direction}_{modality}_tokens"
     for modality in MODALITIES
@@ -31,16 +30,9 @@ def read_tokens(found: Mapping[str, int], *, excludes_cache: bool = False) -> tu
     cached = (cache_read or 0) + (cache_write or 0)
     excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
     taken = given + cached if given is not None and excluded else given
-    tokens = Tokens(
-        input=taken,
-        output=output,
-        total=_total(taken, output, found.get("total_tokens")),
-        cache_read=cache_read,
-        cache_write=cache_write,
-        reasoning=found.get("reasoning_tokens"),
-        **{MODALITY_COUNTS[name]: value for name, value in found.items() if name in MODALITY_COUNTS},
-    )
-    return tokens, excluded
+    counts = {FIELDS[name]: count for name, count in found.items()}
+    put_in_order = {"input": taken, "total": _total(taken, output, found.get("total_tokens"))}
+    return made_of(Tokens, counts | put_in_order), excluded
 
 
 def _total(taken: int | None, output: int | None, given: int | None) -> int | None:

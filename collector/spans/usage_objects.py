@@ -11,7 +11,6 @@ part of the output.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -128,9 +127,9 @@ OBJECTS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def open_objects(names: tuple[str, ...], attributes: dict[str, Any]) -> None:
-    """Decode the objects among the attributes, in place; `names` are those of attributes with a row."""
-    for key in _objects(names):
+def open_objects(names: Iterable[str], attributes: dict[str, Any]) -> None:
+    """Decode the objects among the attributes, in place; `names` are those of OBJECTS that are there."""
+    for key in names:
         value = attributes[key]
         if isinstance(value, str):
             value = read_json(value)
@@ -139,11 +138,6 @@ def open_objects(names: tuple[str, ...], attributes: dict[str, Any]) -> None:
             if value is None:  # no JSON: plain words
                 continue
         attributes[key] = OBJECTS[key](value)
-
-
-@lru_cache(maxsize=4096)
-def _objects(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in names if key in OBJECTS)
 
 
 def _first(value: Mapping[str, Any], names: Iterable[str]) -> int | None:

@@ -2,13 +2,27 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import attrgetter
+from typing import Any, TypeVar
 
-from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
+from collector.spans.conventions import CostSource, ObservationKind
 from collector.spans.vocabulary import is_truncated
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+def made_of(values_class: type[T], values: dict[str, Any]) -> T:
+    """An object of one of the frozen classes below, from those of its fields that differ from their defaults.
+
+    Its own `__init__` sets each of up to 44 fields by a call, which takes as long as reading them. `values`
+    becomes a part of the object: don't change it afterwards.
+    """
+    made = object.__new__(values_class)
+    object.__setattr__(made, "__dict__", values)
+    return made
+
+
+# without slots: a field that isn't set is the class's default, and costs nothing
+@dataclass(frozen=True, kw_only=True)
 class Tokens:
     """Tokens of one call, or a sum of calls; None where nobody said.
 
@@ -34,13 +48,10 @@ class Tokens:
     @property
     def known(self) -> bool:
         """Whether there is a number to count; parts alone are none."""
-        return not (self.input is None and self.output is None and self.total is None)
+        return self.total is not None or self.input is not None or self.output is not None
 
 
 NO_TOKENS = Tokens()
-
-
-_counts = attrgetter(*TOKEN_KINDS)
 
 
 def add_tokens(parts: Iterable[Tokens]) -> Tokens:
@@ -49,10 +60,11 @@ def add_tokens(parts: Iterable[Tokens]) -> Tokens:
     if len(listed) < 2:
         return listed[0] if listed else NO_TOKENS
     sums: dict[str, int] = {}
-    for kind, counts in zip(TOKEN_KINDS, zip(*map(_counts, listed), strict=True), strict=True):
-        if known := [count for count in counts if count is not None]:
-            sums[kind] = sum(known)
-    return Tokens(**sums)
+    for part in listed:
+        for kind, count in vars(part).items():
+            if count is not None:
+                sums[kind] = sums.get(kind, 0) + count
+    return made_of(Tokens, sums)
 
 
 # of a span's links the first; more are for batches of thousands
@@ -69,7 +81,7 @@ class SpanLink:
     span_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SpanFacts:
     """What one span says, in one vocabulary. Ids are lower-case hex; times are nanoseconds since 1970.
 

@@ -1,6 +1,7 @@
 """Words that senders spell differently, in one spelling. Pure."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from collector.spans.json_text import MAX_CONTENT_CHARACTERS, read_json
@@ -75,6 +76,7 @@ def finish_reason_of(value: Any) -> str | None:
     return finish_reason(value)
 
 
+@lru_cache(maxsize=1024)
 def is_truncated(reason: str | None) -> bool:
     """Whether one of the reasons, as `finish_reason` reads them, says that the answer was cut."""
     return reason is not None and not TRUNCATED.isdisjoint(reason.split(", "))
@@ -83,8 +85,11 @@ def is_truncated(reason: str | None) -> bool:
 def provider(value: Any) -> str | None:
     """`OpenAI` and `openai.chat` are `openai`; names follow OpenTelemetry's where it has one."""
     said = text(value)
-    if said is None:
-        return None
+    return None if said is None else _provider(said)
+
+
+@lru_cache(maxsize=1024)
+def _provider(said: str) -> str | None:
     named = _ENDPOINT.sub("", said.strip().lower())
     return PROVIDERS.get(named, named) or None
 
@@ -92,9 +97,15 @@ def provider(value: Any) -> str | None:
 def plausible_name(value: Any) -> str | None:
     """Text that may be a name: an id that was drawn at random is none."""
     said = text(value)
-    return None if said is None or _RANDOM_ID.fullmatch(said) else said
+    return None if said is None or _is_random(said) else said
 
 
+@lru_cache(maxsize=4096)
+def _is_random(said: str) -> bool:
+    return _RANDOM_ID.fullmatch(said) is not None
+
+
+@lru_cache(maxsize=1024)
 def agent_of_span_name(span_name: str) -> str | None:
     """The agent that a span of kind AGENT is named after: `invoke_agent weather`, `CodeAgent.run`."""
     named = _AGENT_METHODS.sub("", span_name.removeprefix(_AGENT_PREFIX))

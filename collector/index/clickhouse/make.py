@@ -1,8 +1,7 @@
-"""Entries of the log -> rows as ClickHouse takes them: CSV under zstd. Runs in processes beside it."""
+"""Entries of the log -> rows as ClickHouse takes them, as CSV. Runs in processes beside it."""
 
 import hashlib
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,6 @@ from collector.index.clickhouse.rows import RowsOfTraces, as_stored, days_of, en
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
 from collector.index.rows.rows import TraceRows
 from collector.model.faults import Faults
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +39,24 @@ def make_rows(
     )
 
 
+def joined(made: Sequence[MadeRows], *, token: str) -> MadeRows:
+    """The rows of several shares as one, told from others by `token`."""
+    faults = Faults()
+    for each in made:
+        faults.join(each.faults)
+    return MadeRows(
+        rows=RowsOfTraces(
+            traces=b"".join(each.rows.traces for each in made),
+            spans=b"".join(each.rows.spans for each in made),
+            days=b"".join(each.rows.days for each in made),
+            scores=b"".join(each.rows.scores for each in made),
+            token=token,
+        ),
+        unreadable=sum(each.unreadable for each in made),
+        faults=faults,
+    )
+
+
 def rewritten(traces: Mapping[TraceKey, Gathered], *, preview_characters: int) -> MadeRows:
     """The rows of traces of which all is known."""
     made = _Made(preview_characters)
@@ -72,7 +82,7 @@ class _Made:
     """Rows of traces as they are made."""
 
     def __init__(self, preview_characters: int) -> None:
-        self._traces, self._spans, self._scores = (io.StringIO(newline="") for _ in range(3))
+        self._traces, self._spans, self._scores = (io.BytesIO() for _ in range(3))
         self._new: dict[TraceKey, int] = {}
         self.writer = RowWriter(
             self._traces,
@@ -90,13 +100,9 @@ class _Made:
 
     def rows(self, *, token: str | None) -> RowsOfTraces:
         return RowsOfTraces(
-            traces=_compressed(self._traces.getvalue()),
-            spans=_compressed(self._spans.getvalue()),
-            days=_compressed(days_of(self._new)),
-            scores=_compressed(self._scores.getvalue()),
+            traces=self._traces.getvalue(),
+            spans=self._spans.getvalue(),
+            days=encoded(days_of(self._new)),
+            scores=self._scores.getvalue(),
             token=token,
         )
-
-
-def _compressed(text: str) -> bytes:
-    return zstd.compress(encoded(text), LEVEL) if text else b""

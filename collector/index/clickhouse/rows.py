@@ -34,13 +34,13 @@ def version_of(trace: Gathered) -> int:
 
 
 def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
-    """The rows of a trace with ids as numbers, and with what stands behind them."""
-    trace_id = int(rows.trace[_TRACE_ID], 16)
+    """The rows of a trace with its id as a number, in digits, and with what stands behind them."""
     version = version_of(trace)
+    begin = (rows.trace[0], str(int(rows.trace[_TRACE_ID], 16)))
     behind = (trace.seen_unix_ns or 0, version)
     return TraceRows(
-        trace=(rows.trace[0], trace_id, *rows.trace[_TRACE_ID + 1 :], version),
-        spans=[(row[0], trace_id, *row[_TRACE_ID + 1 :], *behind) for row in rows.spans],
+        trace=begin + rows.trace[_TRACE_ID + 1 :] + (version,),
+        spans=[begin + row[_TRACE_ID + 1 :] + behind for row in rows.spans],
     )
 
 
@@ -57,7 +57,7 @@ assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsOfTraces:
-    """Rows on their way into the tables, as CSV under zstd. `days` say when traces that are new were seen.
+    """Rows on their way into the tables, as CSV. `days` say when traces that are new were seen.
 
     `token` tells these rows from all others, and is the same when they come again; None: they come once.
     """

@@ -10,6 +10,7 @@ DuckDB: sums of sums at read time could not tell what a late span does to those 
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ from collector.model.experiment import ExperimentReference
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.score_facts import ScoreFact
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ZSTD_LEVEL = 1
 LABEL_NAMES = (*(column.name for column in LABEL_COLUMNS), "version", "is_deleted")
 DAY_NAMES = ("trace_id", "experiment", "seen_unix_ns", "version")
 EXPERIMENT_NAMES = ("number", "id", "name", "version", "is_deleted")
@@ -119,7 +126,8 @@ class ClickhouseStore:
         ):
             if block:
                 token = None if rows.token is None else f"{rows.token}-{table}"
-                self.server.insert(table, names, block, compression="zstd", token=token)
+                compressed = zstd.compress(block, ZSTD_LEVEL)
+                self.server.insert(table, names, compressed, compression="zstd", token=token)
 
     # labels
 

@@ -1,19 +1,23 @@
 """The sentence of the index: entries of the log -> what is stored of their traces -> rows -> inserts.
 
-    consumer.read_ahead -> pieces -> stored -> rows, in processes beside the service -> put, share by share
+    consumer.read_ahead -> pieces -> stored -> rows, in processes beside the service -> put
+
+A batch is taken in parts: while the rows of one are made and put, the next one is read. Spans of a trace that
+is in both wait until those before them are stored.
 
 Nothing here remembers how far the log is read: that is the log's alone to say. A batch that comes again, in
 whole or in part, gives rows that take the place of those that are there.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from collector.index.clickhouse.book import ExperimentBook
-from collector.index.clickhouse.make import LoadedPiece, MadeRows, make_rows
+from collector.index.clickhouse.make import LoadedPiece, MadeRows, joined, make_rows, token_of
 from collector.index.clickhouse.store import ClickhouseStore
 from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.index.rows.crew import Crew
@@ -29,9 +33,20 @@ T = TypeVar("T")
 BATCH_BYTES = 192 * 1024 * 1024
 # the log is asked for so much at once
 WINDOW_BYTES = 8 * 1024 * 1024
+# so much is read before its rows are made
+PART_SPANS = 12_000
 # under it one process is as fast as several
 SHARED_FROM_SPANS = 3000
 IDLE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Read:
+    """How far each lane is read in this batch, how many spans that are, and whether there is more."""
+
+    cursors: dict[str, int] = field(default_factory=dict)
+    spans: int = 0
+    more: bool = False
 
 
 class EntryTaker:
@@ -49,20 +64,36 @@ class EntryTaker:
     async def take(self, lanes: Sequence[Lane], *, limit_spans: int) -> IndexedBatch:
         """A batch of what these lanes hold. Raises BatchRefused, IndexAway, IndexFailure: it comes again."""
         numbers, unnamed = await asyncio.to_thread(self._numbers, [lane.experiment for lane in lanes])
-        pieces, cursors, more = await self._read(lanes, numbers, limit_spans)
-        keys: set[TraceKey] = set().union(*(piece.keys for piece in pieces))
-        stored = await asyncio.to_thread(self._store.stored, list(keys))
-        made = await asyncio.gather(*(self._put(share, stored) for share in self._shares(pieces)))
+        read = _Read()
+        made = await self._take(self._parts(lanes, numbers, limit_spans, read))
         for each in made:
             self._fault_log.tell("a span is indexed with its name and times alone", each.faults)
         return IndexedBatch(
-            spans=sum(piece.span_count for piece in pieces if piece.signal is Signal.TRACES),
-            cursors=cursors,
+            spans=read.spans,
+            cursors=read.cursors,
             unreadable=sum(each.unreadable for each in made),
             failed=sum(each.faults.count for each in made),
-            more=more,
+            more=read.more,
             unnamed=unnamed,
         )
+
+    async def _take(self, parts: AsyncIterator[Sequence[LoadedPiece]]) -> Sequence[MadeRows]:
+        begun: list[asyncio.Task[MadeRows]] = []
+        on_their_way: set[TraceKey] = set()
+        try:
+            async for pieces in parts:
+                keys: set[TraceKey] = set().union(*(piece.keys for piece in pieces))
+                if keys & on_their_way:
+                    await asyncio.gather(*begun)
+                    on_their_way.clear()
+                stored = await asyncio.to_thread(self._store.stored, list(keys))
+                begun.append(asyncio.create_task(self._put(pieces, stored)))
+                on_their_way |= keys
+            return await asyncio.gather(*begun)
+        finally:
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
 
     def _numbers(
         self, experiments: Sequence[ExperimentReference]
@@ -71,35 +102,58 @@ class EntryTaker:
         numbers = {each: book.number_of(each) for each in dict.fromkeys(experiments)}
         return numbers, book.unnamed()
 
-    async def _read(
-        self, lanes: Sequence[Lane], numbers: Mapping[ExperimentReference, int], limit_spans: int
-    ) -> tuple[list[LoadedPiece], dict[str, int], bool]:
+    async def _parts(
+        self,
+        lanes: Sequence[Lane],
+        numbers: Mapping[ExperimentReference, int],
+        limit_spans: int,
+        read: _Read,
+    ) -> AsyncIterator[Sequence[LoadedPiece]]:
+        """The entries of a batch, part by part; `read` says how far they are read."""
         pieces: list[LoadedPiece] = []
-        cursors: dict[str, int] = {}
-        spans = size = 0
+        count = taken = size = 0
+        async for lane, entry in self._entries(lanes):
+            taken += entry.span_count
+            size += len(entry.payload)
+            if count and (taken > limit_spans or size > BATCH_BYTES):
+                read.more = True
+                break
+            if sum(piece.span_count for piece in pieces) >= PART_SPANS:
+                yield pieces
+                pieces = []
+            piece = _loaded(entry, numbers[lane.experiment])
+            pieces.append(piece)
+            count += 1
+            read.cursors[lane.lane] = entry.position.token
+            read.spans += piece.span_count if piece.signal is Signal.TRACES else 0
+        if pieces:
+            yield pieces
+
+    async def _entries(self, lanes: Sequence[Lane]) -> AsyncIterator[tuple[Lane, Entry]]:
         for lane in lanes:
-            cursors[lane.lane], after = 0, None
+            after: Position | None = None
             while entries := await self._consumer.read_ahead(
                 lane.lane, limit_bytes=WINDOW_BYTES, after=after
             ):
                 for entry in entries:
-                    spans += entry.span_count
-                    size += len(entry.payload)
-                    if pieces and (spans > limit_spans or size > BATCH_BYTES):
-                        return pieces, cursors, True
-                    cursors[lane.lane] = entry.position.token
-                    pieces.append(_loaded(entry, numbers[lane.experiment]))
-                after = Position(cursors[lane.lane])
-        return pieces, cursors, False
+                    yield lane, entry
+                after = entries[-1].position
 
     def _shares(self, pieces: Sequence[LoadedPiece]) -> list[list[LoadedPiece]]:
         many = sum(piece.span_count for piece in pieces) >= SHARED_FROM_SPANS
         shares = share_out(pieces, [1.0] * (self._crew.size if many else 1))
         return [[piece for piece in share if isinstance(piece, LoadedPiece)] for share in shares if share]
 
-    async def _put(self, share: Sequence[LoadedPiece], stored: Mapping[TraceKey, Gathered]) -> MadeRows:
+    async def _put(self, pieces: Sequence[LoadedPiece], stored: Mapping[TraceKey, Gathered]) -> MadeRows:
+        made = await asyncio.gather(*(self._make(share, stored) for share in self._shares(pieces)))
+        # few large inserts cost the server half as much as many small ones
+        whole = joined(made, token=token_of(pieces))
+        await asyncio.to_thread(self._store.put, whole.rows)
+        return whole
+
+    async def _make(self, share: Sequence[LoadedPiece], stored: Mapping[TraceKey, Gathered]) -> MadeRows:
         keys = set().union(*(piece.keys for piece in share)) & stored.keys()
-        made = await self._beside(
+        return await self._beside(
             partial(
                 make_rows,
                 share,
@@ -107,8 +161,6 @@ class EntryTaker:
                 preview_characters=self._preview_characters,
             )
         )
-        await asyncio.to_thread(self._store.put, made.rows)
-        return made
 
     async def _beside(self, task: Callable[[], T]) -> T:
         """Raises IndexAway: the process that worked on it has died, and what it worked on may be why."""

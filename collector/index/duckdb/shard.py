@@ -73,10 +73,7 @@ def _paths(into: Path, name: str) -> tuple[Path, Path, Path]:
 def open_rows(into: Path, name: str, preview_characters: int) -> Iterator[RowWriter]:
     """Files for rows, called `name`. Raises OSError."""
     with ExitStack() as stack:
-        traces, spans, scores = (
-            stack.enter_context(path.open("w", newline="", encoding="utf-8", errors="replace"))
-            for path in _paths(into, name)
-        )
+        traces, spans, scores = (stack.enter_context(path.open("wb")) for path in _paths(into, name))
         yield RowWriter(traces, spans, scores, preview_characters)
 
 

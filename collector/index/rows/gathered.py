@@ -7,19 +7,21 @@ several processes can make rows and none has to know what the others do. An entr
 itself only; a span whose facts can't be read is there with its name and times.
 """
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TextIO
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.index.rows.csv_text import csv_text
 from collector.index.rows.rows import Row, TraceRows, score_row, trace_rows
 from collector.model.batch import Signal
 from collector.model.connected import connected
@@ -36,6 +38,8 @@ _log = logging.getLogger("sidespan.index")
 
 # of one trace in one batch, for those who follow it live
 MAX_FRESH_SPANS = 200
+
+_trace_id = attrgetter("trace_id")
 
 TraceKey = tuple[int, str]
 """The number of an experiment, and a trace id in hex."""
@@ -83,23 +87,18 @@ class Gathered:
 
 
 class RowWriter:
-    """Writes rows of `traces`, `spans` and `scores` as CSV; `stored_as` makes of them what an engine stores.
-
-    What JSON text of an attribute held may be no text at all (a lone surrogate): encode with "replace".
-    """
+    """Writes rows of `traces`, `spans`, `scores` as CSV; `stored_as` makes of them what an engine stores."""
 
     def __init__(
         self,
-        traces: TextIO,
-        spans: TextIO,
-        scores: TextIO,
+        traces: BinaryIO,
+        spans: BinaryIO,
+        scores: BinaryIO,
         preview_characters: int,
         stored_as: Callable[[Gathered, TraceRows], TraceRows] | None = None,
         score_stored_as: Callable[[Row], Row] | None = None,
     ) -> None:
-        self._write_trace = csv.writer(traces).writerow
-        self._write_spans = csv.writer(spans).writerows
-        self._write_scores = csv.writer(scores).writerows
+        self._traces, self._spans, self._scores = traces, spans, scores
         self._preview_characters = preview_characters
         self._stored_as, self._score_stored_as = stored_as, score_stored_as
         self.keys: list[TraceKey] = []
@@ -113,23 +112,25 @@ class RowWriter:
             return
         if self._stored_as is not None:
             rows = self._stored_as(trace, rows)
-        self._write_trace(rows.trace)
-        self._write_spans(rows.spans)
+        self._traces.write(csv_text([rows.trace]))
+        self._spans.write(csv_text(rows.spans))
         self.keys.append(key)
 
     def note_fresh(self, key: TraceKey, trace: Gathered, before: Gathered | None) -> None:
         """Which of its spans are new; of a trace with many of them, some."""
-        known = set() if before is None else {span.span_id for span in before.spans}
-        ids = [span.span_id for span in trace.spans if span.span_id not in known][:MAX_FRESH_SPANS]
+        ids = [span.span_id for span in trace.spans]
+        if before is not None:
+            known = {span.span_id for span in before.spans}
+            ids = [id for id in ids if id not in known]
         if ids:
-            self.fresh[key] = ",".join(ids)
+            self.fresh[key] = ",".join(ids[:MAX_FRESH_SPANS])
 
     def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
         """Rows of scores."""
         rows = [score_row(each, experiment, seen_unix_ns=seen_unix_ns) for each in scores]
         if self._score_stored_as is not None:
             rows = [self._score_stored_as(row) for row in rows]
-        self._write_scores(rows)
+        self._scores.write(csv_text(rows))
 
     def _rows(self, key: TraceKey, trace: Gathered) -> TraceRows | None:
         """Its rows; where a bug keeps them from being made, those of its bare spans. None: not even those."""
@@ -161,16 +162,17 @@ def write_pieces(
     """
     found: dict[TraceKey, Gathered] = {}
     # a trace is written as soon as its last entry is read: few traces are in memory at a time
-    waiting = Counter(key for piece in pieces for key in piece.keys)
+    keys = [piece.keys for piece in pieces]
+    waiting = Counter(chain.from_iterable(keys))
     unreadable = []
-    for piece in pieces:
+    for piece, its_keys in zip(pieces, keys, strict=True):
         payload = payload_of(piece)
         try:
             _read(payload, piece, found, rows)
         except Exception:
             _log.exception("an entry can't be indexed", extra={"sequence": piece.sequence})
             unreadable.append(piece.sequence)
-        for key in piece.keys:
+        for key in its_keys:
             waiting[key] -= 1
             if not waiting[key] and (trace := found.pop(key, None)):
                 before = stored.get(key)
@@ -187,11 +189,12 @@ def _read(payload: bytes | None, piece: Piece, found: dict[TraceKey, Gathered], 
         rows.write_scores(_logged_scores(payload, piece), **about)
         return
     scored: list[bytes] = []
-    for span in list(export_facts(Export.FromString(payload), faults=rows.faults, scored=scored)):
-        trace = found.get((piece.experiment, span.trace_id))
+    spans = list(export_facts(Export.FromString(payload), faults=rows.faults, scored=scored))
+    for trace_id, its_spans in groupby(spans, _trace_id):
+        trace = found.get((piece.experiment, trace_id))
         if trace is None:
-            trace = found[piece.experiment, span.trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
-        trace.spans.append(span)
+            trace = found[piece.experiment, trace_id] = Gathered(seen_unix_ns=piece.received_unix_ns)
+        trace.spans += its_spans
         trace.run_id = trace.run_id or piece.run_id
         trace.sequence = max(trace.sequence, piece.sequence)
     if scored:

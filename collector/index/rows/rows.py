@@ -8,6 +8,7 @@ Whatever the order and however often each span is there, the rows are the same.
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -37,6 +38,7 @@ _FACTS = tuple(column.fact for column in FACT_COLUMNS)
 _FIRST_COUNT = _FACTS.index("tokens.input")
 _before_counts = attrgetter(*_FACTS[:_FIRST_COUNT])
 _counts = attrgetter(*TOKEN_KINDS)
+_start, _agent, _prompt_name = map(attrgetter, ("start_unix_ns", "agent", "prompt_name"))
 _behind_counts = attrgetter(*_FACTS[_FIRST_COUNT + 2 * len(TOKEN_KINDS) :])
 _NO_COUNTS = (None,) * len(TOKEN_KINDS)
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
@@ -111,7 +113,7 @@ def _trace_record(
     return {
         **given,
         "trace_id": listed[0].trace_id,
-        "low_ns": min(span.start_unix_ns for span in listed),
+        "low_ns": min(map(_start, listed)),
         "start_unix_ns": whole.start_unix_ns,
         "duration_ns": whole.end_unix_ns - whole.start_unix_ns,
         "root_duration_ns": listed[0].duration_ns if tree.root_count else None,
@@ -132,7 +134,7 @@ def _trace_record(
         "tool_calls": len(tools),
         "error_spans": whole.error_span_count,
         "recovered_retries": whole.recovered_retry_count,
-        "truncated_calls": sum(span.is_truncated for span in calls),
+        "truncated_calls": sum([span.is_truncated for span in calls]),
         **_tokens(whole.tokens),
         "cost_usd": whole.cost.usd,
         "cost_source": "mixed" if whole.cost.source is None else whole.cost.source.value,
@@ -168,15 +170,15 @@ def _lists(
 ) -> TraceLists:
     spans = tree.spans
     return {
-        "agents": _list(span.agent for span in spans) or _list(owning_agents(tree)),
-        "models": _list(span.called_model for span in calls),
-        "response_models": _list(span.answering_model for span in calls),
-        "providers": _list(span.provider for span in calls),
+        "agents": _list(map(_agent, spans)) or _list(owning_agents(tree)),
+        "models": _list([span.called_model for span in calls]),
+        "response_models": _list([span.answering_model for span in calls]),
+        "providers": _list([span.provider for span in calls]),
         "tools": _list(tools),
-        "prompts": _list(span.prompt_version or span.prompt_name for span in spans),
-        "prompt_names": _list(span.prompt_name for span in spans),
-        "linked_traces": _list(link.trace_id for span in spans for link in span.links),
-        "tags": _list(f"{name}={value}" if value else name for name, value in labels.over(spans)),
+        "prompts": _list([span.prompt_version or span.prompt_name for span in spans]),
+        "prompt_names": _list(map(_prompt_name, spans)),
+        "linked_traces": _list([link.trace_id for span in spans if span.links for link in span.links]),
+        "tags": _list([f"{name}={value}" if value else name for name, value in labels.over(spans)]),
     }
 
 
@@ -231,12 +233,10 @@ def _span_rows(
 def _facts_of(span: SpanFacts) -> Row:
     """Its FACT_COLUMNS."""
     own, aggregated = span.tokens, span.aggregated_tokens
-    return (
-        *_before_counts(span),
-        *(_NO_COUNTS if own is NO_TOKENS else _counts(own)),
-        *(_NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)),
-        *_behind_counts(span),
-    )
+    counts: Row = _NO_COUNTS if own is NO_TOKENS else _counts(own)
+    counts += _NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)
+    before: Row = _before_counts(span)
+    return before + counts + _behind_counts(span)
 
 
 # what `united` changes
@@ -297,8 +297,10 @@ def pairs_of(tags: str | None) -> tuple[tuple[str, str], ...]:
 
 def _list(values: Iterable[str | None]) -> str | None:
     """Each value once, the first MAX_LISTED of them."""
-    found = list(dict.fromkeys(filter(None, values)))[:MAX_LISTED]
-    return f"{SEPARATOR}{SEPARATOR.join(found)}{SEPARATOR}" if found else None
+    found = dict.fromkeys(filter(None, values))
+    if not found:
+        return None
+    return f"{SEPARATOR}{SEPARATOR.join(islice(found, MAX_LISTED))}{SEPARATOR}"
 
 
 def _first_error(tree: Tree, preview_characters: int) -> tuple[str | None, str | None, str | None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collector.index.clickhouse import examine_clickhouse, preparing
+from collector.index.clickhouse import examine_clickhouse, preparing, take
 from collector.index.clickhouse import schema as schema_module
 from collector.index.clickhouse.make import LoadedPiece, make_rows
 from collector.index.clickhouse.schema import SCHEMA_VERSION, Layout, creation
@@ -28,6 +28,7 @@ from collector.index.protocol import (
     Lane,
     QueryKind,
     QueryTimedOut,
+    TraceQuery,
 )
 from collector.model.batch import Draft, Route
 from collector.model.errors import Misconfigured
@@ -206,6 +207,28 @@ async def test_a_query_that_takes_too_long_names_the_parameter(clickhouse: Click
             connection.rows, "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(*)"
         )
     assert raised.value.document["parameter"] == "since"
+
+
+async def test_a_trace_in_several_parts_of_a_batch_is_one_trace(
+    clickhouse: ClickhouseStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "PART_SPANS", 6)
+    split = agent_export()
+    trace_id = all_spans(split)[0].trace_id
+    async with journal_in(tmp_path) as journal:
+        for span in all_spans(split):
+            part = type(split)()
+            part.resource_spans.add().scope_spans.add().spans.append(span)
+            late = draft(part.SerializeToString(), {trace_id}, 1)
+            await journal.log.append([late, agent_draft()])
+        consumer = journal.consumer(CONSUMER)
+        async with open_on(clickhouse, consumer) as index:
+            batch = await index.take([LANE], limit_spans=10**6)
+            assert (batch.spans, batch.more, len(batch.cursors)) == (42, False, 1)
+            state = await index.state()
+            assert (state.traces, state.spans) == (7, 42)
+            summary = await index.trace(TraceQuery(trace_id=trace_id.hex(), max_spans=100))
+            assert summary is not None and json.loads(summary)["span_count"] == 6
 
 
 async def test_what_only_asks_takes_nothing(clickhouse: ClickhouseStage) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import math
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import collector.spans
+from collector.spans import facts as facts_module
+from collector.spans import told_names
 from collector.spans.conventions import AGGREGATED, TABLE, CostSource, ObservationKind
 from collector.spans.facts import export_facts, facts
 from collector.spans.keys import KEYS
 from collector.spans.kind_table import KINDS
-from collector.spans.values import MAX_LINKS, SpanLink, Tokens
+from collector.spans.values import MAX_LINKS, SpanFacts, SpanLink, Tokens
 from collector.spans.wire import Export
 from tests.support.facts import read
 from tests.support.otlp import all_spans
@@ -505,3 +508,36 @@ def test_pydantic_ai_1_tells_a_retry_by_its_exception_alone(name: str) -> None:
     assert found.is_recovered_retry
     assert not read({"error.type": "builtins.ValueError"}, status=status).is_recovered_retry
     assert not read({"error.type": f"pydantic_ai.exceptions.{name}"}).is_recovered_retry
+
+
+def test_facts_hold_nothing_but_their_fields() -> None:
+    names = {field.name for field in fields(SpanFacts)}
+    for kind in ObservationKind:
+        known = read(dict.fromkeys(KEYS, "7") | {"openinference.span.kind": kind.value})
+        assert vars(known).keys() <= names
+        assert vars(known.tokens).keys() <= {field.name for field in fields(Tokens)}
+        assert known == replace(known)
+
+
+def test_what_is_remembered_of_values_and_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_module, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(told_names, "MAX_REMEMBERED", 3)
+    for number in range(10):
+        export = ExportTraceServiceRequest()
+        span = otlp_span({"gen_ai.request.model": f"model-{number}", f"attribute-{number}": "x"})
+        export.resource_spans.add().scope_spans.add().spans.append(span)
+        [known] = export_facts(Export.FromString(export.SerializeToString()))
+        assert known.model == f"model-{number}"
+        assert len(facts_module._remembered) <= 3
+        assert len(told_names._remembered) <= 3
+
+
+def test_an_object_that_comes_again_is_read_anew() -> None:
+    """A reader may change the object that it is given."""
+    export = ExportTraceServiceRequest()
+    spans = export.resource_spans.add().scope_spans.add().spans
+    for _ in range(2):
+        spans.append(otlp_span({"langfuse.observation.usage_details": {"input": 10, "output": 2}}))
+    first, second = export_facts(Export.FromString(export.SerializeToString()))
+    assert first == second
+    assert second.tokens == Tokens(input=10, output=2, total=12)
