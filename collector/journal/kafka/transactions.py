@@ -15,6 +15,8 @@ from collector.journal.kafka.records import Record
 from collector.model.errors import SidespanError
 
 RETRY_SECONDS = 0.2
+# so long a transaction is tried again: brokers agree on a new leader meanwhile
+TRY_SECONDS = 10.0
 # so many records at the most in one transaction
 MAX_RECORDS = 5000
 
@@ -102,10 +104,10 @@ class TransactionWriter:
     # in the thread
 
     def _commit(self, batch: Sequence[_Write]) -> list[list[int]]:
-        """Try until the transaction's time is over. Raises TransactionFailed."""
+        """Try for TRY_SECONDS. Raises TransactionFailed."""
         from confluent_kafka import KafkaException
 
-        until = time.monotonic() + TRANSACTION_SECONDS
+        until = time.monotonic() + TRY_SECONDS
         while True:
             try:
                 return self._try(batch)
@@ -142,7 +144,7 @@ class TransactionWriter:
         """
         from confluent_kafka import KafkaException
 
-        until = time.monotonic() + TRANSACTION_SECONDS
+        until = time.monotonic() + TRY_SECONDS
         while True:
             try:
                 producer.commit_transaction(CALL_SECONDS)
@@ -183,10 +185,14 @@ class TransactionWriter:
             told = {
                 "transactional.id": self.transactional_id,
                 "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
+                # no record may outlive its transaction
+                "delivery.timeout.ms": int(
+                    min(TRANSACTION_SECONDS, self.connection.settings.delivery_timeout_seconds) * 1000
+                ),
                 "linger.ms": 0,
             }
             producer = self.connection.producer(**told)
-            producer.init_transactions(TRANSACTION_SECONDS)
+            producer.init_transactions(TRY_SECONDS)
             self._producer = producer
         return self._producer
 
