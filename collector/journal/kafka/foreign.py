@@ -70,8 +70,8 @@ class ForeignTopics:
                     _log.debug("foreign topics wait", extra={"why": why})
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
+                tenure = self._tenure  # of before: what is read may be another's when the call returns
                 messages = await asyncio.to_thread(self._consumer.consume, READ_RECORDS, READ_SECONDS)
-                tenure = self._tenure
                 good = [message for message in messages if message.error() is None]
                 if good:
                     records = await asyncio.to_thread(self._records, good)
@@ -90,9 +90,8 @@ class ForeignTopics:
         if settings.member:
             told["group.instance.id"] = settings.member
         consumer = self._connection.consumer(self._names.group(ROUTE), topics=settings.foreign_topics, **told)
-        consumer.subscribe(
-            list(settings.foreign_topics), on_assign=self._moved, on_revoke=self._moved, on_lost=self._moved
-        )
+        consumer.subscribe(list(settings.foreign_topics), on_revoke=self._moved, on_lost=self._moved)
+        self._tenure += 1
         return consumer
 
     def _moved(self, consumer: Any, partitions: Sequence[Any]) -> None:

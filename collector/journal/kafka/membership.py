@@ -171,7 +171,7 @@ class GroupMembership:
             while not self._ends.is_set():
                 self._step()
         finally:
-            self._lose(list(self._tenures))  # while the reader is there; a fenced member isn't told by close()
+            self._lose(list(self._tenures))  # while the reader is there; close() tells no fenced member
             self._group.close()
             self._reader.close()
 
