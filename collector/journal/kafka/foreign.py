@@ -121,13 +121,15 @@ class ForeignTopics:
         ]
 
     def _letter(self, message: Any, value: bytes, error: Rejected) -> Record:
+        place = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
+        is_kept = len(value) <= self._connection.settings.max_message_bytes
         part = Parked(
             lane=Route(experiment_name=message.topic()).lane,
-            payload=value,
+            payload=value if is_kept else b"",
             span_count=0,
             trace_ids=frozenset(),
             reason=error.reason.value,
-            message=f"a message of the topic {message.topic()}: {error}",
+            message=f"a message of the topic {place}{'' if is_kept else ' (too large to be kept)'}: {error}",
             received_unix_ns=message.timestamp()[1] * 10**6,
         )
         record = letter_record(self._names, part, consumer=ROUTE)

@@ -98,7 +98,8 @@ class LetterTable:
         for start in range(0, len(letters), RETRIED_TOGETHER):
             records = []
             for letter in await self.whole(letters[start : start + RETRIED_TOGETHER]):
-                records += [await self._entry(letter), self._end(letter)]
+                end = self._end(letter)  # before it may end elsewhere
+                records += [await self._entry(letter), end]
             offsets = await self._write(records)
             for record, offset in zip(records, offsets, strict=True):
                 if record.topic == self._names.data(Kind.FOLLOW_UPS):

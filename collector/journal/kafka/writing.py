@@ -226,11 +226,12 @@ class GroupWriting:
 
     async def write(self, records: Sequence[Record], numbers: Collection[int]) -> None:
         """In one transaction with the group's offsets of these partitions. What fails is read anew."""
-        records = [*records, *self._state.reopened]
+        reopened = [record for record in self._state.reopened if record.partition in self._state.tenures]
+        self._state.reopened = []
+        records = [*records, *reopened]
         if not records:
             return
-        numbers = {*numbers, *(record.partition for record in self._state.reopened)}
-        self._state.reopened = []
+        numbers = {*numbers, *(record.partition for record in reopened)}
         numbers = [n for n in numbers if n in self._state.tenures] or list(self._state.tenures)[:1]
         if not numbers:  # nothing is ours
             return
