@@ -72,7 +72,7 @@ class ForeignTopics:
                     continue
                 tenure = self._tenure  # of before: what is read may be another's when the call returns
                 messages = await asyncio.to_thread(self._consumer.consume, READ_RECORDS, READ_SECONDS)
-                good = [message for message in messages if message.error() is None]
+                good = _readable(messages)
                 if good:
                     records = await asyncio.to_thread(self._records, good)
                     await writer.write(records, offsets=_after(good), tenures={0: tenure})
@@ -138,3 +138,11 @@ class ForeignTopics:
 
 def _after(messages: Sequence[Any]) -> dict[tuple[str, int], int]:
     return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+
+
+def _readable(messages: Sequence[Any]) -> list[Any]:
+    """Those that hold something. Raises TransactionFailed: this consumer gets nothing more."""
+    for message in messages:
+        if message.error() is not None and message.error().fatal():
+            raise TransactionFailed(message.error().str())
+    return [message for message in messages if message.error() is None]
