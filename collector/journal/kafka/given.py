@@ -34,15 +34,10 @@ class GivenEntries:
         self.orders.update(order for _, order in entries)
 
     def cut(self, after: Spot | None) -> bool:
-        """Forget what came after an entry (None: all); False: it was not given, and all is kept."""
-        if after is None:
-            self._entries.clear()
-            self.orders.clear()
-        elif all(entry.spot != after for entry in reversed(self._entries)):
-            return False
+        """Forget what came after an entry, and all if there is none; False: that entry was not given."""
         while self._entries and self._entries[-1].spot != after:
             self.orders.discard(self._entries.pop().order)
-        return True
+        return after is None or bool(self._entries)
 
     def through(self, spot: Spot) -> list[GivenEntry] | None:
         """Up to an entry, that one too; None: it was not given."""

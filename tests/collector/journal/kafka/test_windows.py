@@ -153,6 +153,13 @@ async def test_an_entry_that_comes_behind_another_partition_s_is_given_next(grou
     assert [entry.payload for entry in again] == [b"a2", b"b"]
 
 
+async def test_reading_ahead_of_what_nobody_was_given_has_no_effect(group: Group) -> None:
+    after = Spot(0, Kind.SPANS, 0).position
+    for _ in range(2):
+        entries = await group.reading.read_ahead("delivery", LANE, limit_bytes=MIB, after=after)
+        assert [entry.payload for entry in entries] == [b"b"]
+
+
 async def test_an_entry_that_another_consumer_has_not_passed_is_not_passed_with_others() -> None:
     group = Group()
     group.assign(0)
