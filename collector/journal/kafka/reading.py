@@ -33,7 +33,7 @@ class GroupReading:
                     firsts[lane] = first
         return [
             PendingLane(lane=lane, first=held.spot.position, first_received_unix_ns=held.received_unix_ns)
-            for lane, held in sorted(firsts.items(), key=lambda item: item[1].order)
+            for lane, held in sorted(firsts.items(), key=lambda item: _age(item[1]))
         ]
 
     async def read(self, consumer: str, lane: str, *, limit_bytes: int, behind: str | None) -> list[Entry]:
@@ -157,6 +157,11 @@ class GroupReading:
             if payload is not None:  # else deleted, for those that only follow
                 entries.append(_entry(held, payload, held.attempts.get(consumer, 0)))
         return len(window), entries
+
+
+def _age(held: HeldRecord) -> tuple[int, Kind, int]:
+    """Sorts the oldest first. Entries are seen in another order: topics are read side by side."""
+    return held.received_unix_ns, held.spot.kind, held.order
 
 
 def _entry(held: HeldRecord, payload: bytes, attempts: int) -> Entry:

@@ -73,16 +73,18 @@ class Group:
             load_again=lambda _: None,
         )
 
-    def append(self, partition: int, payload: bytes | None) -> Spot:
+    def append(
+        self, partition: int, payload: bytes | None, *, lane: str = LANE, received_unix_ns: int = 1
+    ) -> Spot:
         entries = self.log.setdefault(partition, [])
         spot = Spot(partition, Kind.SPANS, len(entries))
         entries.append(
             HeldRecord(
                 spot=spot,
                 order=0,
-                received_unix_ns=1,
+                received_unix_ns=received_unix_ns,
                 written_unix_ms=len(entries),
-                lane=LANE,
+                lane=lane,
                 span_count=1,
                 size_bytes=10,
                 trace_ids=frozenset({os.urandom(16)}),
@@ -174,6 +176,15 @@ async def test_an_entry_that_another_consumer_has_not_passed_is_not_passed_with_
     assert [entry.payload for entry in entries] == [b"a", b"b"]
     await group.commit(entries)
     assert await group.waiting() == [b"a2"]
+
+
+async def test_lanes_are_listed_by_the_age_of_what_waits_not_as_it_was_read() -> None:
+    group = Group()
+    for partition, (lane, received) in enumerate((("younger", 3), ("oldest", 1), ("old", 2))):
+        group.assign(partition)
+        group.append(partition, b"x", lane=Route(experiment_id=lane).lane, received_unix_ns=received)
+    pending = await group.reading.pending("delivery", behind=None)
+    assert [Route.from_lane(each.lane).experiment_id for each in pending] == ["oldest", "old", "younger"]
 
 
 async def test_a_window_ends_before_what_can_not_be_read_now() -> None:
