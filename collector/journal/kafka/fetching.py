@@ -75,11 +75,15 @@ class Fetcher:
         return [h for m in messages for h in m.headers() or () if not h[0].startswith(OWN_HEADERS)]
 
     def _heads(self, partition: int, kind: Kind, since_unix_ms: int, low: int, end: int) -> list[HeldRecord]:
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
 
         topic = self._names.data(kind)
         asked = [TopicPartition(topic, partition, since_unix_ms)]
-        (since,) = self._opened().offsets_for_times(asked, CALL_SECONDS)
+        try:
+            (since,) = self._opened().offsets_for_times(asked, CALL_SECONDS)
+        except KafkaException as error:
+            why = f"Kafka does not answer ({error.args[0].str()}); try again"
+            raise Unavailable(Reason.JOURNAL_FAILED, why) from error
         start = min(low, since.offset) if since.offset >= 0 else low
         heads = []
         for message in self._messages(topic, partition, start, end):

@@ -190,8 +190,19 @@ class LagBound:
         """
         kinds = {self.names.data(kind): kind for kind in Kind}
         asked = [self._partition(stream) for stream in self._streams() if stream[1] in group.kinds]
-        found = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        found = self._committed(group, asked)
         return {(f.partition, kinds[f.topic]): f.offset for f in found if f.offset >= 0}
+
+    def _committed(self, group: GroupMembers, asked: Sequence[Any]) -> Sequence[Any]:
+        """Once more if the group's coordinator has moved: with the answer the client learns of it."""
+        from confluent_kafka import KafkaException
+
+        try:
+            found: Sequence[Any] = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        except KafkaException:
+            self._askers.pop(group.name).close()
+            found = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        return found
 
     def _asker(self, group: GroupMembers) -> Any:
         if group.name not in self._askers:

@@ -1,13 +1,18 @@
 """Calls of the brokers that fail because somebody else leads a partition now."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from collector.journal.kafka.client import AdminCalls, KafkaConnection
+from collector.journal.kafka.lag import LagBound
+from collector.journal.kafka.owned import GroupMembers
+from collector.journal.kafka.records import Kind
+from collector.settings.engines import LOG_ENGINES, EnginePlace, KafkaSettings, read_engine_url
 
 
 @dataclass
@@ -70,3 +75,54 @@ def test_brokers_that_are_away_are_asked_by_a_new_client_each_time() -> None:
     clients.is_away, clients.leader = False, 3
     assert calls.ask(ends) == 3
     assert len(clients.made) == 5
+
+
+@dataclass
+class Askers:
+    """Consumers that ask where a group is. The first knows a coordinator that has moved."""
+
+    settings: KafkaSettings = field(default_factory=lambda: KafkaSettings(partitions=1))
+    place: EnginePlace = field(default_factory=lambda: read_engine_url("kafka://b1/log", LOG_ENGINES))
+    moved: int = 1
+    made: int = 0
+
+    def asker(self, _: str) -> "Asker":
+        self.made += 1
+        return Asker(is_moved=self.made <= self.moved)
+
+    def admin(self) -> "Ends":
+        return Ends()
+
+
+@dataclass
+class Asker:
+    is_moved: bool
+
+    def committed(self, spots: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.is_moved:
+            raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+        return [TopicPartition(spot.topic, spot.partition, 3) for spot in spots]
+
+    def close(self) -> None:
+        pass
+
+
+class Ends:
+    def list_offsets(self, asked: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Any]:
+        futures: dict[TopicPartition, Any] = {}
+        for spot in asked:
+            futures[spot] = Future[Any]()
+            futures[spot].set_result(TopicPartition(spot.topic, spot.partition, 5))
+        return futures
+
+
+@pytest.mark.parametrize(("moved", "at"), [(0, 3), (1, 3), (2, None)])
+def test_a_coordinator_that_moved_costs_no_call(moved: int, at: int | None) -> None:
+    group = GroupMembers(name="deliver", spans=("delivery",))
+    bound = LagBound(cast(KafkaConnection, Askers(moved=moved)), [group], ())
+    if at is None:
+        with pytest.raises(KafkaException):
+            bound.ask()
+    else:
+        assert bound.ask().groups["deliver"][0, Kind.SPANS] == at
+    bound.close()
