@@ -106,8 +106,10 @@ class Draft:
     client: str = ""
 
 
-def merge(drafts: Sequence[Draft]) -> list[Draft]:
-    """Drafts of one lane and client as one, up to MAX_ENTRY_BYTES each; their order is kept.
+def merge(drafts: Sequence[Draft], *, max_bytes: int = MAX_ENTRY_BYTES, id_bytes: int = 0) -> list[Draft]:
+    """Drafts of one lane and client as one, up to `max_bytes` each; their order is kept.
+
+    `id_bytes` is what a trace id takes beside the payload.
 
     Serialized messages with a repeated field concatenate, so merging is joining bytes. One large entry
     costs the journal and its consumers far less than many small ones.
@@ -116,12 +118,13 @@ def merge(drafts: Sequence[Draft]) -> list[Draft]:
     sizes: dict[tuple[str, str], int] = {}
     for draft in drafts:
         key = (draft.lane, draft.client)
-        size = sizes.get(key, 0) + len(draft.payload)
-        if key in groups and size <= MAX_ENTRY_BYTES:
+        own = len(draft.payload) + id_bytes * len(draft.trace_ids)
+        size = sizes.get(key, 0) + own
+        if key in groups and size <= max_bytes:
             groups[key][-1].append(draft)
         else:
             groups.setdefault(key, []).append([draft])
-            size = len(draft.payload)
+            size = own
         sizes[key] = size
     return [_join(group) for parts in groups.values() for group in parts]
 

@@ -8,17 +8,15 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import aiohttp
 
 from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.topics import prepare_topics
 from collector.settings import KafkaSettings
 from collector.settings.engines import LOG_ENGINES, read_engine_url
-from tests.benchmarks.load import HEADERS, wrk
+from tests.benchmarks.load import wrk
 from tests.benchmarks.payloads import SPANS_A_TRACE, body, write_wrk_script
+from tests.benchmarks.steady import SteadyLoad
 from tests.support.kafka_brokers import kafka
 from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
@@ -41,7 +39,8 @@ def run(directory: Path) -> None:
             began = _cpu_seconds(service)
             bare, ours = _rates(directory, hosts, service)
             cpu = (_cpu_seconds(service) - began) / (ours * SECONDS * ROUNDS)
-            p50, p99 = asyncio.run(_latencies(service.url, per_second=ours / 2))
+            steady = SteadyLoad(service.port, [body(1) for _ in range(64)], CONNECTIONS)
+            p50, p99 = asyncio.run(steady.run(per_second=ours / 2, seconds=SECONDS))
         finally:
             service.stop()
     print(f"   a loop that only produces {bare * SPANS_A_TRACE:>26,.0f} spans/s")
@@ -81,24 +80,3 @@ def _rates(directory: Path, hosts: str, service: Sidespan) -> tuple[float, float
         bare.append(float(printed))
         ours.append(wrk(service.url, script, connections=CONNECTIONS, seconds=SECONDS))
     return statistics.median(bare), statistics.median(ours)
-
-
-async def _latencies(url: str, *, per_second: float) -> tuple[float, float]:
-    """p50 and p99 in milliseconds of requests that come at a steady rate, whether or not others wait."""
-    bodies = [body(1) for _ in range(64)]
-    taken: list[float] = []
-
-    async def post(session: aiohttp.ClientSession, content: bytes) -> None:
-        began = time.monotonic()
-        async with session.post(f"{url}/v1/traces", data=content, headers=HEADERS) as answer:
-            assert answer.status == 200
-        taken.append((time.monotonic() - began) * 1000)
-
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
-        began = time.monotonic()
-        for number in range(int(per_second * SECONDS)):
-            await asyncio.sleep(max(0.0, began + number / per_second - time.monotonic()))
-            group.create_task(post(session, bodies[number % len(bodies)]))
-    quantiles = statistics.quantiles(taken, n=100)
-    return quantiles[49], quantiles[98]

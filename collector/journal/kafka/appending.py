@@ -34,7 +34,10 @@ class _Append:
 
 
 class Appender:
-    """Opened in an event loop; `close` waits for what is on its way."""
+    """Opened in an event loop; `close` waits for what is on its way.
+
+    A producer that has met a fatal error takes nothing more; another takes its place.
+    """
 
     def __init__(self, connection: KafkaConnection, *, observe: Callable[[float], None]) -> None:
         self._connection = connection
@@ -45,6 +48,7 @@ class Appender:
         self._topics = {self._names.data(kind): kind for kind in Kind}
         self._reports: deque[tuple[_Append, Any, Any]] = deque()
         self._is_told = False
+        self._is_spent = False
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="sidespan-kafka-append", daemon=True)
         self._thread.start()
@@ -54,6 +58,8 @@ class Appender:
 
         Raises Rejected (too_large), Unavailable (journal_full, journal_failed).
         """
+        from confluent_kafka import KafkaException
+
         settings = self._connection.settings
         placed = place(drafts, partitions=settings.partitions, max_bytes=settings.max_message_bytes)
         if not placed:
@@ -69,12 +75,14 @@ class Appender:
                 raise Unavailable(
                     Reason.JOURNAL_FULL, "too much is on its way to Kafka; send it again"
                 ) from error
+            except KafkaException as error:
+                append.left -= len(placed) - number
+                self._is_spent |= _is_fatal(error.args[0])
+                raise Unavailable(Reason.JOURNAL_FAILED, _not_taken(error.args[0].str())) from error
         spots = await append.done
         self._observe(time.perf_counter() - began)
         if append.error is not None:
-            raise Unavailable(
-                Reason.JOURNAL_FAILED, f"Kafka did not acknowledge it ({append.error}); send it again"
-            )
+            raise Unavailable(Reason.JOURNAL_FAILED, _not_taken(append.error))
         return spots
 
     def _produce(self, placed: Placed, append: _Append, received_unix_ns: int) -> None:
@@ -100,8 +108,13 @@ class Appender:
     def _serve(self) -> None:
         while not self._ends.is_set():
             self._producer.poll(POLL_SECONDS)
+            if self._is_spent:
+                spent, self._producer = self._producer, self._connection.producer()
+                spent.flush(CLOSE_SECONDS)  # what it still had is reported as failed
+                self._is_spent = False
 
     def _report(self, append: _Append, error: Any, message: Any) -> None:
+        self._is_spent |= error is not None and _is_fatal(error)
         self._reports.append((append, error, message))
         if not self._is_told:  # the loop takes all that is there when it comes to it
             self._is_told = True
@@ -121,3 +134,13 @@ class Appender:
                 append.spots.append(Spot(message.partition(), kind, message.offset()))
             if append.left == 0 and not append.done.done():
                 append.done.set_result(append.spots)
+
+
+def _is_fatal(error: Any) -> bool:
+    from confluent_kafka import KafkaError
+
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
+def _not_taken(why: str) -> str:
+    return f"Kafka did not acknowledge it ({why}); send it again"

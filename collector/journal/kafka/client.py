@@ -4,18 +4,23 @@ confluent-kafka is imported here and below only: it is the extra `kafka`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from collector.model.errors import Misconfigured
 from collector.settings.engines import EnginePlace, KafkaSettings
 
 _log = logging.getLogger("sidespan.kafka")
 
-# an open transaction of a killed process holds up its partitions for so long
-TRANSACTION_SECONDS = 10.0
+Answer = TypeVar("Answer")
+
+# an open transaction of a killed process holds up its partitions for so long, and until the brokers look for
+# such transactions next (transaction.abort.timed.out.transaction.cleanup.interval.ms, 10 s)
+TRANSACTION_SECONDS = 6.0
 CALL_SECONDS = 10.0
+# for what a thread asks that has more to do: a leader that is gone never answers
+ASK_SECONDS = 3.0
 # a record's headers and framing
 RECORD_OVERHEAD_BYTES = 64 * 1024
 
@@ -112,6 +117,37 @@ class KafkaConnection:
         for topic in topics:  # else the first fetch waits for the client's next look at who leads what
             consumer.list_topics(topic, timeout=CALL_SECONDS)
         return consumer
+
+
+class AdminCalls:
+    """Calls of an AdminClient, which is replaced when one fails.
+
+    The library asks whoever led a partition when it last looked, and looks again only after minutes
+    (`metadata.max.age.ms`), whatever the answer was: once a leader has moved, the calls of one client fail
+    until then. https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+    """
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._client: Any = None
+
+    def ask(self, question: Callable[[Any], Answer]) -> Answer:
+        """Call `question` with a client; if one fails that has answered before, with a new one. Blocks.
+
+        Raises KafkaException: what a new client was told.
+        """
+        from confluent_kafka import KafkaException
+
+        known = self._client
+        if known is not None:
+            try:
+                return question(known)
+            except KafkaException:
+                self._client = None
+        client = self._connection.admin()
+        answer = question(client)
+        self._client = client
+        return answer
 
 
 def _told_error(error: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
 from collector.journal.kafka.records import OWN_HEADERS, Headers, HeldRecord, Kind, Names, Spot, held_of
+from collector.model.errors import Reason, Unavailable
 
 READ_RECORDS = 200
 READ_SECONDS = 0.05
@@ -24,7 +25,7 @@ class Fetcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sidespan-kafka-fetch")
 
     async def payloads(self, spots: Iterable[Spot]) -> dict[Spot, bytes]:
-        """What the records of entries hold; those that are deleted are left out."""
+        """What the records of entries hold; those that are deleted are left out. Raises Unavailable."""
         by_stream: defaultdict[tuple[int, Kind], set[int]] = defaultdict(set)
         for spot in spots:
             by_stream[spot.partition, spot.kind].add(spot.offset)
@@ -35,7 +36,7 @@ class Fetcher:
         return found
 
     async def letters(self, offsets: Iterable[int]) -> dict[int, bytes]:
-        """The payloads of dead letters."""
+        """The payloads of dead letters; those that have ended are left out. Raises Unavailable."""
         read: dict[int, bytes] = await self._ask(self._values, self._names.dead_letters, 0, set(offsets))
         return read
 
@@ -74,11 +75,15 @@ class Fetcher:
         return [h for m in messages for h in m.headers() or () if not h[0].startswith(OWN_HEADERS)]
 
     def _heads(self, partition: int, kind: Kind, since_unix_ms: int, low: int, end: int) -> list[HeldRecord]:
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
 
         topic = self._names.data(kind)
         asked = [TopicPartition(topic, partition, since_unix_ms)]
-        (since,) = self._opened().offsets_for_times(asked, CALL_SECONDS)
+        try:
+            (since,) = self._opened().offsets_for_times(asked, CALL_SECONDS)
+        except KafkaException as error:
+            why = f"Kafka does not answer ({error.args[0].str()}); try again"
+            raise Unavailable(Reason.JOURNAL_FAILED, why) from error
         start = min(low, since.offset) if since.offset >= 0 else low
         heads = []
         for message in self._messages(topic, partition, start, end):
@@ -90,7 +95,7 @@ class Fetcher:
         return heads
 
     def _messages(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
-        """From `start` up to `end`, as long as the brokers answer."""
+        """From `start` up to `end`. Raises Unavailable: the brokers don't answer, and some may be there."""
         from confluent_kafka import KafkaError, TopicPartition
 
         if start >= end:
@@ -111,6 +116,7 @@ class Fetcher:
                         yield message
                         if message.offset() == end - 1:
                             return
+            raise Unavailable(Reason.JOURNAL_FAILED, f"Kafka does not answer: {topic} can't be read now")
         finally:
             consumer.unassign()
 

@@ -70,9 +70,9 @@ class ForeignTopics:
                     _log.debug("foreign topics wait", extra={"why": why})
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
+                tenure = self._tenure  # of before: what is read may be another's when the call returns
                 messages = await asyncio.to_thread(self._consumer.consume, READ_RECORDS, READ_SECONDS)
-                tenure = self._tenure
-                good = [message for message in messages if message.error() is None]
+                good = _readable(messages)
                 if good:
                     records = await asyncio.to_thread(self._records, good)
                     await writer.write(records, offsets=_after(good), tenures={0: tenure})
@@ -90,9 +90,8 @@ class ForeignTopics:
         if settings.member:
             told["group.instance.id"] = settings.member
         consumer = self._connection.consumer(self._names.group(ROUTE), topics=settings.foreign_topics, **told)
-        consumer.subscribe(
-            list(settings.foreign_topics), on_assign=self._moved, on_revoke=self._moved, on_lost=self._moved
-        )
+        consumer.subscribe(list(settings.foreign_topics), on_revoke=self._moved, on_lost=self._moved)
+        self._tenure += 1
         return consumer
 
     def _moved(self, consumer: Any, partitions: Sequence[Any]) -> None:
@@ -122,13 +121,15 @@ class ForeignTopics:
         ]
 
     def _letter(self, message: Any, value: bytes, error: Rejected) -> Record:
+        place = f"{message.topic()}, partition {message.partition()}, offset {message.offset()}"
+        is_kept = len(value) <= self._connection.settings.max_message_bytes
         part = Parked(
             lane=Route(experiment_name=message.topic()).lane,
-            payload=value,
+            payload=value if is_kept else b"",
             span_count=0,
             trace_ids=frozenset(),
             reason=error.reason.value,
-            message=f"a message of the topic {message.topic()}: {error}",
+            message=f"a message of the topic {place}{'' if is_kept else ' (too large to be kept)'}: {error}",
             received_unix_ns=message.timestamp()[1] * 10**6,
         )
         record = letter_record(self._names, part, consumer=ROUTE)
@@ -137,3 +138,11 @@ class ForeignTopics:
 
 def _after(messages: Sequence[Any]) -> dict[tuple[str, int], int]:
     return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+
+
+def _readable(messages: Sequence[Any]) -> list[Any]:
+    """Those that hold something. Raises TransactionFailed: this consumer gets nothing more."""
+    for message in messages:
+        if message.error() is not None and message.error().fatal():
+            raise TransactionFailed(message.error().str())
+    return [message for message in messages if message.error() is None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collector.journal import FOLLOWED_SHARE, PartitionLag
-from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
+from collector.journal.kafka.client import ASK_SECONDS, CALL_SECONDS, AdminCalls, KafkaConnection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Kind, Names
 from collector.model.errors import Reason, Unavailable
@@ -53,9 +53,12 @@ class LagBound:
     _appended_bytes: int = 0
     _appended_entries: int = 0
     _since_bytes: int = 0
-    _admin: Any = None
+    _admin: AdminCalls = field(init=False)
     _askers: dict[str, Any] = field(default_factory=dict)
     _asking: "asyncio.Task[LogOffsets] | None" = field(default=None)
+
+    def __post_init__(self) -> None:
+        self._admin = AdminCalls(self.connection)
 
     @property
     def names(self) -> Names:
@@ -172,8 +175,12 @@ class LagBound:
     def _spots(self, spec: Any, streams: Iterable[Stream] | None = None) -> dict[Stream, int]:
         asked = {self._partition(stream): spec for stream in streams or self._streams()}
         kinds = {self.names.data(kind): kind for kind in Kind}
-        answers = self._opened().list_offsets(asked, request_timeout=CALL_SECONDS)
-        return {(s.partition, kinds[s.topic]): future.result().offset for s, future in answers.items()}
+
+        def offsets(admin: Any) -> dict[Stream, int]:
+            answers = admin.list_offsets(asked, request_timeout=ASK_SECONDS)
+            return {(s.partition, kinds[s.topic]): future.result().offset for s, future in answers.items()}
+
+        return self._admin.ask(offsets)
 
     def _of_group(self, group: GroupMembers) -> dict[Stream, int]:
         """Where a group is, asked by a consumer of it that never joins.
@@ -183,8 +190,19 @@ class LagBound:
         """
         kinds = {self.names.data(kind): kind for kind in Kind}
         asked = [self._partition(stream) for stream in self._streams() if stream[1] in group.kinds]
-        found = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        found = self._committed(group, asked)
         return {(f.partition, kinds[f.topic]): f.offset for f in found if f.offset >= 0}
+
+    def _committed(self, group: GroupMembers, asked: Sequence[Any]) -> Sequence[Any]:
+        """Once more if the group's coordinator has moved: with the answer the client learns of it."""
+        from confluent_kafka import KafkaException
+
+        try:
+            found: Sequence[Any] = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        except KafkaException:
+            self._askers.pop(group.name).close()
+            found = self._asker(group).committed(asked, timeout=CALL_SECONDS)
+        return found
 
     def _asker(self, group: GroupMembers) -> Any:
         if group.name not in self._askers:
@@ -208,8 +226,7 @@ class LagBound:
         bounds = {stream: offset for stream, offset in bounds.items() if offset > offsets.begins[stream]}
         spots = [self._partition(stream, offset) for stream, offset in bounds.items()]
         if spots:
-            for future in self._opened().delete_records(spots, request_timeout=CALL_SECONDS).values():
-                future.result()
+            self._admin.ask(lambda admin: _wait(admin.delete_records(spots, request_timeout=ASK_SECONDS)))
         return sum(offset - offsets.begins[stream] for stream, offset in bounds.items())
 
     def _streams(self) -> list[Stream]:
@@ -220,7 +237,7 @@ class LagBound:
 
         return TopicPartition(self.names.data(stream[1]), stream[0], offset)
 
-    def _opened(self) -> Any:
-        if self._admin is None:
-            self._admin = self.connection.admin()
-        return self._admin
+
+def _wait(futures: Mapping[Any, Any]) -> None:
+    for future in futures.values():
+        future.result()

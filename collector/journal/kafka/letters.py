@@ -85,16 +85,21 @@ class LetterTable:
         return [letter for letter, _ in self._letters.values() if trace_id in letter.trace_ids]
 
     async def whole(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """They with their payloads."""
+        """They with their payloads, but for those that have ended meanwhile. Raises Unavailable."""
         payloads = await self._fetcher.letters(letter.id - 1 for letter in letters)
-        return [replace(letter, payload=payloads.get(letter.id - 1, b"")) for letter in letters]
+        return [
+            replace(letter, payload=payloads[letter.id - 1])
+            for letter in letters
+            if letter.id - 1 in payloads and letter.id in self._letters
+        ]
 
     async def retry(self, letters: Sequence[DeadLetter]) -> int:
         """Append them again for their consumer alone, and end them. Raises Unavailable."""
         for start in range(0, len(letters), RETRIED_TOGETHER):
             records = []
             for letter in await self.whole(letters[start : start + RETRIED_TOGETHER]):
-                records += [await self._entry(letter), self._end(letter)]
+                end = self._end(letter)  # before it may end elsewhere
+                records += [await self._entry(letter), end]
             offsets = await self._write(records)
             for record, offset in zip(records, offsets, strict=True):
                 if record.topic == self._names.data(Kind.FOLLOW_UPS):

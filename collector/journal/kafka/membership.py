@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection
+from collector.journal.kafka.client import ASK_SECONDS, CALL_SECONDS, AdminCalls, KafkaConnection
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import HeldRecord, Kind, Names, Spot, held_of
 from collector.telemetry.fault_log import FaultLog
@@ -26,6 +26,8 @@ READ_RECORDS = 500
 READ_SECONDS = 0.02
 IDLE_SECONDS = 0.1
 SETTLE_SECONDS = 0.1
+# after a question that failed
+PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class GroupMembership:
         self._leaves = True
         self._faults = FaultLog()
         self._thread = threading.Thread(target=self._run, name=f"sidespan-kafka-{members.name}", daemon=True)
+        self._admin = AdminCalls(connection)
         self._group: Any = None
 
     @property
@@ -139,7 +142,7 @@ class GroupMembership:
                 self._serve()
             except Exception as error:  # the brokers are away for long, or a bug: begin anew
                 self._faults.tell_of("the log's group is joined again", error, group=self.members.name)
-                self._lose(list(self._tenures))
+                self._to_load.clear()
                 self._flush()
                 self._ends.wait(1.0)
 
@@ -158,7 +161,6 @@ class GroupMembership:
             topics=[self._names.state, *self._kinds],
             **reading,
         )
-        self._admin = self._connection.admin()
         try:
             self._group.subscribe(
                 [spans],
@@ -169,7 +171,8 @@ class GroupMembership:
             while not self._ends.is_set():
                 self._step()
         finally:
-            self._group.close()  # which takes the partitions from the reader
+            self._lose(list(self._tenures))  # while the reader is there; close() tells no fenced member
+            self._group.close()
             self._reader.close()
 
     def _step(self) -> None:
@@ -225,40 +228,47 @@ class GroupMembership:
 
     def _load(self) -> None:
         """Begin to read the partitions that are ours and have settled."""
-        from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
 
         if not self._to_load:
             return
         try:
-            settled = self._settled()
-            topics = [(topic, partition) for partition in settled for topic in self._kinds]
-            asked = [TopicPartition(topic, partition) for topic, partition in topics]
-            found = self._group.committed(asked, CALL_SECONDS) if asked else []
+            begins = self._begins(self._settled())
         except KafkaException as error:
             _log.warning("a partition can't be loaded now", extra={"why": error.args[0].str()})
-            if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
-                # the client would ask by the epoch that it knows for minutes
-                self._admin = self._connection.admin()
-            settled, found = [], []
-        if not settled:
-            self._ends.wait(SETTLE_SECONDS)
+            self._ends.wait(PAUSE_SECONDS)
             return
-        committed = {(each.topic, each.partition): each.offset for each in found}
-        for partition in settled:
-            begins = [0, 0, 0]
-            for topic, kind in self._kinds.items():
-                begins[kind] = max(0, committed[topic, partition])
-            self._tenure += 1
-            self._tenures[partition] = self._tenure
-            self._loading[partition] = _Loading(self._tenure, {self._names.state, *self._kinds})
-            self._events.append(Assigned(partition=partition, tenure=self._tenure, begins=begins))
-            spots = [
-                TopicPartition(topic, partition, begins[kind] or OFFSET_BEGINNING)
-                for topic, kind in self._kinds.items()
-            ]
-            state = TopicPartition(self._names.state, partition, OFFSET_BEGINNING)
-            self._reader.incremental_assign([state, *spots])
-            self._to_load.discard(partition)
+        if not begins:
+            self._ends.wait(SETTLE_SECONDS)
+        for partition, offsets in begins.items():
+            self._begin(partition, offsets)
+
+    def _begin(self, partition: int, begins: list[int]) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        self._tenure += 1
+        self._tenures[partition] = self._tenure
+        self._loading[partition] = _Loading(self._tenure, {self._names.state, *self._kinds})
+        self._events.append(Assigned(partition=partition, tenure=self._tenure, begins=begins))
+        spots = [
+            TopicPartition(topic, partition, begins[kind] or OFFSET_BEGINNING)
+            for topic, kind in self._kinds.items()
+        ]
+        state = TopicPartition(self._names.state, partition, OFFSET_BEGINNING)
+        self._reader.incremental_assign([state, *spots])
+        self._to_load.discard(partition)
+
+    def _begins(self, partitions: Sequence[int]) -> dict[int, list[int]]:
+        """Where the group is in them, by kind. Raises KafkaException: that is not known of all of them."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        begins = {partition: [0, 0, 0] for partition in partitions}
+        asked = [TopicPartition(topic, partition) for partition in partitions for topic in self._kinds]
+        for found in self._group.committed(asked, CALL_SECONDS) if asked else ():
+            if found.error is not None:  # its offset would read as: nothing was ever committed
+                raise KafkaException(found.error)
+            begins[found.partition][self._kinds[found.topic]] = max(0, found.offset)
+        return begins
 
     def _settled(self) -> list[int]:
         """The partitions whose state is all committed or aborted: no owner before is at it."""
@@ -266,11 +276,14 @@ class GroupMembership:
         from confluent_kafka.admin import OffsetSpec
 
         asked = {TopicPartition(self._names.state, each): OffsetSpec.latest() for each in self._to_load}
-        ends = []
-        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
-            answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=CALL_SECONDS)
-            ends.append({spot.partition: future.result().offset for spot, future in answers.items()})
-        return sorted(number for number in ends[0] if ends[0][number] == ends[1][number])
+
+        def ends(admin: Any, level: IsolationLevel) -> dict[int, int]:
+            answers = admin.list_offsets(asked, isolation_level=level, request_timeout=ASK_SECONDS)
+            return {spot.partition: future.result().offset for spot, future in answers.items()}
+
+        committed = self._admin.ask(lambda admin: ends(admin, IsolationLevel.READ_COMMITTED))
+        written = self._admin.ask(lambda admin: ends(admin, IsolationLevel.READ_UNCOMMITTED))
+        return sorted(number for number in committed if committed[number] == written[number])
 
     def _read(self) -> None:
         for message in self._reader.consume(READ_RECORDS, READ_SECONDS):

@@ -80,6 +80,8 @@ class OwnedPartition:
     @property
     def low(self) -> list[int]:
         """The offset by kind before which each consumer has passed everything."""
+        if self.loading is not None:  # what was read isn't held yet
+            return list(self.begins)
         return [next(iter(self.held[kind]), self.nexts[kind]) for kind in Kind]
 
     def progress_of(self, consumer: str, lane: str) -> LaneProgress:

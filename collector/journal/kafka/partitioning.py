@@ -17,6 +17,7 @@ from collector.otlp.shapes import SHAPES, SignalShape
 
 _OFFSET_BASIS, _PRIME = 2166136261, 16777619
 _SIGN_BIT = 2**31
+ID_BYTES = 16
 
 Part = TypeVar("Part", bound=Hashable)
 
@@ -55,13 +56,14 @@ def place(drafts: Sequence[Draft], *, partitions: int, max_bytes: int) -> list[P
     Raises Rejected (too_large): a single span or log record has more than `max_bytes`.
     """
     by_partition: defaultdict[int, list[Draft]] = defaultdict(list)
+    wanted_bytes = min(MAX_ENTRY_BYTES, max_bytes)
     for draft in drafts:
         for partition, part in _apart(draft, partitions):
-            by_partition[partition] += _fitting(part, min(MAX_ENTRY_BYTES, max_bytes), max_bytes)
+            by_partition[partition] += _fitting(part, wanted_bytes, max_bytes)
     return [
         Placed(partition=partition, draft=draft)
         for partition, parts in by_partition.items()
-        for draft in merge(parts)
+        for draft in merge(parts, max_bytes=wanted_bytes, id_bytes=ID_BYTES)
     ]
 
 
@@ -87,7 +89,7 @@ def _apart(draft: Draft, partitions: int) -> list[tuple[int, Draft]]:
 
 def _fitting(draft: Draft, wanted_bytes: int, max_bytes: int) -> list[Draft]:
     """Parts of at most `wanted_bytes`: by trace, then by span. A single span may have `max_bytes`."""
-    if len(draft.payload) <= wanted_bytes:
+    if _size_bytes(draft) <= wanted_bytes:
         return [draft]
     if len(draft.trace_ids) > 1:
         first = sorted(draft.trace_ids)[: len(draft.trace_ids) // 2]
@@ -102,6 +104,11 @@ def _fitting(draft: Draft, wanted_bytes: int, max_bytes: int) -> list[Draft]:
     if len(parts) < 2:  # its counts are not what it holds
         return [draft]
     return [small for part in parts.values() for small in _fitting(part, wanted_bytes, max_bytes)]
+
+
+def _size_bytes(draft: Draft) -> int:
+    """With the ids of its traces, which a record has in its headers beside those of one."""
+    return len(draft.payload) + ID_BYTES * max(0, len(draft.trace_ids) - 1)
 
 
 def _too_large(draft: Draft, max_bytes: int) -> str:

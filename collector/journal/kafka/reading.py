@@ -2,20 +2,23 @@
 
 import heapq
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 
 from collector.journal import ISOLATE_FROM_ATTEMPTS, JournalState, PendingLane
 from collector.journal.kafka.fetching import Fetcher
+from collector.journal.kafka.given import GivenEntries, GivenEntry
 from collector.journal.kafka.letters import LetterTable
 from collector.journal.kafka.records import HeldRecord, Kind, Spot
 from collector.journal.kafka.state import ConsumerGroupState
 from collector.model.batch import Entry, Position
+from collector.model.errors import Unavailable
 
 
 class GroupReading:
-    """`given`: what each consumer was given last of a lane."""
+    """What it gives is remembered until it is committed (`given_of`)."""
 
     def __init__(self, state: ConsumerGroupState, fetcher: Fetcher, letters: LetterTable) -> None:
-        self.given: dict[tuple[str, str], list[HeldRecord]] = {}
+        self._given: dict[tuple[str, str], GivenEntries] = {}
         self._state = state
         self._fetcher = fetcher
         self._letters = letters
@@ -30,21 +33,33 @@ class GroupReading:
                     firsts[lane] = first
         return [
             PendingLane(lane=lane, first=held.spot.position, first_received_unix_ns=held.received_unix_ns)
-            for lane, held in sorted(firsts.items(), key=lambda item: item[1].order)
+            for lane, held in sorted(firsts.items(), key=lambda item: _age(item[1]))
         ]
 
     async def read(self, consumer: str, lane: str, *, limit_bytes: int, behind: str | None) -> list[Entry]:
         await self._state.see_own()
+        self.given_of(consumer, lane).cut(None)
         window = self._window(consumer, lane, limit_bytes, behind=behind, after=None)
-        self.given[consumer, lane] = window
-        return await self._entries(consumer, window)
+        return await self._give(consumer, lane, window)
 
     async def read_ahead(
         self, consumer: str, lane: str, *, limit_bytes: int, after: Position | None
     ) -> list[Entry]:
         await self._state.see_own()
+        is_known = self.given_of(consumer, lane).cut(None if after is None else Spot.of(after))
+        after = None if is_known else after
         window = self._window(consumer, lane, limit_bytes, behind=None, after=after)
-        return await self._entries(consumer, window)
+        return await self._give(consumer, lane, window)
+
+    def given_of(self, consumer: str, lane: str) -> GivenEntries:
+        """What a consumer was given of a lane and has not committed."""
+        return self._given.setdefault((consumer, lane), GivenEntries())
+
+    async def _give(self, consumer: str, lane: str, window: Sequence[HeldRecord]) -> list[Entry]:
+        given = [GivenEntry(held.spot, held.order) for held in window]
+        count, entries = await self._entries(consumer, window)
+        self.given_of(consumer, lane).add(given[:count])
+        return entries
 
     async def awaiting(self, consumer: str, trace_ids: frozenset[bytes]) -> frozenset[bytes]:
         await self._state.see_own()
@@ -107,10 +122,11 @@ class GroupReading:
         self, consumer: str, lane: str, limit_bytes: int, *, behind: str | None, after: Position | None
     ) -> list[HeldRecord]:
         seen = [p.seen_by(consumer, lane, behind=behind) for p in self._state.ready()]
+        given = self.given_of(consumer, lane).orders
         window: list[HeldRecord] = []
         total = 0
         for held in heapq.merge(*seen, key=lambda held: held.order):
-            if after is not None and not self._is_after(held, after):
+            if held.order in given or (after is not None and not self._is_after(held, after)):
                 continue
             total += held.size_bytes
             alone = held.attempts.get(consumer, 0) >= ISOLATE_FROM_ATTEMPTS
@@ -127,24 +143,35 @@ class GroupReading:
             return held.order > other.order
         return held.spot[:2] != spot[:2] or held.spot.offset > spot.offset
 
-    async def _entries(self, consumer: str, window: Sequence[HeldRecord]) -> list[Entry]:
+    async def _entries(self, consumer: str, window: Sequence[HeldRecord]) -> tuple[int, list[Entry]]:
+        """The entries of the window's first records, and of how many: up to one that can't be read now."""
         missing = [held.spot for held in window if held.payload is None]
-        fetched = await self._fetcher.payloads(missing) if missing else {}
+        fetched: dict[Spot, bytes] = {}
+        try:
+            fetched = await self._fetcher.payloads(missing) if missing else {}
+        except Unavailable:  # what comes before can be worked on meanwhile
+            window = list(takewhile(lambda held: held.payload is not None, window))
         entries = []
         for held in window:
             payload = held.payload if held.payload is not None else fetched.get(held.spot)
-            if payload is None:  # deleted for those that only follow, or the brokers are away
-                continue
-            entries.append(
-                Entry(
-                    position=held.spot.position,
-                    received_unix_ns=held.received_unix_ns,
-                    lane=held.lane,
-                    payload=payload,
-                    span_count=held.span_count,
-                    trace_ids=held.trace_ids,
-                    client=held.client,
-                    attempts=held.attempts.get(consumer, 0),
-                )
-            )
-        return entries
+            if payload is not None:  # else deleted, for those that only follow
+                entries.append(_entry(held, payload, held.attempts.get(consumer, 0)))
+        return len(window), entries
+
+
+def _age(held: HeldRecord) -> tuple[int, Kind, int]:
+    """Sorts the oldest first. Entries are seen in another order: topics are read side by side."""
+    return held.received_unix_ns, held.spot.kind, held.order
+
+
+def _entry(held: HeldRecord, payload: bytes, attempts: int) -> Entry:
+    return Entry(
+        position=held.spot.position,
+        received_unix_ns=held.received_unix_ns,
+        lane=held.lane,
+        payload=payload,
+        span_count=held.span_count,
+        trace_ids=held.trace_ids,
+        client=held.client,
+        attempts=attempts,
+    )

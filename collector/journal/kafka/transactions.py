@@ -15,8 +15,12 @@ from collector.journal.kafka.records import Record
 from collector.model.errors import SidespanError
 
 RETRY_SECONDS = 0.2
+# so long a transaction is tried again: brokers agree on a new leader meanwhile
+TRY_SECONDS = 10.0
 # so many records at the most in one transaction
 MAX_RECORDS = 5000
+
+_BROKEN = "an earlier change of these partitions was not written"
 
 # offsets of a group to write, by topic and partition
 Offsets = Mapping[tuple[str, int], int]
@@ -44,12 +48,18 @@ class _Write:
 
 @dataclass(slots=True)
 class TransactionWriter:
-    """Writes until it is closed. `membership` None: an operator's, without offsets."""
+    """Writes until it is closed. `membership` None: an operator's, without offsets.
+
+    A member writes what its memory says, which has changed already: once a write of a partition has failed,
+    all later ones of the same tenure fail, for their offsets pass what the failed one should have written.
+    """
 
     connection: KafkaConnection
     transactional_id: str
     membership: Membership | None = None
     _waiting: list[_Write] = field(default_factory=list)
+    # partition -> the last tenure in which a write of it has failed
+    _broken: dict[int, int] = field(default_factory=dict)
     _task: "asyncio.Task[None] | None" = None
     _producer: Any = None
     _thread: ThreadPoolExecutor = field(
@@ -65,7 +75,10 @@ class TransactionWriter:
     ) -> list[int]:
         """The offsets of the records, once they are there. Raises TransactionFailed."""
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(records, offsets or {}, tenures or {}, done))
+        write = _Write(records, offsets or {}, tenures or {}, done)
+        if self._is_broken(write):
+            raise TransactionFailed(_BROKEN)
+        self._waiting.append(write)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return await asyncio.shield(done)
@@ -80,32 +93,47 @@ class TransactionWriter:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            batch: list[_Write] = []
-            size = 0
-            while self._waiting and (not batch or size + len(self._waiting[0].records) <= MAX_RECORDS):
-                batch.append(self._waiting.pop(0))
-                size += len(batch[-1].records)
+            batch = self._next()
             try:
                 written = await loop.run_in_executor(self._thread, self._commit, batch)
-            except Exception as error:  # every waiter hears of it
-                failure = error if isinstance(error, TransactionFailed) else TransactionFailed(str(error))
-                failure.__cause__ = error if failure is not error else error.__cause__
-                for write in batch:
-                    if not write.done.done():
-                        write.done.set_exception(failure)
-                        write.done.exception()  # a waiter that was cancelled doesn't fetch it
+            except Exception as error:
+                self._fail(batch, error)
             else:
                 for write, offsets in zip(batch, written, strict=True):
                     if not write.done.done():
                         write.done.set_result(offsets)
 
+    def _next(self) -> list[_Write]:
+        batch: list[_Write] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].records) <= MAX_RECORDS):
+            batch.append(self._waiting.pop(0))
+            size += len(batch[-1].records)
+        return batch
+
+    def _fail(self, batch: Sequence[_Write], error: Exception) -> None:
+        """Every waiter hears of it, and those that wait with what rests on it."""
+        failure = error if isinstance(error, TransactionFailed) else TransactionFailed(str(error))
+        failure.__cause__ = error if failure is not error else error.__cause__
+        for write in batch:
+            for partition, tenure in write.tenures.items():
+                self._broken[partition] = max(tenure, self._broken.get(partition, tenure))
+        for write in batch:
+            _refuse(write, failure)
+        for write in filter(self._is_broken, self._waiting):
+            _refuse(write, TransactionFailed(_BROKEN))
+        self._waiting = [write for write in self._waiting if not self._is_broken(write)]
+
+    def _is_broken(self, write: _Write) -> bool:
+        return any(tenure <= self._broken.get(partition, -1) for partition, tenure in write.tenures.items())
+
     # in the thread
 
     def _commit(self, batch: Sequence[_Write]) -> list[list[int]]:
-        """Try until the transaction's time is over. Raises TransactionFailed."""
+        """Try for TRY_SECONDS. Raises TransactionFailed."""
         from confluent_kafka import KafkaException
 
-        until = time.monotonic() + TRANSACTION_SECONDS
+        until = time.monotonic() + TRY_SECONDS
         while True:
             try:
                 return self._try(batch)
@@ -142,7 +170,7 @@ class TransactionWriter:
         """
         from confluent_kafka import KafkaException
 
-        until = time.monotonic() + TRANSACTION_SECONDS
+        until = time.monotonic() + TRY_SECONDS
         while True:
             try:
                 producer.commit_transaction(CALL_SECONDS)
@@ -183,10 +211,14 @@ class TransactionWriter:
             told = {
                 "transactional.id": self.transactional_id,
                 "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
+                # no record may outlive its transaction
+                "delivery.timeout.ms": int(
+                    min(TRANSACTION_SECONDS, self.connection.settings.delivery_timeout_seconds) * 1000
+                ),
                 "linger.ms": 0,
             }
             producer = self.connection.producer(**told)
-            producer.init_transactions(TRANSACTION_SECONDS)
+            producer.init_transactions(TRY_SECONDS)
             self._producer = producer
         return self._producer
 
@@ -203,6 +235,12 @@ class TransactionWriter:
             except KafkaException:
                 self._producer = None  # a new one takes its id, and ends what it left open
         return True
+
+
+def _refuse(write: _Write, failure: TransactionFailed) -> None:
+    if not write.done.done():
+        write.done.set_exception(failure)
+        write.done.exception()  # a waiter that was cancelled doesn't fetch it
 
 
 def _partitions(offsets: Offsets) -> list[Any]:

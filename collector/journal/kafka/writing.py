@@ -5,11 +5,11 @@ anew.
 """
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from collector.journal.kafka.given import GivenEntry
 from collector.journal.kafka.letters import LetterTable, letter_record
 from collector.journal.kafka.owned import OwnedPartition
 from collector.journal.kafka.partitioning import home_of, key_of, pieces_of
@@ -60,7 +60,8 @@ class GroupWriting:
     async def mark(self, consumer: str, lane: str, *, through: Position) -> None:
         await self._state.see_own()
         records, numbers = [], []
-        for partition, order in self._orders(consumer, lane, through):
+        given = self._reading.given_of(consumer, lane).through(Spot.of(through))
+        for partition, order in self._orders(consumer, lane, through, given):
             partition.mark(consumer, lane, order)
             records.append(self._state.progress_record(partition, consumer, lane))
             numbers.append(partition.number)
@@ -89,11 +90,13 @@ class GroupWriting:
         follow_ups: Sequence[FollowUp],
     ) -> None:
         await self._state.see_own()
-        if first is not None and self._is_overtaken(consumer, lane, first, through):
+        given = self._reading.given_of(consumer, lane).through(Spot.of(through))
+        if first is not None and self._is_overtaken(consumer, lane, first, given):
             await self.processed(consumer, lane)
             return
+        effects = self._parked(consumer, parked) + self._followed(follow_ups)  # first: it may be refused
         records, numbers = [], set()
-        for partition, order in self._orders(consumer, lane, through):
+        for partition, order in self._orders(consumer, lane, through, given):
             for held in partition.pass_through(consumer, lane, order):
                 self._state.let_go(held)
             records.append(self._state.progress_record(partition, consumer, lane))
@@ -101,8 +104,8 @@ class GroupWriting:
         for record in (*self._noted(consumer, remember), *self._settled(delivered)):
             records.append(record)
             numbers.add(record.partition)
-        records += self._parked(consumer, parked) + self._followed(follow_ups)
-        await self.write(records, numbers)
+        self._reading.given_of(consumer, lane).passed(len(given or ()))
+        await self.write([*records, *effects], numbers)
 
     async def claim(self, claims: Mapping[bytes, str], clients: Mapping[bytes, str]) -> Mapping[bytes, str]:
         await self._state.see_own()
@@ -122,41 +125,65 @@ class GroupWriting:
         await self.write(records, numbers)
         return found
 
-    def _is_overtaken(self, consumer: str, lane: str, first: Position, through: Position) -> bool:
-        """Whether entries wait before `first` again, or some of the window aren't ours any more."""
-        begin = self._state.find(Spot.of(first))
-        if begin is None:
-            return True
-        seen = heapq.merge(
-            *[p.seen_by(consumer, lane, behind=None) for p in self._state.ready()],
-            key=lambda held: held.order,
-        )
-        if (now_first := next(iter(seen), None)) is None or now_first.order < begin.order:
-            return True
-        end = self._state.find(Spot.of(through))
-        given = self._reading.given.pop((consumer, lane), [])
-        return any(
-            self._state.find(held.spot) is not held
-            for held in given
-            if end is None or held.order <= end.order
+    def _is_overtaken(
+        self, consumer: str, lane: str, first: Position, given: Sequence[GivenEntry] | None
+    ) -> bool:
+        """Whether entries wait before those that were given, or some of these aren't ours any more."""
+        if given is None:
+            begin = self._state.find(Spot.of(first))
+            waiting = [p.waiting.get((consumer, lane)) for p in self._state.ready()]
+            return begin is None or any(found and found[0].order < begin.order for found in waiting)
+        firsts: dict[int, int] = {}
+        for entry in given:
+            firsts.setdefault(entry.spot.partition, entry.order)
+        return not all(map(self._is_as_given, given)) or any(
+            partition.waiting[consumer, lane][0].order != firsts[partition.number]
+            for partition in self._state.ready()
+            if partition.number in firsts and (consumer, lane) in partition.waiting
         )
 
-    def _orders(self, consumer: str, lane: str, through: Position) -> list[tuple[OwnedPartition, int]]:
+    def _is_as_given(self, entry: GivenEntry) -> bool:
+        held = self._state.find(entry.spot)
+        return held is not None and held.order == entry.order
+
+    def _orders(
+        self, consumer: str, lane: str, through: Position, given: Sequence[GivenEntry] | None
+    ) -> list[tuple[OwnedPartition, int]]:
         """The partitions that hold some of a lane up to `through`, and up to which of it."""
+        orders = self._orders_by_place(consumer, lane, through) if given is None else self._last_orders(given)
+        return [
+            (partition, orders.get(partition.number, 0))
+            for partition in self._state.ready()
+            if partition.number in orders or (consumer, lane) in partition.progress
+        ]
+
+    def _last_orders(self, given: Sequence[GivenEntry]) -> dict[int, int]:
+        """By partition the last that was given, before the first that isn't as it was given."""
+        orders: dict[int, int] = {}
+        changed: set[int] = set()
+        for entry in given:
+            number = entry.spot.partition
+            if number not in changed and self._is_as_given(entry):
+                orders[number] = entry.order
+            else:
+                changed.add(number)
+        return orders
+
+    def _orders_by_place(self, consumer: str, lane: str, through: Position) -> dict[int, int]:
+        """Of a position that this process gave to nobody."""
         spot = Spot.of(through)
         end = self._state.find(spot)
-        found = []
+        orders = {}
         for partition in self._state.ready():
             waiting = partition.waiting.get((consumer, lane), ())
-            if end is not None:
-                order = end.order
-            else:
-                order = max(
-                    (h.order for h in waiting if h.spot[:2] == spot[:2] and h.spot <= spot), default=0
-                )
-            if any(held.order <= order for held in waiting) or (consumer, lane) in partition.progress:
-                found.append((partition, order))
-        return found
+            passed = [
+                held.order
+                for held in waiting
+                if (held.order <= end.order if end else held.spot[:2] == spot[:2] and held.spot <= spot)
+            ]
+            if passed:
+                orders[partition.number] = max(passed)
+        return orders
 
     def _noted(self, consumer: str, remember: Mapping[bytes, bytes]) -> Iterator[Record]:
         for trace_id, note in remember.items():
@@ -199,11 +226,12 @@ class GroupWriting:
 
     async def write(self, records: Sequence[Record], numbers: Collection[int]) -> None:
         """In one transaction with the group's offsets of these partitions. What fails is read anew."""
-        records = [*records, *self._state.reopened]
+        reopened = [record for record in self._state.reopened if record.partition in self._state.tenures]
+        self._state.reopened = []
+        records = [*records, *reopened]
         if not records:
             return
-        numbers = {*numbers, *(record.partition for record in self._state.reopened)}
-        self._state.reopened = []
+        numbers = {*numbers, *(record.partition for record in reopened)}
         numbers = [n for n in numbers if n in self._state.tenures] or list(self._state.tenures)[:1]
         if not numbers:  # nothing is ours
             return
