@@ -32,6 +32,7 @@ from collector.settings.forward import ForwardSettings, check_targets
 from collector.settings.keep import KeepSettings
 from collector.settings.live import LiveSettings
 from collector.settings.processors import Processor
+from collector.settings.retention import CleanupSettings, RetentionSettings, check_retention
 from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
 from collector.settings.section import Section
 from collector.settings.stores import IndexSettings, JournalSettings
@@ -329,6 +330,9 @@ class Settings(Section):
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     forward: tuple[ForwardSettings, ...] = ()
     """Other backends that get what Sidespan accepts; each is a `[[forward]]` table (docs/forward.md)."""
+    retention: tuple[RetentionSettings, ...] = ()
+    """Which traces leave MLflow; each is a `[[retention]]` table (docs/retention.md)."""
+    cleanup: CleanupSettings = CleanupSettings()
     index: IndexSettings = IndexSettings()
     live: LiveSettings = LiveSettings()
     alerts: tuple[AlertSettings, ...] = ()
@@ -385,6 +389,11 @@ class Settings(Section):
             )
         check_roles(self.roles, self.log_place, self.index_place, foreign_topics=self.kafka.foreign_topics)
         check_tables(self.roles, self.log_place, alerts=self.alerts, forward=self.forward)
+        check_retention(
+            self.retention,
+            is_embedded=self.log_place.engine.is_embedded,
+            has_all_roles=set(self.roles) == set(ALL_ROLES),
+        )
         if self.server.takeover and not self.log_place.engine.is_embedded:
             raise ValueError(
                 "server.takeover: there is no journal to hand over where replicas share one; start the new "

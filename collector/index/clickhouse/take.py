@@ -19,7 +19,7 @@ from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.index.rows.crew import Crew
 from collector.index.rows.gathered import Gathered, TraceKey, share_out
 from collector.journal import Consumer
-from collector.model.batch import Entry, Position, Route, Signal, signal_of
+from collector.model.batch import Entry, Position, Route, Signal, is_verbatim, signal_of
 from collector.model.experiment import ExperimentReference
 from collector.telemetry.fault_log import FaultLog
 
@@ -88,7 +88,8 @@ class EntryTaker:
                     if pieces and (spans > limit_spans or size > BATCH_BYTES):
                         return pieces, cursors, True
                     cursors[lane.lane] = entry.position.token
-                    pieces.append(_loaded(entry, numbers[lane.experiment]))
+                    if not is_verbatim(lane.lane):  # the index has kept their rows
+                        pieces.append(_loaded(entry, numbers[lane.experiment]))
                 after = Position(cursors[lane.lane])
         return pieces, cursors, False
 

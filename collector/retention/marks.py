@@ -1,0 +1,35 @@
+"""The index's word on archived traces: a tag that says where the content is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from collector.index.protocol import Index
+from collector.retention.frames import DATA
+from collector.retention.rules import read_stored
+
+TAG = "sidespan.archived"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """Tags traces in the index; without one (None) nothing is said. Each verb raises IndexAway."""
+
+    index: Index | None
+
+    async def archived(self, experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> None:
+        """Only the archive has these traces (MLflow's JSON, without spans)."""
+        await self._label([_tagged(info, f"{experiment_id}/{read_stored(info).day}{DATA}") for info in infos])
+
+    async def restored(self, infos: Sequence[Mapping[str, Any]]) -> None:
+        """They are on their way back to MLflow."""
+        await self._label(infos)
+
+    async def _label(self, infos: Sequence[Mapping[str, Any]]) -> None:
+        if self.index is not None and infos:
+            await self.index.label(json.dumps({"trace_infos": list(infos)}).encode())
+
+
+def _tagged(info: Mapping[str, Any], file: str) -> dict[str, Any]:
+    return {**info, "tags": {**(info.get("tags") or {}), TAG: file}}
