@@ -149,7 +149,7 @@ def _join(drafts: Sequence[Draft]) -> Draft:
 @lru_cache(maxsize=1024)
 def is_verbatim(lane: str) -> bool:
     """Whether a lane's spans were in MLflow before."""
-    return json.loads(lane)[ROUTE_PARTS:] == [Signal.TRACES.value]
+    return bool(json.loads(lane)[ROUTE_PARTS:] == [Signal.TRACES.value])
 
 
 @dataclass(frozen=True, slots=True)

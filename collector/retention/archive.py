@@ -91,7 +91,7 @@ class Archive:
         return found
 
     def catch_up(self) -> None:
-        """Read what the catalogue lacks: after a crash, or where it was lost. Raises OSError, ArchiveDamaged."""
+        """Read what the catalogue lacks, after a crash or a loss. Raises OSError, ArchiveDamaged."""
         with self._writing:
             for name in self.files.names(MANIFEST):
                 self._catch_up(name.removesuffix(MANIFEST))

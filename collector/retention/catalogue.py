@@ -107,7 +107,8 @@ class Catalogue:
             end = max((record.end for record in records), default=0)
             db.execute(
                 "INSERT INTO files VALUES (?, ?, ?) ON CONFLICT (file) DO UPDATE SET"
-                " data_bytes = max(data_bytes, excluded.data_bytes), manifest_bytes = excluded.manifest_bytes",
+                " data_bytes = max(data_bytes, excluded.data_bytes),"
+                " manifest_bytes = excluded.manifest_bytes",
                 (file, end, manifest_bytes),
             )
 

@@ -49,7 +49,10 @@ class Restorer:
         return spans
 
     async def experiment(self, experiment_id: str) -> tuple[int, int]:
-        """Send a batch of an experiment's traces back; how many, and how many are left. Raises CannotRestore."""
+        """Send some of an experiment's traces back; how many, and how many are left.
+
+        Raises CannotRestore.
+        """
         catalogue = self.archive.catalogue
         page = await asyncio.to_thread(
             catalogue.ids, TraceState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE

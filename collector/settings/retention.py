@@ -1,4 +1,4 @@
-"""How long traces stay in MLflow: `[[retention]]` rules, and `[cleanup]`, which says how they are carried out."""
+"""How long traces stay in MLflow: `[[retention]]` rules, and `[cleanup]`: how they are carried out."""
 
 from typing import Literal
 
@@ -53,7 +53,7 @@ class RetentionSettings(Section):
 class CleanupSettings(Section):
     """How `[[retention]]` rules are carried out."""
 
-    every_seconds: float | None = Field(None, ge=60)
+    every_seconds: float | None = Field(None, ge=1)
     """How often the service applies the rules by itself. By default never: only `sidespan retention run`
     does."""
     archive_url: str | None = None
