@@ -152,7 +152,7 @@ class TraceStore:
             id = str(run["info"]["run_id"])
             async for info in self._all(
                 "traces",
-                lambda token, id=id: self._api.traces_of_run(  # type: ignore[misc]
+                lambda token, id=id: self._api.traces_of_run(
                     experiment_ids, id, page_token=token
                 ),
             ):
