@@ -181,6 +181,7 @@ class Cleaner:
 
     async def settle(self) -> None:
         """Find out about traces whose deletion a crash has cut short. Raises CleanupTrouble, IndexAway."""
+        await self.marks.ready()
         catalogue = self.archive.catalogue
         while page := await asyncio.to_thread(catalogue.ids, TraceState.DELETING, limit=self.store_page):
             ids = [trace_id for trace_id, _ in page]

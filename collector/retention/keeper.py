@@ -103,12 +103,20 @@ class Keeper:
         await self._try(self.cleanup.cleaner.settle)
         while True:
             try:
-                async with asyncio.timeout(self.every_seconds):
+                async with asyncio.timeout(await self._due_seconds()):
                     await self._asked.wait()
             except TimeoutError:
                 self._state = RunState(started_unix_ns=time.time_ns())
             self._asked.clear()
             await self._run()
+
+    async def _due_seconds(self) -> float | None:
+        """How long until the next run on schedule, counted from the last one's end across restarts."""
+        if self.every_seconds is None:
+            return None
+        last = await asyncio.to_thread(self.archive.catalogue.last_run)
+        ended_unix_ns = (last or {}).get("ended_unix_ns") or 0
+        return max(0.0, self.every_seconds - (time.time_ns() - ended_unix_ns) / 1e9)
 
     async def _run(self) -> None:
         state = self._state

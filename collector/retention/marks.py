@@ -1,15 +1,17 @@
 """The index's word on archived traces: a tag that says where the content is."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.index.protocol import Index
+from collector.index.protocol import Index, IndexAway
 from collector.retention.frames import DATA
 from collector.retention.rules import read_stored
 
 TAG = "sidespan.archived"
+READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,15 @@ class Marks:
     """Tags traces in the index; without one (None) nothing is said. Each verb raises IndexAway."""
 
     index: Index | None
+
+    async def ready(self) -> None:
+        """Wait until the index can be told, for a while."""
+        if self.index is not None:
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    await self.index.ready()
+            except TimeoutError as error:
+                raise IndexAway(f"the index is not ready: {self.index.trouble}") from error
 
     async def archived(self, experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> None:
         """Only the archive has these traces (MLflow's JSON, without spans)."""

@@ -152,9 +152,7 @@ class TraceStore:
             id = str(run["info"]["run_id"])
             async for info in self._all(
                 "traces",
-                lambda token, id=id: self._api.traces_of_run(
-                    experiment_ids, id, page_token=token
-                ),
+                lambda token, id=id: self._api.traces_of_run(experiment_ids, id, page_token=token),
             ):
                 found.add(str(info["trace_id"]))
         return frozenset(found)

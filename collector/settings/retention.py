@@ -43,6 +43,13 @@ class RetentionSettings(Section):
             raise ValueError("must be one line of printable characters")
         return value
 
+    @field_validator("tags")
+    @classmethod
+    def _can_be_asked_for(cls, value: dict[str, str]) -> dict[str, str]:
+        if any("`" in name or ("'" in text and '"' in text) for name, text in value.items()):
+            raise ValueError("MLflow can't be asked for a name with ` or a value with both kinds of quotes")
+        return value
+
     @model_validator(mode="after")
     def _has_a_bound(self) -> "RetentionSettings":
         if self.older_than_seconds is None and self.max_traces is None:
