@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.index.protocol import Index, IndexAway
+from collector.index.protocol import Index, IndexAway, IndexFailure, UnreadableTraces
 from collector.retention.frames import DATA
 from collector.retention.rules import read_stored
+
+_log = logging.getLogger("sidespan.retention")
 
 TAG = "sidespan.archived"
 READY_SECONDS = 60.0
@@ -39,7 +42,10 @@ class Marks:
 
     async def _label(self, infos: Sequence[Mapping[str, Any]]) -> None:
         if self.index is not None and infos:
-            await self.index.label(json.dumps({"trace_infos": list(infos)}).encode())
+            try:
+                await self.index.label(json.dumps({"trace_infos": list(infos)}).encode())
+            except (UnreadableTraces, IndexFailure) as error:  # the catalogue says it too
+                _log.warning("traces can't be marked in the index", extra={"reason": str(error)})
 
 
 def _tagged(info: Mapping[str, Any], file: str) -> dict[str, Any]:
