@@ -41,9 +41,10 @@ async def _run(request: Request, answers: Answers) -> Response:
 
 async def _restore(request: Request, answers: Answers) -> Response:
     document = await read_object(request)
-    given = {name: document.get(name) for name in ("trace_id", "experiment_id") if name in document}
-    if len(given) != 1 or not all(isinstance(value, str) for value in given.values()):
-        raise BadParameter("trace_id", given, "give trace_id or experiment_id, one of them")
+    named = {name: document[name] for name in ("trace_id", "experiment_id") if name in document}
+    given = {name: value for name, value in named.items() if isinstance(value, str)}
+    if len(given) != 1 or given != named:
+        raise BadParameter("trace_id", str(named)[:200], "give trace_id or experiment_id, one of them")
     retention = _retention(answers)
     try:
         if "experiment_id" in given:
