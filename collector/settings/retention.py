@@ -67,8 +67,8 @@ class CleanupSettings(Section):
     """Folder of the archive: a path, `file:///FOLDER`, or another URL of fsspec such as `s3://BUCKET/PREFIX`
     (needs `sidespan[archive]` and fsspec's package for it). By default `archive` in the data folder."""
     mlflow_share: float = Field(0.25, gt=0, le=1)
-    """Share of the time in which MLflow may be busy with the rules: after each request Sidespan pauses for
-    as long as that takes."""
+    """Share of the time in which MLflow may work for the rules. At 0.25, Sidespan pauses after each request
+    for three times as long as it took, at most 30 seconds."""
     batch_traces: int = Field(20, ge=1, le=100)
     """Traces in one request to MLflow."""
     keep_tag: str = Field("keep", min_length=1, max_length=250)
