@@ -10,13 +10,13 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.retention.catalogue import Catalogue, CataloguedTrace, FramePlace, TraceState
+from collector.retention.catalogue import ArchiveState, Catalogue, CataloguedTrace, FramePlace
 from collector.retention.frames import (
     DATA,
     MANIFEST,
     ArchiveDamaged,
+    ArchivedTrace,
     FrameRecord,
-    TraceRecord,
     export_of,
     only,
     pack,
@@ -71,7 +71,7 @@ class Archive:
             line = to_line(record)
             self.files.append(file + MANIFEST, line, at=manifest_at)
             end = manifest_at + len(line)
-            self.catalogue.add(file, experiment_id, [record], end, state=TraceState.WRITTEN)
+            self.catalogue.add(file, experiment_id, [record], end, state=ArchiveState.WRITTEN)
 
     def read(self, trace: CataloguedTrace) -> list[ExportTraceServiceRequest]:
         """What the archive has of a trace, the oldest first. Raises OSError, ArchiveDamaged."""
@@ -105,7 +105,7 @@ class Archive:
             records, whole = read_manifest(text)
             # whether MLflow has them still is asked before anything else is done with them
             experiment_id = file.partition("/")[0]
-            self.catalogue.add(file, experiment_id, records, known + whole, state=TraceState.DELETING)
+            self.catalogue.add(file, experiment_id, records, known + whole, state=ArchiveState.DELETING)
         self._known.add(file)
 
     def _frame(self, place: FramePlace) -> ExportTraceServiceRequest:
@@ -128,10 +128,10 @@ class Archive:
         return self.catalogue.find(trace_ids)
 
 
-def _record_of(trace: Mapping[str, Any]) -> TraceRecord:
+def _record_of(trace: Mapping[str, Any]) -> ArchivedTrace:
     info = trace["trace_info"]
     trace_id = str(info["trace_id"]).removeprefix("tr-")
-    return TraceRecord(trace_id=trace_id, spans=len(trace.get("spans") or ()), info=info)
+    return ArchivedTrace(trace_id=trace_id, spans=len(trace.get("spans") or ()), info=info)
 
 
 def _check(frame: bytes, record: FrameRecord, written: Sequence[ExportTraceServiceRequest]) -> None:

@@ -42,7 +42,7 @@ CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, report TEXT NOT NULL);
 """
 
 
-class TraceState(StrEnum):
+class ArchiveState(StrEnum):
     """How far a trace has come."""
 
     WRITTEN = "written"
@@ -67,7 +67,7 @@ class CataloguedTrace:
 
     trace_id: str
     experiment_id: str
-    state: TraceState
+    state: ArchiveState
     spans: int
     archived_unix_ns: int
     restored_unix_ns: int | None
@@ -98,7 +98,7 @@ class Catalogue:
         records: Sequence[FrameRecord],
         manifest_bytes: int,
         *,
-        state: TraceState,
+        state: ArchiveState,
     ) -> None:
         """Frames of a day's file. A trace that is known keeps its state, unless MLflow has it again."""
         with self._transaction() as db:
@@ -118,7 +118,7 @@ class Catalogue:
         file: str,
         experiment_id: str,
         record: FrameRecord,
-        state: TraceState,
+        state: ArchiveState,
     ) -> None:
         frame = (file, record.offset, record.bytes, record.sha256)
         db.execute("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?)", frame)
@@ -133,7 +133,9 @@ class Catalogue:
                 (trace.trace_id, experiment_id, state, trace.spans, record.archived_unix_ns),
             )
 
-    def move(self, trace_ids: Collection[str], state: TraceState, *, now_unix_ns: int | None = None) -> None:
+    def move(
+        self, trace_ids: Collection[str], state: ArchiveState, *, now_unix_ns: int | None = None
+    ) -> None:
         """These traces (hex) are in this state now; `now_unix_ns`: they were restored."""
         with self._transaction() as db:
             db.executemany(
@@ -168,7 +170,7 @@ class Catalogue:
             yield CataloguedTrace(
                 trace_id=id,
                 experiment_id=experiment_id,
-                state=TraceState(state),
+                state=ArchiveState(state),
                 spans=spans,
                 archived_unix_ns=archived,
                 restored_unix_ns=restored,
@@ -177,11 +179,11 @@ class Catalogue:
 
     def gone(self, trace_ids: Collection[str]) -> frozenset[str]:
         """Those of these traces that only the archive has, or soon will."""
-        states = (TraceState.DELETING, TraceState.ARCHIVED)
+        states = (ArchiveState.DELETING, ArchiveState.ARCHIVED)
         return frozenset(id for id, each in self.find(trace_ids).items() if each.state in states)
 
     def ids(
-        self, state: TraceState, *, experiment_id: str | None = None, after: str = "", limit: int = AT_ONCE
+        self, state: ArchiveState, *, experiment_id: str | None = None, after: str = "", limit: int = AT_ONCE
     ) -> list[tuple[str, str]]:
         """Ids and experiments of traces in a state, a page in the order of ids."""
         where, values = ("", []) if experiment_id is None else (" AND experiment_id = ?", [experiment_id])

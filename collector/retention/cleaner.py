@@ -15,10 +15,10 @@ from typing import Any
 from collector.delivery.mlflow.turns import Turns
 from collector.journal import Consumer
 from collector.retention.archive import Archive
-from collector.retention.catalogue import TraceState
+from collector.retention.catalogue import ArchiveState
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.marks import Marks
-from collector.retention.rules import Protected, StoredTrace, is_fresh, matches, protection
+from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection
 from collector.retention.source import CleanupTrouble, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
@@ -67,7 +67,7 @@ class Cleaner:
         self,
         experiment_id: str,
         rule: RetentionSettings,
-        traces: Sequence[StoredTrace],
+        traces: Sequence[RetainedTrace],
         protected: Protected,
     ) -> Cleaned:
         """Carry out the rule on these traces of an experiment. Raises CleanupTrouble, IndexAway."""
@@ -89,14 +89,14 @@ class Cleaner:
         gone = sum(trace.size_bytes for trace in chosen)
         return Cleaned(traces=len(chosen), spans=spans, bytes=gone, kept=+kept)
 
-    async def _free(self, traces: Sequence[StoredTrace]) -> list[StoredTrace]:
+    async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:
         """Those of which nothing waits for delivery."""
         ids = frozenset(bytes.fromhex(trace.trace_id) for trace in traces)
         busy = frozenset().union(*[await consumer.awaiting(ids) for consumer in self.waiting])
         return [trace for trace in traces if bytes.fromhex(trace.trace_id) not in busy]
 
     async def _archived(
-        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[StoredTrace]
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
     ) -> dict[str, Mapping[str, Any]]:
         """Those that the archive holds now, by MLflow's id, as MLflow had them."""
         found = {str(each["trace_info"]["trace_id"]): each for each in await self._read(traces)}
@@ -127,18 +127,18 @@ class Cleaner:
             raise ArchiveTrouble(f"the archive can't be written: {error}") from error
         return {str(each["trace_info"]["trace_id"]): each for each in traces}
 
-    async def _read(self, traces: Sequence[StoredTrace]) -> list[Mapping[str, Any]]:
+    async def _read(self, traces: Sequence[RetainedTrace]) -> list[Mapping[str, Any]]:
         """Those with spans: of others MLflow has more than it says, as older versions kept it in files."""
         return [each for each in await self.store.whole([trace.id for trace in traces]) if each.get("spans")]
 
     async def _unchanged(
         self,
-        traces: Sequence[StoredTrace],
+        traces: Sequence[RetainedTrace],
         read: Mapping[str, Mapping[str, Any]],
         rule: RetentionSettings,
         protected: Protected,
         kept: Counter[str],
-    ) -> list[StoredTrace]:
+    ) -> list[RetainedTrace]:
         """Those of which MLflow says what it said before, and that the rule may still delete."""
         if not traces:
             return []
@@ -159,12 +159,12 @@ class Cleaner:
         return left
 
     async def _delete(
-        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[StoredTrace]
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
     ) -> None:
         began = time.monotonic()
         trace_ids = [trace.trace_id for trace in traces]
         catalogue = self.archive.catalogue
-        await asyncio.to_thread(catalogue.move, trace_ids, TraceState.DELETING)
+        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.DELETING)
         await self.store.delete(experiment_id, [trace.id for trace in traces])
         self.tell(
             Deletion(
@@ -177,20 +177,20 @@ class Cleaner:
         )
         if rule.action == "archive":
             await self.marks.archived(experiment_id, [trace.info for trace in traces])
-        await asyncio.to_thread(catalogue.move, trace_ids, TraceState.ARCHIVED)
+        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.ARCHIVED)
 
     async def settle(self) -> None:
         """Find out about traces whose deletion a crash has cut short. Raises CleanupTrouble, IndexAway."""
         await self.marks.ready()
         catalogue = self.archive.catalogue
-        while page := await asyncio.to_thread(catalogue.ids, TraceState.DELETING, limit=self.store_page):
+        while page := await asyncio.to_thread(catalogue.ids, ArchiveState.DELETING, limit=self.store_page):
             ids = [trace_id for trace_id, _ in page]
             async with self.turns.take(OWNER, [bytes.fromhex(id) for id in ids]):
                 there = {id.removeprefix("tr-") for id in await self.store.infos([f"tr-{id}" for id in ids])}
-                await asyncio.to_thread(catalogue.move, there, TraceState.WRITTEN)
+                await asyncio.to_thread(catalogue.move, there, ArchiveState.WRITTEN)
                 gone = [id for id in ids if id not in there]
                 await self._mark_gone(gone)
-                await asyncio.to_thread(catalogue.move, gone, TraceState.ARCHIVED)
+                await asyncio.to_thread(catalogue.move, gone, ArchiveState.ARCHIVED)
 
     @property
     def store_page(self) -> int:
@@ -209,7 +209,7 @@ class Cleaner:
         for experiment_id, said in by_experiment.items():
             await self.marks.archived(experiment_id, said)
 
-    async def restored_lately(self, traces: Sequence[StoredTrace]) -> frozenset[str]:
+    async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
         """Those that were restored a short time ago (hex)."""
         known = await asyncio.to_thread(self.archive.known, [trace.trace_id for trace in traces])
         now = self.now_unix_ns()
@@ -218,6 +218,6 @@ class Cleaner:
         )
 
 
-def _is_hex(trace: StoredTrace) -> bool:
+def _is_hex(trace: RetainedTrace) -> bool:
     """Whether its id is OpenTelemetry's; one of MLflow 2 isn't, and no span can come for it."""
     return len(trace.trace_id) == 32 and all(digit in "0123456789abcdef" for digit in trace.trace_id)

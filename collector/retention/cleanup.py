@@ -12,7 +12,7 @@ from collector.model.experiment import ExperimentReference
 from collector.retention.cleaner import Cleaned, Cleaner
 from collector.retention.rules import (
     Protected,
-    StoredTrace,
+    RetainedTrace,
     applies_to,
     cutoff_unix_ms,
     matches,
@@ -41,7 +41,7 @@ class RuleReport:
     kept: Counter[str] = field(default_factory=Counter)
     trace_ids: list[str] = field(default_factory=list)
 
-    def add(self, trace: StoredTrace, *, listed: int) -> None:
+    def add(self, trace: RetainedTrace, *, listed: int) -> None:
         """A trace that would go."""
         self.traces += 1
         self.bytes += trace.size_bytes
@@ -56,7 +56,7 @@ class RuleReport:
         self.bytes += cleaned.bytes
         self.kept.update(cleaned.kept)
 
-    def _span_time(self, trace: StoredTrace) -> None:
+    def _span_time(self, trace: RetainedTrace) -> None:
         if self.oldest_unix_ms is None:
             self.oldest_unix_ms = trace.started_unix_ms
         self.newest_unix_ms = trace.started_unix_ms
@@ -117,8 +117,8 @@ class Cleanup:
 
     async def _batches(
         self, experiment: ExperimentReference, rule: RetentionSettings, report: RuleReport
-    ) -> AsyncIterator[list[StoredTrace]]:
-        batch: list[StoredTrace] = []
+    ) -> AsyncIterator[list[RetainedTrace]]:
+        batch: list[RetainedTrace] = []
         async for trace in self._selected(experiment, rule):
             if (why := await self._kept_by(trace, rule)) is not None:
                 report.kept[why] += 1
@@ -137,7 +137,7 @@ class Cleanup:
         *,
         less: int = 0,
         but: Collection[str] = (),
-    ) -> AsyncIterator[StoredTrace]:
+    ) -> AsyncIterator[RetainedTrace]:
         """The traces that the rule selects, oldest first, without those in `but`: `less` that it matches."""
         assert experiment.id is not None
         now = self.now_unix_ns()
@@ -160,7 +160,7 @@ class Cleanup:
                 if trace.trace_id not in fresh:
                     yield trace
 
-    async def _kept_by(self, trace: StoredTrace, rule: RetentionSettings) -> str | None:
+    async def _kept_by(self, trace: RetainedTrace, rule: RetentionSettings) -> str | None:
         return protection(trace, await self._protected(), rule, keep_tag=self.cleaner.settings.keep_tag)
 
     async def _protected(self) -> Protected:

@@ -37,7 +37,7 @@ class ArchiveDamaged(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TraceRecord:
+class ArchivedTrace:
     """A trace in a frame; `info` is all that MLflow said of it beside its spans."""
 
     trace_id: str
@@ -54,7 +54,7 @@ class FrameRecord:
     sha256: str
     archived_unix_ns: int
     rule: str
-    traces: tuple[TraceRecord, ...]
+    traces: tuple[ArchivedTrace, ...]
 
     @property
     def end(self) -> int:
@@ -140,7 +140,7 @@ def from_line(line: bytes) -> FrameRecord:
     """Raises ArchiveDamaged: it is no line of a manifest."""
     try:
         document = json.loads(line)
-        traces = tuple(TraceRecord(**each) for each in document.pop("traces"))
+        traces = tuple(ArchivedTrace(**each) for each in document.pop("traces"))
         return FrameRecord(**document, traces=traces)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArchiveDamaged(f"a line of the manifest can't be read: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 from collector.index.protocol import IndexAway, IndexFailure
 from collector.model.parameters import BadParameter
 from collector.retention.archive import Archive
-from collector.retention.catalogue import CataloguedTrace, TraceState
+from collector.retention.catalogue import ArchiveState, CataloguedTrace
 from collector.retention.cleanup import Cleanup, RuleReport
 from collector.retention.frames import DATA
 from collector.retention.restore import Restorer
@@ -89,7 +89,7 @@ class Keeper:
         return self._place(known[trace_id]) if trace_id in known else None
 
     def _place(self, trace: CataloguedTrace) -> dict[str, Any] | None:
-        if trace.state not in (TraceState.ARCHIVED, TraceState.DELETING):
+        if trace.state not in (ArchiveState.ARCHIVED, ArchiveState.DELETING):
             return None
         return {
             "archive": self.archive.files.url,

@@ -15,7 +15,7 @@ from collector.journal import Log
 from collector.model.batch import Draft, Route
 from collector.model.errors import SidespanError, Unavailable
 from collector.retention.archive import Archive
-from collector.retention.catalogue import CataloguedTrace, TraceState
+from collector.retention.catalogue import ArchiveState, CataloguedTrace
 from collector.retention.frames import ArchiveDamaged, count_spans
 from collector.retention.marks import Marks
 
@@ -55,11 +55,11 @@ class Restorer:
         """
         catalogue = self.archive.catalogue
         page = await asyncio.to_thread(
-            catalogue.ids, TraceState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE
+            catalogue.ids, ArchiveState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE
         )
         await self.restore([trace_id for trace_id, _ in page])
         counts = await asyncio.to_thread(catalogue.counts)
-        return len(page), counts.get(experiment_id, {}).get(TraceState.ARCHIVED, 0)
+        return len(page), counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
 
     async def _restore(self, traces: Sequence[CataloguedTrace]) -> int:
         ids = [trace.trace_id for trace in traces]
@@ -69,12 +69,12 @@ class Restorer:
             infos = await asyncio.to_thread(self.archive.infos, traces)
             # before the journal has them: delivery must not take them for late spans
             now = self.now_unix_ns()
-            await asyncio.to_thread(catalogue.move, ids, TraceState.RESTORED, now_unix_ns=now)
+            await asyncio.to_thread(catalogue.move, ids, ArchiveState.RESTORED, now_unix_ns=now)
             await self.log.append(drafts)
         except (OSError, ArchiveDamaged) as error:
             raise CannotRestore(f"the archive can't be read: {error}") from error
         except Unavailable as error:
-            await asyncio.to_thread(catalogue.move, ids, TraceState.ARCHIVED)
+            await asyncio.to_thread(catalogue.move, ids, ArchiveState.ARCHIVED)
             raise CannotRestore(f"the journal takes nothing now: {error}") from error
         try:
             await self.marks.restored(list(infos.values()))

@@ -16,7 +16,7 @@ SOURCE_RUN, SIZE_STATS, SIZE_BYTES = "mlflow.sourceRun", "mlflow.trace.sizeStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrace:
+class RetainedTrace:
     """A trace of MLflow's without its spans. `id` is MLflow's (tr-...); `size_bytes` 0: MLflow doesn't say.
 
     `digest` changes with whatever `info` says.
@@ -51,10 +51,10 @@ class Protected:
     in_runs: Collection[str] = field(default=frozenset())
 
 
-def read_stored(info: Mapping[str, Any]) -> StoredTrace:
+def read_stored(info: Mapping[str, Any]) -> RetainedTrace:
     """A trace from MLflow's JSON. Raises KeyError, ValueError, TypeError: it is none."""
     started = datetime.fromisoformat(str(info["request_time"]))
-    return StoredTrace(
+    return RetainedTrace(
         id=str(info["trace_id"]),
         started_unix_ms=round(started.timestamp() * 1000),
         size_bytes=_size_bytes(info.get("trace_metadata") or {}),
@@ -71,7 +71,7 @@ def _size_bytes(metadata: Mapping[str, Any]) -> int:
 
 
 def protection(
-    trace: StoredTrace, protected: Protected, rule: RetentionSettings, *, keep_tag: str
+    trace: RetainedTrace, protected: Protected, rule: RetentionSettings, *, keep_tag: str
 ) -> str | None:
     """Why the rule must leave the trace: `assessments`, `dataset`, `run` or `tag`; None: it need not."""
     metadata, tags = trace.info.get("trace_metadata") or {}, trace.info.get("tags") or {}
@@ -84,7 +84,7 @@ def protection(
     return next((why for why, holds in found.items() if holds and why not in rule.even_if), None)
 
 
-def matches(trace: StoredTrace, rule: RetentionSettings) -> bool:
+def matches(trace: RetainedTrace, rule: RetentionSettings) -> bool:
     """Whether its state and tags are those of the rule."""
     tags = trace.info.get("tags") or {}
     is_state = not rule.status or trace.info.get("state", "STATE_UNSPECIFIED") in rule.status

@@ -15,7 +15,7 @@ from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, Mlf
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
-from collector.retention.rules import Protected, StoredTrace, metric_filters, read_stored, search_filter
+from collector.retention.rules import Protected, RetainedTrace, metric_filters, read_stored, search_filter
 from collector.settings import RetentionSettings
 
 TIMEOUT_SECONDS = 60.0
@@ -30,13 +30,13 @@ class CleanupTrouble(SidespanError):
     """It can't go on now; what was begun is taken up again by the next run. The message says why."""
 
 
-class MlflowTrouble(CleanupTrouble):
+class StoreTrouble(CleanupTrouble):
     """MLflow can't be asked, or has not answered as it should."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TraceStore:
-    """The traces of one MLflow server. Each verb raises MlflowTrouble."""
+    """The traces of one MLflow server. Each verb raises StoreTrouble."""
 
     mlflow: Mlflow
     share: float
@@ -63,7 +63,7 @@ class TraceStore:
 
     async def oldest_first(
         self, experiment_id: str, rule: RetentionSettings, *, before_unix_ms: int
-    ) -> AsyncIterator[list[StoredTrace]]:
+    ) -> AsyncIterator[list[RetainedTrace]]:
         """The rule's traces that started before, in pages. What the reader deletes changes none of it.
 
         Pages begin at the last one's newest time, for tokens of MLflow's are offsets.
@@ -91,7 +91,7 @@ class TraceStore:
                 start, token, seen = traces[-1].started_unix_ms, "", set()
             seen |= {trace.id for trace in traces if trace.started_unix_ms == start}
 
-    async def infos(self, ids: Sequence[str]) -> dict[str, StoredTrace]:
+    async def infos(self, ids: Sequence[str]) -> dict[str, RetainedTrace]:
         """Those of these traces (tr-...) that MLflow has."""
         found = [
             _stored(info) for info in (await self._ask(self._api.trace_infos(ids))).get("trace_infos", ())
@@ -171,7 +171,7 @@ class TraceStore:
     async def _ask(self, asking: Awaitable[MlflowAnswer]) -> dict[str, Any]:
         answer = await self._answer(asking)
         if answer.is_cut:
-            raise MlflowTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
+            raise StoreTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
         return answer.json()
 
     async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
@@ -180,11 +180,11 @@ class TraceStore:
         try:
             answer = await asking
         except MlflowUnreachable as error:
-            raise MlflowTrouble(f"MLflow can't be asked: {error}") from error
+            raise StoreTrouble(f"MLflow can't be asked: {error}") from error
         took = time.monotonic() - began
         await asyncio.sleep(min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1)))
         if answer.status != 200:
-            raise MlflowTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
+            raise StoreTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
         return answer
 
     @property
@@ -192,11 +192,11 @@ class TraceStore:
         return MlflowApi(connection=self.mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
 
 
-def _stored(info: Mapping[str, Any]) -> StoredTrace:
+def _stored(info: Mapping[str, Any]) -> RetainedTrace:
     try:
         return read_stored(info)
     except (KeyError, ValueError, TypeError) as error:
-        raise MlflowTrouble(f"a trace in MLflow's answer can't be read: {error!r}") from error
+        raise StoreTrouble(f"a trace in MLflow's answer can't be read: {error!r}") from error
 
 
 def _sources(records: Any) -> set[str]:
@@ -207,5 +207,5 @@ def _sources(records: Any) -> set[str]:
         sources = [json.loads(each) if isinstance(each, str) else each for each in sources]
         named = {(each.get("source_data") or {}).get("trace_id") for each in sources}
     except (ValueError, TypeError, AttributeError) as error:
-        raise MlflowTrouble(f"the records of a dataset can't be read: {error!r}") from error
+        raise StoreTrouble(f"the records of a dataset can't be read: {error!r}") from error
     return {str(id) for id in named if id}

@@ -91,14 +91,9 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         running = replace(running, grpc=grpc, live=live)
         keeping = open_keeper(settings, archive, journal, mlflow, index, carriers, access.log, metrics)
         working = Working(
-            carriers=carriers,
-            backends=backends,
-            index=index,
-            indexer=indexer,
-            alerts=alerts,
-            live=live,
-            retention=await opened(keeping),
+            carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
         )
+        working = replace(working, retention=await opened(keeping))
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)

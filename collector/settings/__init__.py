@@ -23,7 +23,7 @@ from collector.settings.forward import MLFLOW, ForwardSettings
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
 from collector.settings.retention import CleanupSettings, RetentionSettings
 from collector.settings.roles import ALL_ROLES, Role
-from collector.settings.section import Section
+from collector.settings.section import Section, is_loopback
 from collector.settings.sections import (
     DeliverySettings,
     HarmoniseSettings,
@@ -36,7 +36,6 @@ from collector.settings.sections import (
     RunsSettings,
     ServerSettings,
     Settings,
-    is_loopback,
 )
 from collector.settings.stores import IndexSettings, JournalSettings
 

@@ -78,15 +78,3 @@ class CleanupSettings(Section):
     `archived_trace`, `reopen` restores the trace and delivers them."""
     keep_restored_seconds: float = Field(7 * DAY_SECONDS, ge=0)
     """How long the rules leave a restored trace alone."""
-
-
-def check_retention(rules: tuple[RetentionSettings, ...], *, is_embedded: bool, has_all_roles: bool) -> None:
-    """Raises ValueError: two rules have one name, or this process can't carry them out."""
-    names = [rule.name for rule in rules]
-    if len(set(names)) < len(names):
-        raise ValueError("retention: two rules have the same name")
-    if rules and not (is_embedded and has_all_roles):
-        raise ValueError(
-            "retention: the rules need the embedded journal and all roles in one process, which alone knows "
-            "what is archived: leave them out of these settings (docs/retention.md)"
-        )

@@ -10,7 +10,7 @@ import pytest
 
 from collector.model.errors import Misconfigured
 from collector.retention.archive import Archive
-from collector.retention.catalogue import TraceState, open_catalogue
+from collector.retention.catalogue import ArchiveState, open_catalogue
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
 from collector.retention.store import ArchiveFiles, open_files
 
@@ -74,7 +74,7 @@ def test_each_trace_comes_back_from_its_frame(archive: Archive) -> None:
     write(archive, trace(3))
     assert [spans(archive, number) for number in (1, 2, 3)] == [2, 3, 2]
     known = archive.known(ids(1, 2, 3, 4))
-    assert {each.state for each in known.values()} == {TraceState.WRITTEN}
+    assert {each.state for each in known.values()} == {ArchiveState.WRITTEN}
     assert archive.infos(list(known.values()))[ids(2)[0]]["tags"] == {"team": "a"}
 
 
@@ -96,7 +96,7 @@ def test_a_catalogue_that_is_lost_is_read_from_the_manifests_again(archive: Arch
         assert [spans(again, number) for number in (1, 2, 3)] == [2, 2, 2]
         # MLflow is asked whether it has them
         assert {state for (state,) in ((each.state,) for each in again.known(ids(1, 3)).values())} == {
-            TraceState.DELETING
+            ArchiveState.DELETING
         }
         write(again, trace(4))
         assert spans(again, 4) == 2

@@ -11,12 +11,12 @@ import pytest
 from collector.delivery.mlflow.turns import Turns
 from collector.model.experiment import ExperimentReference
 from collector.retention.archive import Archive
-from collector.retention.catalogue import Catalogue, TraceState, open_catalogue
+from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
 from collector.retention.frames import count_spans
 from collector.retention.marks import Marks
-from collector.retention.rules import Protected, StoredTrace, read_stored
+from collector.retention.rules import Protected, RetainedTrace, read_stored
 from collector.retention.store import FolderFiles
 from collector.settings import CleanupSettings, RetentionSettings
 from tests.collector.retention.test_archive import trace
@@ -59,10 +59,10 @@ class FakeStore:
 
     async def oldest_first(
         self, experiment_id: str, rule: RetentionSettings, *, before_unix_ms: int
-    ) -> AsyncIterator[list[StoredTrace]]:
+    ) -> AsyncIterator[list[RetainedTrace]]:
         yield [read_stored(each["trace_info"]) for each in self.traces.values()]
 
-    async def infos(self, ids: Sequence[str]) -> dict[str, StoredTrace]:
+    async def infos(self, ids: Sequence[str]) -> dict[str, RetainedTrace]:
         self.steps.take()
         return {id: read_stored(self.traces[id]["trace_info"]) for id in ids if id in self.traces}
 
@@ -127,7 +127,7 @@ class Scene:
     def archived(self) -> dict[str, int]:
         """Spans that can be read of each archived trace."""
         catalogue = self.archive.catalogue
-        found = catalogue.find([id for id, _ in catalogue.ids(TraceState.ARCHIVED)])
+        found = catalogue.find([id for id, _ in catalogue.ids(ArchiveState.ARCHIVED)])
         return {
             f"tr-{id}": sum(count_spans(self.archive.read(each)[-1]).values()) for id, each in found.items()
         }
@@ -219,7 +219,7 @@ async def test_what_is_protected_meanwhile_stays(tmp_path: Path, store: FakeStor
     found = scene(tmp_path, store, Steps(), [RULE])
     told = found.cleanup.cleaner.store.infos
 
-    async def infos(ids: Sequence[str]) -> dict[str, StoredTrace]:
+    async def infos(ids: Sequence[str]) -> dict[str, RetainedTrace]:
         if first in ids:
             store.traces[first]["trace_info"]["assessments"] = [{"assessment_id": "a"}]
         return await told(ids)
@@ -246,8 +246,8 @@ async def test_what_was_restored_lately_is_left_alone(tmp_path: Path, store: Fak
         store.traces |= some_traces()
         ids = [id.removeprefix("tr-") for id in store.traces]
         catalogue = found.archive.catalogue
-        catalogue.move(ids[:2], TraceState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
-        catalogue.move(ids[2:], TraceState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        catalogue.move(ids[:2], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
+        catalogue.move(ids[2:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)
         await found.cleanup.run(progress=lambda _: None)
     assert store.traces.keys() == {f"tr-{id}" for id in ids[:2]}
 
