@@ -18,7 +18,7 @@ from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.marks import Marks
-from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection
+from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection, size_of
 from collector.retention.source import CleanupTrouble, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
@@ -77,7 +77,7 @@ class Cleaner:
             free = await self._free([trace for trace in traces if _is_hex(trace)])
             kept["pending"] += len(ids) - len(free)
             kept["other_id"] += len(traces) - len(ids)
-            known = {}
+            known: dict[str, Mapping[str, Any]] = {}
             if free and rule.action == "archive":
                 known = await self._archived(experiment_id, rule, free)
                 kept["unreadable"] += len(free) - len(known)
@@ -86,7 +86,7 @@ class Cleaner:
             spans = sum(len(known[trace.id].get("spans") or ()) for trace in chosen if trace.id in known)
             if chosen:
                 await self._delete(experiment_id, rule, chosen)
-        gone = sum(trace.size_bytes for trace in chosen)
+        gone = sum(trace.size_bytes or size_of(known.get(trace.id, {})) for trace in chosen)
         return Cleaned(traces=len(chosen), spans=spans, bytes=gone, kept=+kept)
 
     async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:

@@ -17,17 +17,23 @@ from collector.retention.rules import (
     cutoff_unix_ms,
     matches,
     protection,
+    size_of,
 )
 from collector.settings import RetentionSettings
 
 # what is linked or put into a dataset while a run lasts is seen after so long
 PROTECTED_NS = 300 * 1_000_000_000
 MAX_LISTED = 1000
+# traces of which a plan reads the spans, to estimate the size of all
+SAMPLED = 20
 
 
 @dataclass(slots=True, kw_only=True)
 class RuleReport:
-    """What a rule does in one experiment. `kept` says why traces that it selects stay, and how many."""
+    """What a rule does in one experiment. `kept` says why traces that it selects stay, and how many.
+
+    `unsized` traces are those of which MLflow doesn't say how large they are; a plan estimates their bytes.
+    """
 
     rule: str
     action: str
@@ -36,15 +42,21 @@ class RuleReport:
     traces: int = 0
     spans: int = 0
     bytes: int = 0
+    unsized: int = 0
     oldest_unix_ms: int | None = None
     newest_unix_ms: int | None = None
     kept: Counter[str] = field(default_factory=Counter)
     trace_ids: list[str] = field(default_factory=list)
+    sample: list[str] = field(default_factory=list)
 
     def add(self, trace: RetainedTrace, *, listed: int) -> None:
         """A trace that would go."""
         self.traces += 1
         self.bytes += trace.size_bytes
+        if not trace.size_bytes:
+            self.unsized += 1
+            # ids are random: the smallest ones are a fair sample
+            self.sample = sorted([*self.sample, trace.id])[:SAMPLED]
         self._span_time(trace)
         if len(self.trace_ids) < listed:
             self.trace_ids.append(trace.trace_id)
@@ -63,7 +75,9 @@ class RuleReport:
 
     def to_json(self) -> dict[str, Any]:
         """As the API has it."""
-        return asdict(self) | {"kept": dict(self.kept)}
+        document = asdict(self) | {"kept": dict(self.kept)}
+        del document["sample"]
+        return document
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,8 +112,15 @@ class Cleanup:
                     claimed.add(trace.id)
                     earlier.update(each.name for each in rules[number + 1 :] if matches(trace, each))
                     report.add(trace, listed=min(listed, MAX_LISTED))
+                await self._estimate(report)
                 reports.append(report)
         return reports
+
+    async def _estimate(self, report: RuleReport) -> None:
+        """Add the bytes of traces whose size MLflow doesn't say, by those of a few."""
+        if report.sample:
+            sizes = [size_of(each) for each in await self.cleaner.store.whole(report.sample)]
+            report.bytes += round(sum(sizes) / max(1, len(sizes)) * report.unsized)
 
     async def run(self, *, progress: Callable[[Sequence[RuleReport]], None]) -> list[RuleReport]:
         """Carry the rules out; `progress` hears of each batch. Raises CleanupTrouble, IndexAway."""
