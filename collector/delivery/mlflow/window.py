@@ -10,7 +10,7 @@ from functools import partial
 from collector.delivery.group import Request
 from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
-from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
+from collector.delivery.mlflow.forward import Forward, Forwarded, as_stored, unchanged
 from collector.delivery.mlflow.joined import Joins, with_content
 from collector.delivery.mlflow.requests import prepare
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send, span_ids_of
@@ -271,11 +271,11 @@ def _forward(request: Request, forward: Forward, memory: Memory) -> Forwarded:
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
     """The copy to send: made ready before, or made now for a part that halving left."""
+    if memory.is_verbatim:
+        return await asyncio.to_thread(as_stored, request.payload)
     if target.forward is None:
         return await asyncio.to_thread(unchanged, request.payload)
     found = memory.ready.get(request)
-    if found is None and memory.is_verbatim:
-        return await asyncio.to_thread(unchanged, request.payload)
     if found is None:
         found = await asyncio.to_thread(_forward, request, target.forward, memory)
     target.fault_log.tell("a span is sent to MLflow as it came, for a step before has failed", found.faults)

@@ -8,6 +8,7 @@ import pytest
 from collector.delivery.mlflow.forward import forwarder
 from collector.model.batch import Draft, Route, Signal, is_verbatim, is_waiting, signal_of
 from collector.settings import HarmoniseSettings
+from collector.spans.conventions import ADDED
 from tests.support.otlp import agent_export, all_spans, trace_ids_of
 from tests.support.stage import ONE, Stage, named
 
@@ -39,6 +40,10 @@ async def test_spans_of_an_archived_trace_are_dead_letters_and_others_are_delive
 
 async def test_restored_spans_go_to_mlflow_as_they_are(stage: Stage) -> None:
     export = agent_export()
+    # what a client can't say of itself
+    all_spans(export)[0].attributes.add(key=ADDED).value.array_value.values.add(
+        string_value="mlflow.spanType"
+    )
     draft = Draft(
         lane=ONE.verbatim_lane,
         payload=export.SerializeToString(),
