@@ -14,7 +14,7 @@ from google.rpc.code_pb2 import Code
 
 from collector.model.errors import Reason
 from collector.otlp.status import HTTP_STATUS, RPC_CODE
-from collector.settings import ForwardSettings, Section, Settings
+from collector.settings import ForwardSettings, RetentionSettings, Section, Settings
 from collector.settings.alerts import AlertSettings, Channel
 from collector.settings.processors import ConditionSettings, Processor
 from collector.spans.conventions import RESOURCE_TABLE, TABLE, Source
@@ -77,6 +77,7 @@ def _sections() -> Iterator[str]:
             for key, inner in section.model_fields.items():
                 yield _row(f"{name}.{key}", inner)
     yield from _table("[[forward]]", ForwardSettings)
+    yield from _table("[[retention]]", RetentionSettings)
     yield from _alerts()
     yield from _processors()
 

@@ -69,6 +69,7 @@ STANDARD: Mapping[str, frozenset[Action]] = {
     "dead-letters": DAILY,
     "alerts": DAILY,
     "journal": WRITE,
+    "retention": DAILY,
 }
 
 # not even `open-trusted` has these: they must be named

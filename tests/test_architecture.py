@@ -75,6 +75,8 @@ PURE = [
     "collector/index/sql",
     "collector/live/backlog.py",
     "collector/live/frames.py",
+    "collector/retention/frames.py",
+    "collector/retention/rules.py",
     "proxy/catalog.py",
     "proxy/denials.py",
     "proxy/errors.py",
@@ -100,6 +102,7 @@ FOLDERS = (
     "mcp",
     "live",
     "answers",
+    "retention",
     "index",
     "sampling",
     "delivery",
@@ -269,7 +272,7 @@ def test_only_settings_and_the_agents_side_read_the_environment() -> None:
 def test_only_its_form_opens_the_journals_file() -> None:
     """What follows the log from another process reads through `reader.py`."""
     doors = {"journal", "reader", "lock", "opening"}
-    own_files = {"collector/alerts/store.py"}
+    own_files = {"collector/alerts/store.py", "collector/retention/catalogue.py"}
     found = {
         (file.relative_to(ROOT).as_posix(), module)
         for file in _files("collector")

@@ -1,7 +1,7 @@
 """Everything that can be asked of one service, put together from its parts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from collector.answers.index_upkeep import IndexUpkeep
 from collector.answers.indexed import IndexedTraces
 from collector.answers.live import LiveAnswers
 from collector.answers.many_traces import ManyTraces
+from collector.answers.retention import RetentionAnswers
 from collector.answers.runs.answers import RunAnswers
 from collector.answers.runs.logs import LogsAnswers
 from collector.answers.runs.source import RunSource
@@ -51,6 +52,7 @@ class Answers:
     alerts: AlertAnswers
     live: LiveAnswers
     mcp: McpSettings
+    retention: RetentionAnswers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class Working:
     indexer: Indexer | None
     alerts: AlertAnswers
     live: LiveAnswers
+    retention: RetentionAnswers | None = None
 
 
 def health_of(
@@ -114,7 +117,10 @@ def answers_of(
     runs = RunSource(mlflow)
     shared = journal if isinstance(journal, SharedLog) else None
     return Answers(
-        traces=_traces(settings, journal, indexing, mlflow, index),
+        traces=replace(
+            _traces(settings, journal, indexing, mlflow, index),
+            where=None if working.retention is None else working.retention.where,
+        ),
         many_traces=ManyTraces(index=index),
         index=IndexUpkeep(
             index=index,
@@ -141,6 +147,7 @@ def answers_of(
         alerts=alerts,
         mcp=settings.mcp,
         live=working.live,
+        retention=working.retention,
     )
 
 

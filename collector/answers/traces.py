@@ -8,14 +8,15 @@ the index again    where neither has it (sampled away, or gone from MLflow), or 
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.answers.content import Extract, content
 from collector.answers.encoding import EncodedJson, encode_json
+from collector.answers.retention import with_archived
 from collector.answers.rights import ReadRights
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.spans.summary import summarise
@@ -23,6 +24,8 @@ from collector.spans.summary_models import ScoreRow
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 
+# where the content of a trace (32 hex digits) is; None: it isn't archived
+Where = Callable[[str], Awaitable[dict[str, Any] | None]]
 # the explanation (explain.py) of the spans of a trace (its 16 bytes) in an export, which it changes
 Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
 
@@ -62,14 +65,24 @@ class TraceAnswers:
     delivered: ReadsTraces
     explain: Explain
     index: ReadsIndex | None = None
+    where: Where | None = None
 
     async def summary(
         self, trace_id: str, *, max_spans: int, rights: ReadRights
     ) -> EncodedJson | Unanswered | None:
         """The summary of a trace (32 hex digits, lower case) with at most `max_spans` rows of spans.
 
-        None: nobody knows the trace. Unanswered: the journal doesn't, and MLflow can't be asked.
+        Of an archived trace it says where the content is (`archived`). None: nobody knows the trace.
+        Unanswered: the journal doesn't, and MLflow can't be asked.
         """
+        found = await self._summary(trace_id, max_spans=max_spans, rights=rights)
+        if self.where is None or found is None or isinstance(found, Unanswered):
+            return found
+        return with_archived(found, await self.where(trace_id))
+
+    async def _summary(
+        self, trace_id: str, *, max_spans: int, rights: ReadRights
+    ) -> EncodedJson | Unanswered | None:
         experiments = rights.experiment_ids
         if self.index is not None:
             indexed = await self.index.whole(trace_id, max_spans=max_spans, experiments=experiments)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from collector.answers.errors import AnswerUnavailable
 from collector.answers.opening import Answers
-from collector.api import alerts, index, live, logs_api, mcp, operations, page, runs, traces
+from collector.api import alerts, index, live, logs_api, mcp, operations, page, retention, runs, traces
 from collector.api.openapi import openapi_document
 from collector.api.own_route import OwnRoute
 from collector.settings import Role
@@ -40,6 +40,7 @@ OWN_ROUTES: tuple[OwnRoute, ...] = (
     *index.ROUTES,
     *live.ROUTES,
     *alerts.ROUTES,
+    *retention.ROUTES,
     *runs.ROUTES,
     *logs_api.ROUTES,
     *mcp.ROUTES,

@@ -21,6 +21,7 @@ from collector.cli.alerts import alerts
 from collector.cli.dead_letters import letters
 from collector.cli.index import index
 from collector.cli.options import DEFAULT_URL, AsJson, Config, DataDir, MlflowUrl, Url
+from collector.cli.retention import archive, retention
 from collector.cli.traces import summary
 from collector.model.durations import parse_duration
 from collector.model.errors import Misconfigured
@@ -43,6 +44,8 @@ app.add_typer(policy, name="policy")
 app.add_typer(summary, name="summary")
 app.add_typer(index, name="index")
 app.add_typer(alerts, name="alerts")
+app.add_typer(retention, name="retention")
+app.add_typer(archive, name="archive")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (default: 4318); 0 picks a free one.")]

@@ -101,7 +101,7 @@ def index_verify(
     """
     from collector.cli.render_tables import verify_examples, verify_table
 
-    ids = [_experiment_id(named, url) for named in experiment or ()]
+    ids = [experiment_id_of(named, url) for named in experiment or ()]
     query = urlencode({"experiment_id": ids}, doseq=True)
     answer = remote.get_json(url, f"/-/index/verify?{query}", timeout_seconds=VERIFY_SECONDS)
     if as_json:
@@ -123,7 +123,8 @@ def index_rebuild(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     typer.echo(json.dumps(answer) if as_json else f"The index is reading {answer['replayed']} entries again.")
 
 
-def _experiment_id(named: str, url: str) -> str:
+def experiment_id_of(named: str, url: str) -> str:
+    """The id of an experiment by id or name. Raises CannotReach, Refused."""
     parameter = experiment_parameter(named)
     if "experiment_id" in parameter:
         return named

@@ -130,6 +130,9 @@ def _remarks(summary: Json) -> list[str]:
         remarks.append("The client counted input tokens without cached ones; they have been added.")
     if summary["incomplete"]:
         remarks.append(f"Possibly incomplete: {printable(summary['incomplete'])}")
+    if place := summary.get("archived"):
+        where = printable(f"{place['file']} in {place['archive']}")
+        remarks.append(f"Archived: its content is in {where}. `sidespan archive restore` brings it back.")
     return remarks
 
 

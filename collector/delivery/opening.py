@@ -9,7 +9,7 @@ from collector.delivery.logs.work import CONSUMER as LOGS
 from collector.delivery.mlflow.forward import forwarder
 from collector.delivery.mlflow.joined import Joins
 from collector.delivery.mlflow.window import CONSUMER as DELIVERY
-from collector.delivery.mlflow.window import Target
+from collector.delivery.mlflow.window import Archived, Target
 from collector.delivery.worker import DeliveryWorker
 from collector.journal import Journal
 from collector.mlflow.client import Mlflow
@@ -26,6 +26,7 @@ class Carriers:
 
     spans: DeliveryWorker
     records: DeliveryWorker
+    joins: Joins
 
 
 def carriers_of(
@@ -37,9 +38,14 @@ def carriers_of(
     *,
     behind: str | None,
     scores_to: str | None,
+    archived: Archived | None = None,
 ) -> Carriers:
-    """Both workers. `behind`: the consumer that decides which traces are forwarded; `scores_to` as below."""
+    """Both workers. `behind`: the consumer that decides which traces are forwarded; `scores_to` as below.
+
+    `archived`: those of some traces whose spans are not to be delivered, for they are in the archive.
+    """
     target = target_of(settings, mlflow, experiments, metrics, behind=behind)
+    target.archived = archived
     spans = journal.consumer(DELIVERY)
     return Carriers(
         spans=DeliveryWorker(spans, journal.traces, target, settings.delivery, behind=behind),
@@ -49,6 +55,7 @@ def carriers_of(
             joins=target.joins,
             scores_to=scores_to,
         ),
+        joins=target.joins,
     )
 
 

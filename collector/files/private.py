@@ -17,7 +17,19 @@ _log = logging.getLogger("sidespan")
 
 OTHERS = 0o077
 # of a data folder
-OURS = ("journal.*", "alerts.*", "lock", "index", "logs", "mlflow", "tokens.*", ".tokens-*", "*.sock")
+OURS = (
+    "journal.*",
+    "alerts.*",
+    "retention.*",
+    "archive",
+    "lock",
+    "index",
+    "logs",
+    "mlflow",
+    "tokens.*",
+    ".tokens-*",
+    "*.sock",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from collector.mlflow.client import MAX_ANSWER_BYTES, MlflowAnswer
 from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
+DELETE_TRACES = f"{V3}/traces/delete-traces"
 EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
 # MLflow's own bounds on one page
 MAX_HISTORY_POINTS = 25_000
@@ -164,6 +165,20 @@ class MlflowApi:
         """
         return await self._post(assessments_path(trace_id), document)
 
+    async def delete_traces(self, experiment_id: str, trace_ids: Sequence[str]) -> MlflowAnswer:
+        """POST traces/delete-traces: by MLflow's ids (tr-...), those of one experiment."""
+        document = {"experiment_id": experiment_id, "request_ids": list(trace_ids)}
+        return await self._post(DELETE_TRACES, document)
+
+    async def search_datasets(self, *, limit: int, page_token: str = "") -> MlflowAnswer:
+        """POST datasets/search: a page of the evaluation datasets of all experiments, without records."""
+        return await self._post_page(f"{V3}/datasets/search", {"max_results": limit}, page_token)
+
+    async def dataset_records(self, dataset_id: str, *, limit: int, page_token: str = "") -> MlflowAnswer:
+        """GET datasets/{dataset_id}/records: a page; `records` is JSON in a text."""
+        query = {"max_results": str(limit)} | ({"page_token": page_token} if page_token else {})
+        return await self._get(f"{V3}/datasets/{dataset_id}/records", query)
+
     async def search_traces(
         self,
         experiment_id: str,
@@ -183,17 +198,33 @@ class MlflowApi:
         } | ({"order_by": list(order_by)} if order_by else {})
         return await self._post_page(f"{V3}/traces/search", document, page_token)
 
-    async def count_traces(self, experiment_id: str, *, of: str, start_ms: int, end_ms: int) -> MlflowAnswer:
+    async def traces_of_run(
+        self, experiment_ids: Sequence[str], run_id: str, *, page_token: str = ""
+    ) -> MlflowAnswer:
+        """POST traces/search: a page of the traces of these experiments that are linked to a run."""
+        document = {
+            "locations": [
+                {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}
+                for id in experiment_ids
+            ],
+            "filter": f"attributes.run_id = '{run_id}'",
+            "max_results": MAX_TRACES,
+        }
+        return await self._post_page(f"{V3}/traces/search", document, page_token)
+
+    async def count_traces(
+        self, experiment_id: str, *, of: str, start_ms: int, end_ms: int, only: Sequence[str] = ()
+    ) -> MlflowAnswer:
         """POST traces/metrics: how many TRACES, SPANS or ASSESSMENTS an experiment has in a window of time.
 
-        Of assessments those that are feedback.
+        Of assessments those that are feedback. `only` are conditions that all hold (`trace.status = 'OK'`).
         """
         counted, filters = COUNTED[of]
         document = {
             "experiment_ids": [experiment_id],
             "view_type": of,
             "metric_name": counted,
-            "filters": filters,
+            "filters": [*filters, *only],
             "aggregations": [{"aggregation_type": "COUNT"}],
             "start_time_ms": start_ms,
             "end_time_ms": end_ms,

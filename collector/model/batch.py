@@ -13,6 +13,8 @@ from collector.model.errors import Reason
 MAX_ENTRY_BYTES = 1024 * 1024
 # the reason of a dead letter whose trace id another experiment had first
 FOREIGN_TRACE = "foreign_trace"
+# and of one whose trace is in the archive and no more in MLflow
+ARCHIVED_TRACE = "archived_trace"
 # experiment id and name, run, workspace: what a lane's text begins with; then its signal, if not traces
 ROUTE_PARTS = 4
 
@@ -54,6 +56,12 @@ class Route:
             return self.lane
         parts = (self.experiment_id, self.experiment_name, self.run_id, self.workspace, signal.value)
         return _lane(*parts, "waiting") if waiting else _lane(*parts)
+
+    @property
+    def verbatim_lane(self) -> str:
+        """The lane of spans that MLflow had before: they go back as they are, and nowhere else."""
+        parts = (self.experiment_id, self.experiment_name, self.run_id, self.workspace)
+        return _lane(*parts, Signal.TRACES.value)
 
     @staticmethod
     def from_lane(lane: str) -> "Route":
@@ -139,6 +147,12 @@ def _join(drafts: Sequence[Draft]) -> Draft:
         trace_ids=frozenset().union(*[draft.trace_ids for draft in drafts]),
         client=drafts[0].client,
     )
+
+
+@lru_cache(maxsize=1024)
+def is_verbatim(lane: str) -> bool:
+    """Whether a lane's spans were in MLflow before."""
+    return bool(json.loads(lane)[ROUTE_PARTS:] == [Signal.TRACES.value])
 
 
 @dataclass(frozen=True, slots=True)

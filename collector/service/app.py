@@ -26,6 +26,7 @@ from collector.journal.opening import open_journal_of
 from collector.live.feed import open_live
 from collector.mlflow.opening import experiments_of, open_mlflow_of
 from collector.receivers.opening import bounds_of
+from collector.retention.opening import late_spans, open_archive, open_keeper
 from collector.sampling.consumer import CONSUMER as SAMPLING
 from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
@@ -62,14 +63,16 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         backends: Sequence[Backend] = ()
         if Role.ROUTE in does:
             router = router_of(settings, journal, metrics)
+        if does & WITH_INDEX:
+            index = await opened(open_index_of(settings, journal.consumer(INDEX)))
+        archive = await opened(open_archive(settings))
         if Role.DELIVER in does:
             clients = (settings, journal, mlflow, experiments, metrics)
-            carriers = carriers_of(*clients, behind=behind, scores_to=scores_to)
+            late = None if archive is None else late_spans(settings, archive, journal.log, index).refused
+            carriers = carriers_of(*clients, behind=behind, scores_to=scores_to, archived=late)
             backends = await opened(open_backends(settings, journal, metrics, behind=behind))
         if Role.DELIVER in does and keep is not None:
             sampler = Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
-        if does & WITH_INDEX:
-            index = await opened(open_index_of(settings, journal.consumer(INDEX)))
         if Role.INDEX in does and index is not None:
             indexer = Indexer(journal.consumer(INDEX), index, mlflow, metrics)
         if Role.PROXY in does and index is not None:
@@ -86,9 +89,11 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         )
         live = await opened(open_live(index, settings.live))
         running = replace(running, grpc=grpc, live=live)
+        keeping = open_keeper(settings, archive, journal, mlflow, index, carriers, access.log, metrics)
         working = Working(
             carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
         )
+        working = replace(working, retention=await opened(keeping))
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)

@@ -7,6 +7,7 @@ roles.py      what one process does, and which engines that needs
 access.py     those on clients and policy
 alerts.py     those on alerts and their channels
 forward.py    other backends
+retention.py  how long traces stay in MLflow
 live.py       that on traces as they come
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
@@ -20,8 +21,9 @@ from collector.settings.engines import (
 )
 from collector.settings.forward import MLFLOW, ForwardSettings
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
+from collector.settings.retention import CleanupSettings, RetentionSettings
 from collector.settings.roles import ALL_ROLES, Role
-from collector.settings.section import Section
+from collector.settings.section import Section, is_loopback
 from collector.settings.sections import (
     DeliverySettings,
     HarmoniseSettings,
@@ -34,7 +36,6 @@ from collector.settings.sections import (
     RunsSettings,
     ServerSettings,
     Settings,
-    is_loopback,
 )
 from collector.settings.stores import IndexSettings, JournalSettings
 
@@ -43,6 +44,7 @@ __all__ = [
     "FOREIGN_VARIABLES",
     "MIB",
     "MLFLOW",
+    "CleanupSettings",
     "ClickhouseSettings",
     "DeliverySettings",
     "Engine",
@@ -57,6 +59,7 @@ __all__ = [
     "MlflowSettings",
     "ProxySettings",
     "ReceiverSettings",
+    "RetentionSettings",
     "Role",
     "RoutingSettings",
     "RunsSettings",

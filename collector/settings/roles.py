@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from collector.settings.engines import Engine, EnginePlace
+from collector.settings.retention import RetentionSettings
 
 
 class Role(StrEnum):
@@ -47,9 +48,13 @@ def check_roles(
 
 
 def check_tables(
-    roles: Sequence[Role], log: EnginePlace, *, alerts: Sequence[object], forward: Sequence[object]
+    roles: Sequence[Role],
+    log: EnginePlace,
+    alerts: Sequence[object],
+    forward: Sequence[object],
+    retention: Sequence[RetentionSettings],
 ) -> None:
-    """Raises ValueError: what `[[alerts]]` and `[[forward]]` ask for can't be done by this process."""
+    """Raises ValueError: what `[[alerts]]`, `[[forward]]` and `[[retention]]` ask for can't be done here."""
     if alerts and not {Role.INDEX, Role.QUERY} <= set(roles):
         raise ValueError(
             f"alerts: are evaluated by one process with the roles index and query, and this one has "
@@ -60,6 +65,13 @@ def check_tables(
             "forward: other backends need the embedded journal, and journal.url names "
             f"{log.engine.product}: have the OpenTelemetry Collector's kafka receiver read the topic "
             f"{log.name}-spans and send it on (docs/scale.md)"
+        )
+    if len({rule.name for rule in retention}) < len(retention):
+        raise ValueError("retention: two rules have the same name")
+    if retention and not (log.engine.is_embedded and set(roles) == set(ALL_ROLES)):
+        raise ValueError(
+            "retention: the rules need the embedded journal and all roles in one process, which alone knows "
+            "what is archived: leave them out of these settings (docs/retention.md)"
         )
 
 

@@ -32,8 +32,9 @@ from collector.settings.forward import ForwardSettings, check_targets
 from collector.settings.keep import KeepSettings
 from collector.settings.live import LiveSettings
 from collector.settings.processors import Processor
+from collector.settings.retention import CleanupSettings, RetentionSettings
 from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
-from collector.settings.section import Section
+from collector.settings.section import Section, is_loopback
 from collector.settings.stores import IndexSettings, JournalSettings
 
 INDEX_FOLDER = "index"
@@ -329,6 +330,9 @@ class Settings(Section):
     """What else is done to spans, in this order; each is a `[[processors]]` table (docs/processors.md)."""
     forward: tuple[ForwardSettings, ...] = ()
     """Other backends that get what Sidespan accepts; each is a `[[forward]]` table (docs/forward.md)."""
+    retention: tuple[RetentionSettings, ...] = ()
+    """Which traces leave MLflow; each is a `[[retention]]` table (docs/retention.md)."""
+    cleanup: CleanupSettings = CleanupSettings()
     index: IndexSettings = IndexSettings()
     live: LiveSettings = LiveSettings()
     alerts: tuple[AlertSettings, ...] = ()
@@ -384,7 +388,7 @@ class Settings(Section):
                 "of its own; choose another, or 0 to switch it off"
             )
         check_roles(self.roles, self.log_place, self.index_place, foreign_topics=self.kafka.foreign_topics)
-        check_tables(self.roles, self.log_place, alerts=self.alerts, forward=self.forward)
+        check_tables(self.roles, self.log_place, self.alerts, self.forward, self.retention)
         if self.server.takeover and not self.log_place.engine.is_embedded:
             raise ValueError(
                 "server.takeover: there is no journal to hand over where replicas share one; start the new "
@@ -392,8 +396,3 @@ class Settings(Section):
             )
         check_access(self.auth, self.oidc, self.trusted_header, self.policy)
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")

@@ -76,6 +76,9 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+        self.retention_traces = counter(
+            "retention_traces", "Traces that a [[retention]] rule deleted in MLflow.", "rule", "action"
+        )
         self.tool_calls = counter("mcp_tool_calls", "Calls of tools by agents over HTTP.", "tool", "outcome")
 
     def _add_alerts(

@@ -22,6 +22,7 @@ ALL = (
     "proxy",
     "overhead",
     "agents",
+    "retention",
 )
 # those that need java and mvn, or an environment of their own: `make bench-scale`
 SCALE = ("replicas", "clickhouse")

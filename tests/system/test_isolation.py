@@ -415,7 +415,8 @@ class TestOwnPaths:
         [
             ("GET", "/-/dead-letters"), ("GET", "/-/dead-letters/1"), ("GET", "/-/metrics"),
             ("POST", "/-/dead-letters/retry"), ("POST", "/-/dead-letters/drop"), ("POST", "/-/replay"),
-            ("GET", "/-/alerts"), ("POST", "/-/alerts/snooze"),
+            ("GET", "/-/alerts"), ("POST", "/-/alerts/snooze"), ("GET", "/-/retention"),
+            ("GET", "/-/retention/plan"), ("POST", "/-/retention/run"), ("POST", "/-/archive/restore"),
         ],
     )  # fmt: skip
     def test_what_is_of_the_whole_service_is_not_for_the_limited(

@@ -155,6 +155,8 @@ function figures(trace) {
 function remarks(trace) {
   const said = [];
   if (trace.incomplete) said.push(`Possibly incomplete: ${trace.incomplete}`);
+  if (trace.archived)
+    said.push(`Archived: its content is in ${trace.archived.file} in ${trace.archived.archive}.`);
   if (!trace.complete)
     said.push("The root span has not arrived: the trace is still running, or its root was sent elsewhere.");
   if (trace.missing_parents) said.push(`Missing parent spans: ${number.format(trace.missing_parents)}.`);

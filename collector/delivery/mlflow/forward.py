@@ -81,6 +81,13 @@ def unchanged(payload: bytes) -> Forwarded:
     return Forwarded(body=_clients_own(payload, counts), counts=+counts)
 
 
+def as_stored(payload: bytes) -> Forwarded:
+    """What is sent of spans that MLflow had before: as it had them, with the marks of what was added."""
+    counts: Counter[tuple[str, str]] = Counter()
+    payload, counts["file_tags", "removed"] = without_file_tags(payload)
+    return Forwarded(body=payload, counts=+counts)
+
+
 def _clients_own(payload: bytes, counts: Counter[tuple[str, str]]) -> bytes:
     payload, counts["file_tags", "removed"] = without_file_tags(payload)
     payload, counts["marks", "removed"] = without_marks(payload)

@@ -2,22 +2,21 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from collector.delivery.bisect import fit, split
-from collector.delivery.group import MAX_LINKED_TRACES, Request, group
+from collector.delivery.group import Request
 from collector.delivery.mlflow.carried import carried
 from collector.delivery.mlflow.claims import Window, claim
-from collector.delivery.mlflow.forward import Forward, Forwarded, unchanged
+from collector.delivery.mlflow.forward import Forward, Forwarded, as_stored, unchanged
 from collector.delivery.mlflow.joined import Joins, with_content
+from collector.delivery.mlflow.requests import prepare
 from collector.delivery.mlflow.send import headers_for, no_answer, read_back, send, span_ids_of
 from collector.delivery.mlflow.turns import Turn, Turns
 from collector.delivery.settle import (
     Deferred,
-    RefusedRequest,
     Settled,
     TargetHealth,
     combine,
@@ -28,7 +27,7 @@ from collector.delivery.verdicts import Sent, Verdict
 from collector.journal import Consumer, TraceMemory
 from collector.mlflow.client import Mlflow, MlflowUnreachable
 from collector.mlflow.experiments import CannotAsk, Experiments, NoSuchExperiment, Resolved
-from collector.model.batch import FOREIGN_TRACE, Entry, Route
+from collector.model.batch import Entry, Route, is_verbatim
 from collector.model.faults import Faults
 from collector.processors.keep import SamplingDecision, decision_of
 from collector.settings import DeliverySettings
@@ -36,6 +35,7 @@ from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
 
 CONSUMER = "delivery"
+Archived = Callable[[Collection[bytes]], Awaitable[Collection[bytes]]]
 VERIFY_RESENDS = 2
 # between two windows of a lane MLflow has nothing to do; more rounds in one make that rarer
 ROUNDS_A_WINDOW = 3
@@ -49,7 +49,7 @@ class Memory:
 
     `joined` notes which of their spans have content of log records in MLflow.
 
-    `delivered` are the trace ids of which MLflow has taken spans.
+    `delivered` are the trace ids of which MLflow has taken spans. `is_verbatim`: they are sent as they are.
     """
 
     notes: dict[bytes, bytes]
@@ -58,6 +58,7 @@ class Memory:
     learned: dict[bytes, bytes] = field(default_factory=dict)
     ready: dict[Request, Forwarded] = field(default_factory=dict)
     delivered: set[bytes] = field(default_factory=set)
+    is_verbatim: bool = False
 
     def taken(self, request: Request, forwarded: Forwarded) -> None:
         """MLflow has it: only now its notes hold, for a try that failed has told MLflow nothing."""
@@ -93,6 +94,8 @@ class Target:
     scores_to: str | None = None
     # clients are told apart, so MLflow is asked whose each trace is
     check_owners: bool = False
+    # of these traces those that are archived, so that MLflow has them no more; None: nothing is
+    archived: Archived | None = None
     turns: Turns = field(default_factory=Turns)
     joins: Joins = field(default_factory=Joins)
     # set by a worker that is to end: requests in flight are the last
@@ -183,11 +186,13 @@ async def _deliver(
         return _later(foreign)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
+    archived = frozenset(await target.archived(window.trace_ids) if target.archived is not None else ())
     memory = await _recall(traces, window.trace_ids, target)
     requests, refusals = await asyncio.to_thread(
-        _prepare, window.entries, foreign, window.route, request_bytes
+        prepare, window.entries, foreign, archived, window.route, request_bytes
     )
-    if target.forward is not None:
+    memory.is_verbatim = is_verbatim(window.lane)
+    if target.forward is not None and not memory.is_verbatim:
         memory.ready = await asyncio.to_thread(_forward_all, requests, target.forward, memory)
     await consumer.processed(window.lane)
     try_once = partial(
@@ -241,29 +246,6 @@ async def _check_run(route: Route, experiment_id: str, target: Target) -> Route 
     return UnknownRun(message=f"MLflow has no run {route.run_id!r} (x-mlflow-run-id) in this experiment")
 
 
-def _prepare(
-    entries: Sequence[Entry], foreign: frozenset[bytes], route: Route, request_bytes: int
-) -> tuple[list[Request], tuple[RefusedRequest, ...]]:
-    """The requests of a window, and what belongs to another experiment's traces. Pure but slow: a thread."""
-    max_traces = MAX_LINKED_TRACES if route.run_id is not None else None
-    requests: list[Request] = []
-    refusals: list[RefusedRequest] = []
-    for request in group(entries, request_bytes=request_bytes, max_traces=max_traces):
-        theirs, ours = split(request, foreign.__contains__) if foreign else (None, request)
-        if theirs is not None:
-            refusals.append(
-                RefusedRequest(
-                    request=theirs,
-                    reason=FOREIGN_TRACE,
-                    message="another experiment had this trace id first; MLflow would merge these spans into"
-                    " its trace",
-                )
-            )
-        if ours is not None:
-            requests += fit(ours, request_bytes=request_bytes, max_traces=max_traces)
-    return requests, tuple(refusals)
-
-
 async def _recall(traces: TraceMemory, trace_ids: Collection[bytes], target: Target) -> Memory:
     notes = await traces.recall(CONSUMER, trace_ids) if target.forward else {}
     decided = await traces.recall(target.sampling, trace_ids) if target.sampling else {}
@@ -289,6 +271,8 @@ def _forward(request: Request, forward: Forward, memory: Memory) -> Forwarded:
 
 async def _forwarded(request: Request, target: Target, memory: Memory) -> Forwarded:
     """The copy to send: made ready before, or made now for a part that halving left."""
+    if memory.is_verbatim:
+        return await asyncio.to_thread(as_stored, request.payload)
     if target.forward is None:
         return await asyncio.to_thread(unchanged, request.payload)
     found = memory.ready.get(request)

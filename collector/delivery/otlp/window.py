@@ -15,7 +15,7 @@ from collector.delivery.otlp.selection import ForwardFilter
 from collector.delivery.settle import Deferred, Settled, TargetHealth, combine, refuse_all, settle
 from collector.delivery.verdicts import Sent, Verdict
 from collector.journal import Consumer, TraceMemory
-from collector.model.batch import Entry, Route, Signal, signal_of
+from collector.model.batch import Entry, Route, Signal, is_verbatim, signal_of
 from collector.processors.keep import SamplingDecision, decision_of
 from collector.telemetry.fault_log import FaultLog
 from collector.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ class OtlpTarget:
         """One window of spans or log records."""
         if any(entry.attempts >= self.quarantine_after_crashes for entry in entries):  # it comes alone
             return refuse_all(entries, "quarantined", "the service died each time it worked on this entry")
-        if not self.selection.takes_route(Route.from_lane(lane)):
+        if is_verbatim(lane) or not self.selection.takes_route(Route.from_lane(lane)):
             count = sum(entry.span_count for entry in entries)
             return Settled(delivered_spans=0, counts={"withheld": count})
         if self.copy is not None:

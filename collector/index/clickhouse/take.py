@@ -23,7 +23,7 @@ from collector.index.protocol import IndexAway, IndexedBatch, Lane
 from collector.index.rows.crew import Crew
 from collector.index.rows.gathered import Gathered, TraceKey, share_out
 from collector.journal import Consumer
-from collector.model.batch import Entry, Position, Route, Signal, signal_of
+from collector.model.batch import Entry, Position, Route, Signal, is_verbatim, signal_of
 from collector.model.experiment import ExperimentReference
 from collector.telemetry.fault_log import FaultLog
 
@@ -121,10 +121,12 @@ class EntryTaker:
             if sum(piece.span_count for piece in pieces) >= PART_SPANS:
                 yield pieces
                 pieces = []
-            piece = _loaded(entry, numbers[lane.experiment])
-            pieces.append(piece)
             count += 1
             read.cursors[lane.lane] = entry.position.token
+            if is_verbatim(lane.lane):  # the index has kept their rows
+                continue
+            piece = _loaded(entry, numbers[lane.experiment])
+            pieces.append(piece)
             read.spans += piece.span_count if piece.signal is Signal.TRACES else 0
         if pieces:
             yield pieces

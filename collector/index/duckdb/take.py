@@ -19,7 +19,7 @@ from collector.index.protocol import IndexedBatch, Lane
 from collector.index.rows.crew import Crew
 from collector.index.rows.gathered import Gathered, Piece, TraceKey, share_out
 from collector.journal.sqlite.reader import open_reader
-from collector.model.batch import Position, Route, Signal, signal_of
+from collector.model.batch import Position, Route, Signal, is_verbatim, signal_of
 from collector.telemetry.fault_log import FaultLog
 
 _log = logging.getLogger("sidespan.index")
@@ -170,6 +170,8 @@ class Taker:
                     if pieces and (spans > limit_spans or size > BATCH_BYTES):
                         return pieces, cursors, True
                     cursors[lane.lane] = head.position.token
+                    if is_verbatim(lane.lane):  # the index has kept their rows
+                        continue
                     pieces.append(
                         Piece(
                             sequence=head.position.token,

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 from rich.console import Console
 
@@ -14,9 +15,9 @@ from tests.support.summaries import LLM, summary_of
 # ---- on a terminal
 
 
-def rendered(summary: TraceSummary) -> str:
+def rendered(summary: TraceSummary, **added: Any) -> str:
     out = io.StringIO()
-    render_trace(json.loads(json.dumps(summary.to_json())), Console(file=out, width=120))
+    render_trace(json.loads(json.dumps(summary.to_json() | added)), Console(file=out, width=120))
     return out.getvalue()
 
 
@@ -57,3 +58,9 @@ def test_the_terminal_says_what_may_be_missing() -> None:
         "no connection",
     ):
         assert remark in shown
+
+
+def test_the_terminal_says_where_the_content_of_an_archived_trace_is() -> None:
+    place = {"archive": "/srv/archive", "file": "7/2026-01-31.otlp.zst", "spans": 1, "archived_unix_ns": 1}
+    shown = rendered(summary_of(spanfacts("a")), archived=place)
+    assert "7/2026-01-31.otlp.zst in /srv/archive" in shown

@@ -1,0 +1,223 @@
+"""One batch of traces out of MLflow: look again -> archive -> delete -> mark in the index.
+
+Delivery waits with spans of these traces meanwhile, so none comes between reading and deleting. Each step is
+in the catalogue before the next one begins: whatever ends the process, the next run goes on from there.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from collector.delivery.mlflow.turns import Turns
+from collector.journal import Consumer
+from collector.retention.archive import Archive
+from collector.retention.catalogue import ArchiveState
+from collector.retention.frames import ArchiveDamaged
+from collector.retention.marks import Marks
+from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection, size_of
+from collector.retention.source import CleanupTrouble, TraceStore
+from collector.settings import CleanupSettings, RetentionSettings
+
+OWNER = "retention"
+
+
+class ArchiveTrouble(CleanupTrouble):
+    """The archive can't be written or read; nothing was deleted that it doesn't hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """Traces that a rule has deleted: for the audit log. `status` is that of MLflow's answer."""
+
+    rule: str
+    action: str
+    experiment_id: str
+    trace_ids: Sequence[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned:
+    """What became of a batch: how many traces went, and why others stay."""
+
+    traces: int
+    spans: int
+    bytes: int
+    kept: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaner:
+    """What the batches of all rules need. `waiting`: the consumers that bring data to MLflow."""
+
+    store: TraceStore
+    archive: Archive
+    marks: Marks
+    turns: Turns
+    waiting: Sequence[Consumer]
+    settings: CleanupSettings
+    tell: Callable[[Deletion], None]
+    now_unix_ns: Callable[[], int]
+
+    async def clean(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[RetainedTrace],
+        protected: Protected,
+    ) -> Cleaned:
+        """Carry out the rule on these traces of an experiment. Raises CleanupTrouble, IndexAway."""
+        kept: Counter[str] = Counter()
+        ids = [bytes.fromhex(trace.trace_id) for trace in traces if _is_hex(trace)]
+        async with self.turns.take(OWNER, ids):
+            free = await self._free([trace for trace in traces if _is_hex(trace)])
+            kept["pending"] += len(ids) - len(free)
+            kept["other_id"] += len(traces) - len(ids)
+            known: dict[str, Mapping[str, Any]] = {}
+            if free and rule.action == "archive":
+                known = await self._archived(experiment_id, rule, free)
+                kept["unreadable"] += len(free) - len(known)
+            chosen = [trace for trace in free if trace.id in known or rule.action == "delete"]
+            chosen = await self._unchanged(chosen, known, rule, protected, kept)
+            spans = sum(len(known[trace.id].get("spans") or ()) for trace in chosen if trace.id in known)
+            if chosen:
+                await self._delete(experiment_id, rule, chosen)
+        gone = sum(trace.size_bytes or size_of(known.get(trace.id, {})) for trace in chosen)
+        return Cleaned(traces=len(chosen), spans=spans, bytes=gone, kept=+kept)
+
+    async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:
+        """Those of which nothing waits for delivery."""
+        ids = frozenset(bytes.fromhex(trace.trace_id) for trace in traces)
+        busy = frozenset().union(*[await consumer.awaiting(ids) for consumer in self.waiting])
+        return [trace for trace in traces if bytes.fromhex(trace.trace_id) not in busy]
+
+    async def _archived(
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Those that the archive holds now, by MLflow's id, as MLflow had them."""
+        found = {str(each["trace_info"]["trace_id"]): each for each in await self._read(traces)}
+        days: dict[str, list[Mapping[str, Any]]] = {}
+        for trace in traces:
+            if trace.id in found:
+                days.setdefault(trace.day, []).append(found[trace.id])
+        written: dict[str, Mapping[str, Any]] = {}
+        for day, whole in days.items():
+            written |= await self._write(experiment_id, day, whole, rule.name)
+        return written
+
+    async def _write(
+        self, experiment_id: str, day: str, traces: Sequence[Mapping[str, Any]], rule: str
+    ) -> dict[str, Mapping[str, Any]]:
+        """Those that could be written. One with a span that OTLP can't hold stays out, and in MLflow."""
+        write = partial(
+            self.archive.write, experiment_id, day, traces, rule=rule, now_unix_ns=self.now_unix_ns()
+        )
+        try:
+            await asyncio.to_thread(write)
+        except ValueError:
+            if len(traces) == 1:
+                return {}
+            alone = [await self._write(experiment_id, day, [each], rule) for each in traces]
+            return {id: trace for each in alone for id, trace in each.items()}
+        except (OSError, ArchiveDamaged) as error:
+            raise ArchiveTrouble(f"the archive can't be written: {error}") from error
+        return {str(each["trace_info"]["trace_id"]): each for each in traces}
+
+    async def _read(self, traces: Sequence[RetainedTrace]) -> list[Mapping[str, Any]]:
+        """Those with spans: of others MLflow has more than it says, as older versions kept it in files."""
+        return [each for each in await self.store.whole([trace.id for trace in traces]) if each.get("spans")]
+
+    async def _unchanged(
+        self,
+        traces: Sequence[RetainedTrace],
+        read: Mapping[str, Mapping[str, Any]],
+        rule: RetentionSettings,
+        protected: Protected,
+        kept: Counter[str],
+    ) -> list[RetainedTrace]:
+        """Those of which MLflow says what it said before, and that the rule may still delete."""
+        if not traces:
+            return []
+        now = await self.store.infos([trace.id for trace in traces])
+        left = []
+        for trace in traces:
+            found = now.get(trace.id)
+            if found is None:
+                kept["gone"] += 1
+            elif (why := protection(found, protected, rule, keep_tag=self.settings.keep_tag)) is not None:
+                kept[why] += 1
+            elif not matches(found, rule) or (
+                trace.id in read and found.info != read[trace.id]["trace_info"]
+            ):
+                kept["changed"] += 1
+            else:
+                left.append(found)
+        return left
+
+    async def _delete(
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
+    ) -> None:
+        began = time.monotonic()
+        trace_ids = [trace.trace_id for trace in traces]
+        catalogue = self.archive.catalogue
+        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.DELETING)
+        await self.store.delete(experiment_id, [trace.id for trace in traces])
+        self.tell(
+            Deletion(
+                rule=rule.name,
+                action=rule.action,
+                experiment_id=experiment_id,
+                trace_ids=trace_ids,
+                seconds=time.monotonic() - began,
+            )
+        )
+        if rule.action == "archive":
+            await self.marks.archived(experiment_id, [trace.info for trace in traces])
+        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.ARCHIVED)
+
+    async def settle(self) -> None:
+        """Find out about traces whose deletion a crash has cut short. Raises CleanupTrouble, IndexAway."""
+        await self.marks.ready()
+        catalogue = self.archive.catalogue
+        while page := await asyncio.to_thread(catalogue.ids, ArchiveState.DELETING, limit=self.store_page):
+            ids = [trace_id for trace_id, _ in page]
+            async with self.turns.take(OWNER, [bytes.fromhex(id) for id in ids]):
+                there = {id.removeprefix("tr-") for id in await self.store.infos([f"tr-{id}" for id in ids])}
+                await asyncio.to_thread(catalogue.move, there, ArchiveState.WRITTEN)
+                gone = [id for id in ids if id not in there]
+                await self._mark_gone(gone)
+                await asyncio.to_thread(catalogue.move, gone, ArchiveState.ARCHIVED)
+
+    @property
+    def store_page(self) -> int:
+        """Traces in one question to MLflow that reads no spans."""
+        return 4 * self.settings.batch_traces
+
+    async def _mark_gone(self, trace_ids: Sequence[str]) -> None:
+        known = await asyncio.to_thread(self.archive.known, trace_ids)
+        try:
+            infos = await asyncio.to_thread(self.archive.infos, list(known.values()))
+        except (OSError, ArchiveDamaged) as error:
+            raise ArchiveTrouble(f"the archive can't be read: {error}") from error
+        by_experiment: dict[str, list[Mapping[str, Any]]] = {}
+        for trace in known.values():
+            by_experiment.setdefault(trace.experiment_id, []).append(infos[trace.trace_id])
+        for experiment_id, said in by_experiment.items():
+            await self.marks.archived(experiment_id, said)
+
+    async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
+        """Those that were restored a short time ago (hex)."""
+        known = await asyncio.to_thread(self.archive.known, [trace.trace_id for trace in traces])
+        now = self.now_unix_ns()
+        return frozenset(
+            id for id, each in known.items() if is_fresh(each.restored_unix_ns, self.settings, now)
+        )
+
+
+def _is_hex(trace: RetainedTrace) -> bool:
+    """Whether its id is OpenTelemetry's; one of MLflow 2 isn't, and no span can come for it."""
+    return len(trace.trace_id) == 32 and all(digit in "0123456789abcdef" for digit in trace.trace_id)

@@ -1,0 +1,152 @@
+"""The archive's files: frames of spans, and the manifest that says where each trace is. Pure; slow: a thread.
+
+    EXPERIMENT_ID/2026-01-31.otlp.zst         zstd frames, one after the other. Unpacked, all of them together
+                                              are one ExportTraceServiceRequest in protobuf
+    EXPERIMENT_ID/2026-01-31.manifest.jsonl   a line for each frame: where it is, its SHA-256, its traces
+
+A frame holds some traces, each under a ResourceSpans of its own. A line is written after its frame, so bytes
+behind the last frame that a line names are of a write that was cut short, and so is a line without an end.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from collector.spans.mlflow_trace import stored_span
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+OPTIONS: Mapping[int, int] = {
+    zstd.CompressionParameter.compression_level: 6,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+DATA, MANIFEST = ".otlp.zst", ".manifest.jsonl"
+
+
+class ArchiveDamaged(Exception):
+    """What the archive holds is not what was written to it; the message says where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedTrace:
+    """A trace in a frame; `info` is all that MLflow said of it beside its spans."""
+
+    trace_id: str
+    spans: int
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRecord:
+    """A line of the manifest."""
+
+    offset: int
+    bytes: int
+    sha256: str
+    archived_unix_ns: int
+    rule: str
+    traces: tuple[ArchivedTrace, ...]
+
+    @property
+    def end(self) -> int:
+        """Where the next frame begins."""
+        return self.offset + self.bytes
+
+
+def export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:
+    """A trace of MLflow's answer (traces/batchGet) as an export: each span as MLflow keeps it.
+
+    Raises ValueError: a span can't be read.
+    """
+    export = ExportTraceServiceRequest()
+    resource_spans = export.resource_spans.add()
+    for key, value in ((trace.get("trace_info") or {}).get("tags") or {}).items():
+        if not key.startswith("mlflow."):
+            resource_spans.resource.attributes.add(key=key).value.string_value = str(value)
+    resource_spans.scope_spans.add().spans.extend(map(stored_span, trace.get("spans") or ()))
+    return export
+
+
+def pack(exports: Sequence[ExportTraceServiceRequest]) -> bytes:
+    """A frame of traces."""
+    payload = b"".join([export.SerializeToString(deterministic=True) for export in exports])
+    packed: bytes = zstd.compress(payload, options=OPTIONS)
+    return packed
+
+
+def unpack(frame: bytes, record: FrameRecord) -> ExportTraceServiceRequest:
+    """The traces of a frame. Raises ArchiveDamaged: it is not what its record says."""
+    if len(frame) != record.bytes or sha256(frame) != record.sha256:
+        raise ArchiveDamaged(f"the frame at byte {record.offset} does not have its checksum")
+    try:
+        export = ExportTraceServiceRequest.FromString(zstd.decompress(frame))
+    except Exception as error:  # the checksum is right: it was written so
+        raise ArchiveDamaged(f"the frame at byte {record.offset} can't be read: {error}") from error
+    counted = count_spans(export)
+    if any(counted.get(each.trace_id, 0) != each.spans for each in record.traces):
+        raise ArchiveDamaged(f"the frame at byte {record.offset} lacks spans that its manifest names")
+    return export
+
+
+def sha256(frame: bytes) -> str:
+    """As the manifest has it."""
+    return hashlib.sha256(frame).hexdigest()
+
+
+def count_spans(export: ExportTraceServiceRequest) -> dict[str, int]:
+    """Spans by trace id (hex)."""
+    counts: dict[str, int] = {}
+    for span in spans_of(export):
+        id = span.trace_id.hex()
+        counts[id] = counts.get(id, 0) + 1
+    return counts
+
+
+def spans_of(export: ExportTraceServiceRequest) -> list[Span]:
+    """All of them, in their order."""
+    return [
+        span
+        for resource_spans in export.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+
+
+def only(export: ExportTraceServiceRequest, trace_ids: Collection[str]) -> list[ExportTraceServiceRequest]:
+    """An export for each of these traces (hex) that is there."""
+    found = []
+    for resource_spans in export.resource_spans:
+        ids = {span.trace_id.hex() for scope in resource_spans.scope_spans for span in scope.spans}
+        if ids & set(trace_ids):
+            found.append(ExportTraceServiceRequest(resource_spans=[resource_spans]))
+    return found
+
+
+def to_line(record: FrameRecord) -> bytes:
+    """As the manifest has it."""
+    return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def from_line(line: bytes) -> FrameRecord:
+    """Raises ArchiveDamaged: it is no line of a manifest."""
+    try:
+        document = json.loads(line)
+        traces = tuple(ArchivedTrace(**each) for each in document.pop("traces"))
+        return FrameRecord(**document, traces=traces)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArchiveDamaged(f"a line of the manifest can't be read: {error}") from error
+
+
+def read_manifest(text: bytes) -> tuple[list[FrameRecord], int]:
+    """Its records, and how many bytes of it are whole lines. Raises ArchiveDamaged."""
+    end = text.rfind(b"\n") + 1
+    return [from_line(line) for line in text[:end].splitlines()], end

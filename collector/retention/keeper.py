@@ -1,0 +1,150 @@
+"""Retention as the service has it: at most one run at a time, asked for or on schedule, and the way back."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.index.protocol import IndexAway, IndexFailure
+from collector.model.parameters import BadParameter
+from collector.retention.archive import Archive
+from collector.retention.catalogue import ArchiveState, CataloguedTrace
+from collector.retention.cleanup import Cleanup, RuleReport
+from collector.retention.frames import DATA
+from collector.retention.restore import Restorer
+from collector.retention.source import CleanupTrouble
+
+_log = logging.getLogger("sidespan.retention")
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """The run that goes on, or the last one."""
+
+    started_unix_ns: int | None = None
+    ended_unix_ns: int | None = None
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    trouble: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API has it."""
+        return {
+            "running": self.started_unix_ns is not None and self.ended_unix_ns is None,
+            "started_unix_ns": self.started_unix_ns,
+            "ended_unix_ns": self.ended_unix_ns,
+            "rules": self.rules,
+            "trouble": self.trouble,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeper:
+    """See collector/answers/retention.py for what is asked of it."""
+
+    cleanup: Cleanup
+    restorer: Restorer
+    archive: Archive
+    every_seconds: float | None
+    _state: RunState = field(default_factory=RunState)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def plan(self, *, listed: int) -> dict[str, Any]:
+        """As in the protocol."""
+        self._need_rules()
+        self.cleanup.forget()
+        reports = await self.cleanup.plan(listed=listed)
+        return {"rules": [report.to_json() for report in reports]}
+
+    async def begin(self) -> dict[str, Any]:
+        """As in the protocol."""
+        self._need_rules()
+        if not self._state.to_json()["running"]:
+            self._state = RunState(started_unix_ns=time.time_ns())
+            self._asked.set()
+        return self._state.to_json()
+
+    async def state(self) -> dict[str, Any]:
+        """As in the protocol."""
+        counts = await asyncio.to_thread(self.archive.catalogue.counts)
+        last = await asyncio.to_thread(self.archive.catalogue.last_run)
+        state = last if self._state.started_unix_ns is None and last else self._state.to_json()
+        return {"run": state, "archive": {"url": self.archive.files.url, "experiments": counts}}
+
+    async def restore_trace(self, trace_id: str) -> dict[str, Any]:
+        """As in the protocol."""
+        if not await asyncio.to_thread(self.archive.known, [trace_id]):
+            raise BadParameter("trace_id", trace_id, "the archive does not have this trace")
+        return {"traces": 1, "spans": await self.restorer.restore([trace_id]), "left": 0}
+
+    async def restore_experiment(self, experiment_id: str) -> dict[str, Any]:
+        """As in the protocol."""
+        traces, left = await self.restorer.experiment(experiment_id)
+        return {"traces": traces, "left": left}
+
+    async def where(self, trace_id: str) -> dict[str, Any] | None:
+        """As in the protocol."""
+        known = await asyncio.to_thread(self.archive.known, [trace_id])
+        return self._place(known[trace_id]) if trace_id in known else None
+
+    def _place(self, trace: CataloguedTrace) -> dict[str, Any] | None:
+        if trace.state not in (ArchiveState.ARCHIVED, ArchiveState.DELETING):
+            return None
+        return {
+            "archive": self.archive.files.url,
+            "file": trace.places[-1].file + DATA,
+            "spans": trace.spans,
+            "archived_unix_ns": trace.archived_unix_ns,
+        }
+
+    async def run(self) -> None:
+        """Settle what a crash left, then run when asked and on schedule, until cancelled."""
+        await self._try(self.cleanup.cleaner.settle)
+        while True:
+            try:
+                async with asyncio.timeout(await self._due_seconds()):
+                    await self._asked.wait()
+            except TimeoutError:
+                self._state = RunState(started_unix_ns=time.time_ns())
+            self._asked.clear()
+            await self._run()
+
+    async def _due_seconds(self) -> float | None:
+        """How long until the next run on schedule, counted from the last one's end across restarts."""
+        if self.every_seconds is None:
+            return None
+        last = await asyncio.to_thread(self.archive.catalogue.last_run)
+        ended_unix_ns = (last or {}).get("ended_unix_ns") or 0
+        return max(0.0, self.every_seconds - (time.time_ns() - ended_unix_ns) / 1e9)
+
+    async def _run(self) -> None:
+        state = self._state
+        self.cleanup.forget()
+        try:
+            reports = await self.cleanup.run(progress=self._progress)
+            self._progress(reports)
+        except (CleanupTrouble, IndexAway, IndexFailure) as error:
+            state.trouble = str(error)
+            _log.warning("a run of the retention rules has stopped", extra={"reason": str(error)})
+        except BaseException as error:
+            state.trouble = f"it was cut short: {type(error).__name__}"
+            raise
+        finally:
+            state.ended_unix_ns = time.time_ns()
+        traces = sum(rule["traces"] for rule in state.rules)
+        _log.info("the retention rules were applied", extra={"traces": traces})
+        await asyncio.to_thread(self.archive.catalogue.note_run, state.to_json())
+
+    async def _try(self, step: Any) -> None:
+        try:
+            await step()
+        except (CleanupTrouble, IndexAway, IndexFailure) as error:
+            _log.warning("what a run left is settled by the next one", extra={"reason": str(error)})
+
+    def _progress(self, reports: Sequence[RuleReport]) -> None:
+        self._state.rules = [report.to_json() for report in reports]
+
+    def _need_rules(self) -> None:
+        if not self.cleanup.rules:
+            raise BadParameter("retention", None, "the settings have no [[retention]] rules")

@@ -1,0 +1,211 @@
+"""MLflow as retention asks it: one request at a time, with a pause after each.
+
+The pause is in proportion to the time that MLflow took, so that it is busy with this for a share of the time
+only, however fast it is.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
+from collector.mlflow.rest import MlflowApi
+from collector.model.errors import SidespanError
+from collector.model.experiment import ExperimentReference
+from collector.retention.rules import Protected, RetainedTrace, metric_filters, read_stored, search_filter
+from collector.settings import RetentionSettings
+
+TIMEOUT_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 30.0
+PAGE = 100
+MANY = 1000
+RUNS_A_PAGE = 500
+DAY_MS = 86_400_000
+
+
+class CleanupTrouble(SidespanError):
+    """It can't go on now; what was begun is taken up again by the next run. The message says why."""
+
+
+class StoreTrouble(CleanupTrouble):
+    """MLflow can't be asked, or has not answered as it should."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TraceStore:
+    """The traces of one MLflow server. Each verb raises StoreTrouble."""
+
+    mlflow: Mlflow
+    share: float
+
+    async def experiments(self) -> list[ExperimentReference]:
+        """Those that aren't deleted."""
+        return [
+            ExperimentReference(id=str(each["experiment_id"]), name=str(each["name"]))
+            async for each in self._all(
+                "experiments", lambda token: self._api.search_experiments(limit=MANY, page_token=token)
+            )
+        ]
+
+    async def count(self, experiment_id: str, rule: RetentionSettings, *, now_unix_ms: int) -> int:
+        """The traces that match the rule's states and tags."""
+        total = 0
+        for only in metric_filters(rule):
+            counting = self._api.count_traces(
+                experiment_id, of="TRACES", start_ms=0, end_ms=now_unix_ms + DAY_MS, only=only
+            )
+            points = (await self._ask(counting)).get("data_points") or []
+            total += int(points[0]["values"]["COUNT"]) if points else 0
+        return total
+
+    async def oldest_first(
+        self, experiment_id: str, rule: RetentionSettings, *, before_unix_ms: int
+    ) -> AsyncIterator[list[RetainedTrace]]:
+        """The rule's traces that started before, in pages. What the reader deletes changes none of it.
+
+        Pages begin at the last one's newest time, for tokens of MLflow's are offsets.
+        """
+        start, token, seen = 0, "", set[str]()
+        while True:
+            wanted = search_filter(rule, from_unix_ms=start, before_unix_ms=before_unix_ms)
+            page = await self._ask(
+                self._api.search_traces(
+                    experiment_id,
+                    filter_string=wanted,
+                    order_by=["timestamp_ms ASC"],
+                    limit=PAGE,
+                    page_token=token,
+                )
+            )
+            traces = [_stored(info) for info in page.get("traces") or ()]
+            fresh = [trace for trace in traces if trace.id not in seen]
+            if fresh:
+                yield fresh
+            token = str(page.get("next_page_token") or "")
+            if not traces or not token:
+                return
+            if traces[-1].started_unix_ms > start:
+                start, token, seen = traces[-1].started_unix_ms, "", set()
+            seen |= {trace.id for trace in traces if trace.started_unix_ms == start}
+
+    async def infos(self, ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        """Those of these traces (tr-...) that MLflow has."""
+        found = [
+            _stored(info) for info in (await self._ask(self._api.trace_infos(ids))).get("trace_infos", ())
+        ]
+        return {trace.id: trace for trace in found}
+
+    async def whole(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """These traces (tr-...) with their spans, as MLflow's JSON has them.
+
+        One that is missing is gone, or too large to be read.
+        """
+        answer = await self._answer(self._api.traces(ids))
+        if answer.is_cut and len(ids) > 1:
+            half = len(ids) // 2
+            return [*await self.whole(ids[:half]), *await self.whole(ids[half:])]
+        return [] if answer.is_cut else (await asyncio.to_thread(answer.json)).get("traces") or []
+
+    async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
+        """Delete traces (tr-...) of an experiment; how many MLflow had."""
+        answer = await self._ask(self._api.delete_traces(experiment_id, ids))
+        return int(answer.get("traces_deleted") or 0)
+
+    async def protected(self, experiment_ids: Sequence[str], *, runs: bool, datasets: bool) -> Protected:
+        """Traces of these experiments that runs are linked to, and those from which datasets were made.
+
+        MLflow doesn't tell which traces are linked to a run but for one run at a time: a request for each.
+        """
+        return Protected(
+            in_datasets=await self._in_datasets() if datasets else frozenset(),
+            in_runs=await self._in_runs(experiment_ids) if runs else frozenset(),
+        )
+
+    async def _in_datasets(self) -> frozenset[str]:
+        found: set[str] = set()
+        async for dataset in self._all(
+            "datasets", lambda token: self._api.search_datasets(limit=MANY, page_token=token)
+        ):
+            id, token = str(dataset["dataset_id"]), ""
+            while True:
+                page = await self._ask(self._api.dataset_records(id, limit=MANY, page_token=token))
+                found |= _sources(page.get("records"))
+                token = str(page.get("next_page_token") or "")
+                if not token:
+                    break
+        return frozenset(found)
+
+    async def _in_runs(self, experiment_ids: Sequence[str]) -> frozenset[str]:
+        found: set[str] = set()
+        everywhere = [str(each.id) for each in await self.experiments()]
+        if not experiment_ids or not everywhere:
+            return frozenset()
+        async for run in self._all(
+            "runs",
+            lambda token: self._api.search_runs(
+                everywhere, filter_string="", order_by=[], limit=RUNS_A_PAGE, page_token=token
+            ),
+        ):
+            id = str(run["info"]["run_id"])
+            async for info in self._all(
+                "traces",
+                lambda token, id=id: self._api.traces_of_run(experiment_ids, id, page_token=token),
+            ):
+                found.add(str(info["trace_id"]))
+        return frozenset(found)
+
+    async def _all(self, key: str, ask: Any) -> AsyncIterator[dict[str, Any]]:
+        """Everything under `key`, page after page."""
+        token = ""
+        while True:
+            page = await self._ask(ask(token))
+            for each in page.get(key) or ():
+                yield each
+            token = str(page.get("next_page_token") or "")
+            if not token:
+                return
+
+    async def _ask(self, asking: Awaitable[MlflowAnswer]) -> dict[str, Any]:
+        answer = await self._answer(asking)
+        if answer.is_cut:
+            raise StoreTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
+        return answer.json()
+
+    async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
+        """A 200, after the pause."""
+        began = time.monotonic()
+        try:
+            answer = await asking
+        except MlflowUnreachable as error:
+            raise StoreTrouble(f"MLflow can't be asked: {error}") from error
+        took = time.monotonic() - began
+        await asyncio.sleep(min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1)))
+        if answer.status != 200:
+            raise StoreTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
+        return answer
+
+    @property
+    def _api(self) -> MlflowApi:
+        return MlflowApi(connection=self.mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
+
+
+def _stored(info: Mapping[str, Any]) -> RetainedTrace:
+    try:
+        return read_stored(info)
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreTrouble(f"a trace in MLflow's answer can't be read: {error!r}") from error
+
+
+def _sources(records: Any) -> set[str]:
+    """The traces from which records of a dataset were made, by MLflow's ids."""
+    try:
+        found = json.loads(records or "[]")
+        sources = [each.get("source") or {} for each in found]
+        sources = [json.loads(each) if isinstance(each, str) else each for each in sources]
+        named = {(each.get("source_data") or {}).get("trace_id") for each in sources}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreTrouble(f"the records of a dataset can't be read: {error!r}") from error
+    return {str(id) for id in named if id}

@@ -1,0 +1,159 @@
+"""Where the archive's files are: a folder, or what fsspec reaches by a URL. Synchronous: for a thread.
+
+Both promise the same: `append` cuts a file to the length that is known to be whole, adds to it, and returns
+when that is stored; after a crash the file has the old length, the new one, or something between.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from collector.files.private import make_folder, opener
+from collector.model.errors import Misconfigured
+
+COPIED_BYTES = 1024 * 1024
+
+
+class ArchiveFiles(Protocol):
+    """Files by name; a name has folders in it (`/`). Each verb raises OSError."""
+
+    @property
+    def url(self) -> str:
+        """Where they are, for people."""
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """All that end so."""
+
+    def size(self, name: str) -> int:
+        """In bytes; 0: there is none."""
+
+    def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """A part of a file (None: to its end)."""
+
+    def append(self, name: str, data: bytes, *, at: int) -> None:
+        """Cut the file to `at` bytes, and add to it."""
+
+
+class FolderFiles:
+    """In a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def url(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """As in the protocol."""
+        for path in sorted(self._folder.rglob(f"*{suffix}")):
+            yield path.relative_to(self._folder).as_posix()
+
+    def size(self, name: str) -> int:
+        """As in the protocol."""
+        try:
+            return (self._folder / name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """As in the protocol."""
+        with (self._folder / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+
+    def append(self, name: str, data: bytes, *, at: int) -> None:
+        """As in the protocol: on the disk when it returns."""
+        path = self._folder / name
+        is_new = not path.exists()
+        make_folder(path.parent)
+        descriptor = opener(str(path), os.O_RDWR | os.O_CREAT)
+        with os.fdopen(descriptor, "r+b") as file:
+            file.truncate(at)
+            file.seek(at)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            _sync_folders(path.parent, self._folder.parent)
+
+
+def _sync_folders(folder: Path, last: Path) -> None:
+    """A file that is new is there after a crash only if its folders are on the disk."""
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if folder == last or folder == folder.parent:
+            return
+        folder = folder.parent
+
+
+class RemoteFiles:
+    """At a URL of fsspec. Object stores can't append: the file is written anew beside the old one."""
+
+    def __init__(self, url: str, system: Any, root: str) -> None:
+        self._url, self._system, self._root = url, system, root.rstrip("/")
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return self._url
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """As in the protocol."""
+        self._system.invalidate_cache()
+        if self._system.exists(self._root):
+            for path in sorted(self._system.find(self._root)):
+                if path.endswith(suffix):
+                    yield path.removeprefix(f"{self._root}/")
+
+    def size(self, name: str) -> int:
+        """As in the protocol."""
+        self._system.invalidate_cache()
+        path = self._path(name)
+        return int(self._system.size(path) or 0) if self._system.exists(path) else 0
+
+    def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """As in the protocol."""
+        end = None if length is None else offset + length
+        found: bytes = self._system.cat_file(self._path(name), start=offset, end=end)
+        return found
+
+    def append(self, name: str, data: bytes, *, at: int) -> None:
+        """As in the protocol."""
+        path, unfinished = self._path(name), f"{self._path(name)}.new"
+        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        with self._system.open(unfinished, "wb") as target:
+            for start in range(0, at, COPIED_BYTES):
+                target.write(self._system.cat_file(path, start=start, end=min(at, start + COPIED_BYTES)))
+            target.write(data)
+        self._system.mv(unfinished, path)
+        self._system.invalidate_cache()
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def open_files(url: str | None, default: Path) -> ArchiveFiles:
+    """The files at `cleanup.archive_url`. Raises Misconfigured."""
+    parts = urlsplit(url or "")
+    if url is None or parts.scheme in ("", "file"):
+        return FolderFiles((default if url is None else Path(unquote(parts.path) or url)).absolute())
+    try:
+        import fsspec
+    except ImportError as error:
+        raise Misconfigured(
+            f"cleanup.archive_url = {url!r} needs fsspec: install 'sidespan[archive]', and fsspec's package "
+            "for this kind of URL"
+        ) from error
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise Misconfigured(f"cleanup.archive_url = {url!r} can't be used: {error}") from error
+    return RemoteFiles(url, system, root)

@@ -1,0 +1,138 @@
+"""The archive's files: what a crash leaves behind, what damage does, and other stores than a folder."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.model.errors import Misconfigured
+from collector.retention.archive import Archive
+from collector.retention.catalogue import ArchiveState, open_catalogue
+from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
+from collector.retention.store import ArchiveFiles, open_files
+
+DAY = "2026-01-31"
+
+
+def trace(number: int, *, spans: int = 2) -> dict[str, Any]:
+    """A trace as MLflow's API has it."""
+    id = f"{number:032x}"
+    return {
+        "trace_info": {"trace_id": f"tr-{id}", "request_time": f"{DAY}T00:00:00Z", "tags": {"team": "a"}},
+        "spans": [
+            {
+                "trace_id": _base64(bytes.fromhex(id)),
+                "span_id": _base64(bytes([number, 0, 0, 0, 0, 0, 0, span + 1])),
+                "name": f"span {span}",
+                "start_time_unix_nano": 1,
+                "end_time_unix_nano": 2,
+                "attributes": [{"key": "n", "value": {"int_value": span}}],
+            }
+            for span in range(spans)
+        ],
+    }
+
+
+def _base64(data: bytes) -> str:
+    import base64
+
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture(params=["folder", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> ArchiveFiles:
+    if request.param == "folder":
+        return open_files(None, tmp_path / "archive")
+    return open_files(f"memory://{uuid.uuid4().hex}/archive", tmp_path)
+
+
+@pytest.fixture
+def archive(files: ArchiveFiles, tmp_path: Path) -> Iterator[Archive]:
+    with closing(open_catalogue(tmp_path / "data")) as catalogue:
+        yield Archive(files=files, catalogue=catalogue)
+
+
+def write(archive: Archive, *traces: dict[str, Any]) -> None:
+    archive.write("7", DAY, traces, rule="old", now_unix_ns=1)
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"{number:032x}" for number in numbers]
+
+
+def spans(archive: Archive, number: int) -> int:
+    """How many spans the archive has of a trace."""
+    (found,) = archive.known(ids(number)).values()
+    return sum(sum(count_spans(export).values()) for export in archive.read(found))
+
+
+def test_each_trace_comes_back_from_its_frame(archive: Archive) -> None:
+    write(archive, trace(1), trace(2, spans=3))
+    write(archive, trace(3))
+    assert [spans(archive, number) for number in (1, 2, 3)] == [2, 3, 2]
+    known = archive.known(ids(1, 2, 3, 4))
+    assert {each.state for each in known.values()} == {ArchiveState.WRITTEN}
+    assert archive.infos(list(known.values()))[ids(2)[0]]["tags"] == {"team": "a"}
+
+
+@pytest.mark.parametrize("name", [DATA, MANIFEST])
+def test_what_a_crash_cut_short_is_written_over(archive: Archive, name: str) -> None:
+    write(archive, trace(1))
+    file = f"7/{DAY}{name}"
+    archive.files.append(file, b'{"half', at=archive.files.size(file))
+    write(archive, trace(2))
+    assert [spans(archive, number) for number in (1, 2)] == [2, 2]
+
+
+def test_a_catalogue_that_is_lost_is_read_from_the_manifests_again(archive: Archive, tmp_path: Path) -> None:
+    write(archive, trace(1), trace(2))
+    write(archive, trace(3))
+    with closing(open_catalogue(tmp_path / "other")) as catalogue:
+        again = Archive(files=archive.files, catalogue=catalogue)
+        again.catch_up()
+        assert [spans(again, number) for number in (1, 2, 3)] == [2, 2, 2]
+        # MLflow is asked whether it has them
+        assert {state for (state,) in ((each.state,) for each in again.known(ids(1, 3)).values())} == {
+            ArchiveState.DELETING
+        }
+        write(again, trace(4))
+        assert spans(again, 4) == 2
+
+
+def test_a_trace_that_was_archived_twice_has_both_its_parts(archive: Archive) -> None:
+    write(archive, trace(1))
+    write(archive, trace(1, spans=1))
+    assert spans(archive, 1) == 3
+
+
+def test_damage_is_found_before_anything_is_restored(archive: Archive) -> None:
+    write(archive, trace(1))
+    file = f"7/{DAY}{DATA}"
+    whole = archive.files.read(file)
+    archive.files.append(file, whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], at=0)
+    with pytest.raises(ArchiveDamaged, match="checksum"):
+        spans(archive, 1)
+
+
+def test_a_write_that_is_not_what_is_read_back_is_no_archive(archive: Archive) -> None:
+    class Lossy:
+        url = "lossy"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(archive.files, name)
+
+        def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+            return archive.files.read(name, offset=offset, length=length)[:-1] + b"\0"
+
+    lossy = Archive(files=Lossy(), catalogue=archive.catalogue)
+    with pytest.raises(ArchiveDamaged):
+        write(lossy, trace(1))
+    assert archive.known(ids(1)) == {}
+
+
+def test_a_url_without_its_package_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"cleanup\.archive_url"):
+        open_files("nosuch://bucket/prefix", tmp_path)

@@ -1,0 +1,260 @@
+"""A run of the rules, cut short at every step that it takes, and what the next one makes of it."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.delivery.mlflow.turns import Turns
+from collector.model.experiment import ExperimentReference
+from collector.retention.archive import Archive
+from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
+from collector.retention.cleaner import Cleaner, Deletion
+from collector.retention.cleanup import Cleanup
+from collector.retention.frames import count_spans
+from collector.retention.marks import Marks
+from collector.retention.rules import Protected, RetainedTrace, read_stored
+from collector.retention.store import FolderFiles
+from collector.settings import CleanupSettings, RetentionSettings
+from tests.collector.retention.test_archive import trace
+
+RULE = RetentionSettings(name="old", older_than_seconds=0.0)
+FEW = RetentionSettings(name="few", max_traces=2, action="delete")
+NOW_UNIX_NS = 1_800_000_000_000_000_000
+
+
+class Crash(BaseException):
+    """The process is killed here."""
+
+
+@dataclass
+class Steps:
+    """Counts what is done to MLflow, to the archive's files and to the catalogue; ends it at one of them."""
+
+    last: int = 10_000
+    taken: int = 0
+
+    def take(self) -> None:
+        self.taken += 1
+        if self.taken > self.last:
+            raise Crash
+
+
+@dataclass
+class FakeStore:
+    """MLflow with traces of one experiment. Each verb can be cut short before and after its effect."""
+
+    traces: dict[str, dict[str, Any]]
+    steps: Steps = field(default_factory=Steps)
+    in_runs: frozenset[str] = frozenset()
+
+    async def experiments(self) -> list[ExperimentReference]:
+        return [ExperimentReference(id="7", name="checkout")]
+
+    async def count(self, experiment_id: str, rule: RetentionSettings, *, now_unix_ms: int) -> int:
+        return len(self.traces)
+
+    async def oldest_first(
+        self, experiment_id: str, rule: RetentionSettings, *, before_unix_ms: int
+    ) -> AsyncIterator[list[RetainedTrace]]:
+        yield [read_stored(each["trace_info"]) for each in self.traces.values()]
+
+    async def infos(self, ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        self.steps.take()
+        return {id: read_stored(self.traces[id]["trace_info"]) for id in ids if id in self.traces}
+
+    async def whole(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        self.steps.take()
+        return [self.traces[id] for id in ids if id in self.traces]
+
+    async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
+        self.steps.take()
+        for id in ids:
+            self.traces.pop(id, None)
+        self.steps.take()
+        return len(ids)
+
+    async def protected(self, experiment_ids: Sequence[str], *, runs: bool, datasets: bool) -> Protected:
+        return Protected(in_runs=self.in_runs)
+
+
+class CutFiles(FolderFiles):
+    """A folder whose writes can be cut short: before, in the middle, and after."""
+
+    def __init__(self, folder: Path, steps: Steps) -> None:
+        super().__init__(folder)
+        self.steps = steps
+
+    def append(self, name: str, data: bytes, *, at: int) -> None:
+        self.steps.take()
+        try:
+            self.steps.take()
+        except Crash:
+            super().append(name, data[: len(data) // 2], at=at)
+            raise
+        super().append(name, data, at=at)
+        self.steps.take()
+
+
+class CutCatalogue(Catalogue):
+    """A catalogue whose changes can be cut short before and after the commit."""
+
+    steps = Steps()
+
+    def move(self, *values: Any, **named: Any) -> None:
+        self.steps.take()
+        super().move(*values, **named)
+        self.steps.take()
+
+    def add(self, *values: Any, **named: Any) -> None:
+        self.steps.take()
+        super().add(*values, **named)
+        self.steps.take()
+
+
+@dataclass
+class Scene:
+    """One life of the service over a folder."""
+
+    store: FakeStore
+    archive: Archive
+    cleanup: Cleanup
+    told: list[Deletion]
+
+    def archived(self) -> dict[str, int]:
+        """Spans that can be read of each archived trace."""
+        catalogue = self.archive.catalogue
+        found = catalogue.find([id for id, _ in catalogue.ids(ArchiveState.ARCHIVED)])
+        return {
+            f"tr-{id}": sum(count_spans(self.archive.read(each)[-1]).values()) for id, each in found.items()
+        }
+
+
+def scene(folder: Path, store: FakeStore, steps: Steps, rules: Sequence[RetentionSettings]) -> Scene:
+    opened = open_catalogue(folder)
+    catalogue = CutCatalogue(opened._db)
+    catalogue.steps = steps
+    store.steps = steps
+    archive = Archive(files=CutFiles(folder / "archive", steps), catalogue=catalogue)
+    archive.catch_up()
+    told: list[Deletion] = []
+    cleaner = Cleaner(
+        store=store,  # type: ignore[arg-type]
+        archive=archive,
+        marks=Marks(index=None),
+        turns=Turns(),
+        waiting=(),
+        settings=CleanupSettings(batch_traces=2),
+        tell=told.append,
+        now_unix_ns=lambda: NOW_UNIX_NS,
+    )
+    cleanup = Cleanup(rules=rules, cleaner=cleaner, now_unix_ns=lambda: NOW_UNIX_NS)
+    return Scene(store, archive, cleanup, told)
+
+
+def some_traces() -> dict[str, dict[str, Any]]:
+    return {each["trace_info"]["trace_id"]: each for each in map(trace, range(1, 6))}
+
+
+@pytest.fixture
+def store() -> Iterator[FakeStore]:
+    yield FakeStore(some_traces())
+
+
+async def life(folder: Path, store: FakeStore, *, last: int = 10_000) -> Scene:
+    """A start of the service and a run, until a step."""
+    steps = Steps()
+    found = scene(folder, store, steps, [RULE])
+    steps.last = last
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        steps.last = 10_000
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
+    return found
+
+
+async def test_a_kill_at_any_step_loses_nothing_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    whole = await life(tmp_path / "whole", FakeStore(some_traces()))
+    count = whole.store.steps.taken
+    assert count > 30
+    for last in range(count):
+        folder, store = tmp_path / str(last), FakeStore(some_traces())
+        with pytest.raises(Crash):
+            await life(folder, store, last=last)
+        with closing(open_catalogue(folder)) as catalogue:
+            archive = Archive(files=FolderFiles(folder / "archive"), catalogue=catalogue)
+            archive.catch_up()
+            gone = some_traces().keys() - store.traces.keys()
+            known = archive.known([id.removeprefix("tr-") for id in gone])
+            assert {f"tr-{id}" for id in known} == gone
+            assert all(sum(count_spans(archive.read(each)[0]).values()) == 2 for each in known.values())
+        await life(folder, store)
+        assert store.traces == {}
+
+
+async def test_a_trace_that_changes_while_it_is_archived_stays(tmp_path: Path, store: FakeStore) -> None:
+    first = next(iter(store.traces))
+    read = store.whole
+
+    async def whole(ids: Sequence[str]) -> list[dict[str, Any]]:
+        found = await read(ids)
+        if first in ids:
+            changed = {**store.traces[first], "trace_info": {**store.traces[first]["trace_info"], "x": 1}}
+            store.traces[first] = changed
+        return found
+
+    store.whole = whole  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        (report,) = await found.cleanup.run(progress=lambda _: None)
+    assert store.traces.keys() == {first}
+    assert (report.traces, report.kept) == (4, {"changed": 1})
+
+
+async def test_what_is_protected_meanwhile_stays(tmp_path: Path, store: FakeStore) -> None:
+    first = next(iter(store.traces))
+    found = scene(tmp_path, store, Steps(), [RULE])
+    told = found.cleanup.cleaner.store.infos
+
+    async def infos(ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        if first in ids:
+            store.traces[first]["trace_info"]["assessments"] = [{"assessment_id": "a"}]
+        return await told(ids)
+
+    store.infos = infos  # type: ignore[method-assign]
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+    assert store.traces.keys() == {first}
+
+
+async def test_a_plan_tells_of_a_trace_once_and_by_its_first_rule(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [FEW, RULE])
+    with closing(found.archive.catalogue):
+        few, old = await found.cleanup.plan(listed=10)
+    assert (few.traces, old.traces) == (3, 2)
+    assert not set(few.trace_ids) & set(old.trace_ids)
+    assert len(store.traces) == 5
+
+
+async def test_what_was_restored_lately_is_left_alone(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        store.traces |= some_traces()
+        ids = [id.removeprefix("tr-") for id in store.traces]
+        catalogue = found.archive.catalogue
+        catalogue.move(ids[:2], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
+        catalogue.move(ids[2:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        await found.cleanup.run(progress=lambda _: None)
+    assert store.traces.keys() == {f"tr-{id}" for id in ids[:2]}
+
+
+async def test_each_deletion_is_told(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+    assert [len(each.trace_ids) for each in found.told] == [2, 2, 1]
+    assert {each.rule for each in found.told} == {"old"}
