@@ -9,33 +9,49 @@ import { alerts } from "./alerts.js";
 import { tidyCharts } from "./charts.js";
 import { refreshHealth } from "./health.js";
 import { follow } from "./live.js";
+import { ofNodes } from "./nodes.js";
 import { overview } from "./overview.js";
 import { address, at } from "./parts.js";
 import { compared, run, runs } from "./runs.js";
 import { session, sessions, traces } from "./tables.js";
 import { trace } from "./trace.js";
+import { html, render } from "./view.js";
 
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
 const POSTPONE_MILLISECONDS = 1000;
 
-/** name -> {title, draw(id, parameters, go), live: redrawn at intervals, follows(id, parameters): redrawn when
- * such traces change} */
+/**
+ * name -> a view:
+ *
+ *   title     what the document is called
+ *   load      place -> what it shows, asked from the API; throws an Error with a readable message
+ *   Show      a component that shows it: ({data, ...place}) -> html`…`
+ *   live      asked again at intervals
+ *   follows   place -> the filters of the traces whose changes have it asked again; null: none
+ *
+ * A place is what the address says: {name, id, parameters, go}; go(parameters) changes the address, and so
+ * asks and shows anew. What the view keeps by useState lives as long as name and id stay the same.
+ */
 const VIEWS = {
-  "": { title: "Overview", draw: (_, parameters, go) => overview(parameters, go), live: true },
+  "": { title: "Overview", ...ofNodes(({ parameters, go }) => overview(parameters, go)), live: true },
   traces: {
     title: "Traces",
-    draw: (_, parameters, go) => traces(parameters, go),
+    ...ofNodes(({ parameters, go }) => traces(parameters, go)),
     live: true,
-    follows: (_, parameters) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),
+    follows: ({ parameters }) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),
   },
-  trace: { title: "Trace", draw: (id) => trace(id), follows: (id) => ({ trace_id: id }) },
-  sessions: { title: "Sessions", draw: (_, parameters, go) => sessions(parameters, go), live: true },
-  session: { title: "Session", draw: (id) => session(id) },
-  runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
-  run: { title: "Run", draw: (id) => run(id) },
-  compare: { title: "Compare runs", draw: (_, parameters) => compared(parameters) },
-  alerts: { title: "Alerts", draw: () => alerts(), live: true },
+  trace: {
+    title: "Trace",
+    ...ofNodes(({ id }) => trace(id)),
+    follows: ({ id }) => ({ trace_id: id }),
+  },
+  sessions: { title: "Sessions", ...ofNodes(({ parameters, go }) => sessions(parameters, go)), live: true },
+  session: { title: "Session", ...ofNodes(({ id }) => session(id)) },
+  runs: { title: "Runs", ...ofNodes(({ parameters, go }) => runs(parameters, go)) },
+  run: { title: "Run", ...ofNodes(({ id }) => run(id)) },
+  compare: { title: "Compare runs", ...ofNodes(({ parameters }) => compared(parameters)) },
+  alerts: { title: "Alerts", ...ofNodes(() => alerts()), live: true },
   health: { title: "Service" },
 };
 const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
@@ -44,14 +60,22 @@ const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs
 function place() {
   const hash = location.hash;
   const old = /^#trace=(.*)$/.exec(hash); // the form that earlier versions of the page used
-  if (old) return { name: "trace", id: decodeURIComponent(old[1]), parameters: {} };
+  if (old) return placed("trace", decodeURIComponent(old[1]), {});
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [name, ...rest] = path.split("/");
   const parameters = {};
   for (const [key, value] of new URLSearchParams(query)) {
     parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
   }
-  return { name: name in VIEWS ? name : "", id: decodeURIComponent(rest.join("/")), parameters };
+  return placed(name in VIEWS ? name : "", decodeURIComponent(rest.join("/")), parameters);
+}
+
+function placed(name, id, parameters) {
+  const path = id ? `${name}/${encodeURIComponent(id)}` : name;
+  const go = (wanted) => {
+    location.hash = `#/${path}${address("", wanted)}`;
+  };
+  return { name, id, parameters, go };
 }
 
 let drawing = 0;
@@ -62,11 +86,9 @@ async function draw({ again = false } = {}) {
   if (location.hash === "#main") return;
   drawing += 1;
   const mine = drawing;
-  const { name, id, parameters } = place();
+  const here = place();
+  const { name, id } = here;
   const view = VIEWS[name];
-  const go = (wanted) => {
-    location.hash = `#/${name}${address("", wanted)}`;
-  };
   for (const item of document.querySelectorAll("nav a[data-view]")) {
     if (item.getAttribute("data-view") === (MENU[name] || name)) item.setAttribute("aria-current", "page");
     else item.removeAttribute("aria-current");
@@ -77,30 +99,33 @@ async function draw({ again = false } = {}) {
   if (!again) {
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet";
-    at("message").textContent = view.draw ? "Loading…" : "";
+    at("message").textContent = view.load ? "Loading…" : "";
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
   if (!again) followView();
-  if (!view.draw) return;
+  if (!view.load) return;
   try {
-    const parts = await view.draw(id, parameters, go);
+    const data = await view.load(here);
     if (mine !== drawing) return; // a later call has taken over
-    replace(parts);
+    show(html`<${view.Show} key=${name + id} ...${here} data=${data} />`);
     at("message").textContent = "";
   } catch (error) {
     if (mine !== drawing) return;
-    if (!again) at("view").replaceChildren();
+    if (!again) show(null);
     at("message").className = "bad";
     at("message").textContent = error instanceof Error ? error.message : String(error);
   }
   tidyCharts();
 }
 
+/** Shown at once, also for those who look at the page right after. */
+const show = (shown) => render(shown, at("view"));
+
 function followView() {
-  const { name, id, parameters } = place();
-  const { follows } = VIEWS[name];
-  follow(follows && !document.hidden ? follows(id, parameters) : null, drawChanges);
+  const here = place();
+  const { follows } = VIEWS[here.name];
+  follow(follows && !document.hidden ? follows(here) : null, drawChanges);
 }
 
 /** @type {number | undefined} */
@@ -115,30 +140,6 @@ async function drawChanges() {
     return;
   }
   await draw({ again: true });
-}
-
-/** The first span in sight and where it stands, to be put there again. */
-function inSight() {
-  const [first] = [...at("view").querySelectorAll(".more")].filter(
-    (each) => each.getBoundingClientRect().top >= 0,
-  );
-  return first ? { id: first.id, top: first.getBoundingClientRect().top } : null;
-}
-
-/** Replace the view by the parts, and restore focus, scroll positions and the spans that were open. */
-function replace(parts) {
-  const open = [...at("view").querySelectorAll(".more[aria-expanded=true]")].map((each) => each.id);
-  const [sight, down] = [inSight(), scrollY];
-  const focused = document.activeElement && document.activeElement.id;
-  const scrolled = [...at("view").querySelectorAll(".table")].map((each) => each.scrollLeft);
-  at("view").replaceChildren(...parts);
-  [...at("view").querySelectorAll(".table")].forEach((each, number) => {
-    each.scrollLeft = scrolled[number] || 0;
-  });
-  for (const id of open) if (at(id)) at(id).click();
-  if (focused && focused !== "trace-id" && at(focused)) at(focused).focus({ preventScroll: true });
-  if (down) scrollTo(0, down);
-  if (down && sight && at(sight.id)) scrollBy(0, at(sight.id).getBoundingClientRect().top - sight.top);
 }
 
 const marking = () => String(getSelection());

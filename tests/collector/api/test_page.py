@@ -139,8 +139,18 @@ class Service:
         )
 
 
-SCRIPTS = sorted(name for name in page.STATIC if name.endswith(".js") and name != "uplot.js")
-UPLOT = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
+SCRIPTS = sorted(name for name in page.STATIC if name.endswith(".js") and not name.startswith("vendor/"))
+# as npm has them, but for the name by which hooks.js calls preact.js
+VENDORED = {
+    "uplot.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",  # uPlot 1.6.32
+    "preact.js": "bdcbd9abdf2c77c5c45326eab42191e949222d479d0d5f69467387a77040cb55",  # preact 11.2.0
+    "hooks.js": "e862ab2973aa6455eaa0f77c5d832d2157d6be59a17c8ba546550a575b58c6b4",
+    "htm.js": "ab33dd3f38059b9be4d5f5350128eefb2356639c4e0bbe9d9e8b3ba75847e9e4",  # htm 3.1.1
+    "marked.js": "5371fea86fd0656b4fc7bea7c94c663109d82789b69433eeee78d42895aa44de",  # marked 18.2.1
+}
+LICENSED = {"uplot", "preact", "htm", "marked"}
+# all that a browser loads for all views together
+MAX_BYTES = 250_000
 
 
 @asynccontextmanager
@@ -170,9 +180,9 @@ def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
         ("/-/", "text/html"),
         ("/-/static/page.css", "text/css"),
         *((f"/-/static/{name}", "text/javascript") for name in SCRIPTS),
-        ("/-/static/uplot.js", "text/javascript"),
-        ("/-/static/uplot.css", "text/css"),
-        ("/-/static/uplot.LICENSE.txt", "text/plain"),
+        *((f"/-/static/vendor/{name}", "text/javascript") for name in VENDORED),
+        *((f"/-/static/vendor/{name}.LICENSE.txt", "text/plain") for name in LICENSED),
+        ("/-/static/vendor/uplot.css", "text/css"),
         ("/-/static/icon.svg", "image/svg+xml"),
     ):
         answer = client.get(path)
@@ -182,6 +192,7 @@ def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert client.get("/-/static/__init__.py").status_code == 404
     assert client.get("/-/static/..%2f__init__.py").status_code == 404
+    assert client.get("/-/static/vendor/preact.d.ts").status_code == 404
 
 
 def test_the_page_names_no_other_host_and_sets_no_html() -> None:
@@ -192,8 +203,29 @@ def test_the_page_names_no_other_host_and_sets_no_html() -> None:
     for script in scripts:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
     assert not re.search(r"<style|style=|\son\w+=|<script>", document)
-    vendored = client.get("/-/static/uplot.js").content
-    assert hashlib.sha256(vendored).hexdigest() == UPLOT, "not uPlot 1.6.32 as npm has it"
+
+
+def test_libraries_are_those_that_npm_has() -> None:
+    client = TestClient(own_app_with(page.ROUTES))
+    for name, checksum in VENDORED.items():
+        text = client.get(f"/-/static/vendor/{name}").content.replace(b'from"./preact.js"', b'from"preact"')
+        assert hashlib.sha256(text).hexdigest() == checksum, name
+    assert {name for name in page.STATIC if name.startswith("vendor/") and name.endswith(".js")} == {
+        f"vendor/{name}" for name in VENDORED
+    }
+
+
+def test_the_page_is_small_and_sent_once() -> None:
+    client = TestClient(own_app_with(page.ROUTES))
+    sent = 0
+    for name in ("", *(f"static/{name}" for name in page.STATIC if not name.endswith(".txt"))):
+        answer = client.get(f"/-/{name}", headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["Content-Encoding"] == "gzip" and answer.headers["Vary"] == "Accept-Encoding"
+        sent += int(answer.headers["Content-Length"])
+        again = client.get(f"/-/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert client.get(f"/-/{name}", headers={"Accept-Encoding": "identity"}).content == answer.content
+    assert sent < MAX_BYTES
 
 
 @pytest.mark.slow
