@@ -32,7 +32,15 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-CONTENT_POLICY = ("default-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'")
+# images and sounds that a trace holds are data: addresses; none come from another host
+CONTENT_POLICY = (
+    "default-src 'self'",
+    "img-src 'self' data:",
+    "media-src 'self' data:",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+)
 HEADERS = {
     "Content-Security-Policy": "; ".join(CONTENT_POLICY),
     "X-Content-Type-Options": "nosniff",

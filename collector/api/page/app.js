@@ -4,8 +4,10 @@
 //   #/                overview       #/traces?…       traces        #/trace/ID
 //   #/sessions?…      sessions       #/session/ID     one session   #/runs?…  #/run/ID  #/compare?run_id=…
 //   #/alerts          alerts         #/health       the service itself
+//   #/beside?a=&b=    two traces
 
 import { alerts } from "./alerts.js";
+import { Beside, loadBeside } from "./beside.js";
 import { tidyCharts } from "./charts.js";
 import { refreshHealth } from "./health.js";
 import { follow } from "./live.js";
@@ -13,8 +15,9 @@ import { ofNodes } from "./nodes.js";
 import { overview } from "./overview.js";
 import { address, at } from "./parts.js";
 import { compared, run, runs } from "./runs.js";
-import { session, sessions, traces } from "./tables.js";
-import { trace } from "./trace.js";
+import { Session, loadSession } from "./session.js";
+import { sessions, traces } from "./tables.js";
+import { Trace, loadTrace } from "./trace.js";
 import { html, render } from "./view.js";
 
 const REFRESH_MILLISECONDS = 3000;
@@ -43,18 +46,25 @@ const VIEWS = {
   },
   trace: {
     title: "Trace",
-    ...ofNodes(({ id }) => trace(id)),
+    load: loadTrace,
+    Show: Trace,
     follows: ({ id }) => ({ trace_id: id }),
   },
+  beside: { title: "Two traces", load: loadBeside, Show: Beside },
   sessions: { title: "Sessions", ...ofNodes(({ parameters, go }) => sessions(parameters, go)), live: true },
-  session: { title: "Session", ...ofNodes(({ id }) => session(id)) },
+  session: {
+    title: "Session",
+    load: loadSession,
+    Show: Session,
+    follows: ({ id }) => ({ session: id }),
+  },
   runs: { title: "Runs", ...ofNodes(({ parameters, go }) => runs(parameters, go)) },
   run: { title: "Run", ...ofNodes(({ id }) => run(id)) },
   compare: { title: "Compare runs", ...ofNodes(({ parameters }) => compared(parameters)) },
   alerts: { title: "Alerts", ...ofNodes(() => alerts()), live: true },
   health: { title: "Service" },
 };
-const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
+const MENU = { trace: "traces", beside: "traces", session: "sessions", run: "runs", compare: "runs" };
 
 /** {name, id, parameters} of the address; a repeated parameter becomes a list. */
 function place() {

@@ -156,40 +156,6 @@ export async function sessions(parameters, go) {
   return parts;
 }
 
-export async function session(id) {
-  const found = await get(`sessions/${encodeURIComponent(id).replaceAll("%2F", "/")}`);
-  const sums = found.sessions[0];
-  const figures = [
-    ["Turns", number.format(sums.turns)],
-    ["Errors", number.format(sums.errors)],
-    ["Busy time", duration(sums.busy_seconds)],
-    ["First to last turn", duration(sums.duration_seconds)],
-    ["Tokens", compact(sums.total_tokens)],
-    ["Cost", money(sums.cost_usd)],
-    ["User", sums.user],
-  ].filter(([, said]) => said);
-  return [
-    make("h2", { text: id }),
-    make("ul", {
-      className: "figures",
-      children: figures.map(([label, said]) =>
-        make("li", { children: [make("b", { text: said }), make("span", { text: label })] }),
-      ),
-    }),
-    table(
-      "Turns",
-      [
-        { title: "Turn", cell: traceLink },
-        ...TRACES.slice(1).map((column) => ({ ...column, sort: undefined })),
-      ],
-      found.turns,
-    ),
-    found.turns_omitted
-      ? make("p", { className: "quiet", text: `and ${number.format(found.turns_omitted)} more turns` })
-      : null,
-  ].filter(Boolean);
-}
-
 const without = (object, ...names) =>
   Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
 
