@@ -1,23 +1,27 @@
 // @ts-check
 // The page at /-/: draws the view that the address names, when it changes and at intervals while visible.
 //
-//   #/                overview       #/traces?…       traces        #/trace/ID
-//   #/sessions?…      sessions       #/session/ID     one session   #/runs?…  #/run/ID  #/compare?run_id=…
-//   #/alerts          alerts         #/health       the service itself
-//   #/beside?a=&b=    two traces
+//   #/               overview     #/traces?…    #/sessions?…   #/errors?…   #/tools?…   #/models?…
+//   #/trace/ID       one trace    #/session/ID  one session   #/beside?a=ID&b=ID  two traces
+//   #/runs?…  #/run/ID            #/compare?run_id=…  several runs
+//   #/compare?a.…&b.…             two times, versions, models, …
+//   #/alerts         alerts       #/health      the service itself
 
 import { alerts } from "./alerts.js";
-import { Beside, loadBeside } from "./beside.js";
+import { beside } from "./beside.js";
 import { tidyCharts } from "./charts.js";
 import { refreshHealth } from "./health.js";
+import { listenToKeys, showHelp } from "./keys.js";
+import { errors, models, sessions, tools, traces } from "./lists.js";
 import { follow } from "./live.js";
-import { ofNodes } from "./nodes.js";
 import { overview } from "./overview.js";
+import { openPalette } from "./palette.js";
 import { address, at } from "./parts.js";
-import { compared, run, runs } from "./runs.js";
-import { Session, loadSession } from "./session.js";
-import { sessions, traces } from "./tables.js";
-import { Trace, loadTrace } from "./trace.js";
+import { comparedRuns, run, runs } from "./runs.js";
+import { askToSave } from "./saving.js";
+import { session } from "./session.js";
+import { trace } from "./trace.js";
+import { versus } from "./versus.js";
 import { html, render } from "./view.js";
 
 const REFRESH_MILLISECONDS = 3000;
@@ -37,34 +41,30 @@ const POSTPONE_MILLISECONDS = 1000;
  * asks and shows anew. What the view keeps by useState lives as long as name and id stay the same.
  */
 const VIEWS = {
-  "": { title: "Overview", ...ofNodes(({ parameters, go }) => overview(parameters, go)), live: true },
-  traces: {
-    title: "Traces",
-    ...ofNodes(({ parameters, go }) => traces(parameters, go)),
-    live: true,
-    follows: ({ parameters }) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),
-  },
-  trace: {
-    title: "Trace",
-    load: loadTrace,
-    Show: Trace,
-    follows: ({ id }) => ({ trace_id: id }),
-  },
-  beside: { title: "Two traces", load: loadBeside, Show: Beside },
-  sessions: { title: "Sessions", ...ofNodes(({ parameters, go }) => sessions(parameters, go)), live: true },
-  session: {
-    title: "Session",
-    load: loadSession,
-    Show: Session,
-    follows: ({ id }) => ({ session: id }),
-  },
-  runs: { title: "Runs", ...ofNodes(({ parameters, go }) => runs(parameters, go)) },
-  run: { title: "Run", ...ofNodes(({ id }) => run(id)) },
-  compare: { title: "Compare runs", ...ofNodes(({ parameters }) => compared(parameters)) },
-  alerts: { title: "Alerts", ...ofNodes(() => alerts()), live: true },
+  "": overview,
+  traces,
+  sessions,
+  errors,
+  tools,
+  models,
+  runs,
+  run,
+  alerts,
+  trace,
+  beside,
+  session,
+  compare: versus,
+  "compare-runs": comparedRuns,
   health: { title: "Service" },
 };
-const MENU = { trace: "traces", beside: "traces", session: "sessions", run: "runs", compare: "runs" };
+const MENU = {
+  trace: "traces",
+  beside: "traces",
+  session: "sessions",
+  run: "runs",
+  models: "tools",
+  "compare-runs": "runs",
+};
 
 /** {name, id, parameters} of the address; a repeated parameter becomes a list. */
 function place() {
@@ -77,6 +77,7 @@ function place() {
   for (const [key, value] of new URLSearchParams(query)) {
     parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
   }
+  if (name === "compare" && parameters.run_id) return placed("compare-runs", "", parameters);
   return placed(name in VIEWS ? name : "", decodeURIComponent(rest.join("/")), parameters);
 }
 
@@ -157,7 +158,7 @@ const marking = () => String(getSelection());
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || marking();
+  return busy || at("view").querySelector(".details:not([hidden])") || marking();
 }
 
 async function keepFresh() {
@@ -178,13 +179,11 @@ at("lookup").addEventListener("submit", (event) => {
   else location.hash = wanted;
 });
 addEventListener("hashchange", () => draw());
-addEventListener("keydown", (event) => {
-  const typing =
-    event.target instanceof Element && ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  at("trace-id").focus();
-});
+const look = () => at("trace-id").focus();
+listenToKeys({ look, search: openPalette, save: () => askToSave(document.title) });
+at("open-palette").addEventListener("click", openPalette);
+at("open-help").addEventListener("click", showHelp);
+at("open-save").addEventListener("click", () => askToSave(document.title));
 document.addEventListener("visibilitychange", () => {
   followView();
   const { live, follows } = VIEWS[place().name];

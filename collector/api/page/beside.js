@@ -13,13 +13,13 @@ const ROW_HEIGHT = 30;
 const DEEPEST_INDENT = 12;
 
 /** {a, b}: both summaries. */
-export async function loadBeside({ parameters: { a, b } }) {
+async function loadBeside({ parameters: { a, b } }) {
   if (!a || !b) throw new Error("Two traces are needed: #/beside?a=ID&b=ID.");
   const [first, second] = await Promise.all([loadTrace({ id: a }), loadTrace({ id: b })]);
   return { a: first, b: second };
 }
 
-export function Beside({ data: { a, b } }) {
+function Beside({ data: { a, b } }) {
   const [tab, setTab] = useState(TABS[0]);
   return html`<h2>Two traces side by side</h2>
     <${Differences} a=${a} b=${b} />
@@ -43,7 +43,7 @@ export function Beside({ data: { a, b } }) {
 
 const ToTrace = ({ trace }) =>
   html`<a href=${`#/trace/${trace.trace_id}`}
-    >${trace.name} <span class="mono">${trace.trace_id.slice(0, 8)}</span></a
+    ><span class="wide">${trace.name} </span><span class="mono">${trace.trace_id.slice(0, 8)}</span></a
   >`;
 
 function Differences({ a, b }) {
@@ -61,10 +61,10 @@ function Differences({ a, b }) {
     .filter((name) => left.get(name) || right.get(name))
     .map((name) => [name, left.get(name), right.get(name), name in numbers ? change(...numbers[name]) : ""]);
   const columns = [
-    ["", (row) => row[0]],
-    [html`A: <${ToTrace} trace=${a} />`, (row) => row[1]],
-    [html`B: <${ToTrace} trace=${b} />`, (row) => row[2]],
-    ["B against A", (row) => row[3]],
+    ["", (row) => row[0], "fold"],
+    [html`A: <${ToTrace} trace=${a} />`, (row) => row[1], "fold"],
+    [html`B: <${ToTrace} trace=${b} />`, (row) => row[2], "fold"],
+    ["B against A", (row) => row[3], "fold"],
   ];
   return html`<${Rows} label="Differences" columns=${columns} rows=${rows} />`;
 }
@@ -163,3 +163,5 @@ function keyed(spans) {
   }
   return found;
 }
+
+export const beside = { title: "Two traces", load: loadBeside, Show: Beside };

@@ -1,26 +1,37 @@
 // @ts-check
-// The overview: totals and their changes, charts over time, and the top agents, models, tools, errors and
-// scores.
+// The overview: totals and their changes, charts over time, what drives the changes, the alerts that fire, and
+// where time and money go. Every number leads to its rows.
 
-import { chart, columns } from "./charts.js";
+import { Alerting } from "./alerting.js";
+import { Chart, columns } from "./charts.js";
+import {
+  Change,
+  Clip,
+  Empty,
+  HowToSend,
+  Meter,
+  Moment,
+  Select,
+  Spark,
+  Table,
+  useAnswer,
+} from "./components.js";
+import { Drivers } from "./drivers.js";
 import {
   address,
   compact,
   duration,
-  empty,
   get,
-  howToSend,
   knownFacets,
-  link,
-  make,
   money,
   number,
+  pick,
   scoreNumber,
   share,
-  table,
 } from "./parts.js";
+import { html } from "./view.js";
 
-const RANGES = [
+export const RANGES = [
   ["-1h", "Last hour"],
   ["-24h", "Last day"],
   ["-7d", "Last week"],
@@ -29,230 +40,293 @@ const RANGES = [
 ];
 const FILTERS = [
   "experiment_id",
+  "experiment_name",
   "service",
+  "version",
   "environment",
   "agent",
   "model",
   "response_model",
   "tool",
+  "user",
   "status",
   "score",
 ];
+const SHOWN_ERRORS = 8;
 
-/** Draws the view for the parameters in the address. */
-export async function overview(parameters, go) {
-  const since = parameters.since ?? "-24h";
-  const filters = Object.fromEntries(
-    FILTERS.filter((name) => parameters[name]).map((name) => [name, parameters[name]]),
-  );
-  const asked = { ...filters, since, until: parameters.until };
+async function load({ parameters }) {
+  const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
   const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
-  const parts = [bar(parameters, since, facets, go)];
-  if (!found.totals.count.b) {
-    const any = facets.experiment.length > 0;
-    parts.push(
-      any
-        ? empty("No traces match.", "Choose a longer time range or remove filters.")
-        : empty(
-            "No traces yet.",
-            howToSend(),
-            make("p", {
-              className: "quiet",
-              text:
-                "Traces appear here within two seconds. To import those that MLflow already holds, run " +
-                "sidespan index backfill --experiment NAME.",
-            }),
-          ),
-    );
-    return parts;
-  }
+  return { asked, found, facets };
+}
+
+function Show({ data: { asked, found, facets }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
-  parts.push(cards(found.totals, into), charts(found, asked, go), tops(found, into));
-  return parts;
+  const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
+  if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
+  return html`${bar}
+    <${Totals} totals=${found.totals} into=${into} />
+    <${Alerting} again=${found} />
+    <${Charts} ...${{ found, asked, go }} />
+    <${Drivers} asked=${asked} into=${into} />
+    <${Tops} ...${{ found, asked, into }} />`;
 }
 
-function bar(parameters, since, facets, go) {
-  const time = select(
-    "range",
-    "Time range",
-    RANGES.map(([value, text]) => [value, text]),
-    since,
-    (value) => go({ ...parameters, since: value, until: "" }),
+export const overview = { title: "Overview", load, Show, live: true };
+
+const Nothing = ({ any }) =>
+  any
+    ? html`<${Empty} title="No traces match.">
+        <p class="quiet">Choose a longer time range or remove filters.</p>
+      <//>`
+    : html`<${Empty} title="No traces yet.">
+        <${HowToSend} />
+        <p class="quiet">
+          Traces appear here within two seconds. To import those that MLflow already holds, run sidespan index
+          backfill --experiment NAME.
+        </p>
+      <//>`;
+
+function Bar({ parameters, asked, facets, go }) {
+  const named = (facet) => [["", "All"], ...facets[facet].map(({ value }) => [value, value])];
+  const picker = (id, label, name, facet) =>
+    html`<${Select}
+      ...${{ id, label, options: named(facet), chosen: parameters[name] || "" }}
+      onChange=${(value) => go({ ...parameters, [name]: value })}
+    />`;
+  const others = FILTERS.filter(
+    (name) => parameters[name] && !["experiment_name", "service", "agent"].includes(name),
   );
-  if (!RANGES.some(([value]) => value === since))
-    time.lastChild.prepend(make("option", { text: "Custom range", value: since, selected: true }));
-  const names = facets.experiment.map(({ value }) => [value, value]);
-  const experiment = select(
-    "experiment",
-    "Experiment",
-    [["", "All"], ...names],
-    parameters.experiment_name || "",
-    (value) => go({ ...parameters, experiment_name: value }),
-  );
-  const service = select(
-    "service",
-    "Service",
-    [["", "All"], ...facets.service.map(({ value }) => [value, value])],
-    parameters.service || "",
-    (value) => go({ ...parameters, service: value }),
-  );
-  return make("form", { className: "bar", children: [time, experiment, service] });
+  return html`<form class="bar" onSubmit=${(event) => event.preventDefault()}>
+    <${Select}
+      ...${{ id: "range", label: "Time range", options: RANGES, chosen: asked.since, other: "Custom range" }}
+      onChange=${(since) => go({ ...parameters, since, until: "" })}
+    />
+    ${picker("experiment", "Experiment", "experiment_name", "experiment")}
+    ${picker("service", "Service", "service", "service")} ${picker("agent", "Agent", "agent", "agent")}
+    ${others.map(
+      (name) =>
+        html`<button
+          type="button"
+          class="chip"
+          title="Remove this filter"
+          onClick=${() => go({ ...parameters, [name]: "" })}
+        >
+          ${name.replaceAll("_", " ")}: ${String(parameters[name])} <span aria-hidden="true">✕</span>
+        </button>`,
+    )}
+    <a class="button" href="#/compare${address("", sidesOf(asked))}">Compare with before</a>
+  </form>`;
 }
 
-export function select(id, label, options, chosen, onChange) {
-  const list = make("select", {
-    id,
-    children: options.map(([value, text]) => make("option", { value, text, selected: value === chosen })),
-  });
-  list.addEventListener("change", () => onChange(list.value));
-  return make("label", { children: [make("span", { text: label }), list] });
+/** The parameters of a comparison of this time with the one before. */
+function sidesOf({ since, until, ...filters }) {
+  const both = { ...filters };
+  if (until || !/^-\d+[mhd]$/.test(since)) return { ...both, "b.since": since, "b.until": until };
+  const [, count, unit] = /** @type {any} */ (/^-(\d+)([mhd])$/.exec(since));
+  return { ...both, "a.since": `-${2 * count}${unit}`, "a.until": since, "b.since": since };
 }
 
-/** @type {[string, string, (value: any) => string, boolean | null][]} label, metric, format, whether more is worse */
-const CARDS = [
-  ["Traces", "count", number.format, null],
-  ["Error rate", "error_rate", share, true],
-  ["Duration p50", "duration_seconds_p50", duration, true],
-  ["Duration p95", "duration_seconds_p95", duration, true],
-  ["Input tokens", "input_tokens", compact, null],
-  ["Output tokens", "output_tokens", compact, null],
-  ["Cost", "cost_usd", money, null],
-  ["Sessions", "sessions", number.format, null],
-  ["Retries", "recovered_retries", number.format, null],
+/** @type {any[]} label, metric, format, whether more is worse, filters and order of its rows */
+const TILES = [
+  ["Traces", "count", number.format, null, {}],
+  ["Error rate", "error_rate", share, true, { status: "ERROR" }],
+  ["Duration p50", "duration_seconds_p50", duration, true, { sort: "-duration" }],
+  ["Duration p95", "duration_seconds_p95", duration, true, { sort: "-duration" }],
+  ["Tokens", "total_tokens", compact, null, { sort: "-tokens" }],
+  ["Cost", "cost_usd", money, null, { sort: "-cost" }],
+  ["Sessions", "sessions", number.format, null, null],
+  ["Retries", "recovered_retries", number.format, null, { sort: "-errors" }],
 ];
 
-function cards(totals, into) {
-  const items = CARDS.map(([label, metric, say, worse]) => {
-    const { a, b } = totals[metric];
-    const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
-    const value = b === null ? "–" : `${lower}${say(b)}`;
-    const title =
-      metric === "count"
-        ? link(value, into({}))
-        : metric === "error_rate" && b
-          ? link(value, into({ status: "ERROR" }))
-          : make("b", { text: value });
-    title.classList.add("value");
-    return make("li", {
-      children: [make("span", { className: "quiet", text: label }), title, change(a, b, say, worse)],
-    });
-  });
-  return make("ul", { className: "cards numbers", "aria-label": "Totals", children: items });
+function Totals({ totals, into }) {
+  return html`<ul class="cards numbers" aria-label="Totals">
+    ${TILES.map(([label, metric, say, worse, rows]) => {
+      const { a, b } = totals[metric];
+      const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
+      const said = b === null ? "–" : `${lower}${say(b)}`;
+      const href = rows ? into(rows) : into({}).replace("#/traces", "#/sessions");
+      return html`<li key=${metric}>
+        <span class="quiet">${label}</span>
+        <a class="value" href=${href}>${said}</a>
+        <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+      </li>`;
+    })}
+  </ul>`;
 }
 
-function change(a, b, say, worse) {
-  if (a === null || b === null || a === undefined)
-    return make("span", { className: "quiet small", text: " " });
-  if (a === b) return make("span", { className: "quiet small", text: "no change" });
-  const more = b > a;
-  const part = a ? ` ${more ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(0)} %` : "";
-  const tone = worse === null ? "quiet" : more === worse ? "bad" : "good";
-  return make("span", {
-    className: `small ${tone}`,
-    text: `${more ? "▲" : "▼"}${part} (was ${say(a)})`,
-    title: "compared with the previous period of the same length",
-  });
-}
+const ZEROS = { count: 0, input_tokens: 0, output_tokens: 0, cost_usd: 0, model_calls: 0, tool_calls: 0 };
 
-function charts(found, asked, go) {
+function Charts({ found, asked, go }) {
   const metrics = [
-    "count",
-    "error_rate",
-    "duration_seconds_p50",
-    "duration_seconds_p95",
-    "input_tokens",
-    "output_tokens",
-    "cost_usd",
+    ...[
+      "count",
+      "error_rate",
+      "duration_seconds_p50",
+      "duration_seconds_p95",
+      "input_tokens",
+      "output_tokens",
+    ],
+    ...["cost_usd", "model_calls", "tool_calls"],
   ];
-  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, {
-    count: 0,
-    input_tokens: 0,
-    output_tokens: 0,
-    cost_usd: 0,
-  });
+  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, ZEROS);
   const onRange = (from, to) =>
     go({ ...asked, since: String(Math.floor(from)), until: String(Math.ceil(to)) });
   const line = (label, metric) => ({ label, values: values[metric] });
-  return make("div", {
-    className: "charts",
-    children: [
-      chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
-      chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
-      chart("Duration", xs, [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")], {
-        unit: "seconds",
-        onRange,
-      }),
-      chart("Tokens", xs, [line("input", "input_tokens"), line("output", "output_tokens")], { onRange }),
-      chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
-    ],
-  });
+  const draw = (title, lines, options = {}) =>
+    html`<${Chart} key=${title} title=${title} xs=${xs} lines=${lines} options=${{ ...options, onRange }} />`;
+  const durations = [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")];
+  return html`<div class="charts">
+    ${draw("Traces", [line("traces", "count")], { bars: true })}
+    ${draw("Error rate", [line("errors", "error_rate")], { unit: "share" })}
+    ${draw("Duration", durations, { unit: "seconds" })}
+    ${draw("Cost", [line("cost", "cost_usd")], { unit: "usd", bars: true })}
+    ${draw("Tokens", [line("input", "input_tokens"), line("output", "output_tokens")])}
+    ${draw("Calls", [line("model", "model_calls"), line("tool", "tool_calls")])}
+  </div>`;
 }
 
-function tops(found, into) {
-  const name = (kind, filter) => ({
-    title: kind,
-    cell: ({ key }) => {
-      const value = Object.values(key)[0];
-      return value === null ? "not set" : link(value, into({ [filter]: value }));
-    },
-  });
-  const value = (title, metric, say, wide) => ({ title, wide, cell: ({ values }) => say(values[metric]) });
-  const p95 = value("Duration p95", "duration_seconds_p95", duration, true);
-  const errors = value("Errors", "error_rate", share);
-  const count = (title) => value(title, "count", number.format);
-  const blocks = [
-    [
-      "Agents",
-      found.agents,
-      [name("Agent", "agent"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)],
-    ],
-    [
-      "Models",
-      found.models,
-      [name("Model", "model"), count("Calls"), errors, p95, value("Cost", "cost_usd", money)],
-    ],
-    [
-      "Tools",
-      found.tools,
-      [
-        name("Tool", "tool"),
-        count("Calls"),
-        errors,
-        value("Retries", "recovered_retries", number.format, true),
-        p95,
-      ],
-    ],
-    [
-      "Errors",
-      found.errors,
-      [
-        name("Message", "error"),
-        value("Traces", "traces", number.format),
-        value("Spans", "count", number.format),
-      ],
-    ],
-    [
-      "Scores",
-      found.scores,
-      [
-        name("Score", "score"),
-        count("Count"),
-        value("Mean", "score_mean", (mean) => (mean === null ? "" : scoreNumber(mean))),
-        value("Passed", "pass_rate", (rate) => (rate === null ? "" : share(rate))),
-      ],
-    ],
+/** Columns of a table of groups: [title, metric, format]; the first one leads to the group's rows. */
+function groupColumns(title, filter, into, cells) {
+  const named = ({ key }) => {
+    const value = Object.values(key)[0];
+    return value === null ? "not set" : html`<a href=${into({ [filter]: value })}>${value}</a>`;
+  };
+  return [
+    { title, words: true, cell: named },
+    ...cells.map(([head, metric, say]) => ({ title: head, cell: ({ values }) => say(values[metric]) })),
   ];
-  return make("div", {
-    className: "tops",
-    children: blocks.map(([title, groups, cells]) =>
-      make("section", {
-        children: [
-          make("h2", { text: title }),
-          groups.length
-            ? table(title, cells, groups)
-            : make("p", { className: "quiet", text: title === "Errors" ? "No errors." : "No data." }),
-        ],
-      }),
-    ),
-  });
+}
+
+/** A column that shows what share of a sum each group has. */
+function shareColumn(title, metric, groups, say) {
+  const whole = groups.reduce((sum, { values }) => sum + (values[metric] || 0), 0);
+  return {
+    title,
+    cell: ({ values }) =>
+      html`${say(values[metric])}<${Meter} part=${whole ? (values[metric] || 0) / whole : 0} />`,
+  };
+}
+
+function Block({ title, groups, columns: cells, none = "No data.", wide = false }) {
+  return html`<section class=${wide ? "wide-block" : ""}>
+    <h2>${title}</h2>
+    ${
+      groups.length
+        ? html`<${Table} label=${title} columns=${cells} rows=${groups} />`
+        : html`<p class="quiet">${none}</p>`
+    }
+  </section>`;
+}
+
+function Tops({ found, asked, into }) {
+  const calls = [
+    ["Calls", "count", number.format],
+    ["Errors", "error_rate", share],
+  ];
+  const p95 = ["p95", "duration_seconds_p95", duration];
+  const models = groupColumns("Model", "model", into, [...calls, p95]);
+  const tools = groupColumns("Tool", "tool", into, [
+    ...calls,
+    ["Retries", "recovered_retries", number.format],
+    p95,
+  ]);
+  const agents = groupColumns("Agent", "agent", into, [["Traces", "count", number.format], calls[1], p95]);
+  const scores = groupColumns("Score", "score", into, [
+    ["Count", "count", number.format],
+    ["Mean", "score_mean", (mean) => (mean === null ? "" : scoreNumber(mean))],
+    ["Passed", "pass_rate", (rate) => (rate === null ? "" : share(rate))],
+  ]);
+  return html`<div class="tops">
+    <${Block}
+      title="Models"
+      groups=${found.models}
+      columns=${[...models, shareColumn("Cost", "cost_usd", found.models, money)]}
+    />
+    <${Block}
+      title="Agents"
+      groups=${found.agents}
+      columns=${[...agents, shareColumn("Cost", "cost_usd", found.agents, money)]}
+    />
+    <${Block} title="Tools" groups=${found.tools} columns=${tools} />
+    <${Users} asked=${asked} into=${into} again=${found} />
+    <${Errors} asked=${asked} into=${into} again=${found} />
+    <${Block}
+      title="Scores"
+      groups=${found.scores}
+      columns=${scores}
+      none="No scores: log evaluations to see them."
+      wide
+    />
+  </div>`;
+}
+
+function Users({ asked, into, again }) {
+  const metrics = ["cost_usd", "count", "error_rate", "total_tokens"];
+  const path = address("traces/stats", { ...asked, by: "user", metric: metrics, top: 8 });
+  const { body, error } = useAnswer(path, again);
+  const groups = (body ? body.groups : []).filter(({ key }) => key.user !== null);
+  const cells = groupColumns("User", "user", into, [
+    ["Traces", "count", number.format],
+    ["Errors", "error_rate", share],
+    ["Tokens", "total_tokens", compact],
+  ]);
+  const none = error || (body ? "No trace names a user: set user.id on its spans." : "Loading…");
+  return html`<${Block}
+    title="Users"
+    groups=${groups}
+    none=${none}
+    columns=${[...cells, shareColumn("Cost", "cost_usd", groups, money)]}
+  />`;
+}
+
+/** Groups of errors with the first time and the trend. */
+function Errors({ asked, into, again }) {
+  const { status, ...filters } = asked;
+  const about = { ...filters, trace_status: status };
+  const { body, error } = useAnswer(address("traces/errors", { ...about, limit: SHOWN_ERRORS }), again);
+  const trend = useAnswer(
+    address("traces/stats", {
+      ...about,
+      of: "errors",
+      by: "error",
+      metric: "count",
+      bucket: "auto",
+      top: 50,
+    }),
+    again,
+  );
+  const cells = [
+    {
+      title: "Message",
+      words: true,
+      cell: (row) => html`<a href=${into({ error: row.error })}>${row.error}</a>`,
+    },
+    { title: "Type", words: true, cell: (row) => html`<${Clip} text=${row.type || ""} />` },
+    { title: "Traces", cell: (row) => number.format(row.traces) },
+    { title: "Spans", cell: (row) => number.format(row.spans) },
+    { title: "Trend", words: true, cell: (row) => html`<${Trend} stats=${trend.body} error=${row.error} />` },
+    { title: "First seen", words: true, cell: (row) => html`<${Moment} ns=${row.first_unix_ns} />` },
+    { title: "Last seen", words: true, cell: (row) => html`<${Moment} ns=${row.last_unix_ns} />` },
+  ];
+  const none = error || (body ? "No errors." : "Loading…");
+  return html`<${Block}
+    title="Errors"
+    groups=${body ? body.errors : []}
+    columns=${cells}
+    none=${none}
+    wide
+  />`;
+}
+
+/** How often an error occurred, step by step. */
+export function Trend({ stats, error }) {
+  const group = stats && stats.groups.find(({ key }) => key.error === error);
+  if (!group || !group.series || !stats.series.length) return html`<span class="spark"></span>`;
+  const known = new Map(
+    group.series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
+  );
+  const { xs } = columns(stats.series, stats.bucket_seconds, []);
+  const steps = xs.map((x) => known.get(x) || 0);
+  return html`<${Spark} values=${steps} tone="bad" />`;
 }

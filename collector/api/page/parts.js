@@ -84,6 +84,13 @@ export function address(path, parameters) {
   return text ? `${path}?${text}` : path;
 }
 
+/** What an object has by these names. */
+export const pick = (object, names) =>
+  Object.fromEntries(names.filter((name) => object[name]).map((name) => [name, object[name]]));
+
+export const without = (object, ...names) =>
+  Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+
 // ---- formatted numbers
 
 export const number = new Intl.NumberFormat();
@@ -146,6 +153,13 @@ export function byModality(counts) {
 
 export function moment(unixNs) {
   return unixNs ? new Date(unixNs / 1e6).toLocaleString() : "never";
+}
+
+/** With the zone and milliseconds, for a closer look. */
+export function exactMoment(unixNs) {
+  const date = new Date(unixNs / 1e6);
+  const zone = { dateStyle: "full", timeStyle: "long" };
+  return `${date.toLocaleString(undefined, /** @type {any} */ (zone))} (${date.toISOString()})`;
 }
 
 /** "5 min ago" within a day, else the date and time. */

@@ -2,18 +2,8 @@
 // One session as a conversation: turn by turn what was said, beside it what the turn took.
 
 import { Messages } from "./chat.js";
-import {
-  address,
-  compact,
-  duration,
-  get,
-  messageOf,
-  money,
-  moment,
-  number,
-  scoreText,
-  sentence,
-} from "./parts.js";
+import { Moment, Pill } from "./components.js";
+import { address, compact, duration, get, messageOf, money, number, scoreText, sentence } from "./parts.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
 const WHOLE = { max_characters: 1000000, max_media_characters: 8000000 };
@@ -22,11 +12,11 @@ const FIRST = { max_media_characters: 1500000 };
 const AHEAD = "800px";
 
 /** The session's turns as the index has them; what was said in them is asked turn by turn. */
-export async function loadSession({ id }) {
+async function loadSession({ id }) {
   return get(`sessions/${encodeURIComponent(id).replaceAll("%2F", "/")}`);
 }
 
-export function Session({ id, data }) {
+function Session({ id, data }) {
   const { sessions, turns, turns_omitted: omitted } = data;
   return html`<h2>${id}</h2>
     <${SessionFigures} sums=${sessions[0]} />
@@ -60,7 +50,7 @@ function Turn({ turn, number: at }) {
     <aside aria-label=${`Turn ${at}`}>
       <p>
         <a href=${`#/trace/${turn.trace_id}`}><b>Turn ${at}</b></a>
-        ${turn.status === "ERROR" && html` <span class="pill small bad">ERROR</span>`}
+        ${turn.status !== "OK" && html` <${Pill} status=${turn.status} />`}
       </p>
       <${TurnFacts} turn=${turn} />
     </aside>
@@ -69,12 +59,7 @@ function Turn({ turn, number: at }) {
 
 function TurnFacts({ turn }) {
   const facts = [
-    [
-      "Started",
-      html`<time datetime=${exactTime(turn.start_unix_ns)} title=${exactTime(turn.start_unix_ns)}
-        >${moment(turn.start_unix_ns)}</time
-      >`,
-    ],
+    ["Started", html`<${Moment} ns=${turn.start_unix_ns} />`],
     ["Took", duration(turn.duration_seconds)],
     ["Tokens", compact(turn.total_tokens)],
     ["Cost", money(turn.cost_usd)],
@@ -83,7 +68,7 @@ function TurnFacts({ turn }) {
     ["Scores", (turn.scores || []).length ? turn.scores.map(scoreText).join(", ") : ""],
     ["Agent", turn.agent],
   ];
-  return html`<dl>
+  return html`<dl class="took">
     ${facts
       .filter(([, said]) => said)
       .map(
@@ -93,8 +78,6 @@ function TurnFacts({ turn }) {
       )}
   </dl>`;
 }
-
-const exactTime = (unixNs) => new Date(unixNs / 1e6).toISOString();
 
 /**
  * What was said in a trace, read once it comes near the sight, and again when `version` changes.
@@ -166,3 +149,10 @@ async function readConversation(traceId, bounds, from = 0) {
     return { error: error instanceof Error ? error.message : sentence(messageOf({ status: 0, body: null })) };
   }
 }
+
+export const session = {
+  title: "Session",
+  load: loadSession,
+  Show: Session,
+  follows: ({ id }) => ({ session: id }),
+};

@@ -36,7 +36,11 @@ export function SpanPanel({ traceId, span, onClose }) {
     if (panel.current.getBoundingClientRect().top > innerHeight - 80)
       panel.current.scrollIntoView({ block: "start" });
   }, [span.span_id]);
-  const onKeyDown = (event) => event.key === "Escape" && onClose();
+  const onKeyDown = (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    onClose();
+  };
   const onAll = isWhole ? undefined : () => setWhole(true);
   return html`<section class="panel" ref=${panel} aria-label="Span" onKeyDown=${onKeyDown}>
     <header>

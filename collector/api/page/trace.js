@@ -1,9 +1,11 @@
 // @ts-check
 // One trace: its figures, its conversation, its spans in time, and the span that is open.
 
+import { Moment, Pill } from "./components.js";
 import {
   address,
   ask,
+  at,
   byModality,
   duration,
   messageOf,
@@ -47,7 +49,7 @@ function remember(id, parameters) {
   history.replaceState(history.state, "", address(`#/trace/${encodeURIComponent(id)}`, parameters));
 }
 
-export function Trace({ id, data: trace, parameters }) {
+function Trace({ id, data: trace, parameters }) {
   const [tab, setTab] = useState(parameters.view === "conversation" ? TABS[1] : TABS[0]);
   const [selected, setSelected] = useState(/** @type {string | null} */ (parameters.span || null));
   useEffect(() => setSelected(parameters.span || null), [parameters.span]);
@@ -58,6 +60,10 @@ export function Trace({ id, data: trace, parameters }) {
     remember(id, { view: view === TABS[1] ? "conversation" : "", span: spanId });
   };
   const select = (spanId) => show(tab, spanId);
+  const close = () => {
+    select(null);
+    at("view").querySelector('[role="tree"]')?.focus();
+  };
   return html`<${Title} trace=${trace} />
     <${Figures} trace=${trace} />
     ${remarks(trace).map((text) => html`<p class="notice">${text}</p>`)}
@@ -81,17 +87,16 @@ export function Trace({ id, data: trace, parameters }) {
         }
         ${trace.spans_omitted > 0 && html`<p class="quiet">and ${number.format(trace.spans_omitted)} more spans</p>`}
       </div>
-      ${span && html`<${SpanPanel} traceId=${trace.trace_id} span=${span} onClose=${() => select(null)} />`}
+      ${span && html`<${SpanPanel} traceId=${trace.trace_id} span=${span} onClose=${close} />`}
     </div>
     <${Scores} trace=${trace} /><${Models} models=${trace.models} /><${Tools} tools=${trace.tools} />`;
 }
 
 function Title({ trace }) {
-  const tone = { OK: "good", ERROR: "bad" }[trace.status] || "warn";
   const isKnown = typeof trace.mlflow_path === "string" && trace.mlflow_path.startsWith("/#/");
   return html`<div class="title">
     <h3>${trace.name}</h3>
-    <span class=${`pill ${tone}`}>${trace.status}</span>
+    <${Pill} status=${trace.status} />
     <${CompareWith} traceId=${trace.trace_id} />
     ${isKnown && html`<a href=${`..${trace.mlflow_path}`}>Open in MLflow</a>`}
   </div>`;
@@ -149,7 +154,7 @@ function Figures({ trace }) {
     trace.session && html`<a href=${`#/session/${encodeURIComponent(trace.session)}`}>${trace.session}</a>`;
   const parts = [
     ...figuresOf(trace),
-    ["Started", html`<time title=${exactTime(trace.start_unix_ns)}>${moment(trace.start_unix_ns)}</time>`],
+    ["Started", html`<${Moment} ns=${trace.start_unix_ns} />`],
     ["Experiment", trace.experiment.name || trace.experiment.id],
     ["Service", [trace.service, trace.service_version].filter(Boolean).join(" ")],
     ["Agent", trace.agent],
@@ -160,8 +165,6 @@ function Figures({ trace }) {
     ${parts.filter(([, said]) => said).map(([label, said]) => html`<li><b>${said}</b><span>${label}</span></li>`)}
   </ul>`;
 }
-
-const exactTime = (unixNs) => (unixNs ? new Date(unixNs / 1e6).toISOString() : "");
 
 function remarks(trace) {
   const said = [];
@@ -219,8 +222,8 @@ function Models({ models }) {
   const columns = [
     ["Model", (use) => use.model || "unknown"],
     ["Calls", (use) => number.format(use.calls)],
-    ["Errors", (use) => number.format(use.errors)],
-    ["Time", (use) => duration(use.duration_seconds)],
+    ["Errors", (use) => number.format(use.errors), "wide"],
+    ["Time", (use) => duration(use.duration_seconds), "wide"],
     ["Tokens", (use) => tokens(use.tokens)],
     ["Cost", (use) => money(use.cost_usd)],
   ];
@@ -232,7 +235,7 @@ function Tools({ tools }) {
     ["Tool", (use) => use.tool || "unknown"],
     ["Calls", (use) => number.format(use.calls)],
     ["Errors", (use) => number.format(use.errors)],
-    ["Retries", (use) => number.format(use.recovered_retries)],
+    ["Retries", (use) => number.format(use.recovered_retries), "wide"],
     ["Time", (use) => duration(use.duration_seconds)],
   ];
   return html`<${Rows} label="Tools" columns=${columns} rows=${tools} />`;
@@ -270,3 +273,10 @@ export function Rows({ label, columns, rows }) {
     }
   </div>`;
 }
+
+export const trace = {
+  title: "Trace",
+  load: loadTrace,
+  Show: Trace,
+  follows: ({ id }) => ({ trace_id: id }),
+};

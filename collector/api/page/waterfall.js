@@ -57,13 +57,16 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
       ArrowRight: () => (isParent && closed.has(id) ? toggle(id, true) : isParent && moveTo(at + 1)),
       ArrowLeft: () =>
         isParent && !closed.has(id) ? toggle(id, false) : moveTo(ids.indexOf(places.get(id).parent)),
+      j: () => moveTo(at + 1),
+      k: () => moveTo(at - 1),
       Enter: () => onSelect(id),
       " ": () => onSelect(id),
-      Escape: () => onSelect(null),
+      ...(selected ? { Escape: () => onSelect(null) } : {}),
     };
     const action = event.ctrlKey || event.metaKey || event.altKey ? null : actions[event.key];
     if (!action) return;
     event.preventDefault();
+    event.stopPropagation(); // the keys of the page are others
     action();
   };
   const choose = (id) => {
@@ -87,6 +90,7 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
   });
   return html`<div class="spans">
     <div class="scale" aria-hidden="true">
+      <span><span class="legend">critical path</span></span>
       <span class="track"
         >${TICKS.map((part) => html`<span class="tick">${duration(part * seconds)}</span>`)}</span
       >
