@@ -22,6 +22,8 @@ async function loadBeside({ parameters: { a, b } }) {
 function Beside({ data: { a, b } }) {
   const [tab, setTab] = useState(TABS[0]);
   return html`<h2>Two traces side by side</h2>
+    <p>A: <${ToTrace} trace=${a} /></p>
+    <p>B: <${ToTrace} trace=${b} /></p>
     <${Differences} a=${a} b=${b} />
     <${Tabs} tab=${tab} tabs=${TABS} label="Spans or conversations" onTab=${setTab} />
     <div role="tabpanel" aria-label=${tab}>
@@ -43,7 +45,7 @@ function Beside({ data: { a, b } }) {
 
 const ToTrace = ({ trace }) =>
   html`<a href=${`#/trace/${trace.trace_id}`}
-    ><span class="wide">${trace.name} </span><span class="mono">${trace.trace_id.slice(0, 8)}</span></a
+    >${trace.name} <span class="mono">${trace.trace_id.slice(0, 8)}</span></a
   >`;
 
 function Differences({ a, b }) {
@@ -61,10 +63,10 @@ function Differences({ a, b }) {
     .filter((name) => left.get(name) || right.get(name))
     .map((name) => [name, left.get(name), right.get(name), name in numbers ? change(...numbers[name]) : ""]);
   const columns = [
-    ["", (row) => row[0], "fold"],
-    [html`A: <${ToTrace} trace=${a} />`, (row) => row[1], "fold"],
-    [html`B: <${ToTrace} trace=${b} />`, (row) => row[2], "fold"],
-    ["B against A", (row) => row[3], "fold"],
+    { title: "Figure", cell: (row) => row[0] },
+    { title: "A", cell: (row) => row[1] },
+    { title: "B", cell: (row) => row[2] },
+    { title: "B against A", cell: (row) => row[3] },
   ];
   return html`<${Rows} label="Differences" columns=${columns} rows=${rows} />`;
 }

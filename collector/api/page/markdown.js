@@ -98,7 +98,7 @@ function list(token, depth) {
 
 function table(token, depth) {
   const cells = (tag, row) => row.map((cell) => html`<${tag}>${inlines(cell.tokens, depth + 2)}<//>`);
-  return html`<div class="table" tabindex="0" role="region" aria-label="Table">
+  return html`<div class="cells" tabindex="0" role="region" aria-label="Table">
     <table>
       <thead>
         <tr>

@@ -2,7 +2,7 @@
 // One session as a conversation: turn by turn what was said, beside it what the turn took.
 
 import { Messages } from "./chat.js";
-import { Moment, Pill } from "./components.js";
+import { Figures, Moment, Pill } from "./components.js";
 import { address, compact, duration, get, messageOf, money, number, scoreText, sentence } from "./parts.js";
 import { html, useEffect, useRef, useState } from "./view.js";
 
@@ -37,9 +37,7 @@ function SessionFigures({ sums }) {
     ["User", sums.user],
     ["Agents", sums.agents.join(", ")],
   ];
-  return html`<ul class="figures">
-    ${figures.filter(([, said]) => said).map(([label, said]) => html`<li><b>${said}</b><span>${label}</span></li>`)}
-  </ul>`;
+  return html`<${Figures} items=${figures} />`;
 }
 
 function Turn({ turn, number: at }) {
@@ -73,8 +71,10 @@ function TurnFacts({ turn }) {
       .filter(([, said]) => said)
       .map(
         ([label, said]) =>
-          html`<dt>${label}</dt>
-            <dd>${said}</dd>`,
+          html`<div>
+            <dt>${label}</dt>
+            <dd>${said}</dd>
+          </div>`,
       )}
   </dl>`;
 }

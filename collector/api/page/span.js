@@ -3,8 +3,8 @@
 // It is asked when the span is opened, and kept no longer than it is.
 
 import { Messages } from "./chat.js";
-import { address, byModality, duration, get, money, number, tokens } from "./parts.js";
-import { Copy, Long, Tree, Value, parsed } from "./values.js";
+import { address, byModality, duration, messageOf, money, number, sentence, tokens } from "./parts.js";
+import { Copy, Exact, Long, Tree, Value, read } from "./values.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 const FIRST = { max_characters: 20000, max_media_characters: 1500000 };
@@ -58,9 +58,13 @@ export function SpanPanel({ traceId, span, onClose }) {
 async function readSpan(traceId, spanId, bounds) {
   const path = `traces/${encodeURIComponent(traceId)}/spans/${encodeURIComponent(spanId)}`;
   try {
-    return { detail: await get(address(path, bounds)) };
-  } catch (error) {
-    return { error: error instanceof Error ? error.message : String(error) };
+    const answer = await fetch(address(path, bounds));
+    const body = read(await answer.text()) ?? null; // times in nanoseconds are longer than JavaScript's numbers
+    return answer.ok && body
+      ? { detail: body }
+      : { error: sentence(messageOf({ status: answer.status, body })) };
+  } catch {
+    return { error: "The service can't be reached." };
   }
 }
 
@@ -210,7 +214,8 @@ function Events({ detail, onAll }) {
 }
 
 function Raw({ detail, onAll }) {
-  const plain = plainOf(detail);
+  const { given: _, returned: __, ...rest } = detail;
+  const plain = plainOf(rest);
   return html`<p>
       <${Copy} text=${() => JSON.stringify(plain, null, 2)} label="Copy JSON" />
       ${onAll && html` <button type="button" class="plain small" onClick=${onAll}>Load texts whole</button>`}
@@ -219,23 +224,11 @@ function Raw({ detail, onAll }) {
 }
 
 /** The span as a reader expects it: values in the place of {text, characters}. */
-function plainOf(detail) {
-  const rest = { ...detail, given: undefined, returned: undefined };
-  return JSON.parse(JSON.stringify(rest), (_, value) =>
-    value && typeof value === "object" && "characters" in value
-      ? value.is_json
-        ? (parsed(value.text) ?? atom(value.text))
-        : value.text
-      : value,
-  );
-}
-
-function atom(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
+function plainOf(value) {
+  if (Array.isArray(value)) return value.map(plainOf);
+  if (value === null || typeof value !== "object" || value instanceof Exact) return value;
+  if ("characters" in value) return value.is_json ? (read(value.text) ?? value.text) : value.text;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, plainOf(each)]));
 }
 
 function Facts({ span }) {

@@ -1,7 +1,7 @@
 // @ts-check
 // One trace: its figures, its conversation, its spans in time, and the span that is open.
 
-import { Moment, Pill } from "./components.js";
+import { Figures, Moment, Pill, Table } from "./components.js";
 import {
   address,
   ask,
@@ -65,7 +65,7 @@ function Trace({ id, data: trace, parameters }) {
     at("view").querySelector('[role="tree"]')?.focus();
   };
   return html`<${Title} trace=${trace} />
-    <${Figures} trace=${trace} />
+    <${TraceFigures} trace=${trace} />
     ${remarks(trace).map((text) => html`<p class="notice">${text}</p>`)}
     <${OwnTime} trace=${trace} />
     <${Tabs} tab=${tab} tabs=${TABS} label="Spans or conversation" onTab=${(each) => show(each, selected)} />
@@ -149,7 +149,7 @@ export function figuresOf(trace) {
   return figures;
 }
 
-function Figures({ trace }) {
+function TraceFigures({ trace }) {
   const session =
     trace.session && html`<a href=${`#/session/${encodeURIComponent(trace.session)}`}>${trace.session}</a>`;
   const parts = [
@@ -161,9 +161,7 @@ function Figures({ trace }) {
     ["Session", session],
     ["User", trace.user],
   ];
-  return html`<ul class="figures">
-    ${parts.filter(([, said]) => said).map(([label, said]) => html`<li><b>${said}</b><span>${label}</span></li>`)}
-  </ul>`;
+  return html`<${Figures} items=${parts} />`;
 }
 
 function remarks(trace) {
@@ -209,69 +207,52 @@ function Scores({ trace }) {
   const of = (score) =>
     score.span_id ? names.get(score.span_id) || score.span_id : score.session ? "session" : "trace";
   const columns = [
-    ["Score", scoreText, "text"],
-    ["Of", of, "text"],
-    ["Source", (score) => score.source || "", "text"],
-    ["Kind", (score) => score.judge, "text wide"],
-    ["Time", (score) => moment(score.time_unix_ns), "text wide"],
+    { title: "Score", words: true, cell: scoreText },
+    { title: "Of", words: true, cell: of },
+    { title: "Source", words: true, cell: (score) => score.source || "" },
+    { title: "Kind", words: true, cell: (score) => score.judge },
+    { title: "Time", words: true, cell: (score) => moment(score.time_unix_ns) },
   ];
   return html`<${Rows} label="Scores" columns=${columns} rows=${trace.scores || []} />`;
 }
 
 function Models({ models }) {
   const columns = [
-    ["Model", (use) => use.model || "unknown"],
-    ["Calls", (use) => number.format(use.calls)],
-    ["Errors", (use) => number.format(use.errors), "wide"],
-    ["Time", (use) => duration(use.duration_seconds), "wide"],
-    ["Tokens", (use) => tokens(use.tokens)],
-    ["Cost", (use) => money(use.cost_usd)],
+    { title: "Model", cell: (use) => use.model || "unknown" },
+    { title: "Calls", cell: (use) => number.format(use.calls) },
+    { title: "Errors", cell: (use) => number.format(use.errors) },
+    { title: "Time", cell: (use) => duration(use.duration_seconds) },
+    { title: "Tokens", cell: (use) => tokens(use.tokens) },
+    { title: "Cost", cell: (use) => money(use.cost_usd) },
   ];
   return html`<${Rows} label="Models" columns=${columns} rows=${models} />`;
 }
 
 function Tools({ tools }) {
   const columns = [
-    ["Tool", (use) => use.tool || "unknown"],
-    ["Calls", (use) => number.format(use.calls)],
-    ["Errors", (use) => number.format(use.errors)],
-    ["Retries", (use) => number.format(use.recovered_retries), "wide"],
-    ["Time", (use) => duration(use.duration_seconds)],
+    { title: "Tool", cell: (use) => use.tool || "unknown" },
+    { title: "Calls", cell: (use) => number.format(use.calls) },
+    { title: "Errors", cell: (use) => number.format(use.errors) },
+    { title: "Retries", cell: (use) => number.format(use.recovered_retries) },
+    { title: "Time", cell: (use) => duration(use.duration_seconds) },
   ];
   return html`<${Rows} label="Tools" columns=${columns} rows=${tools} />`;
 }
 
 /**
- * A small table; a column is [title, cell(row), class]. Nothing without rows; of many the first.
+ * A table of which the first rows are shown; nothing where there are none.
  * @param {{label: string, columns: any[], rows: any[]}} properties
  */
 export function Rows({ label, columns, rows }) {
   const [all, setAll] = useState(false);
   if (!rows.length) return null;
   const shown = all ? rows : rows.slice(0, SHOWN_ROWS);
-  return html`<div class="table" tabindex="0" role="region" aria-label=${label}>
-    <table>
-      <thead>
-        <tr>
-          ${columns.map(([title, , style = ""]) => html`<th scope="col" class=${style}>${title}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${shown.map(
-          (row) =>
-            html`<tr>
-              ${columns.map(([, cell, style = ""]) => html`<td class=${style}>${cell(row)}</td>`)}
-            </tr>`,
-        )}
-      </tbody>
-    </table>
-    ${
+  return html`<${Table} label=${label} columns=${columns} rows=${shown} /> ${
       shown.length < rows.length &&
       html`<button type="button" class="plain small" onClick=${() => setAll(true)}>
         Show all ${number.format(rows.length)}
       </button>`
-    }
-  </div>`;
+    }`;
 }
 
 export const trace = {

@@ -10,9 +10,8 @@ const OPEN_MEMBERS = 12;
 const MAX_TREE_CHARACTERS = 2000000;
 const COPIED_MILLISECONDS = 1500;
 
-/** The value that a text holds as JSON, or undefined; numbers that JavaScript would round stay texts. */
-export function parsed(text) {
-  if (!/^\s*[[{]/.test(text) || text.length > MAX_TREE_CHARACTERS) return undefined;
+/** The value that a text holds as JSON, or undefined; whole numbers that JavaScript would round stay as they are. */
+export function read(text) {
   try {
     return JSON.parse(text, exact);
   } catch {
@@ -20,19 +19,28 @@ export function parsed(text) {
   }
 }
 
+/** The object or list that a text holds as JSON, or undefined. */
+export const parsed = (text) =>
+  /^\s*[[{]/.test(text) && text.length <= MAX_TREE_CHARACTERS ? read(text) : undefined;
+
 /** @type {any} its third argument is newer than the types know */
 const exact = (_, value, context) =>
   typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source || "")
     ? new Exact(context.source)
     : value;
 
-class Exact {
+export class Exact {
   constructor(source) {
     this.source = source;
   }
 
+  valueOf() {
+    return Number(this.source);
+  }
+
   toJSON() {
-    return this.source;
+    const { rawJSON } = /** @type {any} */ (JSON);
+    return rawJSON ? rawJSON(this.source) : this.source;
   }
 }
 
