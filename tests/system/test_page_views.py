@@ -82,7 +82,7 @@ async def test_the_overview_shows_totals_charts_and_what_stands_out(house: dict[
     async with opened(house["service"], "#/") as tab:
         await expect(tab.locator(".numbers > li").first).to_contain_text("60")
         await expect(tab.locator(".numbers")).to_contain_text("17 %")
-        await expect(tab.locator(".chart canvas")).to_have_count(5)
+        await expect(tab.locator(".chart canvas")).to_have_count(6)
         await expect(tab.get_by_role("img", name="Traces. Latest")).to_be_visible()
         tools = tab.get_by_role("region", name="Tools", exact=True)
         await expect(tools.locator("tbody tr")).to_have_count(2)

@@ -2,7 +2,7 @@
 // What the views are made of: tables, tiles, pills, times. Everything shown is set as text.
 
 import { ago, exactMoment, get, share } from "./parts.js";
-import { html, useEffect, useState } from "./view.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 /** What a state looks like: its colour and its sign, so that it doesn't hang on the colour alone. */
 const TONES = {
@@ -19,6 +19,26 @@ const TONES = {
 export function Pill({ status }) {
   const [tone, sign] = TONES[status] || ["warn", "…"];
   return html`<span class="pill small ${tone}"><span aria-hidden="true">${sign}</span> ${status}</span>`;
+}
+
+/** Make rows cards while the columns don't fit, measured whenever the rows or the width change. */
+function useCards(rows) {
+  const holder = useRef(/** @type {any} */ (null));
+  useLayoutEffect(() => {
+    const { current } = holder;
+    let width = 0;
+    const fit = () => {
+      if (current.clientWidth === width) return;
+      width = current.clientWidth;
+      current.classList.remove("cards-of-rows");
+      current.classList.toggle("cards-of-rows", current.scrollWidth > width + 1);
+    };
+    const observer = new ResizeObserver(fit);
+    fit();
+    observer.observe(current);
+    return () => observer.disconnect();
+  }, [rows]);
+  return holder;
 }
 
 /** A moment: how long ago it was, and on hover exactly when, in the reader's zone. */
@@ -83,19 +103,22 @@ export function Spark({ values, tone = "accent" }) {
 }
 
 /**
- * A table in which no column is ever cut: it scrolls sideways, and where it is narrow each row is a card.
+ * A table in which no column is ever cut: where they don't fit beside each other, each row is a card.
  * `columns` are {title, cell(row) -> text or element, sort, words}; words stand on the left, numbers on the
- * right. `sort` names what the rows are sorted by, `onSort(sort)` is called to sort them otherwise.
+ * right; one with `any` is left out unless any(row) holds for a row. `sort` names what rows are sorted by,
+ * `onSort(sort)` is called to sort them otherwise.
  * @param {{label: string, columns: any[], rows: any[], sort?: string, onSort?: (sort: string) => void,
  *   keyOf?: (row: any, place: number) => any}} properties
  */
 export function Table({ label, columns, rows, sort = "", onSort, keyOf = (_, place) => place }) {
   const kind = ({ words }, place) => (words || place === 0 ? "text" : "number");
-  return html`<div class="table" tabindex="0" role="region" aria-label=${label}>
+  const holder = useCards(rows);
+  const shown = columns.filter(({ any }) => !any || rows.some(any));
+  return html`<div class="table" ref=${holder} tabindex="0" role="region" aria-label=${label}>
     <table role="table">
       <thead role="rowgroup">
         <tr role="row">
-          ${columns.map(
+          ${shown.map(
             (column, place) => html`<${Head} ...${{ column, sort, onSort }} kind=${kind(column, place)} />`,
           )}
         </tr>
@@ -104,7 +127,7 @@ export function Table({ label, columns, rows, sort = "", onSort, keyOf = (_, pla
         ${rows.map(
           (row, number) =>
             html`<tr key=${keyOf(row, number)} role="row">
-              ${columns.map(
+              ${shown.map(
                 (column, place) =>
                   html`<td role="cell" class=${kind(column, place)} data-label=${column.title}>
                     ${column.cell(row)}
@@ -148,7 +171,7 @@ export function Change({ before, now, worse = null, say, few = false }) {
   const tone = few || worse === null ? "quiet" : more === worse ? "bad" : "good";
   const part = before ? `${more ? "+" : "−"}${percent(Math.abs(now / before - 1))}` : "new";
   return html`<span class="small ${tone}" title="before: ${say(before)}">
-    <span aria-hidden="true">${more ? "▲" : "▼"}</span> ${part}
+    <span aria-hidden="true">${more ? "▲" : "▼"}</span> ${part}${" "}
     <span class="quiet">(was ${say(before)})</span>
   </span>`;
 }

@@ -100,7 +100,7 @@ function Changes({ asked, sides, again, into }) {
 function Changed({ title, a, b, say, worse, rows, groups, into }) {
   return html`<li>
     <p>
-      <a href=${into(rows)}><b>${title}</b> ${say(b)}</a>
+      <a href=${into(rows)}><b>${title}</b> ${say(b)}</a>${" "}
       <${Change} before=${a} now=${b} worse=${worse} say=${say} />
     </p>
     ${groups.map(

@@ -90,7 +90,9 @@ const TRACES = [
   {
     title: "Trace",
     sort: "name",
-    cell: (row) => html`<a href="#/trace/${row.trace_id}" title=${row.trace_id}>${row.name}</a>`,
+    cell: (row) =>
+      html`<a href="#/trace/${row.trace_id}" title=${row.trace_id}>${row.name}</a>
+        <${Clip} text=${row.error_message || row.error_type || ""} tone="bad small below" />`,
   },
   {
     title: "Started",
@@ -109,12 +111,8 @@ const TRACES = [
   {
     title: "Scores",
     words: true,
+    any: (row) => row.scores.length,
     cell: (row) => html`<${Clip} text=${row.scores.map(scoreText).join(", ")} />`,
-  },
-  {
-    title: "Error",
-    words: true,
-    cell: (row) => html`<${Clip} text=${row.error_message || row.error_type || ""} tone="bad" />`,
   },
 ];
 

@@ -53,6 +53,8 @@ const FILTERS = [
   "score",
 ];
 const SHOWN_ERRORS = 8;
+// what the overview asks for itself after the rest, is asked again more seldom
+const AGAIN_MILLISECONDS = 15000;
 
 async function load({ parameters }) {
   const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
@@ -220,6 +222,7 @@ function Block({ title, groups, columns: cells, none = "No data.", wide = false 
 }
 
 function Tops({ found, asked, into }) {
+  const again = Math.floor(Date.now() / AGAIN_MILLISECONDS);
   const calls = [
     ["Calls", "count", number.format],
     ["Errors", "error_rate", share],
@@ -249,8 +252,8 @@ function Tops({ found, asked, into }) {
       columns=${[...agents, shareColumn("Cost", "cost_usd", found.agents, money)]}
     />
     <${Block} title="Tools" groups=${found.tools} columns=${tools} />
-    <${Users} asked=${asked} into=${into} again=${found} />
-    <${Errors} asked=${asked} into=${into} again=${found} />
+    <${Users} asked=${asked} into=${into} again=${again} />
+    <${Errors} asked=${asked} into=${into} again=${again} />
     <${Block}
       title="Scores"
       groups=${found.scores}
@@ -322,11 +325,13 @@ function Errors({ asked, into, again }) {
 /** How often an error occurred, step by step. */
 export function Trend({ stats, error }) {
   const group = stats && stats.groups.find(({ key }) => key.error === error);
-  if (!group || !group.series || !stats.series.length) return html`<span class="spark"></span>`;
+  if (!group || !group.series) return html`<span class="spark"></span>`;
   const known = new Map(
     group.series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
   );
-  const { xs } = columns(stats.series, stats.bucket_seconds, []);
+  const all = stats.groups.flatMap(({ series }) => series || []);
+  const ordered = all.sort((one, other) => one.start_unix_ns - other.start_unix_ns);
+  const { xs } = columns(ordered, stats.bucket_seconds, []);
   const steps = xs.map((x) => known.get(x) || 0);
   return html`<${Spark} values=${steps} tone="bad" />`;
 }

@@ -166,7 +166,9 @@ export function exactMoment(unixNs) {
 export function ago(unixNs) {
   const seconds = (Date.now() - unixNs / 1e6) / 1000;
   if (seconds < 0 || seconds > 86400) return moment(unixNs);
-  return seconds < 2 ? "now" : `${duration(Math.round(seconds)).replace(".00", "")} ago`;
+  if (seconds < 2) return "now";
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
 // ---- tables

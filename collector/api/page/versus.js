@@ -186,7 +186,7 @@ const each = (values, name, count) =>
 const of = (total, name) =>
   Object.fromEntries(Object.entries(total).map(([metric, both]) => [metric, both[name]]));
 
-/** @type {[string, (values: any) => number | null, (value: any) => string, boolean | null, string][]} title, value, format, whether more is worse, how it is judged */
+/** @type {any[]} title, value, format, whether more is worse, how it is judged */
 const ROWS = [
   ["Traces", (values) => values.count, number.format, null, "none"],
   ["Error rate", (values) => values.error_rate, share, true, "share"],
@@ -285,18 +285,16 @@ function Groups({ groups, by, into }) {
         few=${verdict !== null && verdict !== "yes"}
       />`;
   };
+  const rowsLink = (side, value) =>
+    html`<a class="small" href=${into(side, { [by]: value })} title="Traces of side ${side.toUpperCase()}"
+      >${side.toUpperCase()}</a
+    >`;
   const columns = [
     {
       title: by,
       words: true,
       cell: ({ key }) =>
-        key[by] === null
-          ? "not set"
-          : html`${key[by]}
-              <span class="small"
-                ><a href=${into("a", { [by]: key[by] })}>A</a>
-                <a href=${into("b", { [by]: key[by] })}>B</a></span
-              >`,
+        key[by] === null ? "not set" : html`${key[by]} ${rowsLink("a", key[by])} ${rowsLink("b", key[by])}`,
     },
     { title: "Traces", sort: "count", cell: cell("count", number.format, null, "none") },
     { title: "Error rate", sort: "errors", cell: cell("error_rate", share, true, "share") },
