@@ -17,6 +17,7 @@ from playwright.async_api import async_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.conversations import have_conversation  # noqa: E402
 from tests.support.otlp import agent_export, all_spans  # noqa: E402
 
 # captured runs, and how often each
@@ -52,6 +53,8 @@ def main() -> None:
         try:
             trace_id = _wait(job)
             _feed(f"http://127.0.0.1:{PORT}")
+            headers = {"x-mlflow-experiment-name": "agents"}
+            asyncio.run(have_conversation(f"http://127.0.0.1:{PORT}", headers, session="weather/1"))
             asyncio.run(_take(f"http://127.0.0.1:{PORT}", trace_id))
         finally:
             job.terminate()
@@ -110,6 +113,13 @@ async def _take(url: str, trace_id: str) -> None:
         await page.goto(f"{url}/-/#/trace/{trace_id}")
         await page.get_by_text("execute_tool forecast").first.wait_for(timeout=20_000)
         await page.screenshot(path=IMAGES / "page.png")
+        await page.locator(".waterfall .row.TOOL").first.click()
+        await page.locator(".panel .tree").first.wait_for()
+        await page.screenshot(path=IMAGES / "span.png")
+        await page.goto(f"{url}/-/#/session/weather%2F1")
+        await page.locator(".turn .call summary").first.click()
+        await page.get_by_text("Show me the code").wait_for()
+        await page.screenshot(path=IMAGES / "conversation.png")
         path = None
         while path is None:  # until MLflow has it
             await asyncio.sleep(0.5)

@@ -26,7 +26,8 @@ ANSWERS = {
     "Paris": "It is **sunny** in Paris, 21 °C.\n\n- bring *sunglasses*\n- no umbrella\n\n"
     "See the [forecast](https://example.com/paris).",
     "Oslo": f"Here are both:\n\n{TABLE}\n",
-    "code": "This asks for it:\n\n```python\nimport weather\n\nprint(weather.of('Paris'))\n```\n\nIs that enough?",
+    "code": "This asks for it:\n\n```python\nimport weather\n\nprint(weather.of('Paris'))\n```\n\n"
+    "Is that enough?",
 }
 QUESTIONS = (
     "What is the weather in Paris?",
@@ -49,7 +50,7 @@ class Labels(SpanProcessor):
 
 
 async def have_conversation(url: str, headers: dict[str, str], *, session: str) -> None:
-    """A session of three turns of one pydantic-ai agent with a tool, each turn a trace, exported to the service."""
+    """A session of a pydantic-ai agent with a tool: three turns, each a trace, sent to the service."""
     provider = TracerProvider()
     provider.add_span_processor(Labels(**{"session.id": session, "user.id": "mira"}))
     exporter = OTLPSpanExporter(endpoint=f"{url}/v1/traces", headers=headers)
@@ -93,7 +94,9 @@ def picture(width: int = 48, height: int = 24) -> str:
     row = b"\x00" + b"\xf0\x90\x20" * width
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(row * height)), chunk(b"IEND", b"")]

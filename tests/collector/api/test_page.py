@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from playwright.async_api import Page, async_playwright, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from collector.api.traces import ROUTES as TRACE_ROUTES
 from collector.spans.conventions import ObservationKind
 from collector.spans.facts import export_facts
 from tests.support.answers import answers_with, own_app_with, traces_from
+from tests.support.otlp import all_spans
 from tests.support.serve import serve
 from tests.support.spans import TRACE_ID, payload, spanfacts
 
@@ -108,6 +110,14 @@ class Service:
 
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         return found_traces().get(trace_id)
+
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        if trace_id != RUN_ID:
+            return None
+        request = payload("pydantic_ai_v5_tool_retry")
+        for span in all_spans(request):
+            span.trace_id = bytes.fromhex(RUN_ID)
+        return request
 
     def app(self) -> Starlette:
         async def ready(_: Request) -> Response:
@@ -262,19 +272,20 @@ async def test_a_trace_is_looked_up_by_keyboard_and_drawn() -> None:
         figures = tab.locator(".figures")
         for told in ("13.3 ms", "761→134", "$0.0032", "0 (+1 recovered)", "weather-agent 1.4.2"):
             await expect(figures).to_contain_text(told)
-        await expect(tab.locator(".waterfall > li")).to_have_count(6)
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
         await expect(tab.locator(".waterfall .warn")).to_contain_text("Recovered retry")
         assert await tab.get_by_role("link", name="Open in MLflow").get_attribute("href") == (
             f"../#/experiments/7/traces?selectedEvaluationId=tr-{RUN_ID}"
         )
         assert f"#/trace/tr-{RUN_ID}" in tab.url
         await expect(tab.locator(".own-time")).to_contain_text("on the critical path")
-        await tab.get_by_role("button", name="chat gpt-4o").first.click()
-        await expect(tab.locator(".details:not([hidden])")).to_contain_text("Cost source")
         bars = await tab.locator(".waterfall .bar").evaluate_all(BARS)
         assert bars[0][1] == pytest.approx(bars[0][2], abs=1)
         starts = [left for left, _, _ in bars]
         assert starts == sorted(starts) and starts[1] > starts[0]
+        await tab.locator(".waterfall .row", has_text="chat gpt-4o").first.click()
+        await expect(tab.locator(".panel")).to_contain_text("Cost source")
+        await expect(tab.locator(".panel .message.user")).to_contain_text("weather")
 
 
 @pytest.mark.slow
@@ -370,7 +381,7 @@ CONTRASTS = """() => {
 async def test_everything_is_readable_and_nothing_sticks_out(view: dict[str, Any]) -> None:
     service = Service(letters=[letter(1), letter(2)])
     async with opened(service, f"/-/#/trace/{RUN_ID}", **view) as tab:
-        await expect(tab.locator(".waterfall > li")).to_have_count(6)
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
         await check_readable(tab)
         await tab.evaluate("location.hash = '#/health'")
         await expect(tab.locator("#letters > li")).to_have_count(2)
