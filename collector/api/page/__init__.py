@@ -4,8 +4,8 @@ The scripts ask the paths of the API from the browser (app.js says which view as
 in the answers come from outside, so they are set as text only, and the policy lets nothing run but our
 scripts. There is no build step: what is served are the files here.
 
-vendor/ holds small, maintained libraries as npm has them, with their licences; tests/collector/api/test_page.py
-knows the checksum of each.
+vendor/ holds small, maintained libraries as npm has them, with their licences;
+tests/collector/api/test_page.py knows the checksum of each.
 
 preact.js  11.2.0   (MIT)         draws the views; hooks.js is its state within a view
 htm.js     3.1.1    (Apache 2.0)  templates for it, in place of a compiler
@@ -52,7 +52,7 @@ class PageFile:
 
 
 def _static_names() -> dict[str, str]:
-    """The media type of every file that the browser may ask for, by its name: `app.js`, `vendor/preact.js`."""
+    """The media type of each file that a browser may ask for, by its name: `vendor/preact.js`."""
     ours, vendored = files(__name__), files(__name__).joinpath("vendor")
     names = [each.name for each in ours.iterdir()] + [f"vendor/{each.name}" for each in vendored.iterdir()]
     suffixes = {name: PurePosixPath(name).suffix for name in sorted(names)}

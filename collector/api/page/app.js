@@ -27,6 +27,8 @@ import { html, render } from "./view.js";
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
 const POSTPONE_MILLISECONDS = 1000;
+// pixels before the menu's current item, where it is too wide
+const MENU_MARGIN = 60;
 
 /**
  * name -> a view:
@@ -96,9 +98,11 @@ async function draw({ again = false } = {}) {
   const here = place();
   const { name, id } = here;
   const view = VIEWS[name];
-  for (const item of document.querySelectorAll("nav a[data-view]")) {
-    if (item.getAttribute("data-view") === (MENU[name] || name)) item.setAttribute("aria-current", "page");
+  for (const item of document.querySelectorAll("#menu a[data-view]")) {
+    const isHere = item.getAttribute("data-view") === (MENU[name] || name);
+    if (isHere) item.setAttribute("aria-current", "page");
     else item.removeAttribute("aria-current");
+    if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
   }
   at("health").hidden = name !== "health";
   at("view").hidden = name === "health";

@@ -28,12 +28,11 @@ const LISTS = { trace: "traces", session: "sessions", run: "runs" };
 const GO_MILLISECONDS = 1500;
 
 /** What j and k go through: the first link or button of each row, and what a view marks by data-step. */
-const steps = () =>
-  /** @type {HTMLElement[]} */ (
-    [...at("view").querySelectorAll("[data-step], tbody tr td:first-child :is(a, button, input)")].filter(
-      (each) => each.checkVisibility(),
-    )
-  );
+function steps() {
+  const all = [...at("view").querySelectorAll("[data-step], tbody tr")];
+  const found = all.map((each) => (each.matches("[data-step]") ? each : each.querySelector("a, button")));
+  return found.filter((each) => each && each.checkVisibility());
+}
 
 function step(by) {
   const all = steps();
