@@ -9,7 +9,7 @@
 
 import { alerts } from "./alerts.js";
 import { tidyCharts } from "./charts.js";
-import { refreshHealth } from "./health.js";
+import { health, refreshHealth } from "./health.js";
 import { listenToKeys, showHelp } from "./keys.js";
 import { errors, models, sessions, tools, traces } from "./lists.js";
 import { follow } from "./live.js";
@@ -60,7 +60,7 @@ const VIEWS = {
   session: { title: "Session", ...ofNodes(({ id }) => session(id)) },
   compare: versus,
   "compare-runs": comparedRuns,
-  health: { title: "Service" },
+  health,
 };
 const MENU = { trace: "traces", session: "sessions", run: "runs", models: "tools", "compare-runs": "runs" };
 
@@ -104,18 +104,15 @@ async function draw({ again = false } = {}) {
     else item.removeAttribute("aria-current");
     if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
   }
-  at("health").hidden = name !== "health";
-  at("view").hidden = name === "health";
   at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet";
-    at("message").textContent = view.load ? "Loading…" : "";
+    at("message").textContent = "Loading…";
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
   if (!again) followView();
-  if (!view.load) return;
   try {
     const data = await view.load(here);
     if (mine !== drawing) return; // a later call has taken over
