@@ -6,12 +6,12 @@ import { at } from "./parts.js";
 const KEYS = [
   ["/", "Look up a trace by its id"],
   ["Ctrl K", "Search views, traces, sessions and runs"],
-  ["j, ↓", "Next row"],
-  ["k, ↑", "Previous row"],
+  ["j", "Next row"],
+  ["k", "Previous row"],
   ["Enter", "Open it"],
   ["Esc", "Close, or back to the list"],
   ["s", "Save this view"],
-  ["g, then o t s e r c a", "Go to overview, traces, sessions, errors, runs, compare, alerts"],
+  ["g, then o t s e r c a h", "Overview, traces, sessions, errors, runs, compare, alerts, service"],
   ["?", "This help"],
 ];
 const GOES = {
