@@ -60,7 +60,7 @@ class PageFile:
 
 
 def _static_names() -> dict[str, str]:
-    """The media type of each file that the browser may ask for, by its name: `app.js`, `vendor/preact.js`."""
+    """The media type of each file that a browser may ask for, by its name: `vendor/preact.js`."""
     ours, vendored = files(__name__), files(__name__).joinpath("vendor")
     names = [each.name for each in ours.iterdir()] + [f"vendor/{each.name}" for each in vendored.iterdir()]
     suffixes = {name: PurePosixPath(name).suffix for name in sorted(names)}

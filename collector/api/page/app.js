@@ -10,7 +10,7 @@
 import { alerts } from "./alerts.js";
 import { beside } from "./beside.js";
 import { tidyCharts } from "./charts.js";
-import { refreshHealth } from "./health.js";
+import { health, refreshHealth } from "./health.js";
 import { listenToKeys, showHelp } from "./keys.js";
 import { errors, models, sessions, tools, traces } from "./lists.js";
 import { follow } from "./live.js";
@@ -27,6 +27,8 @@ import { html, render } from "./view.js";
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
 const POSTPONE_MILLISECONDS = 1000;
+// pixels before the menu's current item, where it is too wide
+const MENU_MARGIN = 60;
 
 /**
  * name -> a view:
@@ -55,7 +57,7 @@ const VIEWS = {
   session,
   compare: versus,
   "compare-runs": comparedRuns,
-  health: { title: "Service" },
+  health,
 };
 const MENU = {
   trace: "traces",
@@ -100,22 +102,21 @@ async function draw({ again = false } = {}) {
   const here = place();
   const { name, id } = here;
   const view = VIEWS[name];
-  for (const item of document.querySelectorAll("nav a[data-view]")) {
-    if (item.getAttribute("data-view") === (MENU[name] || name)) item.setAttribute("aria-current", "page");
+  for (const item of document.querySelectorAll("#menu a[data-view]")) {
+    const isHere = item.getAttribute("data-view") === (MENU[name] || name);
+    if (isHere) item.setAttribute("aria-current", "page");
     else item.removeAttribute("aria-current");
+    if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
   }
-  at("health").hidden = name !== "health";
-  at("view").hidden = name === "health";
   at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet";
-    at("message").textContent = view.load ? "Loading…" : "";
+    at("message").textContent = "Loading…";
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
   if (!again) followView();
-  if (!view.load) return;
   try {
     const data = await view.load(here);
     if (mine !== drawing) return; // a later call has taken over

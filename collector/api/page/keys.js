@@ -6,12 +6,12 @@ import { at } from "./parts.js";
 const KEYS = [
   ["/", "Look up a trace by its id"],
   ["Ctrl K", "Search views, traces, sessions and runs"],
-  ["j, ↓", "Next row"],
-  ["k, ↑", "Previous row"],
+  ["j", "Next row"],
+  ["k", "Previous row"],
   ["Enter", "Open it"],
   ["Esc", "Close, or back to the list"],
   ["s", "Save this view"],
-  ["g, then o t s e r c a", "Go to overview, traces, sessions, errors, runs, compare, alerts"],
+  ["g, then o t s e r c a h", "Overview, traces, sessions, errors, runs, compare, alerts, service"],
   ["?", "This help"],
 ];
 const GOES = {
@@ -28,12 +28,11 @@ const LISTS = { trace: "traces", session: "sessions", run: "runs" };
 const GO_MILLISECONDS = 1500;
 
 /** What j and k go through: the first link or button of each row, and what a view marks by data-step. */
-const steps = () =>
-  /** @type {HTMLElement[]} */ (
-    [...at("view").querySelectorAll("[data-step], tbody tr td:first-child :is(a, button, input)")].filter(
-      (each) => each.checkVisibility(),
-    )
-  );
+function steps() {
+  const all = [...at("view").querySelectorAll("[data-step], tbody tr")];
+  const found = all.map((each) => (each.matches("[data-step]") ? each : each.querySelector("a, button")));
+  return found.filter((each) => each && each.checkVisibility());
+}
 
 function step(by) {
   const all = steps();

@@ -114,8 +114,7 @@ function RunTable({ runs }) {
       onChange=${(event) => mark(run.run_id, event.target.checked)}
     />`;
   const columns = [
-    { title: "Compare", cell: box },
-    { title: "Run", words: true, cell: (run) => html`<a href="#/run/${run.run_id}">${named(run)}</a>` },
+    { title: "Run", cell: (run) => html`${box(run)} <a href="#/run/${run.run_id}">${named(run)}</a>` },
     { title: "Status", words: true, cell: status },
     { title: "Started", words: true, cell: (run) => html`<${Moment} ns=${run.start_unix_ns} />` },
     { title: "Duration", cell: (run) => duration(run.duration_seconds) },

@@ -8,26 +8,28 @@ const SHOWN_CHARACTERS = 4000;
 const SHOWN_MEMBERS = 100;
 const OPEN_MEMBERS = 12;
 const MAX_TREE_CHARACTERS = 2000000;
+// not every browser tells a reviver how a number was written
+const MARK = "an exact number";
+const LONG_NUMBER = /\d{16}/;
+const WHOLE_NUMBER = /^-?\d{16,}$/;
+const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const COPIED_MILLISECONDS = 1500;
 
 /** The value that a text holds as JSON, or undefined; whole numbers that JavaScript would round stay as they are. */
 export function read(text) {
   try {
-    return JSON.parse(text, exact);
+    const marked = LONG_NUMBER.test(text) ? text.replace(TOKENS, (token) => exactly(token)) : text;
+    return JSON.parse(marked, (_, value) => (value && value[MARK] ? new Exact(String(value[MARK])) : value));
   } catch {
     return undefined;
   }
 }
 
+const exactly = (token) => (WHOLE_NUMBER.test(token) ? `{"${MARK}":"${token}"}` : token);
+
 /** The object or list that a text holds as JSON, or undefined. */
 export const parsed = (text) =>
   /^\s*[[{]/.test(text) && text.length <= MAX_TREE_CHARACTERS ? read(text) : undefined;
-
-/** @type {any} its third argument is newer than the types know */
-const exact = (_, value, context) =>
-  typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source || "")
-    ? new Exact(context.source)
-    : value;
 
 export class Exact {
   constructor(source) {

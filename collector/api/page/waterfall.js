@@ -8,7 +8,7 @@ import { useWindowed } from "./windowed.js";
 
 const DEEPEST_INDENT = 12;
 const [ROW_HEIGHT, NARROW_ROW_HEIGHT] = [30, 50];
-const NARROW = matchMedia("(max-width: 44rem)");
+const NARROW = "(max-width: 44rem)";
 const PAGE_ROWS = 15;
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 
@@ -208,11 +208,12 @@ export function placesOf(spans) {
 }
 
 function useRowHeight() {
-  const [isNarrow, setNarrow] = useState(NARROW.matches);
+  const [isNarrow, setNarrow] = useState(() => matchMedia(NARROW).matches);
   useLayoutEffect(() => {
-    const changed = () => setNarrow(NARROW.matches);
-    NARROW.addEventListener("change", changed);
-    return () => NARROW.removeEventListener("change", changed);
+    const query = matchMedia(NARROW);
+    const changed = () => setNarrow(query.matches);
+    query.addEventListener("change", changed);
+    return () => query.removeEventListener("change", changed);
   }, []);
   return isNarrow ? NARROW_ROW_HEIGHT : ROW_HEIGHT;
 }
