@@ -13,6 +13,7 @@ LONGEST = (
     "system/test_alerts.py",
     "system/test_large_bodies.py",
     "system/test_page_views.py",
+    "system/test_conversation.py",
     "system/test_live.py",
     "system/test_index.py",
     "system/test_scores.py",

@@ -67,7 +67,7 @@ async def test_a_session_of_an_agent_reads_as_a_conversation(place: dict[str, An
         turns = tab.locator(".turn")
         await expect(turns).to_have_count(3)
         first = turns.nth(0)
-        await expect(first.locator(".message.user")).to_have_text("User What is the weather in Paris?")
+        await expect(first.locator(".message.user")).to_contain_text("What is the weather in Paris?")
         await expect(first.locator(".message.assistant")).to_have_count(2)
         await expect(first.locator("strong")).to_have_text("sunny")
         await expect(first.locator(".markdown li")).to_have_count(2)

@@ -98,6 +98,7 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
     <ol
       class="waterfall"
       role="tree"
+      data-step
       aria-label="Spans"
       tabindex="0"
       ref=${box}
