@@ -142,9 +142,9 @@ async def _take_lists(browser: Browser, url: str, name: str, viewport: ViewportS
     """The overview and a comparison at a size; light, but for the tablet."""
     theme: Literal["dark", "light"] = "dark" if name == "tablet" else "light"
     page = await browser.new_page(viewport=viewport, color_scheme=theme)
-    for view, sign in (("overview", "#/"), ("compare", "#/compare")):
-        await page.goto(f"{url}/-/{sign}")
-        await page.locator(".changed .driver, .sure").first.wait_for(timeout=20_000)
+    for view, path, sign in (("overview", "#/", ".changed .driver"), ("compare", "#/compare", ".sure")):
+        await page.goto(f"{url}/-/{path}")
+        await page.locator(sign).first.wait_for(timeout=20_000)
         await page.screenshot(path=IMAGES / f"{view}-{name}.png")
     await page.close()
 

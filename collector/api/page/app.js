@@ -95,6 +95,15 @@ let drawing = 0;
 /** @type {string | null} */
 let drawnView = null;
 
+function markInMenu(name) {
+  for (const item of document.querySelectorAll("#menu a[data-view]")) {
+    const isHere = item.getAttribute("data-view") === name;
+    if (isHere) item.setAttribute("aria-current", "page");
+    else item.removeAttribute("aria-current");
+    if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
+  }
+}
+
 async function draw({ again = false } = {}) {
   if (location.hash === "#main") return;
   drawing += 1;
@@ -102,16 +111,11 @@ async function draw({ again = false } = {}) {
   const here = place();
   const { name, id } = here;
   const view = VIEWS[name];
-  for (const item of document.querySelectorAll("#menu a[data-view]")) {
-    const isHere = item.getAttribute("data-view") === (MENU[name] || name);
-    if (isHere) item.setAttribute("aria-current", "page");
-    else item.removeAttribute("aria-current");
-    if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
-  }
   at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
+    markInMenu(MENU[name] || name);
     document.title = `${view.title} · Sidespan`;
-    at("message").className = "quiet";
+    at("message").className = "quiet loading";
     at("message").textContent = "Loading…";
     if (drawnView !== name + id) scrollTo(0, 0);
   }

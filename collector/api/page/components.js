@@ -160,8 +160,11 @@ export const Figures = ({ items }) =>
       .map(([label, said]) => html`<li key=${label}><b>${said}</b><span>${label}</span></li>`)}
   </ul>`;
 
-/** How a number changed: more or less, by how much, and whether that is good; `worse`: more of it is bad. */
-export function Change({ before, now, worse = null, say, few = false }) {
+/**
+ * How a number changed: more or less, by how much, and whether that is good; `worse`: more of it is bad. `from` is
+ * what the number before is called; "": it stands elsewhere.
+ */
+export function Change({ before, now, worse = null, say, few = false, from = "was" }) {
   if (before === null || before === undefined || now === null || now === undefined)
     return html`<span class="quiet small"
       >${now === null || now === undefined ? " " : "nothing before"}</span
@@ -172,7 +175,7 @@ export function Change({ before, now, worse = null, say, few = false }) {
   const part = before ? `${more ? "+" : "−"}${percent(Math.abs(now / before - 1))}` : "new";
   return html`<span class="small ${tone}" title="before: ${say(before)}">
     <span aria-hidden="true">${more ? "▲" : "▼"}</span> ${part}${" "}
-    <span class="quiet">(was ${say(before)})</span>
+    ${from ? html`<span class="quiet">(${from} ${say(before)})</span>` : null}
   </span>`;
 }
 

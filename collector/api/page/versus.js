@@ -254,7 +254,7 @@ function Whole({ total, into }) {
       words: true,
       cell: ([, read, say, worse, how]) => {
         const few = judged(how, a, b) !== "yes" && how !== "none";
-        return html`<${Change} before=${read(a)} now=${read(b)} worse=${worse} say=${say} few=${few} />`;
+        return html`<${Change} before=${read(a)} now=${read(b)} ...${{ worse, say, few }} from="" />`;
       },
     },
     {
@@ -283,6 +283,7 @@ function Groups({ groups, by, into }) {
         say=${say}
         worse=${worse}
         few=${verdict !== null && verdict !== "yes"}
+        from="A"
       />`;
   };
   const rowsLink = (side, value) =>
