@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.support.conversations import have_conversation, large_trace, message, model_call, picture
-from tests.support.otlp import agent_export, trace_ids_of
+from tests.support.otlp import agent_export, all_spans, trace_ids_of
 from tests.support.sidespan import Sidespan
 from tests.support.timing import Late, patient
 from tests.system.test_index import NOWHERE, held, send, started, until
+from tests.system.test_page_lists import AXE, OUTSIDE, SERIOUS
 from tests.system.test_page_views import opened
 
 pytestmark = pytest.mark.slow
@@ -58,7 +60,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     for request in sent.values():
         send(service, request, x_mlflow_experiment_id="1")
     until(lambda: held(service)[0] == 7, service=service, seconds=120)
-    yield {"service": service, **{name: next(iter(trace_ids_of(each))).hex() for name, each in sent.items()}}
+    span = next(each for each in all_spans(sent["failed"]) if "search_docs" in each.name).span_id.hex()
+    yield {
+        "service": service,
+        "span": span,
+        **{name: next(iter(trace_ids_of(each))).hex() for name, each in sent.items()},
+    }
     service.kill()
 
 
@@ -237,3 +244,41 @@ async def seconds_of(metrics: Any) -> float:
     """What the page's thread has worked, drawing included."""
     told = await metrics.send("Performance.getMetrics")
     return float({each["name"]: each["value"] for each in told["metrics"]}["TaskDuration"])
+
+
+WIDTHS = (360, 768, 1280, 1920)
+
+
+def views_of(place: dict[str, Any]) -> dict[str, str]:
+    """Each view, and what shows that all of it is there."""
+    evil = quote(EVIL, safe="")
+    return {
+        "#/session/chat%2F1": ".message.user",
+        f"#/session/{evil}": ".message.user",
+        f"#/trace/{place['failed']}": ".waterfall .row",
+        f"#/trace/{place['failed']}?span={place['span']}": ".panel .failure",
+        f"#/trace/{place['evil']}?view=conversation": ".message.user",
+        f"#/beside?a={place['failed']}&b={place['retried']}": ".aligned .row",
+    }
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_serious_where_content_is_shown(place: dict[str, Any], theme: str) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not here: make lint installs it where npm is")
+    async with opened(place["service"], "#/", color_scheme=theme) as tab:
+        await tab.evaluate(AXE.read_text())
+        for view, sign in views_of(place).items():
+            await tab.evaluate(f"location.hash = {view!r}")
+            await expect(tab.locator(sign).first).to_be_visible(timeout=20_000)
+            assert await tab.evaluate(SERIOUS) == [], view
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_content_fits_any_width(place: dict[str, Any], width: int) -> None:
+    async with opened(place["service"], "#/", viewport={"width": width, "height": 900}) as tab:
+        for view, sign in views_of(place).items():
+            await tab.evaluate(f"location.hash = {view!r}")
+            await expect(tab.locator(sign).first).to_be_visible(timeout=20_000)
+            assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+            assert await tab.evaluate(OUTSIDE) == [], view
