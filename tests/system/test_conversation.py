@@ -214,6 +214,12 @@ async def test_of_ten_thousand_spans_only_those_in_sight_are_drawn(place: dict[s
         await expect(tab.locator(".waterfall .row.active")).to_contain_text(f"{SPANS - 1}")
         await expect(tab.locator(".waterfall .row.active")).to_be_in_viewport()
         assert await rows.count() < 100
+        await tab.keyboard.press("Enter")
+        await expect(tab.locator(".panel h3")).to_contain_text(f"{SPANS - 1}")
+        address = tab.url
+        await tab.goto("about:blank")
+        await tab.goto(address)
+        await expect(tab.locator(".waterfall .row.selected")).to_be_in_viewport(timeout=60_000)
 
 
 @patient

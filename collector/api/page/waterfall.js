@@ -26,7 +26,7 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
   const moved = useRef(false);
   const at = Math.max(0, ids.indexOf(active));
   useLayoutEffect(() => {
-    if (selected && selected !== active) moveTo(ids.indexOf(selected));
+    if (selected) moveTo(ids.indexOf(selected));
   }, [selected]);
   useLayoutEffect(() => {
     if (moved.current) show(at);
