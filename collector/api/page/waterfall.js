@@ -3,7 +3,7 @@
 // elements. The keys are those of a tree (https://www.w3.org/WAI/ARIA/apg/patterns/treeview/).
 
 import { duration, money, number, tokens } from "./parts.js";
-import { html, useLayoutEffect, useMemo, useRef, useState } from "./view.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./view.js";
 import { useWindowed } from "./windowed.js";
 
 const DEEPEST_INDENT = 12;
@@ -28,6 +28,10 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
   useLayoutEffect(() => {
     if (selected) moveTo(ids.indexOf(selected));
   }, [selected]);
+  useEffect(() => {
+    // the span that the address names may be beneath the fold
+    if (selected) document.getElementById(rowId(selected))?.scrollIntoView({ block: "nearest" });
+  }, []);
   useLayoutEffect(() => {
     if (moved.current) show(at);
     moved.current = false;

@@ -37,7 +37,9 @@ export function useWindowed(ids, rowHeight) {
     (at) => {
       const { scrollTop, clientHeight } = box.current;
       const [top, bottom] = [at * rowHeight, (at + 1) * rowHeight];
-      if (top < scrollTop) box.current.scrollTop = top;
+      const isFar = top < scrollTop - clientHeight || bottom > scrollTop + 2 * clientHeight;
+      if (isFar) box.current.scrollTop = top - clientHeight / 2;
+      else if (top < scrollTop) box.current.scrollTop = top;
       else if (bottom > scrollTop + clientHeight) box.current.scrollTop = bottom - clientHeight;
     },
     [rowHeight],
