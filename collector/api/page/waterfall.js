@@ -30,7 +30,7 @@ export function Waterfall({ spans, seconds, selected, onSelect }) {
   }, [selected]);
   useEffect(() => {
     // the span that the address names may be beneath the fold
-    if (selected) document.getElementById(rowId(selected))?.scrollIntoView({ block: "nearest" });
+    if (selected) box.current.scrollIntoView({ block: "nearest" });
   }, []);
   useLayoutEffect(() => {
     if (moved.current) show(at);
