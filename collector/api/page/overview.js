@@ -16,7 +16,7 @@ import {
   Table,
   useAnswer,
 } from "./components.js";
-import { Drivers } from "./drivers.js";
+import { before, Drivers } from "./drivers.js";
 import {
   address,
   compact,
@@ -28,6 +28,7 @@ import {
   pick,
   scoreNumber,
   share,
+  without,
 } from "./parts.js";
 import { html } from "./view.js";
 
@@ -64,13 +65,14 @@ async function load({ parameters }) {
 
 function Show({ data: { asked, found, facets }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
+  const about = JSON.stringify(asked);
   const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
   if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
   return html`${bar}
     <${Totals} totals=${found.totals} into=${into} />
     <${Alerting} again=${found} />
     <${Charts} ...${{ found, asked, go }} />
-    <${Drivers} asked=${asked} into=${into} />
+    <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
     <${Tops} ...${{ found, asked, into }} />`;
 }
 
@@ -117,16 +119,12 @@ function Bar({ parameters, asked, facets, go }) {
           ${name.replaceAll("_", " ")}: ${String(parameters[name])} <span aria-hidden="true">✕</span>
         </button>`,
     )}
-    <a class="button" href="#/compare${address("", sidesOf(asked))}">Compare with before</a>
+    <a
+      class="button"
+      href="#/compare${address("", { ...without(asked, "since", "until"), ...before(asked.since, asked.until) })}"
+      >Compare with before</a
+    >
   </form>`;
-}
-
-/** The parameters of a comparison of this time with the one before. */
-function sidesOf({ since, until, ...filters }) {
-  const both = { ...filters };
-  if (until || !/^-\d+[mhd]$/.test(since)) return { ...both, "b.since": since, "b.until": until };
-  const [, count, unit] = /** @type {any} */ (/^-(\d+)([mhd])$/.exec(since));
-  return { ...both, "a.since": `-${2 * count}${unit}`, "a.until": since, "b.since": since };
 }
 
 /** @type {any[]} label, metric, format, whether more is worse, filters and order of its rows */
@@ -223,6 +221,7 @@ function Block({ title, groups, columns: cells, none = "No data.", wide = false 
 
 function Tops({ found, asked, into }) {
   const again = Math.floor(Date.now() / AGAIN_MILLISECONDS);
+  const about = JSON.stringify(asked);
   const calls = [
     ["Calls", "count", number.format],
     ["Errors", "error_rate", share],
@@ -252,8 +251,8 @@ function Tops({ found, asked, into }) {
       columns=${[...agents, shareColumn("Cost", "cost_usd", found.agents, money)]}
     />
     <${Block} title="Tools" groups=${found.tools} columns=${tools} />
-    <${Users} asked=${asked} into=${into} again=${again} />
-    <${Errors} asked=${asked} into=${into} again=${again} />
+    <${Users} key=${`users ${about}`} ...${{ asked, into, again }} />
+    <${Errors} key=${`errors ${about}`} ...${{ asked, into, again }} />
     <${Block}
       title="Scores"
       groups=${found.scores}
