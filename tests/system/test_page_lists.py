@@ -218,6 +218,8 @@ async def test_the_overview_says_what_changed_and_every_number_leads_to_its_rows
         assert (
             await tab.locator(".numbers > li a.value").count() == await tab.locator(".numbers > li").count()
         )
+        numbers = tab.get_by_role("region", name="Models", exact=True).locator("td.number")
+        await expect(numbers.locator("a")).to_have_count(await numbers.count())
         errors = tab.get_by_role("region", name="Errors", exact=True)
         await expect(errors.locator("thead")).to_contain_text("First seen")
         await expect(errors.locator("polyline").first).to_be_attached()

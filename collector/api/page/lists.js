@@ -5,7 +5,6 @@
 import { Clip, Empty, HowToSend, Meter, Moment, Pill, Table, useAnswer } from "./components.js";
 import { before } from "./drivers.js";
 import { Filters, filtersOf } from "./filters.js";
-import { Trend } from "./overview.js";
 import {
   address,
   compact,
@@ -18,6 +17,7 @@ import {
   share,
   without,
 } from "./parts.js";
+import { Trend } from "./tops.js";
 import { html } from "./view.js";
 
 const SHOWN = 50;
