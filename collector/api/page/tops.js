@@ -13,7 +13,8 @@ const AGAIN_MILLISECONDS = 15000;
 
 /**
  * Columns of a table of groups: [title, metric, format, filters and order of its rows]; the first one names the
- * group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads to its rows: to the errors where `rows` is "errors", else to traces.
+ * group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads
+ * to its rows: to the errors where `rows` is "errors", else to traces.
  */
 function groupColumns(title, filter, asked, cells, groups = []) {
   const valueOf = ({ key }) => Object.values(key)[0];
@@ -133,6 +134,8 @@ function Errors({ asked, into, again }) {
     }),
     again,
   );
+  const linked = (row, count) =>
+    html`<a class="number-link" href=${into({ error: row.error })}>${number.format(count)}</a>`;
   const cells = [
     {
       title: "Message",
@@ -140,8 +143,8 @@ function Errors({ asked, into, again }) {
       cell: (row) => html`<a href=${into({ error: row.error })}>${row.error}</a>`,
     },
     { title: "Type", words: true, cell: (row) => html`<${Clip} text=${row.type || ""} />` },
-    { title: "Traces", cell: (row) => number.format(row.traces) },
-    { title: "Spans", cell: (row) => number.format(row.spans) },
+    { title: "Traces", cell: (row) => linked(row, row.traces) },
+    { title: "Spans", cell: (row) => linked(row, row.spans) },
     { title: "Trend", words: true, cell: (row) => html`<${Trend} stats=${trend.body} error=${row.error} />` },
     { title: "First seen", words: true, cell: (row) => html`<${Moment} ns=${row.first_unix_ns} />` },
     { title: "Last seen", words: true, cell: (row) => html`<${Moment} ns=${row.last_unix_ns} />` },
