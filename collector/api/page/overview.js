@@ -2,7 +2,7 @@
 // The overview: totals and their changes, charts over time, what drives the changes, the alerts that fire, and
 // where time and money go. Every number leads to its rows.
 
-import { Alerting } from "./alerting.js";
+import { Alerting, firingAlerts } from "./alerting.js";
 import { Chart, columns } from "./charts.js";
 import { Change, Empty, HowToSend, Select } from "./components.js";
 import { before, Drivers } from "./drivers.js";
@@ -45,18 +45,22 @@ const FILTERS = [
 
 async function load({ parameters }) {
   const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
-  const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
-  return { asked, found, facets };
+  const [found, facets, firing] = await Promise.all([
+    get(address("traces/overview", asked)),
+    knownFacets(),
+    firingAlerts(),
+  ]);
+  return { asked, found, facets, firing };
 }
 
-function Show({ data: { asked, found, facets }, parameters, go }) {
+function Show({ data: { asked, found, facets, firing }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
   const about = JSON.stringify(asked);
   const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
   if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
   return html`${bar}
     <${Totals} totals=${found.totals} into=${into} />
-    <${Alerting} again=${found} />
+    <${Alerting} firing=${firing} />
     <${Charts} ...${{ found, asked, go }} />
     <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
     <${Tops} ...${{ found, asked, into }} />`;
