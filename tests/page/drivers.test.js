@@ -34,6 +34,28 @@ test("a change names the groups that have most of it", () => {
   );
 });
 
+test("what every trace has drives nothing, and an error rate is judged by its share", () => {
+  const total = values([400, 200], [20, 60], [1, 1], [4, 2]);
+  const changes = driversOf({
+    model: answer("model", total, [["only", total]]),
+    tool: answer("tool", total, [
+      ["broken", values([100, 50], [5, 50], [1, 1], [1, 0.5])],
+      ["fine", values([300, 150], [15, 10], [1, 1], [3, 1.5])],
+    ]),
+  });
+  assert.deepEqual(
+    changes.map(({ title, groups }) => [title, groups.map(({ value }) => value)]),
+    [
+      ["Cost", []],
+      ["Error rate", ["broken"]],
+      ["Time", []],
+      ["Traces", []],
+    ],
+  );
+  const [, rate] = changes;
+  assert.deepEqual([rate.a, rate.b, rate.groups[0].a, rate.groups[0].b], [0.05, 0.3, 0.05, 1]);
+});
+
 test("what chance makes, or too few traces, is no change", () => {
   const groups = [["a", values([10, 14], [1, 3], [1, 1], [1, 5])]];
   assert.deepEqual(driversOf({ agent: answer("agent", groups[0][1], groups) }), []);
