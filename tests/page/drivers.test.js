@@ -1,4 +1,3 @@
-// @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { before, driversOf } from "../../collector/api/page/drivers.js";
@@ -32,6 +31,28 @@ test("a change names the groups that have most of it", () => {
     cost.groups.map(({ dimension, value, part }) => [dimension, value, part]),
     [["model", "large", 1]],
   );
+});
+
+test("what every trace has drives nothing, and an error rate is judged by its share", () => {
+  const total = values([400, 200], [20, 60], [1, 1], [4, 2]);
+  const changes = driversOf({
+    model: answer("model", total, [["only", total]]),
+    tool: answer("tool", total, [
+      ["broken", values([100, 50], [5, 50], [1, 1], [1, 0.5])],
+      ["fine", values([300, 150], [15, 10], [1, 1], [3, 1.5])],
+    ]),
+  });
+  assert.deepEqual(
+    changes.map(({ title, groups }) => [title, groups.map(({ value }) => value)]),
+    [
+      ["Cost", []],
+      ["Error rate", ["broken"]],
+      ["Time", []],
+      ["Traces", []],
+    ],
+  );
+  const [, rate] = changes;
+  assert.deepEqual([rate.a, rate.b, rate.groups[0].a, rate.groups[0].b], [0.05, 0.3, 0.05, 1]);
 });
 
 test("what chance makes, or too few traces, is no change", () => {

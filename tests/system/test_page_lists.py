@@ -213,11 +213,13 @@ async def test_a_part_of_a_chart_is_a_filter(service: Sidespan) -> None:
 async def test_the_overview_says_what_changed_and_every_number_leads_to_its_rows(service: Sidespan) -> None:
     async with opened(service, "#/") as tab:
         changed = tab.locator(".changed")
-        await expect(changed).to_contain_text("Errors")
-        await expect(changed.locator(".driver").first).to_be_visible()
+        await expect(changed).to_contain_text("Error rate")
+        await expect(changed.locator("li", has_text="Error rate").locator(".driver").first).to_be_visible()
         assert (
             await tab.locator(".numbers > li a.value").count() == await tab.locator(".numbers > li").count()
         )
+        numbers = tab.get_by_role("region", name="Models", exact=True).locator("td.number")
+        await expect(numbers.locator("a")).to_have_count(await numbers.count())
         errors = tab.get_by_role("region", name="Errors", exact=True)
         await expect(errors.locator("thead")).to_contain_text("First seen")
         await expect(errors.locator("polyline").first).to_be_attached()

@@ -91,7 +91,7 @@ async def test_the_overview_shows_totals_charts_and_what_stands_out(house: dict[
         await tab.select_option("#range", "-1h")
         await expect(tab.locator(".numbers > li").first).to_contain_text("60")
         assert "since=-1h" in tab.url
-        await tab.get_by_role("link", name="17 %").click()
+        await tab.locator(".numbers").get_by_role("link", name="17 %").click()
         await expect(tab.locator("tbody tr")).to_have_count(10)
         assert "status=ERROR" in tab.url
 

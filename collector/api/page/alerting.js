@@ -1,15 +1,19 @@
 // @ts-check
 // The alerts that fire, for the overview.
 
-import { Moment, Pill, useAnswer } from "./components.js";
+import { Moment, Pill } from "./components.js";
+import { ask } from "./parts.js";
 import { html } from "./view.js";
 
+/** Those that fire or are about to; none where they can't be asked for, as for lack of rights. */
+export async function firingAlerts() {
+  const { status, body } = await ask("alerts").catch(() => ({ status: 0, body: null }));
+  const all = status === 200 && body ? body.alerts : [];
+  return all.filter((alert) => alert.status === "firing" || alert.status === "pending");
+}
+
 /** Nothing where none fires. */
-export function Alerting({ again }) {
-  const { body } = useAnswer("alerts", again);
-  const firing = (body ? body.alerts : []).filter(
-    ({ status }) => status === "firing" || status === "pending",
-  );
+export function Alerting({ firing }) {
   if (!firing.length) return null;
   return html`<section class="alerting" aria-label="Alerts that fire">
     <ul>

@@ -182,16 +182,17 @@ export function Change({ before, now, worse = null, say, few = false, from = "wa
 const percent = (part) => (part >= 9.995 ? `${(part + 1).toFixed(0)}×` : share(part));
 
 /**
- * The answer to a question that a part of a view asks for itself, after the view; asked again when `again`
- * changes. {body, error}: both null until it is there, so that its place can be kept.
+ * The answer to a question that a part of a view asks for itself, after the view; asked again when `path` or
+ * `again` changes, and the last answer stays until then. {body, error}: both null until the first one is there.
+ * Give the component a key of whatever makes an older answer wrong, such as the filters.
  * @returns {{body: any, error: string | null}}
  */
 export function useAnswer(path, again) {
-  /** @type {[{path: string, body: any, error: string | null}, any]} */
-  const [answer, setAnswer] = useState(/** @type {any} */ ({ path, body: null, error: null }));
+  /** @type {[{body: any, error: string | null}, any]} */
+  const [answer, setAnswer] = useState(/** @type {any} */ ({ body: null, error: null }));
   useEffect(() => {
     let wanted = true;
-    const set = (body, error) => wanted && setAnswer({ path, body, error });
+    const set = (body, error) => wanted && setAnswer({ body, error });
     get(path).then(
       (body) => set(body, null),
       (error) => set(null, error.message),
@@ -200,5 +201,5 @@ export function useAnswer(path, again) {
       wanted = false;
     };
   }, [path, again]);
-  return answer.path === path ? answer : { body: null, error: null };
+  return answer;
 }

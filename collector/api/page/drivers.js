@@ -1,30 +1,88 @@
 // @ts-check
 // What changed since the time before, and what drives it: the groups that have most of the difference.
 
-import { countsDiffer, enough } from "./chance.js";
+import { countsDiffer, enough, sharesDiffer } from "./chance.js";
 import { Change, Meter, useAnswer } from "./components.js";
-import { address, duration, money, number, without } from "./parts.js";
+import { address, duration, money, number, share, without } from "./parts.js";
 import { html } from "./view.js";
 
 const DIMENSIONS = ["agent", "model", "tool", "version", "user"];
 const METRICS = ["count", "errors", "duration_seconds_mean", "cost_usd"];
-// a change is told of from a tenth on, a group from a fifth of the change on
+// a change is told of from a tenth on; a group if it has a fifth of the change, and a tenth more than its share of
+// what was before: what is in every trace drives nothing
 const LEAST_CHANGE = 0.1;
-const LEAST_SHARE = 0.2;
+const LEAST_PART = 0.2;
+const LEAST_EXCESS = 0.1;
 const SHOWN = 3;
 
 const both = (values, of) => ({ a: of("a", values) || 0, b: of("b", values) || 0 });
 const sum = (name) => (values) => both(values, (side) => values[name][side]);
 const time = (values) =>
   both(values, (side) => (values.count[side] || 0) * (values.duration_seconds_mean[side] || 0));
+const rate = (values) => both(values, (side) => (values.errors[side] || 0) / (values.count[side] || 1));
 
-/** @type {[string, (values: any) => {a: number, b: number}, (value: any) => string, boolean | null, any][]} */
-const SUMS = [
-  ["Cost", sum("cost_usd"), money, true, { sort: "-cost" }],
-  ["Errors", sum("errors"), number.format, true, { status: "ERROR" }],
-  ["Time", time, duration, true, { sort: "-duration" }],
-  ["Traces", sum("count"), number.format, null, {}],
+/** The errors of both sides; before, as many as there had been with as many traces as now. */
+function errors(values, total) {
+  const { a, b } = sum("errors")(values);
+  return { a: (a * (total.count.b || 0)) / (total.count.a || 1), b };
+}
+
+const manyTraces = ({ count }) => enough(count.a || 0, count.b || 0);
+const isRateSure = (total) => {
+  const { a, b } = rate(total);
+  return sharesDiffer({ share: a, n: total.count.a || 0 }, { share: b, n: total.count.b || 0 });
+};
+
+/**
+ * title   of what changed
+ * read    (values, total) -> {a, b}: what is summed up, of which groups have their part
+ * shown   values -> {a, b}: what is said of it
+ * @type {any[]}
+ */
+const CHANGES = [
+  {
+    title: "Cost",
+    read: sum("cost_usd"),
+    say: money,
+    worse: true,
+    rows: { sort: "-cost" },
+    sure: manyTraces,
+  },
+  {
+    title: "Error rate",
+    read: errors,
+    shown: rate,
+    say: share,
+    worse: true,
+    rows: { status: "ERROR" },
+    sure: isRateSure,
+  },
+  { title: "Time", read: time, say: duration, worse: true, rows: { sort: "-duration" }, sure: manyTraces },
+  {
+    title: "Traces",
+    read: sum("count"),
+    say: number.format,
+    worse: null,
+    rows: {},
+    sure: ({ count }) => countsDiffer(count.a || 0, count.b || 0),
+  },
 ];
+
+/** The groups that have most of a difference, in all dimensions, the largest part first. */
+function largest(answers, total, { read, shown = read }) {
+  const whole = read(total, total);
+  const groups = Object.entries(answers).flatMap(([dimension, answer]) =>
+    answer.groups.flatMap(({ key, values }) => {
+      const own = read(values, total);
+      const part = (own.b - own.a) / (whole.b - whole.a);
+      const isMore = part >= LEAST_PART && part - own.a / whole.a >= LEAST_EXCESS;
+      return key[dimension] !== null && isMore
+        ? [{ dimension, value: key[dimension], part, ...shown(values) }]
+        : [];
+    }),
+  );
+  return groups.sort((one, other) => other.part - one.part).slice(0, SHOWN);
+}
 
 /**
  * What changed and by which groups, of answers to the same comparison by several dimensions. Pure.
@@ -32,23 +90,11 @@ const SUMS = [
  */
 export function driversOf(answers) {
   const [total] = Object.values(answers).map((answer) => answer.total);
-  return SUMS.flatMap(([title, read, say, worse, rows]) => {
-    const { a, b } = read(total);
-    const difference = b - a;
-    const isChange = Math.abs(difference) >= LEAST_CHANGE * Math.max(a, 1e-9);
-    const counts = sum("count")(total);
-    const sure = title === "Errors" || title === "Traces" ? countsDiffer(a, b) : enough(counts.a, counts.b);
-    if (!isChange || !a || sure !== "yes") return [];
-    const groups = Object.entries(answers).flatMap(([dimension, answer]) =>
-      answer.groups.flatMap(({ key, values }) => {
-        const sides = read(values);
-        const part = (sides.b - sides.a) / difference;
-        const value = key[dimension];
-        return value !== null && part >= LEAST_SHARE ? [{ dimension, value, part, ...sides }] : [];
-      }),
-    );
-    groups.sort((one, other) => other.part - one.part);
-    return [{ title, a, b, say, worse, rows, groups: groups.slice(0, SHOWN) }];
+  return CHANGES.flatMap((change) => {
+    const { title, read, shown = read, say, worse, rows, sure } = change;
+    const { a, b } = read(total, total);
+    if (!a || Math.abs(b - a) < LEAST_CHANGE * a || sure(total) !== "yes") return [];
+    return [{ title, ...shown(total), say, worse, rows, groups: largest(answers, total, change) }];
   });
 }
 

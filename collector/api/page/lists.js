@@ -3,8 +3,8 @@
 // shared as a link.
 
 import { Clip, Empty, HowToSend, Meter, Moment, Pill, Table, useAnswer } from "./components.js";
+import { before } from "./drivers.js";
 import { Filters, filtersOf } from "./filters.js";
-import { Trend } from "./overview.js";
 import {
   address,
   compact,
@@ -17,6 +17,7 @@ import {
   share,
   without,
 } from "./parts.js";
+import { Trend } from "./tops.js";
 import { html } from "./view.js";
 
 const SHOWN = 50;
@@ -45,9 +46,17 @@ function Pages({ cursor, next, asked, go }) {
 function Exports({ path, asked }) {
   const file = (format) => address(path, { ...without(asked, "cursor"), format });
   return html`<p class="quiet small exports">
-    Export all rows as <a href=${file("csv")} download="${path}.csv">CSV</a> or${" "}
+    <${CompareLink} asked=${asked} /> Export all rows as
+    <a href=${file("csv")} download="${path}.csv">CSV</a> or${" "}
     <a href=${file("parquet")} download="${path}.parquet">Parquet</a>
   </p>`;
+}
+
+/** What is shown, compared with the time of the same length before it. */
+function CompareLink({ asked }) {
+  const filters = without(asked, "since", "until", "sort", "cursor");
+  const href = `#/compare${address("", { ...filters, ...before(asked.since, asked.until) })}`;
+  return html`<a class="compare-link" href=${href}>Compare with before</a>`;
 }
 
 /**
@@ -229,7 +238,9 @@ function ShowErrors({ data: { found, facets, asked }, go }) {
   const onSort = (sort) => go({ ...filters, sort });
   return html`<div class="heading">
       <h2>Errors</h2>
-      <p class="quiet small exports">Messages that differ only in ids, numbers and names are one row.</p>
+      <p class="quiet small exports">
+        <${CompareLink} asked=${rows} /> Messages that differ only in ids, numbers and names are one row.
+      </p>
     </div>
     <${Filters} asked=${filters} facets=${facets} go=${go} names=${filtersOf("spans")} />
     ${
@@ -307,6 +318,7 @@ function callsView(of, by, title) {
     return html`<div class="heading">
         <h2>${title}s</h2>
         <p class="small exports">
+          <${CompareLink} asked=${rows} />
           <a href="#/${other}${address("", rows)}">${other === "tools" ? "Tools" : "Models"}</a>
         </p>
       </div>

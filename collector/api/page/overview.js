@@ -2,21 +2,10 @@
 // The overview: totals and their changes, charts over time, what drives the changes, the alerts that fire, and
 // where time and money go. Every number leads to its rows.
 
-import { Alerting } from "./alerting.js";
+import { Alerting, firingAlerts } from "./alerting.js";
 import { Chart, columns } from "./charts.js";
-import {
-  Change,
-  Clip,
-  Empty,
-  HowToSend,
-  Meter,
-  Moment,
-  Select,
-  Spark,
-  Table,
-  useAnswer,
-} from "./components.js";
-import { Drivers } from "./drivers.js";
+import { Change, Empty, HowToSend, Select } from "./components.js";
+import { before, Drivers } from "./drivers.js";
 import {
   address,
   compact,
@@ -26,9 +15,10 @@ import {
   money,
   number,
   pick,
-  scoreNumber,
   share,
+  without,
 } from "./parts.js";
+import { Tops } from "./tops.js";
 import { html } from "./view.js";
 
 export const RANGES = [
@@ -52,25 +42,27 @@ const FILTERS = [
   "status",
   "score",
 ];
-const SHOWN_ERRORS = 8;
-// what the overview asks for itself after the rest, is asked again more seldom
-const AGAIN_MILLISECONDS = 15000;
 
 async function load({ parameters }) {
   const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
-  const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
-  return { asked, found, facets };
+  const [found, facets, firing] = await Promise.all([
+    get(address("traces/overview", asked)),
+    knownFacets(),
+    firingAlerts(),
+  ]);
+  return { asked, found, facets, firing };
 }
 
-function Show({ data: { asked, found, facets }, parameters, go }) {
+function Show({ data: { asked, found, facets, firing }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
+  const about = JSON.stringify(asked);
   const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
   if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
   return html`${bar}
     <${Totals} totals=${found.totals} into=${into} />
-    <${Alerting} again=${found} />
+    <${Alerting} firing=${firing} />
     <${Charts} ...${{ found, asked, go }} />
-    <${Drivers} asked=${asked} into=${into} />
+    <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
     <${Tops} ...${{ found, asked, into }} />`;
 }
 
@@ -117,16 +109,12 @@ function Bar({ parameters, asked, facets, go }) {
           ${name.replaceAll("_", " ")}: ${String(parameters[name])} <span aria-hidden="true">✕</span>
         </button>`,
     )}
-    <a class="button" href="#/compare${address("", sidesOf(asked))}">Compare with before</a>
+    <a
+      class="button"
+      href="#/compare${address("", { ...without(asked, "since", "until"), ...before(asked.since, asked.until) })}"
+      >Compare with before</a
+    >
   </form>`;
-}
-
-/** The parameters of a comparison of this time with the one before. */
-function sidesOf({ since, until, ...filters }) {
-  const both = { ...filters };
-  if (until || !/^-\d+[mhd]$/.test(since)) return { ...both, "b.since": since, "b.until": until };
-  const [, count, unit] = /** @type {any} */ (/^-(\d+)([mhd])$/.exec(since));
-  return { ...both, "a.since": `-${2 * count}${unit}`, "a.until": since, "b.since": since };
 }
 
 /** @type {any[]} label, metric, format, whether more is worse, filters and order of its rows */
@@ -186,152 +174,4 @@ function Charts({ found, asked, go }) {
     ${draw("Tokens", [line("input", "input_tokens"), line("output", "output_tokens")])}
     ${draw("Calls", [line("model", "model_calls"), line("tool", "tool_calls")])}
   </div>`;
-}
-
-/** Columns of a table of groups: [title, metric, format]; the first one leads to the group's rows. */
-function groupColumns(title, filter, into, cells) {
-  const named = ({ key }) => {
-    const value = Object.values(key)[0];
-    return value === null ? "not set" : html`<a href=${into({ [filter]: value })}>${value}</a>`;
-  };
-  return [
-    { title, words: true, cell: named },
-    ...cells.map(([head, metric, say]) => ({ title: head, cell: ({ values }) => say(values[metric]) })),
-  ];
-}
-
-/** A column that shows what share of a sum each group has. */
-function shareColumn(title, metric, groups, say) {
-  const whole = groups.reduce((sum, { values }) => sum + (values[metric] || 0), 0);
-  return {
-    title,
-    cell: ({ values }) =>
-      html`${say(values[metric])}<${Meter} part=${whole ? (values[metric] || 0) / whole : 0} />`,
-  };
-}
-
-function Block({ title, groups, columns: cells, none = "No data.", wide = false }) {
-  return html`<section class=${wide ? "wide-block" : ""}>
-    <h2>${title}</h2>
-    ${
-      groups.length
-        ? html`<${Table} label=${title} columns=${cells} rows=${groups} />`
-        : html`<p class="quiet">${none}</p>`
-    }
-  </section>`;
-}
-
-function Tops({ found, asked, into }) {
-  const again = Math.floor(Date.now() / AGAIN_MILLISECONDS);
-  const calls = [
-    ["Calls", "count", number.format],
-    ["Errors", "error_rate", share],
-  ];
-  const p95 = ["p95", "duration_seconds_p95", duration];
-  const models = groupColumns("Model", "model", into, [...calls, p95]);
-  const tools = groupColumns("Tool", "tool", into, [
-    ...calls,
-    ["Retries", "recovered_retries", number.format],
-    p95,
-  ]);
-  const agents = groupColumns("Agent", "agent", into, [["Traces", "count", number.format], calls[1], p95]);
-  const scores = groupColumns("Score", "score", into, [
-    ["Count", "count", number.format],
-    ["Mean", "score_mean", (mean) => (mean === null ? "" : scoreNumber(mean))],
-    ["Passed", "pass_rate", (rate) => (rate === null ? "" : share(rate))],
-  ]);
-  return html`<div class="tops">
-    <${Block}
-      title="Models"
-      groups=${found.models}
-      columns=${[...models, shareColumn("Cost", "cost_usd", found.models, money)]}
-    />
-    <${Block}
-      title="Agents"
-      groups=${found.agents}
-      columns=${[...agents, shareColumn("Cost", "cost_usd", found.agents, money)]}
-    />
-    <${Block} title="Tools" groups=${found.tools} columns=${tools} />
-    <${Users} asked=${asked} into=${into} again=${again} />
-    <${Errors} asked=${asked} into=${into} again=${again} />
-    <${Block}
-      title="Scores"
-      groups=${found.scores}
-      columns=${scores}
-      none="No scores: log evaluations to see them."
-      wide
-    />
-  </div>`;
-}
-
-function Users({ asked, into, again }) {
-  const metrics = ["cost_usd", "count", "error_rate", "total_tokens"];
-  const path = address("traces/stats", { ...asked, by: "user", metric: metrics, top: 8 });
-  const { body, error } = useAnswer(path, again);
-  const groups = (body ? body.groups : []).filter(({ key }) => key.user !== null);
-  const cells = groupColumns("User", "user", into, [
-    ["Traces", "count", number.format],
-    ["Errors", "error_rate", share],
-    ["Tokens", "total_tokens", compact],
-  ]);
-  const none = error || (body ? "No trace names a user: set user.id on its spans." : "Loading…");
-  return html`<${Block}
-    title="Users"
-    groups=${groups}
-    none=${none}
-    columns=${[...cells, shareColumn("Cost", "cost_usd", groups, money)]}
-  />`;
-}
-
-/** Groups of errors with the first time and the trend. */
-function Errors({ asked, into, again }) {
-  const { status, ...filters } = asked;
-  const about = { ...filters, trace_status: status };
-  const { body, error } = useAnswer(address("traces/errors", { ...about, limit: SHOWN_ERRORS }), again);
-  const trend = useAnswer(
-    address("traces/stats", {
-      ...about,
-      of: "errors",
-      by: "error",
-      metric: "count",
-      bucket: "auto",
-      top: 50,
-    }),
-    again,
-  );
-  const cells = [
-    {
-      title: "Message",
-      words: true,
-      cell: (row) => html`<a href=${into({ error: row.error })}>${row.error}</a>`,
-    },
-    { title: "Type", words: true, cell: (row) => html`<${Clip} text=${row.type || ""} />` },
-    { title: "Traces", cell: (row) => number.format(row.traces) },
-    { title: "Spans", cell: (row) => number.format(row.spans) },
-    { title: "Trend", words: true, cell: (row) => html`<${Trend} stats=${trend.body} error=${row.error} />` },
-    { title: "First seen", words: true, cell: (row) => html`<${Moment} ns=${row.first_unix_ns} />` },
-    { title: "Last seen", words: true, cell: (row) => html`<${Moment} ns=${row.last_unix_ns} />` },
-  ];
-  const none = error || (body ? "No errors." : "Loading…");
-  return html`<${Block}
-    title="Errors"
-    groups=${body ? body.errors : []}
-    columns=${cells}
-    none=${none}
-    wide
-  />`;
-}
-
-/** How often an error occurred, step by step. */
-export function Trend({ stats, error }) {
-  const group = stats && stats.groups.find(({ key }) => key.error === error);
-  if (!group || !group.series) return html`<span class="spark"></span>`;
-  const known = new Map(
-    group.series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
-  );
-  const all = stats.groups.flatMap(({ series }) => series || []);
-  const ordered = all.sort((one, other) => one.start_unix_ns - other.start_unix_ns);
-  const { xs } = columns(ordered, stats.bucket_seconds, []);
-  const steps = xs.map((x) => known.get(x) || 0);
-  return html`<${Spark} values=${steps} tone="bad" />`;
 }

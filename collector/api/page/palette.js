@@ -40,11 +40,14 @@ export function known(words, saved) {
 /** What the service has by names that begin like this. */
 async function asked(words) {
   const text = words.trim();
-  if (!text || TRACE_ID.test(text)) return [];
   const rows = async (path, read) => {
     const { status, body } = await ask(path).catch(() => ({ status: 0, body: null }));
     return status === 200 && body ? read(body) : [];
   };
+  if (!text) return [];
+  if (TRACE_ID.test(text))
+    // a run's id looks the same
+    return rows(`runs/${text}`, (run) => [item("run", run.name || run.run_id, `#/run/${run.run_id}`)]);
   const filters = { since: "-30d", limit: FOUND };
   const found = await Promise.all([
     rows(address("traces", { ...filters, name: `${text}*` }), ({ traces }) =>
@@ -53,9 +56,6 @@ async function asked(words) {
     rows(address("sessions", { ...filters, session: `${text}*` }), ({ sessions }) =>
       sessions.map((each) => item("session", each.session, `#/session/${encodeURIComponent(each.session)}`)),
     ),
-    rows(`runs/${encodeURIComponent(text)}`, (run) => [
-      item("run", run.name || run.run_id, `#/run/${run.run_id}`),
-    ]),
   ]);
   return found.flat();
 }

@@ -54,11 +54,12 @@ function kindOf(parameters) {
   return name || "time";
 }
 
-/** The sides where the address doesn't say any: the last day and the one before. */
-const withDefaults = (parameters) =>
-  parameters.kind || Object.keys(parameters).some((name) => /^[ab]\./.test(name))
-    ? parameters
-    : { ...parameters, ...before("-24h", "") };
+/** What isn't in the address: the last day and the one before, or the last week for sides that aren't times. */
+function withDefaults(parameters) {
+  if (kindOf(parameters) !== "time") return { since: "-7d", ...parameters };
+  const isThere = Object.keys(parameters).some((name) => /^[ab]\./.test(name));
+  return isThere ? parameters : { ...parameters, ...before("-24h", "") };
+}
 
 async function load({ parameters }) {
   const asked = withDefaults(parameters);
@@ -138,7 +139,7 @@ function Sides({ asked, kind, values, by, go }) {
             )}
             <${Select}
               ...${{ id: "range", label: "Time range", options: RANGES, other: "Custom range" }}
-              chosen=${asked.since || "-7d"}
+              chosen=${asked.since}
               onChange=${(since) => change({ since, until: "" })}
             />`
     }
