@@ -68,7 +68,7 @@ async function readSpan(traceId, spanId, bounds) {
   }
 }
 
-/** Tabs by the arrow keys too (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/). */
+/** Tabs by the arrow keys too, as the ARIA Authoring Practices describe them. */
 export function Tabs({ tab, onTab, tabs = TABS, label = "What to show" }) {
   const onKeyDown = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

@@ -1,6 +1,6 @@
 // @ts-check
 // The spans of a trace as a tree beside their times, with the critical path. Of 10,000 only those in sight are
-// elements. The keys are those of a tree (https://www.w3.org/WAI/ARIA/apg/patterns/treeview/).
+// elements. The keys are those of a tree in the ARIA Authoring Practices.
 
 import { duration, money, number, tokens } from "./parts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./view.js";
