@@ -139,10 +139,9 @@ function Media({ part, onAll }) {
     return html`<p class="file">
       <${Elsewhere} href=${part.url}>${part.type} at ${shortened(part.url)} ↗<//>
     </p>`;
-  return html`<p class="file">
-    ${part.type} <span class="quiet">${caption}</span>
-    ${part.characters > 0 && !part.data && onAll && html` <button type="button" class="plain small" onClick=${onAll}>Load</button>`}
-  </p>`;
+  const isLeftOut = part.characters > 0 && !part.data && onAll;
+  const load = html` <button type="button" class="plain small" onClick=${onAll}>Load</button>`;
+  return html`<p class="file">${part.type} <span class="quiet">${caption}</span>${isLeftOut && load}</p>`;
 }
 
 const shortened = (text) => (text.length > 60 ? `${text.slice(0, 57)}…` : text);

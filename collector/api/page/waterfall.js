@@ -13,7 +13,8 @@ const PAGE_ROWS = 15;
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 
 /**
- * @param {{spans: any[], seconds: number, selected: string | null, onSelect: (spanId: string | null) => void}} properties
+ * @param {{spans: any[], seconds: number, selected: string | null,
+ *   onSelect: (spanId: string | null) => void}} properties
  */
 export function Waterfall({ spans, seconds, selected, onSelect }) {
   const [closed, setClosed] = useState(/** @type {Set<string>} */ (new Set()));
