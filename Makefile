@@ -34,7 +34,7 @@ NEED_JAVA := command -v java >/dev/null && command -v mvn >/dev/null || \
   { echo "needs java and mvn for Kafka's brokers; on Debian: apt-get install default-jdk-headless maven" >&2; exit 2; }
 PAGE_CHECKS := tests/page
 MCP_CHECKS := tests/mcp_conformance
-PAGE_SCRIPTS := $(filter-out %/uplot.js,$(wildcard collector/api/page/*.js))
+PAGE_SCRIPTS := $(wildcard collector/api/page/*.js)
 
 .PHONY: run test test-foreign test-mcp test-scale test-mlflow-3.17 lint lint-page format bench bench-scale captures lock clean
 .DEFAULT_GOAL := run

@@ -11,12 +11,14 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser, ViewportSize, async_playwright
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.conversations import have_conversation  # noqa: E402
 from tests.support.otlp import agent_export, all_spans  # noqa: E402
 
 # captured runs, and how often each
@@ -30,6 +32,8 @@ RUNS = (
 )
 IMAGES = ROOT / "docs" / "images"
 PORT = "4399"
+DAY_NS = 86_400 * 10**9
+SIZES = {"phone": (360, 740), "tablet": (768, 1000), "desktop": (1280, 860), "wide": (1920, 1080)}
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -52,6 +56,8 @@ def main() -> None:
         try:
             trace_id = _wait(job)
             _feed(f"http://127.0.0.1:{PORT}")
+            headers = {"x-mlflow-experiment-name": "agents"}
+            asyncio.run(have_conversation(f"http://127.0.0.1:{PORT}", headers, session="weather/1"))
             asyncio.run(_take(f"http://127.0.0.1:{PORT}", trace_id))
         finally:
             job.terminate()
@@ -70,11 +76,12 @@ def _wait(job: subprocess.Popen[str]) -> str:
 
 
 def _feed(url: str) -> None:
-    """A day of captured agents' runs, so that there is something to see."""
+    """Two days of captured agents' runs, the second with more errors, so that there is something to see."""
     choose = random.Random(7)
-    for number in range(400):
-        request = agent_export(f"{choose.choices(*zip(*RUNS, strict=True))[0]}.binpb")
-        began = int((number / 400) ** 0.7 * 86_000e9)
+    for number in range(500):
+        began = int((number / 500) ** 0.7 * 172_000e9)
+        weights = [often * (3 if "error" in name and began < DAY_NS else 1) for name, often in RUNS]
+        request = agent_export(f"{choose.choices([name for name, _ in RUNS], weights)[0]}.binpb")
         stretch = 5 + int(choose.lognormvariate(3, 0.7))
         service = choose.choice(("checkout", "support", "research"))
         for resource_spans in request.resource_spans:
@@ -99,6 +106,8 @@ def _feed(url: str) -> None:
 async def _take(url: str, trace_id: str) -> None:
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        for name, (width, height) in SIZES.items():
+            await _take_lists(browser, url, name, {"width": width, "height": height})
         page = await browser.new_page(viewport={"width": 1200, "height": 860})
         await page.goto(f"{url}/-/")
         await page.locator(".chart canvas").nth(4).wait_for(timeout=20_000)
@@ -110,6 +119,13 @@ async def _take(url: str, trace_id: str) -> None:
         await page.goto(f"{url}/-/#/trace/{trace_id}")
         await page.get_by_text("execute_tool forecast").first.wait_for(timeout=20_000)
         await page.screenshot(path=IMAGES / "page.png")
+        await page.locator(".waterfall .row.TOOL").first.click()
+        await page.locator(".panel .tree").first.wait_for()
+        await page.screenshot(path=IMAGES / "span.png")
+        await page.goto(f"{url}/-/#/session/weather%2F1")
+        await page.locator(".turn .call summary").first.click()
+        await page.get_by_text("Show me the code").wait_for()
+        await page.screenshot(path=IMAGES / "conversation.png")
         path = None
         while path is None:  # until MLflow has it
             await asyncio.sleep(0.5)
@@ -120,6 +136,17 @@ async def _take(url: str, trace_id: str) -> None:
         await page.wait_for_timeout(1500)
         await page.screenshot(path=IMAGES / "mlflow.png")
         await browser.close()
+
+
+async def _take_lists(browser: Browser, url: str, name: str, viewport: ViewportSize) -> None:
+    """The overview and a comparison at a size; light, but for the tablet."""
+    theme: Literal["dark", "light"] = "dark" if name == "tablet" else "light"
+    page = await browser.new_page(viewport=viewport, color_scheme=theme)
+    for view, path, sign in (("overview", "#/", ".changed .driver"), ("compare", "#/compare", ".sure")):
+        await page.goto(f"{url}/-/{path}")
+        await page.locator(sign).first.wait_for(timeout=20_000)
+        await page.screenshot(path=IMAGES / f"{view}-{name}.png")
+    await page.close()
 
 
 if __name__ == "__main__":

@@ -8,16 +8,19 @@ the index again    where neither has it (sampled away, or gone from MLflow), or 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.answers.chat.rendering import ChatBounds
 from collector.answers.content import Extract, content
+from collector.answers.conversation import ConversationPage, conversation
 from collector.answers.encoding import EncodedJson, encode_json
 from collector.answers.retention import with_archived
 from collector.answers.rights import ReadRights
+from collector.answers.span_detail import span_detail
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.spans.summary import summarise
 from collector.spans.summary_models import ScoreRow
@@ -28,6 +31,9 @@ TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 Where = Callable[[str], Awaitable[dict[str, Any] | None]]
 # the explanation (explain.py) of the spans of a trace (its 16 bytes) in an export, which it changes
 Explain = Callable[[ExportTraceServiceRequest, bytes], dict[str, object]]
+
+# what is wanted of the spans of a trace (its 16 bytes) in an export, which it may change
+Reads = Callable[[ExportTraceServiceRequest, bytes], Mapping[str, object] | None]
 
 
 class ReadsTraces(Protocol):
@@ -102,25 +108,41 @@ class TraceAnswers:
 
     async def explanation(self, trace_id: str, *, rights: ReadRights) -> EncodedJson | Unanswered | None:
         """Where the facts of a trace come from (explain.py). None and Unanswered as in `summary`."""
-        export = await self._source(rights).export(trace_id)
-        if isinstance(export, ExportTraceServiceRequest):
-            return await asyncio.to_thread(self._explanation, export, bytes.fromhex(trace_id))
-        return export
+        return await self._read(trace_id, rights, self.explain)
 
     async def content(
         self, trace_id: str, wanted: Extract, *, rights: ReadRights
     ) -> EncodedJson | Unanswered | None:
         """Inputs and outputs of the spans of a trace (content.py). None and Unanswered as in `summary`."""
+        return await self._read(trace_id, rights, lambda export, id: content(export, id, wanted))
+
+    async def conversation(
+        self, trace_id: str, wanted: ConversationPage, *, rights: ReadRights
+    ) -> EncodedJson | Unanswered | None:
+        """What was asked, done and answered in a trace (conversation.py).
+
+        None and Unanswered as in `summary`.
+        """
+        return await self._read(trace_id, rights, lambda export, id: conversation(export, id, wanted))
+
+    async def span(
+        self, trace_id: str, span_id: str, bounds: ChatBounds, *, rights: ReadRights
+    ) -> EncodedJson | Unanswered | None:
+        """Everything that one span (16 hex digits) says (span_detail.py).
+
+        None: nobody knows the trace, or it has no such span. Unanswered as in `summary`.
+        """
+        wanted = bytes.fromhex(span_id)
+        return await self._read(trace_id, rights, lambda export, id: span_detail(export, id, wanted, bounds))
+
+    async def _read(self, trace_id: str, rights: ReadRights, read: Reads) -> EncodedJson | Unanswered | None:
         export = await self._source(rights).export(trace_id)
         if isinstance(export, ExportTraceServiceRequest):
-            return await asyncio.to_thread(_content, export, bytes.fromhex(trace_id), wanted)
+            return await asyncio.to_thread(_encoded, export, bytes.fromhex(trace_id), read)
         return export
 
     def _source(self, rights: ReadRights) -> ReadsTraces:
         return self.everything if rights.pending else self.delivered
-
-    def _explanation(self, export: ExportTraceServiceRequest, trace_id: bytes) -> EncodedJson:
-        return encode_json(self.explain(export, trace_id))
 
 
 def parse_trace_id(text: str) -> str | None:
@@ -135,8 +157,9 @@ def _why_incomplete(unanswered: Unanswered | None) -> str:
     return f"MLflow could not be queried: {unanswered.reason}"
 
 
-def _content(export: ExportTraceServiceRequest, trace_id: bytes, wanted: Extract) -> EncodedJson:
-    return encode_json(content(export, trace_id, wanted))
+def _encoded(export: ExportTraceServiceRequest, trace_id: bytes, read: Reads) -> EncodedJson | None:
+    document = read(export, trace_id)
+    return None if document is None else encode_json(document)
 
 
 def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> EncodedJson:

@@ -2,18 +2,24 @@
 
 GET /-/traces/{trace_id}               its summary
 GET /-/traces/{trace_id}/content       inputs, outputs and exceptions of its spans
+GET /-/traces/{trace_id}/conversation  what was asked, done and answered in it
+GET /-/traces/{trace_id}/spans/{span}  everything that one span says
 GET /-/traces/{trace_id}/explanation   where its facts come from
 
 400   the id or a parameter can't be right
-404   nobody knows the trace
+404   nobody knows the trace, or the span
 503   it isn't in the journal, and MLflow can't be asked: try again
 """
+
+import re
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from collector.answers.chat.rendering import ChatBounds
 from collector.answers.content import MAX_SPANS as MAX_CONTENTS
 from collector.answers.content import Extract
+from collector.answers.conversation import MAX_MESSAGES, ConversationPage
 from collector.answers.encoding import EncodedJson
 from collector.answers.opening import Answers
 from collector.answers.trace_source import Unanswered
@@ -28,6 +34,9 @@ MOST_SPANS = 30_000
 MAX_SHOWN_CHARACTERS = 200
 MAX_CONTENT_CHARACTERS = 1_000_000
 DEFAULT_CONTENT_CHARACTERS = 2000
+DEFAULT_CHAT_CHARACTERS = 10_000
+MAX_MEDIA_CHARACTERS = 8_000_000
+SPAN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 async def _summary(request: Request, answers: Answers) -> Response:
@@ -48,6 +57,37 @@ async def _content(request: Request, answers: Answers) -> Response:
         ),
     )
     return _rendered(request, await answers.traces.content(trace_id, wanted, rights=rights_of(request)))
+
+
+async def _conversation(request: Request, answers: Answers) -> Response:
+    trace_id = _trace_id(request)
+    wanted = ConversationPage(
+        from_message=whole_number(request, "from_message", default=0, low=0, high=2**31),
+        bounds=_bounds(request),
+    )
+    return _rendered(request, await answers.traces.conversation(trace_id, wanted, rights=rights_of(request)))
+
+
+async def _span(request: Request, answers: Answers) -> Response:
+    trace_id, span_id = _trace_id(request), request.path_params["span_id"].lower()
+    if not SPAN_ID.fullmatch(span_id):
+        raise BadParameter("span_id", span_id[:MAX_SHOWN_CHARACTERS], "must be 16 hex digits")
+    answer = await answers.traces.span(trace_id, span_id, _bounds(request), rights=rights_of(request))
+    if answer is None:
+        message = "neither the journal nor MLflow has this trace with this span"
+        return error_answer(404, {"parameter": "span_id", "value": span_id, "message": message})
+    return _rendered(request, answer)
+
+
+def _bounds(request: Request) -> ChatBounds:
+    return ChatBounds(
+        max_characters=whole_number(
+            request, "max_characters", default=DEFAULT_CHAT_CHARACTERS, low=0, high=MAX_CONTENT_CHARACTERS
+        ),
+        max_media_characters=whole_number(
+            request, "max_media_characters", default=0, low=0, high=MAX_MEDIA_CHARACTERS
+        ),
+    )
 
 
 async def _explanation(request: Request, answers: Answers) -> Response:
@@ -86,6 +126,16 @@ TRACE_ID = Parameter(
     place="path",
     required=True,
 )
+CHAT_BOUNDS = (
+    Parameter(
+        name="max_characters",
+        description=f"Maximum length of each text; default {DEFAULT_CHAT_CHARACTERS:,}",
+    ),
+    Parameter(
+        name="max_media_characters",
+        description="Maximum length of an image, sound or file in base64: no longer ones; default 0",
+    ),
+)
 ROUTES = (
     OwnRoute(
         method="GET",
@@ -117,6 +167,33 @@ ROUTES = (
                 name="max_characters",
                 description=f"Maximum length of each text; default {DEFAULT_CONTENT_CHARACTERS:,}",
             ),
+        ),
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/traces/{trace_id}/conversation",
+        permission="traces:read",
+        reach="path.trace_id",
+        handler=_conversation,
+        summary="Get the conversation of a trace: the question, tool calls with their results, the answer; "
+        f"{MAX_MESSAGES} messages at most",
+        parameters=(
+            TRACE_ID,
+            Parameter(name="from_message", description="Number of the first message, from 0; default 0"),
+            *CHAT_BOUNDS,
+        ),
+    ),
+    OwnRoute(
+        method="GET",
+        path="/-/traces/{trace_id}/spans/{span_id}",
+        permission="traces:read",
+        reach="path.trace_id",
+        handler=_span,
+        summary="Get one span: messages, input and output, attributes, events, links and exceptions",
+        parameters=(
+            TRACE_ID,
+            Parameter(name="span_id", description="Span ID: 16 hex digits", place="path", required=True),
+            *CHAT_BOUNDS,
         ),
     ),
     OwnRoute(

@@ -9,6 +9,7 @@ TESTS = Path(__file__).parents[1]
 LONGEST = (
     "proxy/test_tour.py",
     "system/test_restart.py",
+    "system/test_conversation.py",
     "system/test_index.py",
     "system/test_frameworks.py",
     "system/test_outage.py",

@@ -340,7 +340,10 @@ class TestOwnPaths:
                 house.worlds[client].ids[ObjectKind.TRACE],
                 house.worlds[OTHER[client]].ids[ObjectKind.TRACE],
             )
-            for end in ("", "/content", "/explanation"):
+            nobodys = f"/spans/{'f' * 16}"
+            assert house.send(client, "GET", f"/-/traces/{own}{nobodys}")[0] == 404
+            assert house.send(client, "GET", f"/-/traces/{other}{nobodys}")[0] == 403
+            for end in ("", "/content", "/conversation", "/explanation"):
                 assert house.send(client, "GET", f"/-/traces/{own}{end}")[0] == 200
                 for spelled in (other, other.removeprefix("tr-"), other.removeprefix("tr-").upper()):
                     status, answer = house.send(client, "GET", f"/-/traces/{spelled}{end}")

@@ -1,41 +1,36 @@
 // @ts-check
 // Alerts with their states, and the channels that carry notifications.
 
-import { ago, empty, get, make, moment, number, table } from "./parts.js";
-
-const TONES = { ok: "good", pending: "warn", firing: "bad", unknown: "warn" };
+import { Clip, Empty, Moment, Pill, Table } from "./components.js";
+import { get, moment, number } from "./parts.js";
+import { html } from "./view.js";
 
 const figure = (value) =>
   value === null || value === undefined ? "" : number.format(Number(value.toPrecision(4)));
-const state = (status) => make("span", { className: `pill small ${TONES[status] || "warn"}`, text: status });
 const named = (group) =>
   Object.entries(group)
     .map(([name, value]) => `${name} ${value === null ? "(none)" : value}`)
     .join(", ");
+const state = (row) => html`<${Pill} status=${row.status} />`;
 
 const ALERTS = [
   { title: "Alert", words: true, cell: (alert) => alert.name },
-  { title: "State", words: true, cell: (alert) => state(alert.status) },
+  { title: "State", words: true, cell: state },
   { title: "Fires if", words: true, cell: (alert) => alert.summary },
   { title: "Value", cell: (alert) => figure(worst(alert)) },
-  {
-    title: "Evaluated",
-    words: true,
-    wide: true,
-    cell: (alert) => (alert.evaluated_unix_ns ? ago(alert.evaluated_unix_ns) : "never"),
-  },
-  { title: "Channels", words: true, wide: true, cell: (alert) => alert.channels.join(", ") || "none" },
-  { title: "Note", words: true, cell: (alert) => make("span", { className: "clip", text: note(alert) }) },
+  { title: "Evaluated", words: true, cell: (alert) => html`<${Moment} ns=${alert.evaluated_unix_ns} />` },
+  { title: "Channels", words: true, cell: (alert) => alert.channels.join(", ") || "none" },
+  { title: "Note", words: true, cell: (alert) => html`<${Clip} text=${note(alert)} />` },
 ];
 
 const GROUPS = [
   { title: "Alert", words: true, cell: (row) => row.alert },
   { title: "Group", words: true, cell: (row) => named(row.group) || "all" },
-  { title: "State", words: true, cell: (row) => state(row.status) },
+  { title: "State", words: true, cell: state },
   { title: "Value", cell: (row) => figure(row.judged) },
-  { title: "Sample", wide: true, cell: (row) => figure(row.sample) },
-  { title: "Since", words: true, cell: (row) => ago(row.since_unix_ns) },
-  { title: "Told", words: true, wide: true, cell: (row) => row.told.join(", ") || "nobody" },
+  { title: "Sample", cell: (row) => figure(row.sample) },
+  { title: "Since", words: true, cell: (row) => html`<${Moment} ns=${row.since_unix_ns} />` },
+  { title: "Told", words: true, cell: (row) => row.told.join(", ") || "nobody" },
 ];
 
 const CHANNELS = [
@@ -46,7 +41,7 @@ const CHANNELS = [
   {
     title: "Last error",
     words: true,
-    cell: (channel) => make("span", { className: "bad clip", text: channel.last_error || "" }),
+    cell: (channel) => html`<${Clip} text=${channel.last_error || ""} tone="bad" />`,
   },
 ];
 
@@ -59,20 +54,23 @@ function note(alert) {
   return alert.more_groups ? "There are more groups than are watched" : "";
 }
 
-export async function alerts() {
-  const found = await get("alerts");
-  if (!found.alerts.length) {
-    return [empty("No alerts are configured.", "Write [[alerts]] tables into the settings.")];
-  }
-  const beyond = found.alerts.flatMap((alert) =>
+function Show({ data: { alerts: all, channels } }) {
+  if (!all.length)
+    return html`<h2>Alerts</h2>
+      <${Empty} title="No alerts are configured.">
+        <p class="quiet">Write [[alerts]] tables into the settings.</p>
+      <//>`;
+  const beyond = all.flatMap((alert) =>
     alert.groups.filter((group) => group.status !== "ok").map((group) => ({ ...group, alert: alert.name })),
   );
-  const parts = [make("h2", { text: "Alerts" }), table("Alerts", ALERTS, found.alerts)];
-  if (beyond.length) {
-    parts.push(make("h2", { text: "Beyond their thresholds" }), table("Groups", GROUPS, beyond));
-  }
-  if (found.channels.length) {
-    parts.push(make("h2", { text: "Channels" }), table("Channels", CHANNELS, found.channels));
-  }
-  return parts;
+  const part = (title, label, columns, rows) =>
+    rows.length
+      ? html`<h2>${title}</h2>
+          <${Table} ...${{ label, columns, rows }} />`
+      : null;
+  return html`${part("Alerts", "Alerts", ALERTS, all)}
+  ${part("Beyond their thresholds", "Groups", GROUPS, beyond)}
+  ${part("Channels", "Channels", CHANNELS, channels)}`;
 }
+
+export const alerts = { title: "Alerts", load: () => get("alerts"), Show, live: true };

@@ -1,106 +1,147 @@
 // @ts-check
 // The page at /-/: draws the view that the address names, when it changes and at intervals while visible.
 //
-//   #/                overview       #/traces?…       traces        #/trace/ID
-//   #/sessions?…      sessions       #/session/ID     one session   #/runs?…  #/run/ID  #/compare?run_id=…
-//   #/alerts          alerts         #/health       the service itself
+//   #/               overview     #/traces?…    #/sessions?…   #/errors?…   #/tools?…   #/models?…
+//   #/trace/ID       one trace    #/session/ID  one session   #/beside?a=ID&b=ID  two traces
+//   #/runs?…  #/run/ID            #/compare?run_id=…  several runs
+//   #/compare?a.…&b.…             two times, versions, models, …
+//   #/alerts         alerts       #/health      the service itself
 
 import { alerts } from "./alerts.js";
+import { beside } from "./beside.js";
 import { tidyCharts } from "./charts.js";
-import { refreshHealth } from "./health.js";
+import { health, refreshHealth } from "./health.js";
+import { listenToKeys, showHelp } from "./keys.js";
+import { errors, models, sessions, tools, traces } from "./lists.js";
 import { follow } from "./live.js";
 import { overview } from "./overview.js";
+import { openPalette } from "./palette.js";
 import { address, at } from "./parts.js";
-import { compared, run, runs } from "./runs.js";
-import { session, sessions, traces } from "./tables.js";
+import { comparedRuns, run, runs } from "./runs.js";
+import { askToSave } from "./saving.js";
+import { session } from "./session.js";
 import { trace } from "./trace.js";
+import { versus } from "./versus.js";
+import { html, render } from "./view.js";
 
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
 const POSTPONE_MILLISECONDS = 1000;
+// pixels before the menu's current item, where it is too wide
+const MENU_MARGIN = 60;
 
-/** name -> {title, draw(id, parameters, go), live: redrawn at intervals, follows(id, parameters): redrawn when
- * such traces change} */
+/**
+ * name -> a view:
+ *
+ *   title     what the document is called
+ *   load      place -> what it shows, asked from the API; throws an Error with a readable message
+ *   Show      a component that shows it: ({data, ...place}) -> html`…`
+ *   live      asked again at intervals
+ *   follows   place -> the filters of the traces whose changes have it asked again; null: none
+ *
+ * A place is what the address says: {name, id, parameters, go}; go(parameters) changes the address, and so
+ * asks and shows anew. What the view keeps by useState lives as long as name and id stay the same.
+ */
 const VIEWS = {
-  "": { title: "Overview", draw: (_, parameters, go) => overview(parameters, go), live: true },
-  traces: {
-    title: "Traces",
-    draw: (_, parameters, go) => traces(parameters, go),
-    live: true,
-    follows: (_, parameters) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),
-  },
-  trace: { title: "Trace", draw: (id) => trace(id), follows: (id) => ({ trace_id: id }) },
-  sessions: { title: "Sessions", draw: (_, parameters, go) => sessions(parameters, go), live: true },
-  session: { title: "Session", draw: (id) => session(id) },
-  runs: { title: "Runs", draw: (_, parameters, go) => runs(parameters, go) },
-  run: { title: "Run", draw: (id) => run(id) },
-  compare: { title: "Compare runs", draw: (_, parameters) => compared(parameters) },
-  alerts: { title: "Alerts", draw: () => alerts(), live: true },
-  health: { title: "Service" },
+  "": overview,
+  traces,
+  sessions,
+  errors,
+  tools,
+  models,
+  runs,
+  run,
+  alerts,
+  trace,
+  beside,
+  session,
+  compare: versus,
+  "compare-runs": comparedRuns,
+  health,
 };
-const MENU = { trace: "traces", session: "sessions", run: "runs", compare: "runs" };
+const MENU = {
+  trace: "traces",
+  beside: "traces",
+  session: "sessions",
+  run: "runs",
+  models: "tools",
+  "compare-runs": "runs",
+};
 
 /** {name, id, parameters} of the address; a repeated parameter becomes a list. */
 function place() {
   const hash = location.hash;
   const old = /^#trace=(.*)$/.exec(hash); // the form that earlier versions of the page used
-  if (old) return { name: "trace", id: decodeURIComponent(old[1]), parameters: {} };
+  if (old) return placed("trace", decodeURIComponent(old[1]), {});
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [name, ...rest] = path.split("/");
   const parameters = {};
   for (const [key, value] of new URLSearchParams(query)) {
     parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
   }
-  return { name: name in VIEWS ? name : "", id: decodeURIComponent(rest.join("/")), parameters };
+  if (name === "compare" && parameters.run_id) return placed("compare-runs", "", parameters);
+  return placed(name in VIEWS ? name : "", decodeURIComponent(rest.join("/")), parameters);
+}
+
+function placed(name, id, parameters) {
+  const path = id ? `${name}/${encodeURIComponent(id)}` : name;
+  const go = (wanted) => {
+    location.hash = `#/${path}${address("", wanted)}`;
+  };
+  return { name, id, parameters, go };
 }
 
 let drawing = 0;
 /** @type {string | null} */
 let drawnView = null;
 
+function markInMenu(name) {
+  for (const item of document.querySelectorAll("#menu a[data-view]")) {
+    const isHere = item.getAttribute("data-view") === name;
+    if (isHere) item.setAttribute("aria-current", "page");
+    else item.removeAttribute("aria-current");
+    if (isHere) at("menu").scrollLeft = /** @type {any} */ (item).offsetLeft - MENU_MARGIN;
+  }
+}
+
 async function draw({ again = false } = {}) {
   if (location.hash === "#main") return;
   drawing += 1;
   const mine = drawing;
-  const { name, id, parameters } = place();
+  const here = place();
+  const { name, id } = here;
   const view = VIEWS[name];
-  const go = (wanted) => {
-    location.hash = `#/${name}${address("", wanted)}`;
-  };
-  for (const item of document.querySelectorAll("nav a[data-view]")) {
-    if (item.getAttribute("data-view") === (MENU[name] || name)) item.setAttribute("aria-current", "page");
-    else item.removeAttribute("aria-current");
-  }
-  at("health").hidden = name !== "health";
-  at("view").hidden = name === "health";
   at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
+    markInMenu(MENU[name] || name);
     document.title = `${view.title} · Sidespan`;
-    at("message").className = "quiet";
-    at("message").textContent = view.draw ? "Loading…" : "";
+    at("message").className = "quiet loading";
+    at("message").textContent = "Loading…";
     if (drawnView !== name + id) scrollTo(0, 0);
   }
   drawnView = name + id;
   if (!again) followView();
-  if (!view.draw) return;
   try {
-    const parts = await view.draw(id, parameters, go);
+    const data = await view.load(here);
     if (mine !== drawing) return; // a later call has taken over
-    replace(parts);
+    show(html`<${view.Show} key=${name + id} ...${here} data=${data} />`);
     at("message").textContent = "";
   } catch (error) {
     if (mine !== drawing) return;
-    if (!again) at("view").replaceChildren();
+    if (!again) show(null);
     at("message").className = "bad";
     at("message").textContent = error instanceof Error ? error.message : String(error);
   }
   tidyCharts();
 }
 
+/** Shown at once, also for those who look at the page right after. */
+const show = (shown) => render(shown, at("view"));
+
 function followView() {
-  const { name, id, parameters } = place();
-  const { follows } = VIEWS[name];
-  follow(follows && !document.hidden ? follows(id, parameters) : null, drawChanges);
+  const here = place();
+  const { follows } = VIEWS[here.name];
+  follow(follows && !document.hidden ? follows(here) : null, drawChanges);
 }
 
 /** @type {number | undefined} */
@@ -117,36 +158,12 @@ async function drawChanges() {
   await draw({ again: true });
 }
 
-/** The first span in sight and where it stands, to be put there again. */
-function inSight() {
-  const [first] = [...at("view").querySelectorAll(".more")].filter(
-    (each) => each.getBoundingClientRect().top >= 0,
-  );
-  return first ? { id: first.id, top: first.getBoundingClientRect().top } : null;
-}
-
-/** Replace the view by the parts, and restore focus, scroll positions and the spans that were open. */
-function replace(parts) {
-  const open = [...at("view").querySelectorAll(".more[aria-expanded=true]")].map((each) => each.id);
-  const [sight, down] = [inSight(), scrollY];
-  const focused = document.activeElement && document.activeElement.id;
-  const scrolled = [...at("view").querySelectorAll(".table")].map((each) => each.scrollLeft);
-  at("view").replaceChildren(...parts);
-  [...at("view").querySelectorAll(".table")].forEach((each, number) => {
-    each.scrollLeft = scrolled[number] || 0;
-  });
-  for (const id of open) if (at(id)) at(id).click();
-  if (focused && focused !== "trace-id" && at(focused)) at(focused).focus({ preventScroll: true });
-  if (down) scrollTo(0, down);
-  if (down && sight && at(sight.id)) scrollBy(0, at(sight.id).getBoundingClientRect().top - sight.top);
-}
-
 const marking = () => String(getSelection());
 
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return busy || at("view").querySelector("input.mark:checked, .details:not([hidden])") || marking();
+  return busy || at("view").querySelector(".details:not([hidden])") || marking();
 }
 
 async function keepFresh() {
@@ -167,13 +184,11 @@ at("lookup").addEventListener("submit", (event) => {
   else location.hash = wanted;
 });
 addEventListener("hashchange", () => draw());
-addEventListener("keydown", (event) => {
-  const typing =
-    event.target instanceof Element && ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  at("trace-id").focus();
-});
+const look = () => at("trace-id").focus();
+listenToKeys({ look, search: openPalette, save: () => askToSave(document.title) });
+at("open-palette").addEventListener("click", openPalette);
+at("open-help").addEventListener("click", showHelp);
+at("open-save").addEventListener("click", () => askToSave(document.title));
 document.addEventListener("visibilitychange", () => {
   followView();
   const { live, follows } = VIEWS[place().name];

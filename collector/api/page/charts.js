@@ -2,6 +2,7 @@
 // Lines over time or steps, drawn by uPlot (vendored: uplot.js, uplot.LICENSE.txt).
 
 import { compact, duration, make, money, share } from "./parts.js";
+import { html, useLayoutEffect, useRef } from "./view.js";
 
 const HEIGHT = 170;
 const plain = (value) => (value === null || value === undefined ? "" : String(Number(value.toPrecision(4))));
@@ -9,7 +10,7 @@ const UNITS = { seconds: duration, usd: money, share, count: compact, plain };
 const drawn = new Set();
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const COLORS = ["llm", "tool", "agent", "warn", "good", "bad", "other"];
+const COLORS = ["line-1", "line-2", "line-3", "line-4", "line-5", "line-6"];
 
 /**
  * A chart with a title; `lines` are {label, values}, `xs` the same number of seconds since 1970, or of steps.
@@ -78,6 +79,25 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
   fit.observe(holder);
   drawn.add({ holder, plot, fit });
   return figure;
+}
+
+/**
+ * A chart in a template; drawn anew when what it shows, or its theme, has changed.
+ * @param {{title: string, xs: number[], lines: {label: string, values: (number | null)[]}[], options?: any}} what
+ */
+export function Chart({ title, xs, lines, options = {} }) {
+  const holder = useRef(/** @type {any} */ (null));
+  const { onRange, ...plainOptions } = options;
+  const range = useRef(onRange);
+  range.current = onRange;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const shown = JSON.stringify([title, xs, lines, plainOptions, dark]);
+  useLayoutEffect(() => {
+    const listen = onRange ? (from, to) => range.current(from, to) : undefined;
+    holder.current.replaceChildren(chart(title, xs, lines, { ...plainOptions, onRange: listen }));
+    tidyCharts();
+  }, [shown]);
+  return html`<div class="chart-place" ref=${holder}></div>`;
 }
 
 /** Free charts that are no longer on the page. */

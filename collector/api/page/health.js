@@ -1,9 +1,15 @@
 // @ts-check
-// The health of the service: its parts, and the dead letters.
+// The health of the service: its parts, and the dead letters. The header shows it in every view.
 
-import { ask, at, bytes, duration, make, messageOf, moment, number } from "./parts.js";
+import { ask, at, bytes, duration, messageOf, moment, number } from "./parts.js";
+import { html, useEffect, useState } from "./view.js";
 
 const SHOWN_LETTERS = 100;
+const SHOWN_TRACES = 5;
+const AWAY = "Service can't be reached";
+
+/** @type {{health: any, letters: any, heard: Set<() => void>}} */
+const known = { health: null, letters: null, heard: new Set() };
 
 /** The label and the formatted value, in the unit that the end of the name gives. */
 function quantity(name, value) {
@@ -14,35 +20,87 @@ function quantity(name, value) {
   return [name, typeof value === "object" ? JSON.stringify(value) : String(value)];
 }
 
-// ---- the service
+// ---- what is known of it
 
-function showHealth(health) {
-  const state = at("state");
-  state.textContent = health.ready ? "Ready" : "Not ready";
-  state.className = `pill ${health.ready ? "good" : "bad"}`;
-  at("version").textContent = health.version || "";
-  document.title = health.ready ? "Sidespan" : "Sidespan: not ready";
-  const parts = Object.entries(health.parts || {});
-  at("parts").replaceChildren(...parts.map(([name, part]) => partCard(name, part)));
-  if (!parts.length)
-    at("parts").append(make("li", { className: "quiet", text: "The service reports no parts." }));
+function showState(text, isGood) {
+  at("state").textContent = text;
+  at("state").className = `pill ${isGood ? "good" : "bad"}`;
+  const title = document.title.replace(/^✕ /, "");
+  document.title = isGood ? title : `✕ ${title}`;
 }
 
-function partCard(name, { ok, reason, ...values }) {
-  const list = make("dl");
-  for (const [key, value] of Object.entries(values)) {
-    if (value === null) continue;
-    const [label, said] = quantity(key, value);
-    list.append(make("dt", { text: label.replaceAll("_", " ") }), make("dd", { text: said }));
+function hear({ body }) {
+  if (!body || !body.parts) {
+    showState(AWAY, false);
+    return;
   }
-  const title = make("h3", {
-    children: [
-      make("span", { text: titled(name) }),
-      make("span", { className: ok ? "good" : "bad", text: ok ? "✓ OK" : "✗ Problem" }),
-    ],
-  });
-  const why = reason ? make("p", { className: ok ? "quiet" : "bad", text: reason }) : null;
-  return make("li", { children: [title, why, list.childElementCount ? list : null] });
+  known.health = body;
+  showState(body.ready ? "Ready" : "Not ready", body.ready);
+  at("version").textContent = body.version || "";
+}
+
+export async function refreshHealth() {
+  await Promise.all([
+    ask("ready").then(hear, () => showState(AWAY, false)),
+    ask("dead-letters").then(
+      ({ body }) => {
+        if (body && Array.isArray(body.dead_letters)) known.letters = body;
+      },
+      () => {}, // the pill already shows it
+    ),
+  ]);
+  for (const tell of known.heard) tell();
+}
+
+// ---- the view
+
+function Show() {
+  const [, setTurn] = useState(0);
+  useEffect(() => {
+    const tell = () => setTurn((turn) => turn + 1);
+    known.heard.add(tell);
+    return () => known.heard.delete(tell);
+  }, []);
+  return html`<section aria-labelledby="health-title">
+      <h2 id="health-title">Service</h2>
+      <${Parts} parts=${known.health && Object.entries(known.health.parts)} />
+    </section>
+    <${Letters} letters=${known.letters} />`;
+}
+
+export const health = { title: "Service", load: async () => null, Show };
+
+function Parts({ parts }) {
+  const none = !parts ? "Loading…" : parts.length ? "" : "The service reports no parts.";
+  return html`<ul id="parts" class="cards">
+    ${
+      none
+        ? html`<li class="quiet">${none}</li>`
+        : parts.map(([name, part]) => html`<${Part} key=${name} name=${name} part=${part} />`)
+    }
+  </ul>`;
+}
+
+function Part({ name, part: { ok, reason, ...values } }) {
+  const said = Object.entries(values).filter(([, value]) => value !== null);
+  return html`<li>
+    <h3>
+      <span>${titled(name)}</span>
+      <span class=${ok ? "good" : "bad"}>${ok ? "✓ OK" : "✗ Problem"}</span>
+    </h3>
+    ${reason ? html`<p class=${ok ? "quiet" : "bad"}>${reason}</p>` : null}
+    ${
+      said.length
+        ? html`<dl>
+            ${said.map(([key, value]) => {
+              const [label, text] = quantity(key, value);
+              return html`<dt>${label.replaceAll("_", " ")}</dt>
+                <dd>${text}</dd>`;
+            })}
+          </dl>`
+        : null
+    }
+  </li>`;
 }
 
 function titled(name) {
@@ -50,121 +108,99 @@ function titled(name) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-function showUnreachable() {
-  const state = at("state");
-  state.textContent = "Service can't be reached";
-  state.className = "pill bad";
-  document.title = "Sidespan: not reachable";
-}
-
 // ---- dead letters
 
-const letters = { shown: "", ids: [] };
-
-function showLetters({ dead_letters: list, total }) {
-  const fingerprint = JSON.stringify([list, total]);
-  if (fingerprint === letters.shown) return; // nothing new: keep the focus where it is
-  letters.shown = fingerprint;
-  const focused = document.activeElement && document.activeElement.id;
-  const shown = list.slice(0, SHOWN_LETTERS);
-  letters.ids = shown.map((letter) => letter.id);
-  at("letters-count").textContent = total ? `(${number.format(total)})` : "";
-  at("retry-all").hidden = shown.length < 2;
-  at("letters").replaceChildren(...shown.map(letterItem));
-  if (!shown.length) {
-    at("letters").append(make("li", { className: "quiet", text: "No dead letters: nothing was refused." }));
-  } else if (total > shown.length) {
-    at("letters").append(
-      make("li", {
-        className: "quiet",
-        text: `and ${number.format(total - shown.length)} more; list them with sidespan dead-letters list`,
-      }),
-    );
-  }
-  if (focused && at(focused)) at(focused).focus();
-}
-
-function letterItem(letter) {
-  const retry = make("button", {
-    type: "button",
-    className: "plain",
-    text: "Send again",
-    id: `retry-${letter.id}`,
-  });
-  retry.setAttribute("aria-label", `Send dead letter ${letter.id} again`);
-  retry.addEventListener("click", () => retryLetters([letter.id]));
-  const noun = letter.signal === "logs" ? "log record" : "span";
-  const spans = `${number.format(letter.span_count)} ${noun}${letter.span_count === 1 ? "" : "s"}`;
-  const route = Object.entries(letter.route || {}).map(
-    ([key, value]) => `${key.replaceAll("_", " ")} ${value}`,
-  );
-  const head = make("div", {
-    className: "head",
-    children: [
-      make("b", { text: letter.reason }),
-      make("span", {
-        className: "quiet",
-        text: [spans, ...route, moment(letter.parked_unix_ns)].join(" · "),
-      }),
-      retry,
-    ],
-  });
-  const traces = make("p", {
-    children: (letter.trace_ids || []).slice(0, 5).map((id) => traceButton(id, letter.id)),
-  });
-  return make("li", { children: [head, make("p", { text: letter.message }), traces] });
-}
-
-function traceButton(id, letterId) {
-  const button = make("button", {
-    type: "button",
-    className: "link",
-    text: id,
-    id: `trace-${letterId}-${id}`,
-  });
-  button.addEventListener("click", () => {
-    location.hash = `#/trace/${encodeURIComponent(id)}`;
-  });
-  return button;
-}
-
-async function retryLetters(ids) {
-  const message = at("letters-message");
-  const buttons = [at("retry-all"), ...at("letters").querySelectorAll("button.plain")];
-  for (const button of buttons) button.disabled = true;
-  message.className = "";
-  message.textContent = "Sending…";
+/** Send letters again: {tone, text} says what became of it. */
+async function retried(ids) {
   try {
     const answer = await ask("dead-letters/retry", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ ids }),
     });
-    const good = answer.status < 300;
-    message.className = good ? "good" : "bad";
-    message.textContent = good
-      ? `${ids.length === 1 ? "It is" : "They are"} back in the queue. Spans that MLflow refuses again return here.`
-      : `Not sent: ${messageOf(answer)}`;
+    const what = ids.length === 1 ? "It is" : "They are";
+    if (answer.status >= 300) return { tone: "bad", text: `Not sent: ${messageOf(answer)}` };
+    return { tone: "good", text: `${what} back in the queue. Spans that MLflow refuses again return here.` };
   } catch {
-    message.className = "bad";
-    message.textContent = "Not sent: the service can't be reached.";
+    return { tone: "bad", text: "Not sent: the service can't be reached." };
   }
-  for (const button of buttons) button.disabled = false;
-  letters.shown = "";
-  await refreshHealth();
 }
 
-export async function refreshHealth() {
-  await Promise.all([
-    ask("ready").then(
-      ({ body }) => (body && body.parts ? showHealth(body) : showUnreachable()),
-      showUnreachable,
-    ),
-    ask("dead-letters").then(
-      ({ body }) => body && Array.isArray(body.dead_letters) && showLetters(body),
-      () => {}, // the pill already shows it
-    ),
-  ]);
+function Letters({ letters }) {
+  const [message, setMessage] = useState({ tone: "", text: "" });
+  const [isSending, setSending] = useState(false);
+  const { dead_letters: all = [], total = 0 } = letters || {};
+  const shown = all.slice(0, SHOWN_LETTERS);
+  const retry = async (ids) => {
+    setSending(true);
+    setMessage({ tone: "", text: "Sending…" });
+    setMessage(await retried(ids));
+    setSending(false);
+    await refreshHealth();
+  };
+  const everything = () => retry(shown.map(({ id }) => id));
+  const rest = total - shown.length;
+  const none = letters ? "No dead letters: nothing was refused." : "Loading…";
+  const more = `and ${number.format(rest)} more; list them with sidespan dead-letters list`;
+  return html`<section aria-labelledby="letters-title">
+    <h2 id="letters-title">
+      Dead letters <span id="letters-count" class="quiet">${total ? `(${number.format(total)})` : ""}</span>
+    </h2>
+    <p class="quiet">
+      Spans that MLflow refused permanently. They stay on disk until you send them again or drop them.
+    </p>
+    <p id="letters-message" role="status" class=${message.tone}>${message.text}</p>
+    <p hidden=${shown.length < 2}>
+      <button id="retry-all" type="button" disabled=${isSending} onClick=${everything}>Send all again</button>
+    </p>
+    <ul id="letters" class="letters">
+      ${shown.map((each) => html`<${Letter} key=${each.id} letter=${each} isSending=${isSending} retry=${retry} />`)}
+      ${shown.length ? null : html`<li class="quiet">${none}</li>`}
+      ${shown.length && rest > 0 ? html`<li class="quiet">${more}</li>` : null}
+    </ul>
+  </section>`;
 }
 
-at("retry-all").addEventListener("click", () => retryLetters(letters.ids));
+function Letter({ letter, isSending, retry }) {
+  const noun = letter.signal === "logs" ? "log record" : "span";
+  const spans = `${number.format(letter.span_count)} ${noun}${letter.span_count === 1 ? "" : "s"}`;
+  const route = Object.entries(letter.route || {}).map(
+    ([key, value]) => `${key.replaceAll("_", " ")} ${value}`,
+  );
+  const open = (id) => {
+    location.hash = `#/trace/${encodeURIComponent(id)}`;
+  };
+  return html`<li>
+    <div class="head">
+      <b>${letter.reason}</b>
+      <span class="quiet">${[spans, ...route, moment(letter.parked_unix_ns)].join(" · ")}</span>
+      <button
+        type="button"
+        class="plain"
+        id="retry-${letter.id}"
+        aria-label="Send dead letter ${letter.id} again"
+        disabled=${isSending}
+        onClick=${() => retry([letter.id])}
+      >
+        Send again
+      </button>
+    </div>
+    <p>${letter.message}</p>
+    <p>
+      ${(letter.trace_ids || [])
+        .slice(0, SHOWN_TRACES)
+        .map(
+          (id) =>
+            html`<button
+              key=${id}
+              type="button"
+              class="link"
+              id="trace-${letter.id}-${id}"
+              onClick=${() => open(id)}
+            >
+              ${id}
+            </button>`,
+        )}
+    </p>
+  </li>`;
+}

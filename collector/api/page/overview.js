@@ -1,26 +1,27 @@
 // @ts-check
-// The overview: totals and their changes, charts over time, and the top agents, models, tools, errors and
-// scores.
+// The overview: totals and their changes, charts over time, what drives the changes, the alerts that fire, and
+// where time and money go. Every number leads to its rows.
 
-import { chart, columns } from "./charts.js";
+import { Alerting, firingAlerts } from "./alerting.js";
+import { Chart, columns } from "./charts.js";
+import { Change, Empty, HowToSend, Select } from "./components.js";
+import { before, Drivers } from "./drivers.js";
 import {
   address,
   compact,
   duration,
-  empty,
   get,
-  howToSend,
   knownFacets,
-  link,
-  make,
   money,
   number,
-  scoreNumber,
+  pick,
   share,
-  table,
+  without,
 } from "./parts.js";
+import { Tops } from "./tops.js";
+import { html } from "./view.js";
 
-const RANGES = [
+export const RANGES = [
   ["-1h", "Last hour"],
   ["-24h", "Last day"],
   ["-7d", "Last week"],
@@ -29,230 +30,148 @@ const RANGES = [
 ];
 const FILTERS = [
   "experiment_id",
+  "experiment_name",
   "service",
+  "version",
   "environment",
   "agent",
   "model",
   "response_model",
   "tool",
+  "user",
   "status",
   "score",
 ];
 
-/** Draws the view for the parameters in the address. */
-export async function overview(parameters, go) {
-  const since = parameters.since ?? "-24h";
-  const filters = Object.fromEntries(
-    FILTERS.filter((name) => parameters[name]).map((name) => [name, parameters[name]]),
-  );
-  const asked = { ...filters, since, until: parameters.until };
-  const [found, facets] = await Promise.all([get(address("traces/overview", asked)), knownFacets()]);
-  const parts = [bar(parameters, since, facets, go)];
-  if (!found.totals.count.b) {
-    const any = facets.experiment.length > 0;
-    parts.push(
-      any
-        ? empty("No traces match.", "Choose a longer time range or remove filters.")
-        : empty(
-            "No traces yet.",
-            howToSend(),
-            make("p", {
-              className: "quiet",
-              text:
-                "Traces appear here within two seconds. To import those that MLflow already holds, run " +
-                "sidespan index backfill --experiment NAME.",
-            }),
-          ),
-    );
-    return parts;
-  }
+async function load({ parameters }) {
+  const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
+  const [found, facets, firing] = await Promise.all([
+    get(address("traces/overview", asked)),
+    knownFacets(),
+    firingAlerts(),
+  ]);
+  return { asked, found, facets, firing };
+}
+
+function Show({ data: { asked, found, facets, firing }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
-  parts.push(cards(found.totals, into), charts(found, asked, go), tops(found, into));
-  return parts;
+  const about = JSON.stringify(asked);
+  const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
+  if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
+  return html`${bar}
+    <${Totals} totals=${found.totals} into=${into} />
+    <${Alerting} firing=${firing} />
+    <${Charts} ...${{ found, asked, go }} />
+    <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
+    <${Tops} ...${{ found, asked, into }} />`;
 }
 
-function bar(parameters, since, facets, go) {
-  const time = select(
-    "range",
-    "Time range",
-    RANGES.map(([value, text]) => [value, text]),
-    since,
-    (value) => go({ ...parameters, since: value, until: "" }),
+export const overview = { title: "Overview", load, Show, live: true };
+
+const Nothing = ({ any }) =>
+  any
+    ? html`<${Empty} title="No traces match.">
+        <p class="quiet">Choose a longer time range or remove filters.</p>
+      <//>`
+    : html`<${Empty} title="No traces yet.">
+        <${HowToSend} />
+        <p class="quiet">
+          Traces appear here within two seconds. To import those that MLflow already holds, run sidespan index
+          backfill --experiment NAME.
+        </p>
+      <//>`;
+
+function Bar({ parameters, asked, facets, go }) {
+  const named = (facet) => [["", "All"], ...facets[facet].map(({ value }) => [value, value])];
+  const picker = (id, label, name, facet) =>
+    html`<${Select}
+      ...${{ id, label, options: named(facet), chosen: parameters[name] || "" }}
+      onChange=${(value) => go({ ...parameters, [name]: value })}
+    />`;
+  const others = FILTERS.filter(
+    (name) => parameters[name] && !["experiment_name", "service", "agent"].includes(name),
   );
-  if (!RANGES.some(([value]) => value === since))
-    time.lastChild.prepend(make("option", { text: "Custom range", value: since, selected: true }));
-  const names = facets.experiment.map(({ value }) => [value, value]);
-  const experiment = select(
-    "experiment",
-    "Experiment",
-    [["", "All"], ...names],
-    parameters.experiment_name || "",
-    (value) => go({ ...parameters, experiment_name: value }),
-  );
-  const service = select(
-    "service",
-    "Service",
-    [["", "All"], ...facets.service.map(({ value }) => [value, value])],
-    parameters.service || "",
-    (value) => go({ ...parameters, service: value }),
-  );
-  return make("form", { className: "bar", children: [time, experiment, service] });
+  return html`<form class="bar" onSubmit=${(event) => event.preventDefault()}>
+    <${Select}
+      ...${{ id: "range", label: "Time range", options: RANGES, chosen: asked.since, other: "Custom range" }}
+      onChange=${(since) => go({ ...parameters, since, until: "" })}
+    />
+    ${picker("experiment", "Experiment", "experiment_name", "experiment")}
+    ${picker("service", "Service", "service", "service")} ${picker("agent", "Agent", "agent", "agent")}
+    ${others.map(
+      (name) =>
+        html`<button
+          type="button"
+          class="chip"
+          title="Remove this filter"
+          onClick=${() => go({ ...parameters, [name]: "" })}
+        >
+          ${name.replaceAll("_", " ")}: ${String(parameters[name])} <span aria-hidden="true">✕</span>
+        </button>`,
+    )}
+    <a
+      class="button"
+      href="#/compare${address("", { ...without(asked, "since", "until"), ...before(asked.since, asked.until) })}"
+      >Compare with before</a
+    >
+  </form>`;
 }
 
-export function select(id, label, options, chosen, onChange) {
-  const list = make("select", {
-    id,
-    children: options.map(([value, text]) => make("option", { value, text, selected: value === chosen })),
-  });
-  list.addEventListener("change", () => onChange(list.value));
-  return make("label", { children: [make("span", { text: label }), list] });
-}
-
-/** @type {[string, string, (value: any) => string, boolean | null][]} label, metric, format, whether more is worse */
-const CARDS = [
-  ["Traces", "count", number.format, null],
-  ["Error rate", "error_rate", share, true],
-  ["Duration p50", "duration_seconds_p50", duration, true],
-  ["Duration p95", "duration_seconds_p95", duration, true],
-  ["Input tokens", "input_tokens", compact, null],
-  ["Output tokens", "output_tokens", compact, null],
-  ["Cost", "cost_usd", money, null],
-  ["Sessions", "sessions", number.format, null],
-  ["Retries", "recovered_retries", number.format, null],
+/** @type {any[]} label, metric, format, whether more is worse, filters and order of its rows */
+const TILES = [
+  ["Traces", "count", number.format, null, {}],
+  ["Error rate", "error_rate", share, true, { status: "ERROR" }],
+  ["Duration p50", "duration_seconds_p50", duration, true, { sort: "-duration" }],
+  ["Duration p95", "duration_seconds_p95", duration, true, { sort: "-duration" }],
+  ["Tokens", "total_tokens", compact, null, { sort: "-tokens" }],
+  ["Cost", "cost_usd", money, null, { sort: "-cost" }],
+  ["Sessions", "sessions", number.format, null, null],
+  ["Retries", "recovered_retries", number.format, null, { sort: "-errors" }],
 ];
 
-function cards(totals, into) {
-  const items = CARDS.map(([label, metric, say, worse]) => {
-    const { a, b } = totals[metric];
-    const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
-    const value = b === null ? "–" : `${lower}${say(b)}`;
-    const title =
-      metric === "count"
-        ? link(value, into({}))
-        : metric === "error_rate" && b
-          ? link(value, into({ status: "ERROR" }))
-          : make("b", { text: value });
-    title.classList.add("value");
-    return make("li", {
-      children: [make("span", { className: "quiet", text: label }), title, change(a, b, say, worse)],
-    });
-  });
-  return make("ul", { className: "cards numbers", "aria-label": "Totals", children: items });
+function Totals({ totals, into }) {
+  return html`<ul class="cards numbers" aria-label="Totals">
+    ${TILES.map(([label, metric, say, worse, rows]) => {
+      const { a, b } = totals[metric];
+      const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
+      const said = b === null ? "–" : `${lower}${say(b)}`;
+      const href = rows ? into(rows) : into({}).replace("#/traces", "#/sessions");
+      return html`<li key=${metric}>
+        <span class="quiet">${label}</span>
+        <a class="value" href=${href}>${said}</a>
+        <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+      </li>`;
+    })}
+  </ul>`;
 }
 
-function change(a, b, say, worse) {
-  if (a === null || b === null || a === undefined)
-    return make("span", { className: "quiet small", text: " " });
-  if (a === b) return make("span", { className: "quiet small", text: "no change" });
-  const more = b > a;
-  const part = a ? ` ${more ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(0)} %` : "";
-  const tone = worse === null ? "quiet" : more === worse ? "bad" : "good";
-  return make("span", {
-    className: `small ${tone}`,
-    text: `${more ? "▲" : "▼"}${part} (was ${say(a)})`,
-    title: "compared with the previous period of the same length",
-  });
-}
+const ZEROS = { count: 0, input_tokens: 0, output_tokens: 0, cost_usd: 0, model_calls: 0, tool_calls: 0 };
 
-function charts(found, asked, go) {
+function Charts({ found, asked, go }) {
   const metrics = [
-    "count",
-    "error_rate",
-    "duration_seconds_p50",
-    "duration_seconds_p95",
-    "input_tokens",
-    "output_tokens",
-    "cost_usd",
+    ...[
+      "count",
+      "error_rate",
+      "duration_seconds_p50",
+      "duration_seconds_p95",
+      "input_tokens",
+      "output_tokens",
+    ],
+    ...["cost_usd", "model_calls", "tool_calls"],
   ];
-  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, {
-    count: 0,
-    input_tokens: 0,
-    output_tokens: 0,
-    cost_usd: 0,
-  });
+  const { xs, values } = columns(found.axis, found.bucket_seconds, metrics, ZEROS);
   const onRange = (from, to) =>
     go({ ...asked, since: String(Math.floor(from)), until: String(Math.ceil(to)) });
   const line = (label, metric) => ({ label, values: values[metric] });
-  return make("div", {
-    className: "charts",
-    children: [
-      chart("Traces", xs, [line("traces", "count")], { bars: true, onRange }),
-      chart("Error rate", xs, [line("errors", "error_rate")], { unit: "share", onRange }),
-      chart("Duration", xs, [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")], {
-        unit: "seconds",
-        onRange,
-      }),
-      chart("Tokens", xs, [line("input", "input_tokens"), line("output", "output_tokens")], { onRange }),
-      chart("Cost", xs, [line("cost", "cost_usd")], { unit: "usd", bars: true, onRange }),
-    ],
-  });
-}
-
-function tops(found, into) {
-  const name = (kind, filter) => ({
-    title: kind,
-    cell: ({ key }) => {
-      const value = Object.values(key)[0];
-      return value === null ? "not set" : link(value, into({ [filter]: value }));
-    },
-  });
-  const value = (title, metric, say, wide) => ({ title, wide, cell: ({ values }) => say(values[metric]) });
-  const p95 = value("Duration p95", "duration_seconds_p95", duration, true);
-  const errors = value("Errors", "error_rate", share);
-  const count = (title) => value(title, "count", number.format);
-  const blocks = [
-    [
-      "Agents",
-      found.agents,
-      [name("Agent", "agent"), count("Traces"), errors, p95, value("Cost", "cost_usd", money, true)],
-    ],
-    [
-      "Models",
-      found.models,
-      [name("Model", "model"), count("Calls"), errors, p95, value("Cost", "cost_usd", money)],
-    ],
-    [
-      "Tools",
-      found.tools,
-      [
-        name("Tool", "tool"),
-        count("Calls"),
-        errors,
-        value("Retries", "recovered_retries", number.format, true),
-        p95,
-      ],
-    ],
-    [
-      "Errors",
-      found.errors,
-      [
-        name("Message", "error"),
-        value("Traces", "traces", number.format),
-        value("Spans", "count", number.format),
-      ],
-    ],
-    [
-      "Scores",
-      found.scores,
-      [
-        name("Score", "score"),
-        count("Count"),
-        value("Mean", "score_mean", (mean) => (mean === null ? "" : scoreNumber(mean))),
-        value("Passed", "pass_rate", (rate) => (rate === null ? "" : share(rate))),
-      ],
-    ],
-  ];
-  return make("div", {
-    className: "tops",
-    children: blocks.map(([title, groups, cells]) =>
-      make("section", {
-        children: [
-          make("h2", { text: title }),
-          groups.length
-            ? table(title, cells, groups)
-            : make("p", { className: "quiet", text: title === "Errors" ? "No errors." : "No data." }),
-        ],
-      }),
-    ),
-  });
+  const draw = (title, lines, options = {}) =>
+    html`<${Chart} key=${title} title=${title} xs=${xs} lines=${lines} options=${{ ...options, onRange }} />`;
+  const durations = [line("p50", "duration_seconds_p50"), line("p95", "duration_seconds_p95")];
+  return html`<div class="charts">
+    ${draw("Traces", [line("traces", "count")], { bars: true })}
+    ${draw("Error rate", [line("errors", "error_rate")], { unit: "share" })}
+    ${draw("Duration", durations, { unit: "seconds" })}
+    ${draw("Cost", [line("cost", "cost_usd")], { unit: "usd", bars: true })}
+    ${draw("Tokens", [line("input", "input_tokens"), line("output", "output_tokens")])}
+    ${draw("Calls", [line("model", "model_calls"), line("tool", "tool_calls")])}
+  </div>`;
 }

@@ -84,6 +84,13 @@ export function address(path, parameters) {
   return text ? `${path}?${text}` : path;
 }
 
+/** What an object has by these names. */
+export const pick = (object, names) =>
+  Object.fromEntries(names.filter((name) => object[name]).map((name) => [name, object[name]]));
+
+export const without = (object, ...names) =>
+  Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+
 // ---- formatted numbers
 
 export const number = new Intl.NumberFormat();
@@ -148,11 +155,20 @@ export function moment(unixNs) {
   return unixNs ? new Date(unixNs / 1e6).toLocaleString() : "never";
 }
 
+/** With the zone and milliseconds, for a closer look. */
+export function exactMoment(unixNs) {
+  const date = new Date(unixNs / 1e6);
+  const zone = { dateStyle: "full", timeStyle: "long" };
+  return `${date.toLocaleString(undefined, /** @type {any} */ (zone))} (${date.toISOString()})`;
+}
+
 /** "5 min ago" within a day, else the date and time. */
 export function ago(unixNs) {
   const seconds = (Date.now() - unixNs / 1e6) / 1000;
   if (seconds < 0 || seconds > 86400) return moment(unixNs);
-  return seconds < 2 ? "now" : `${duration(Math.round(seconds)).replace(".00", "")} ago`;
+  if (seconds < 2) return "now";
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
 // ---- tables

@@ -1,29 +1,15 @@
 // @ts-check
 // Runs of an experiment: the list, one run with its metrics by step, several compared.
 
-import { chart } from "./charts.js";
-import {
-  address,
-  compact,
-  duration,
-  empty,
-  get,
-  link,
-  make,
-  messageOf,
-  ask,
-  money,
-  moment,
-  number,
-  pill,
-  sentence,
-  table,
-} from "./parts.js";
-import { select } from "./overview.js";
+import { Chart } from "./charts.js";
+import { Empty, Figures, Moment, Pill, Select, Table } from "./components.js";
+import { address, ask, compact, duration, get, messageOf, money, number, sentence } from "./parts.js";
+import { html, useState } from "./view.js";
 
 const SHOWN = 50;
 const POINTS = 300;
 const MAX_COMPARED = 20;
+const MAX_METRIC_COLUMNS = 5;
 
 const digits = (value) =>
   value === null || value === undefined
@@ -31,254 +17,271 @@ const digits = (value) =>
     : Number.isInteger(value)
       ? number.format(value)
       : String(Number(value.toPrecision(5)));
+const named = (run) => run.name || run.run_id;
+const status = (run) => html`<${Pill} status=${run.status} />`;
+
+// ---- the list
 
 async function experiments() {
   // MLflow's own list, through the proxy: the rights are the same
-  const { status, body } = await ask("../ajax-api/2.0/mlflow/experiments/search", {
+  const { status: code, body } = await ask("../ajax-api/2.0/mlflow/experiments/search", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ max_results: 1000, order_by: ["last_update_time DESC"] }),
   });
-  if (status !== 200)
-    throw new Error(sentence(`the experiments can't be listed: ${messageOf({ status, body })}`));
+  if (code !== 200)
+    throw new Error(sentence(`the experiments can't be listed: ${messageOf({ status: code, body })}`));
   return (body.experiments || []).map(({ experiment_id: id, name }) => [id, name]);
 }
 
-export async function runs(parameters, go) {
+async function loadRuns({ parameters }) {
   const known = await experiments();
-  if (!known.length) return [empty("No experiments.", "MLflow has none that you may see.")];
-  const chosen = parameters.experiment_id || known[0][0];
-  const picker = select("experiment", "Experiment", known, chosen, (experiment_id) => go({ experiment_id }));
-  const filter = make("input", {
-    id: "run-filter",
-    name: "filter",
-    value: parameters.filter || "",
-    placeholder: "metrics.loss < 1 and params.model = 'x'",
-    spellcheck: "false",
-  });
-  const form = make("form", {
-    className: "bar",
-    role: "search",
-    children: [
-      picker,
-      make("label", { children: [make("span", { text: "Filter (MLflow syntax)" }), filter] }),
-    ],
-  });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    go({ experiment_id: chosen, filter: filter.value });
-  });
-  const page = await get(
-    address("runs", {
-      experiment_id: chosen,
-      filter: parameters.filter,
-      limit: SHOWN,
-      page_token: parameters.page_token,
-    }),
-  );
-  if (!page.runs.length)
-    return [
-      form,
-      empty("No runs match.", "Log a run with mlflow.start_run(), or choose another experiment."),
-    ];
-  const keys = [...new Set(page.runs.flatMap((run) => run.metrics.map(({ key }) => key)))].slice(0, 5);
-  const compare = make("button", {
-    type: "button",
-    className: "plain",
-    text: "Compare",
-    disabled: true,
-    id: "compare",
-  });
-  const marked = () =>
-    [...document.querySelectorAll("input.mark:checked")].map((box) => box.getAttribute("value"));
-  const mark = (run) => {
-    const box = make("input", {
-      type: "checkbox",
-      className: "mark",
-      value: run.run_id,
-      "aria-label": `Compare ${run.name || run.run_id}`,
-    });
-    box.addEventListener("change", () => {
-      const count = marked().length;
-      compare.disabled = count < 2 || count > MAX_COMPARED;
-      compare.textContent = count < 2 ? "Compare" : `Compare ${count}`;
-    });
-    return box;
+  const chosen = parameters.experiment_id || (known.length ? known[0][0] : null);
+  if (!chosen) return { known, chosen, page: null };
+  const { filter, page_token } = parameters;
+  return {
+    known,
+    chosen,
+    page: await get(address("runs", { experiment_id: chosen, filter, page_token, limit: SHOWN })),
   };
-  compare.addEventListener("click", () => {
-    location.hash = `#/compare${address("", { run_id: marked() })}`;
-  });
-  const last = (run, key) => run.metrics.find((metric) => metric.key === key)?.last;
-  const columns = [
-    { title: "", cell: mark },
-    { title: "Run", cell: (run) => link(run.name || run.run_id, `#/run/${run.run_id}`) },
-    { title: "Status", cell: (run) => pill(run.status) },
-    { title: "Started", cell: (run) => moment(run.start_unix_ns) },
-    { title: "Duration", wide: true, cell: (run) => duration(run.duration_seconds) },
-    ...keys.map((key) => ({ title: key, wide: true, cell: (run) => digits(last(run, key)) })),
-  ];
-  const parts = [
-    form,
-    make("p", {
-      children: [compare, make("span", { className: "quiet small", text: " Select two or more runs." })],
-    }),
-    table("Runs", columns, page.runs),
-  ];
-  if (page.next_page_token) {
-    const more = make("button", { type: "button", className: "plain", text: "Next page" });
-    more.addEventListener("click", () =>
-      go({ ...parameters, experiment_id: chosen, page_token: page.next_page_token }),
-    );
-    parts.push(make("p", { className: "pages", children: [more] }));
-  }
-  return parts;
 }
 
-export async function run(id) {
-  const found = await get(`runs/${encodeURIComponent(id)}?history=${POINTS}`);
-  const traces = found.traces;
+function ShowRuns({ data: { known, chosen, page }, parameters, go }) {
+  if (!page)
+    return html`<h2>Runs</h2>
+      <${Empty} title="No experiments."><p class="quiet">MLflow has none that you may see.</p><//>`;
+  const search = (event) => {
+    event.preventDefault();
+    go({ experiment_id: chosen, filter: event.target.elements.filter.value });
+  };
+  const next = page.next_page_token;
+  return html`<h2>Runs</h2>
+    <form class="bar" role="search" aria-label="Runs" onSubmit=${search}>
+      <${Select}
+        ...${{ id: "experiment", label: "Experiment", options: known, chosen }}
+        onChange=${(experiment_id) => go({ experiment_id })}
+      />
+      <label class="long">
+        <span>Filter (MLflow syntax)</span>
+        <input
+          id="run-filter"
+          name="filter"
+          value=${parameters.filter || ""}
+          placeholder="metrics.loss < 1 and params.model = 'x'"
+          spellcheck="false"
+        />
+      </label>
+    </form>
+    ${
+      page.runs.length
+        ? html`<${RunTable} runs=${page.runs} key=${chosen} />`
+        : html`<${Empty} title="No runs match.">
+            <p class="quiet">Log a run with mlflow.start_run(), or choose another experiment.</p>
+          <//>`
+    }
+    ${
+      next
+        ? html`<p class="pages">
+            <button
+              type="button"
+              class="plain"
+              id="next-page"
+              onClick=${() => go({ ...parameters, experiment_id: chosen, page_token: next })}
+            >
+              Next page
+            </button>
+          </p>`
+        : null
+    }`;
+}
+
+/** Runs to choose from, and the button that compares those that are chosen. */
+function RunTable({ runs }) {
+  const [marked, setMarked] = useState(/** @type {string[]} */ ([]));
+  const mark = (id, on) => setMarked(on ? [...marked, id] : marked.filter((each) => each !== id));
+  const keys = [...new Set(runs.flatMap((run) => run.metrics.map(({ key }) => key)))].slice(
+    0,
+    MAX_METRIC_COLUMNS,
+  );
+  const last = (run, key) => run.metrics.find((metric) => metric.key === key)?.last;
+  const box = (run) =>
+    html`<input
+      type="checkbox"
+      class="mark"
+      value=${run.run_id}
+      checked=${marked.includes(run.run_id)}
+      aria-label="Compare ${named(run)}"
+      onChange=${(event) => mark(run.run_id, event.target.checked)}
+    />`;
+  const columns = [
+    { title: "Run", cell: (run) => html`${box(run)} <a href="#/run/${run.run_id}">${named(run)}</a>` },
+    { title: "Status", words: true, cell: status },
+    { title: "Started", words: true, cell: (run) => html`<${Moment} ns=${run.start_unix_ns} />` },
+    { title: "Duration", cell: (run) => duration(run.duration_seconds) },
+    ...keys.map((key) => ({ title: key, cell: (run) => digits(last(run, key)) })),
+  ];
+  const compare = () => {
+    location.hash = `#/compare${address("", { run_id: marked })}`;
+  };
+  const few = marked.length < 2 || marked.length > MAX_COMPARED;
+  return html`<p class="pages">
+      <button type="button" class="plain" id="compare" disabled=${few} onClick=${compare}>
+        ${marked.length < 2 ? "Compare" : `Compare ${marked.length}`}
+      </button>
+      <span class="quiet small">Select two runs or more.</span>
+    </p>
+    <${Table} label="Runs" columns=${columns} rows=${runs} keyOf=${(run) => run.run_id} />`;
+}
+
+export const runs = { title: "Runs", load: loadRuns, Show: ShowRuns };
+
+// ---- one run
+
+const loadRun = ({ id }) => get(`runs/${encodeURIComponent(id)}?history=${POINTS}`);
+
+function ShowRun({ data: run, id }) {
+  const { traces } = run;
+  const into = (more) => `#/traces${address("", { run_id: id, since: "0", ...more })}`;
   const figures = [
-    ["Status", pill(found.status)],
-    ["Started", moment(found.start_unix_ns)],
-    ["Duration", duration(found.duration_seconds)],
-    ["User", found.user],
-    [
-      "Traces",
-      traces ? link(number.format(traces.count), `#/traces${address("", { run_id: id, since: "0" })}`) : "",
-    ],
+    ["Status", status(run)],
+    ["Started", html`<${Moment} ns=${run.start_unix_ns} />`],
+    ["Duration", duration(run.duration_seconds)],
+    ["User", run.user],
+    ["Traces", traces ? html`<a href=${into({})}>${number.format(traces.count)}</a>` : ""],
     ["Cost of traces", traces ? money(traces.cost_usd) : ""],
     ["Tokens of traces", traces ? compact(traces.total_tokens) : ""],
-    ["Errors in traces", traces && traces.count ? number.format(traces.errors) : ""],
-  ].filter(([, said]) => said);
-  const charts = found.metrics
-    .filter((metric) => metric.total_points > 1)
-    .map((metric) => metricChart(metric.key, [[found.name || id, metric]]));
-  return [
-    make("div", {
-      className: "title",
-      children: [
-        make("h2", { text: found.name || id }),
-        link(
-          "Open in MLflow",
-          `../#/experiments/${encodeURIComponent(found.experiment_id)}/runs/${encodeURIComponent(id)}`,
-        ),
-      ],
-    }),
-    make("ul", {
-      className: "figures",
-      children: figures.map(([label, said]) =>
-        make("li", {
-          children: [
-            make("b", said instanceof Node ? { children: [said] } : { text: said }),
-            make("span", { text: label }),
-          ],
-        }),
-      ),
-    }),
-    ...found.incomplete.map((text) => make("p", { className: "notice", text: `Incomplete: ${text}` })),
-    charts.length ? make("div", { className: "charts", children: charts }) : null,
-    found.metrics.length
-      ? table(
-          "Metrics",
-          [
-            { title: "Metric", cell: (each) => each.key },
-            { title: "Last", cell: (each) => digits(each.last) },
-            { title: "Lowest", cell: (each) => digits(each.minimum) },
-            { title: "Highest", cell: (each) => digits(each.maximum) },
-            { title: "Points", cell: (each) => number.format(each.total_points) },
-          ],
-          found.metrics,
-        )
-      : make("p", { className: "quiet", text: "This run has logged no metrics." }),
-    pairs("Param", found.params),
-    found.children.length
-      ? table(
-          "Children",
-          [
-            { title: "Child run", cell: (each) => link(each.name || each.run_id, `#/run/${each.run_id}`) },
-            { title: "Status", cell: (each) => pill(each.status) },
-            { title: "Duration", cell: (each) => duration(each.duration_seconds) },
-          ],
-          found.children,
-        )
-      : null,
-  ].filter(Boolean);
+    [
+      "Errors in traces",
+      traces && traces.count
+        ? html`<a href=${into({ status: "ERROR" })}>${number.format(traces.errors)} failed</a>`
+        : "",
+    ],
+    ["Trace p50", traces ? duration(traces.duration_p50_seconds) : ""],
+    ["Trace p95", traces ? duration(traces.duration_p95_seconds) : ""],
+  ];
+  const charts = run.metrics.filter((metric) => metric.total_points > 1);
+  const inMlflow = `../#/experiments/${encodeURIComponent(run.experiment_id)}/runs/${encodeURIComponent(id)}`;
+  return html`<div class="title">
+      <h2>${named(run)}</h2>
+      <a href=${inMlflow}>Open in MLflow</a>
+    </div>
+    <${Figures} items=${figures} />
+    ${run.incomplete.map((text) => html`<p class="notice">Incomplete: ${text}</p>`)}
+    <div class="charts">
+      ${charts.map(
+        (metric) =>
+          html`<${MetricChart} key=${metric.key} title=${metric.key} lines=${[[named(run), metric]]} />`,
+      )}
+    </div>
+    ${
+      run.metrics.length
+        ? html`<${Table} label="Metrics" columns=${METRICS} rows=${run.metrics} />`
+        : html`<p class="quiet">This run has logged no metrics.</p>`
+    }
+    <${Pairs} title="Param" object=${run.params} />
+    ${run.children.length ? html`<${Table} label="Children" columns=${CHILDREN} rows=${run.children} />` : null}`;
 }
 
-export async function compared(parameters) {
+const METRICS = [
+  { title: "Metric", cell: (each) => each.key },
+  { title: "Last", cell: (each) => digits(each.last) },
+  { title: "Lowest", cell: (each) => digits(each.minimum) },
+  { title: "Highest", cell: (each) => digits(each.maximum) },
+  { title: "Points", cell: (each) => number.format(each.total_points) },
+];
+const CHILDREN = [
+  { title: "Child run", cell: (each) => html`<a href="#/run/${each.run_id}">${named(each)}</a>` },
+  { title: "Status", words: true, cell: status },
+  { title: "Duration", cell: (each) => duration(each.duration_seconds) },
+];
+
+function Pairs({ title, object }) {
+  const rows = Object.entries(object);
+  if (!rows.length) return null;
+  const columns = [
+    { title, cell: ([key]) => key },
+    { title: "Value", words: true, cell: ([, value]) => value },
+  ];
+  return html`<${Table} label="${title}s" columns=${columns} rows=${rows} />`;
+}
+
+/** A metric by step; `lines` are [label, metric with its history]. */
+function MetricChart({ title, lines }) {
+  const steps = lines.flatMap(([, metric]) => metric.history.map(({ step }) => step));
+  const xs = [...new Set(steps)].sort((a, b) => a - b);
+  const drawn = lines.map(([label, metric]) => {
+    const known = new Map(metric.history.map(({ step, value }) => [step, value]));
+    return { label, values: xs.map((x) => known.get(x) ?? null) };
+  });
+  return html`<${Chart} title=${title} xs=${xs} lines=${drawn} options=${{ time: false, unit: "plain" }} />`;
+}
+
+export const run = { title: "Run", load: loadRun, Show: ShowRun };
+
+// ---- several
+
+async function loadCompared({ parameters }) {
   const ids = [parameters.run_id].flat().filter(Boolean);
   const [sides, details] = await Promise.all([
     get(address("runs/compare", { run_id: ids })),
-    Promise.all(ids.map((id) => get(`runs/${encodeURIComponent(id)}?history=${POINTS}`))),
+    Promise.all(ids.map((id) => loadRun({ id }))),
   ]);
-  const names = details.map((each) => each.name || each.run_id);
+  return { ids, sides, details };
+}
+
+function ShowCompared({ data: { ids, sides, details } }) {
   const keys = [
     ...new Set(
-      details.flatMap((each) =>
-        each.metrics.filter((metric) => metric.total_points > 1).map(({ key }) => key),
+      details.flatMap(({ metrics }) =>
+        metrics.filter(({ total_points: points }) => points > 1).map(({ key }) => key),
       ),
     ),
   ];
-  const charts = keys.map((key) =>
-    metricChart(
-      key,
-      details.flatMap((each, place) => {
-        const metric = each.metrics.find((candidate) => candidate.key === key);
-        return metric ? [[names[place], metric]] : [];
-      }),
-    ),
-  );
-  const head = (place) => link(names[place], `#/run/${ids[place]}`);
+  const linesOf = (key) =>
+    details.flatMap((each) =>
+      each.metrics.filter((metric) => metric.key === key).map((metric) => [named(each), metric]),
+    );
   const rows = (kind, listed, say) =>
     listed.map(({ key, values, differs }) => ({ kind, key, values: values.map(say), differs }));
+  const own = (title, say) => ({
+    key: title,
+    kind: "traces",
+    values: details.map(({ traces }) => (traces ? say(traces) : "")),
+  });
+  const ofTraces = [
+    own("Traces", (traces) => number.format(traces.count)),
+    own("Cost of traces", (traces) => money(traces.cost_usd)),
+    own("Tokens of traces", (traces) => compact(traces.total_tokens)),
+    own("Trace p50", (traces) => duration(traces.duration_p50_seconds)),
+  ].map((row) => ({ ...row, differs: new Set(row.values).size > 1 }));
   const all = [
     ...rows("metric", sides.metrics, digits),
     ...rows("param", sides.params, (value) => value ?? ""),
+    ...ofTraces.filter(({ values }) => values.some(Boolean)),
   ];
   const columns = [
-    { title: "", cell: (row) => make("span", { text: row.key, title: row.kind }) },
+    {
+      title: "Of",
+      words: true,
+      cell: ({ key, kind }) => html`${key} <span class="quiet small">${kind}</span>`,
+    },
     ...ids.map((_, place) => ({
-      title: names[place],
-      cell: (row) => make("span", { className: row.differs ? "warn" : "", text: row.values[place] }),
+      title: named(details[place]),
+      cell: (row) => html`<span class=${row.differs ? "differs" : ""}>${row.values[place]}</span>`,
     })),
   ];
-  return [
-    make("h2", { text: "Compare runs" }),
-    make("ul", {
-      className: "figures",
-      children: ids.map((_, place) => make("li", { children: [head(place)] })),
-    }),
-    charts.length ? make("div", { className: "charts", children: charts }) : null,
-    all.length
-      ? table("Comparison", columns, all)
-      : make("p", { className: "quiet", text: "These runs have neither params nor metrics." }),
-  ].filter(Boolean);
+  return html`<h2>Compare runs</h2>
+    <ul class="figures">
+      ${ids.map((id, place) => html`<li key=${id}><a href="#/run/${id}">${named(details[place])}</a></li>`)}
+    </ul>
+    <div class="charts">
+      ${keys.map((key) => html`<${MetricChart} key=${key} title=${key} lines=${linesOf(key)} />`)}
+    </div>
+    ${
+      all.length
+        ? html`<${Table} label="Comparison" columns=${columns} rows=${all} />`
+        : html`<p class="quiet">These runs have neither params nor metrics.</p>`
+    }`;
 }
 
-function metricChart(title, lines) {
-  const xs = [...new Set(lines.flatMap(([, metric]) => metric.history.map(({ step }) => step)))].sort(
-    (a, b) => a - b,
-  );
-  return chart(
-    title,
-    xs,
-    lines.map(([label, metric]) => {
-      const known = new Map(metric.history.map(({ step, value }) => [step, value]));
-      return { label, values: xs.map((x) => known.get(x) ?? null) };
-    }),
-    { time: false, unit: "plain" },
-  );
-}
-
-function pairs(title, object) {
-  const rows = Object.entries(object);
-  if (!rows.length) return null;
-  return table(
-    `${title}s`,
-    [
-      { title, cell: ([key]) => key },
-      { title: "Value", cell: ([, value]) => value },
-    ],
-    rows,
-  );
-}
+export const comparedRuns = { title: "Compare runs", load: loadCompared, Show: ShowCompared };

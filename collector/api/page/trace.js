@@ -1,28 +1,32 @@
 // @ts-check
-// One trace: its figures, and its spans as a waterfall with the critical path.
+// One trace: its figures, its conversation, its spans in time, and the span that is open.
 
+import { Figures, Moment, Pill, Table } from "./components.js";
 import {
   address,
   ask,
+  at,
   byModality,
   duration,
-  link,
-  make,
   messageOf,
   money,
   moment,
   number,
   scoreText,
   sentence,
-  table,
   tokens,
 } from "./parts.js";
+import { Conversation } from "./session.js";
+import { SpanPanel, Tabs } from "./span.js";
+import { html, useEffect, useState } from "./view.js";
+import { Waterfall } from "./waterfall.js";
 
-const SHOWN_SPANS = 1000;
-const DEEPEST_INDENT = 12;
+const SHOWN_SPANS = 30000;
+const SHOWN_ROWS = 10;
+const TABS = ["Spans", "Conversation"];
 
-/** The parts of the view; throws an Error with a readable message. */
-export async function trace(id) {
+/** The trace's summary; throws an Error with a readable message. */
+export async function loadTrace({ id }) {
   let answer;
   try {
     answer = await ask(address(`traces/${encodeURIComponent(id)}`, { max_spans: SHOWN_SPANS }));
@@ -31,7 +35,7 @@ export async function trace(id) {
   }
   if (answer.status !== 200 || !answer.body)
     throw new Error(`${sentence(messageOf(answer))} ${nextStep(answer.status)}`.trim());
-  return traceParts(answer.body);
+  return answer.body;
 }
 
 function nextStep(status) {
@@ -40,84 +44,94 @@ function nextStep(status) {
   return status === 503 ? "Try again in a moment." : "";
 }
 
-export function traceParts(trace) {
-  return [
-    traceTitle(trace),
-    figures(trace),
-    ...remarks(trace).map((text) => make("p", { className: "notice", text })),
-    ownTime(trace),
-    waterfall(trace),
-    scores(trace),
-    trace.models.length
-      ? table(
-          "Models",
-          [
-            { title: "Model", cell: (use) => use.model || "unknown" },
-            { title: "Calls", cell: (use) => number.format(use.calls) },
-            { title: "Errors", cell: (use) => number.format(use.errors) },
-            { title: "Time", cell: (use) => duration(use.duration_seconds) },
-            { title: "Tokens", cell: (use) => tokens(use.tokens) },
-            { title: "Cost", cell: (use) => money(use.cost_usd) },
-          ],
-          trace.models,
-        )
-      : null,
-    trace.tools.length
-      ? table(
-          "Tools",
-          [
-            { title: "Tool", cell: (use) => use.tool || "unknown" },
-            { title: "Calls", cell: (use) => number.format(use.calls) },
-            { title: "Errors", cell: (use) => number.format(use.errors) },
-            { title: "Retries", cell: (use) => number.format(use.recovered_retries) },
-            { title: "Time", cell: (use) => duration(use.duration_seconds) },
-          ],
-          trace.tools,
-        )
-      : null,
-  ].filter(Boolean);
+/** What is open, kept in the address without asking for the trace again. */
+function remember(id, parameters) {
+  history.replaceState(history.state, "", address(`#/trace/${encodeURIComponent(id)}`, parameters));
 }
 
-/* what was said of the trace, of its session, or of one of its spans */
-function scores(trace) {
-  if (!(trace.scores || []).length) return null;
-  const names = new Map(trace.spans.map((span) => [span.span_id, span.name]));
-  const of = (score) =>
-    score.span_id ? names.get(score.span_id) || score.span_id : score.session ? "session" : "trace";
-  return table(
-    "Scores",
-    [
-      { title: "Score", words: true, cell: scoreText },
-      { title: "Of", words: true, cell: of },
-      { title: "Source", words: true, cell: (score) => score.source || "" },
-      { title: "Kind", words: true, wide: true, cell: (score) => score.judge },
-      { title: "Time", words: true, wide: true, cell: (score) => moment(score.time_unix_ns) },
-    ],
-    trace.scores,
-  );
+function Trace({ id, data: trace, parameters }) {
+  const [tab, setTab] = useState(parameters.view === "conversation" ? TABS[1] : TABS[0]);
+  const [selected, setSelected] = useState(/** @type {string | null} */ (parameters.span || null));
+  useEffect(() => setSelected(parameters.span || null), [parameters.span]);
+  const span = selected && trace.spans.find((each) => each.span_id === selected);
+  const show = (view, spanId) => {
+    setTab(view);
+    setSelected(spanId);
+    remember(id, { view: view === TABS[1] ? "conversation" : "", span: spanId });
+  };
+  const select = (spanId) => show(tab, spanId);
+  const close = () => {
+    select(null);
+    at("view").querySelector('[role="tree"]')?.focus();
+  };
+  return html`<${Title} trace=${trace} />
+    <${TraceFigures} trace=${trace} />
+    ${remarks(trace).map((text) => html`<p class="notice">${text}</p>`)}
+    <${OwnTime} trace=${trace} />
+    <${Tabs} tab=${tab} tabs=${TABS} label="Spans or conversation" onTab=${(each) => show(each, selected)} />
+    <div class=${span ? "split open" : "split"}>
+      <div role="tabpanel" aria-label=${tab} class="main">
+        ${
+          tab === TABS[0]
+            ? html`<${Waterfall}
+                spans=${trace.spans}
+                seconds=${trace.duration_seconds}
+                selected=${selected}
+                onSelect=${select}
+              />`
+            : html`<${Conversation}
+                traceId=${trace.trace_id}
+                version=${`${trace.span_count} ${trace.duration_seconds}`}
+                onSpan=${select}
+              />`
+        }
+        ${trace.spans_omitted > 0 && html`<p class="quiet">and ${number.format(trace.spans_omitted)} more spans</p>`}
+      </div>
+      ${span && html`<${SpanPanel} traceId=${trace.trace_id} span=${span} onClose=${close} />`}
+    </div>
+    <${Scores} trace=${trace} /><${Models} models=${trace.models} /><${Tools} tools=${trace.tools} />`;
 }
 
-function traceTitle(trace) {
-  const tone = { OK: "good", ERROR: "bad" }[trace.status] || "warn";
-  const link =
-    typeof trace.mlflow_path === "string" && trace.mlflow_path.startsWith("/#/")
-      ? make("a", { text: "Open in MLflow", href: `..${trace.mlflow_path}` })
-      : null;
-  return make("div", {
-    className: "title",
-    children: [
-      make("h3", { text: trace.name }),
-      make("span", { className: `pill ${tone}`, text: trace.status }),
-      link,
-    ],
-  });
+function Title({ trace }) {
+  const isKnown = typeof trace.mlflow_path === "string" && trace.mlflow_path.startsWith("/#/");
+  return html`<div class="title">
+    <h3>${trace.name}</h3>
+    <${Pill} status=${trace.status} />
+    <${CompareWith} traceId=${trace.trace_id} />
+    ${isKnown && html`<a href=${`..${trace.mlflow_path}`}>Open in MLflow</a>`}
+  </div>`;
 }
 
-function figures(trace) {
-  const place = trace.experiment.name || trace.experiment.id;
+function CompareWith({ traceId }) {
+  const go = (event) => {
+    event.preventDefault();
+    const other = new FormData(event.currentTarget).get("other");
+    location.hash = address("#/beside", { a: traceId, b: String(other).trim() });
+  };
+  return html`<details class="compare">
+    <summary>Compare</summary>
+    <form onSubmit=${go}>
+      <input
+        name="other"
+        aria-label="The other trace's id"
+        placeholder="the other trace's id"
+        required
+        autocomplete="off"
+      />
+      <button type="submit">Side by side</button>
+    </form>
+  </details>`;
+}
+
+/**
+ * What a trace took and how it went: [label, value].
+ * @returns {[string, any][]}
+ */
+export function figuresOf(trace) {
   const errors = number.format(trace.error_span_count);
   const retried = trace.recovered_retry_count;
-  const parts = [
+  /** @type {[string, any][]} */
+  const figures = [
     ["Duration", duration(trace.duration_seconds)],
     ["Spans", number.format(trace.span_count)],
     ["Model calls", number.format(trace.model_call_count)],
@@ -126,30 +140,28 @@ function figures(trace) {
     ["Tokens in→out", tokens(trace.tokens)],
     ["Cached", trace.tokens.cache_read === null ? "" : number.format(trace.tokens.cache_read)],
     ["Reasoning", trace.tokens.reasoning === null ? "" : number.format(trace.tokens.reasoning)],
-    ...byModality(trace.tokens),
+    .../** @type {[string, any][]} */ (byModality(trace.tokens)),
     [
       "Cost",
       trace.cost.usd === null ? "" : `${trace.cost.unpriced_model_calls ? "≥ " : ""}${money(trace.cost.usd)}`,
     ],
-    ["Started", moment(trace.start_unix_ns)],
-    ["Experiment", place],
+  ];
+  return figures;
+}
+
+function TraceFigures({ trace }) {
+  const session =
+    trace.session && html`<a href=${`#/session/${encodeURIComponent(trace.session)}`}>${trace.session}</a>`;
+  const parts = [
+    ...figuresOf(trace),
+    ["Started", html`<${Moment} ns=${trace.start_unix_ns} />`],
+    ["Experiment", trace.experiment.name || trace.experiment.id],
     ["Service", [trace.service, trace.service_version].filter(Boolean).join(" ")],
     ["Agent", trace.agent],
-    ["Session", trace.session ? link(trace.session, `#/session/${encodeURIComponent(trace.session)}`) : ""],
+    ["Session", session],
     ["User", trace.user],
   ];
-  const shown = parts.filter(([, said]) => said);
-  return make("ul", {
-    className: "figures",
-    children: shown.map(([label, said]) =>
-      make("li", {
-        children: [
-          make("b", said instanceof Node ? { children: [said] } : { text: said }),
-          make("span", { text: label }),
-        ],
-      }),
-    ),
-  });
+  return html`<${Figures} items=${parts} />`;
 }
 
 function remarks(trace) {
@@ -168,132 +180,86 @@ function remarks(trace) {
 }
 
 /** Own time by kind of span, and how much of it is on the critical path. */
-function ownTime(trace) {
+function OwnTime({ trace }) {
   const spent = (trace.own_time || []).filter((own) => own.self_seconds > 0);
   if (!spent.length) return null;
   const whole = trace.duration_seconds || 1;
-  return make("ul", {
-    className: "own-time",
-    "aria-label": "Own time by kind",
-    children: spent.map((own) => {
-      const bar = make("span", { className: "bar" });
-      bar.style.width = `${Math.min(100, (100 * own.critical_seconds) / whole)}%`;
-      const said = `${duration(own.self_seconds)}, ${duration(own.critical_seconds)} on the critical path`;
-      return make("li", {
-        className: own.kind,
-        children: [
-          make("b", { text: own.kind }),
-          make("span", { className: "track", "aria-hidden": "true", children: [bar] }),
-          make("span", { className: "quiet", text: said }),
-        ],
-      });
-    }),
-  });
+  return html`<ul class="own-time" aria-label="Own time by kind">
+    ${spent.map(
+      (own) =>
+        html`<li class=${own.kind}>
+          <b>${own.kind}</b>
+          <span class="track" aria-hidden="true"
+            ><span
+              class="bar"
+              style=${{ width: `${Math.min(100, (100 * own.critical_seconds) / whole)}%` }}
+            ></span
+          ></span>
+          <span class="quiet"
+            >${duration(own.self_seconds)}, ${duration(own.critical_seconds)} on the critical path</span
+          >
+        </li>`,
+    )}
+  </ul>`;
 }
 
-function waterfall(trace) {
-  const whole = trace.duration_seconds || 1;
-  const list = make("ol", {
-    className: "waterfall",
-    "aria-label": "Spans",
-    children: trace.spans.map((span) => spanItem(span, whole)),
-  });
-  list.style.listStyle = "none";
-  list.style.padding = "0";
-  if (trace.spans_omitted) {
-    list.append(
-      make("li", { className: "quiet", text: `and ${number.format(trace.spans_omitted)} more spans` }),
-    );
-  }
-  return list;
-}
-
-/* the spans that it names as related, each with the page of its trace; "" where there is none */
-function linksTo(span) {
-  if (!span.links.length) return "";
-  return make("span", {
-    children: span.links.flatMap((other, place) => [
-      place ? ", " : "",
-      make("a", { href: `#/trace/${other.trace_id}`, text: other.trace_id, title: `span ${other.span_id}` }),
-    ]),
-  });
-}
-
-function spanDetails(span) {
-  const parts = [
-    ["Span id", span.span_id],
-    ["Agent", span.agent],
-    ["Model", span.model],
-    ["Tool", span.tool],
-    ["Started after", duration(span.start_offset_seconds)],
-    ["Own time", duration(span.self_seconds)],
-    ["On the critical path", duration(span.critical_seconds)],
-    [
-      "First token after",
-      span.time_to_first_token_seconds === null ? "" : duration(span.time_to_first_token_seconds),
-    ],
-    ["Tokens in→out", tokens(span.tokens)],
-    ["Cached tokens", span.tokens.cache_read],
-    ["Reasoning tokens", span.tokens.reasoning],
-    ...byModality(span.tokens),
-    ["Cost", money(span.cost_usd)],
-    ["Cost source", span.cost_source === "none" ? "" : span.cost_source],
-    ["Finish reason", span.finish_reason],
-    ["Links to", linksTo(span)],
+/** What was said of the trace, of its session, or of one of its spans. */
+function Scores({ trace }) {
+  const names = new Map(trace.spans.map((span) => [span.span_id, span.name]));
+  const of = (score) =>
+    score.span_id ? names.get(score.span_id) || score.span_id : score.session ? "session" : "trace";
+  const columns = [
+    { title: "Score", words: true, cell: scoreText },
+    { title: "Of", words: true, cell: of },
+    { title: "Source", words: true, cell: (score) => score.source || "" },
+    { title: "Kind", words: true, cell: (score) => score.judge },
+    { title: "Time", words: true, cell: (score) => moment(score.time_unix_ns) },
   ];
-  return make("dl", {
-    children: parts
-      .filter(([, said]) => said !== null && said !== "")
-      .flatMap(([label, said]) => [
-        make("dt", { text: label }),
-        said instanceof Node ? make("dd", { children: [said] }) : make("dd", { text: said }),
-      ]),
-  });
+  return html`<${Rows} label="Scores" columns=${columns} rows=${trace.scores || []} />`;
 }
 
-function spanItem(span, whole) {
-  const bar = make("div", { className: "bar" });
-  bar.style.left = `${Math.min(100, (100 * span.start_offset_seconds) / whole)}%`;
-  bar.style.width = `${Math.min(100, (100 * span.duration_seconds) / whole)}%`;
-  const failed = span.is_error && !span.recovered_retry;
-  const spent = [tokens(span.tokens), span.cost_usd === null ? "" : money(span.cost_usd)]
-    .filter(Boolean)
-    .join("  ");
-  const why = [span.error_type, span.error_message].filter(Boolean).join(": ") || "no reason given";
-  const critical = (span.critical_seconds || 0) > 0;
-  const more = make("button", {
-    type: "button",
-    className: "more",
-    id: `span-${span.span_id}`,
-    "aria-expanded": "false",
-    text: span.name,
-  });
-  const details = make("div", { className: "details", hidden: true });
-  more.addEventListener("click", () => {
-    if (details.hidden) details.replaceChildren(spanDetails(span));
-    details.hidden = !details.hidden;
-    more.setAttribute("aria-expanded", String(!details.hidden));
-  });
-  const item = make("li", {
-    className: `${span.kind}${failed ? " failed" : ""}${critical ? " critical" : ""}`,
-    children: [
-      make("div", {
-        className: "name",
-        title: span.name,
-        children: [more, make("span", { className: "kind", text: span.kind })],
-      }),
-      make("div", { className: "track", "aria-hidden": "true", children: [bar] }),
-      make("div", { className: "took", text: duration(span.duration_seconds) }),
-      make("div", { className: "spent", text: spent }),
-      span.is_error
-        ? make("div", {
-            className: `why ${failed ? "bad" : "warn"}`,
-            text: `${failed ? "Error" : "Recovered retry"}: ${why}`,
-          })
-        : null,
-      details,
-    ],
-  });
-  item.style.setProperty("--depth", String(Math.min(span.depth, DEEPEST_INDENT)));
-  return item;
+function Models({ models }) {
+  const columns = [
+    { title: "Model", cell: (use) => use.model || "unknown" },
+    { title: "Calls", cell: (use) => number.format(use.calls) },
+    { title: "Errors", cell: (use) => number.format(use.errors) },
+    { title: "Time", cell: (use) => duration(use.duration_seconds) },
+    { title: "Tokens", cell: (use) => tokens(use.tokens) },
+    { title: "Cost", cell: (use) => money(use.cost_usd) },
+  ];
+  return html`<${Rows} label="Models" columns=${columns} rows=${models} />`;
 }
+
+function Tools({ tools }) {
+  const columns = [
+    { title: "Tool", cell: (use) => use.tool || "unknown" },
+    { title: "Calls", cell: (use) => number.format(use.calls) },
+    { title: "Errors", cell: (use) => number.format(use.errors) },
+    { title: "Retries", cell: (use) => number.format(use.recovered_retries) },
+    { title: "Time", cell: (use) => duration(use.duration_seconds) },
+  ];
+  return html`<${Rows} label="Tools" columns=${columns} rows=${tools} />`;
+}
+
+/**
+ * A table of which the first rows are shown; nothing where there are none.
+ * @param {{label: string, columns: any[], rows: any[]}} properties
+ */
+export function Rows({ label, columns, rows }) {
+  const [all, setAll] = useState(false);
+  if (!rows.length) return null;
+  const shown = all ? rows : rows.slice(0, SHOWN_ROWS);
+  return html`<${Table} label=${label} columns=${columns} rows=${shown} /> ${
+      shown.length < rows.length &&
+      html`<button type="button" class="plain small" onClick=${() => setAll(true)}>
+        Show all ${number.format(rows.length)}
+      </button>`
+    }`;
+}
+
+export const trace = {
+  title: "Trace",
+  load: loadTrace,
+  Show: Trace,
+  follows: ({ id }) => ({ trace_id: id }),
+};

@@ -54,6 +54,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 0.6
 RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=30.0)
 QUERY_SECONDS = 90.0
+# less than the 5 s after which uvicorn closes an idle connection: a question must not meet the close
+KEEP_ALIVE_SECONDS = 2.0
 # a long backlog in one batch, on a machine with more to do
 TAKE_SECONDS = 300.0
 FOLDER = "index"
@@ -292,7 +294,8 @@ async def open_index(given: Mapping[str, Any]) -> AsyncIterator[IndexClient]:
     """
     with ExitStack() as stack:
         socket = str(_room_for_a_socket(Path(given["folder"]), stack) / "index.sock")
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=socket, limit=0)) as session:
+        connector = aiohttp.UnixConnector(path=socket, limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        async with aiohttp.ClientSession(connector=connector) as session:
             client = IndexClient({**given, "socket": socket}, session)
             async with supervised("the process of the index", client.run, pause=RESTART_PAUSE):
                 yield client

@@ -158,13 +158,15 @@ async def serve(arguments: ProcessArguments) -> None:
         max_bytes=arguments.max_bytes,
     )
     async with open_engine(settings) as index:
-        server = uvicorn.Server(_server_config(index, arguments.socket))
+        server = uvicorn.Server(server_config(index, arguments.socket))
         _end_with_standard_input(server)
         calm_garbage_collection()
         await server._serve()  # serve() itself would take over the signals, which the service has
 
 
-def _server_config(index: DuckdbIndex, socket: str) -> uvicorn.Config:
+def server_config(index: DuckdbIndex, socket: str) -> uvicorn.Config:
+    """How its own HTTP is served; an idle connection is closed after uvicorn's 5 s."""
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         keeping = asyncio.create_task(_keep(index))

@@ -21,7 +21,7 @@ TOTALS = (
 )
 AXIS = (
     *("count", "error_rate", "duration_seconds_p50", "duration_seconds_p95", "input_tokens"),
-    *("output_tokens", "cost_usd"),
+    *("output_tokens", "cost_usd", "model_calls", "tool_calls"),
 )
 # name in the answer -> (of, by, metrics)
 TOPS: Mapping[str, tuple[str, str, Sequence[str]]] = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from playwright.async_api import Page, async_playwright, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from collector.api.traces import ROUTES as TRACE_ROUTES
 from collector.spans.conventions import ObservationKind
 from collector.spans.facts import export_facts
 from tests.support.answers import answers_with, own_app_with, traces_from
+from tests.support.otlp import all_spans
 from tests.support.serve import serve
 from tests.support.spans import TRACE_ID, payload, spanfacts
 
@@ -111,6 +113,14 @@ class Service:
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         return found_traces().get(trace_id)
 
+    async def export(self, trace_id: str) -> ExportTraceServiceRequest | Unanswered | None:
+        if trace_id != RUN_ID:
+            return None
+        request = payload("pydantic_ai_v5_tool_retry")
+        for span in all_spans(request):
+            span.trace_id = bytes.fromhex(RUN_ID)
+        return request
+
     def app(self) -> Starlette:
         async def ready(_: Request) -> Response:
             return JSONResponse(self.ready, status_code=200 if self.ready.get("ready") else 503)
@@ -141,8 +151,18 @@ class Service:
         )
 
 
-SCRIPTS = sorted(name for name in page.STATIC if name.endswith(".js") and name != "uplot.js")
-UPLOT = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
+SCRIPTS = sorted(name for name in page.STATIC if name.endswith(".js") and not name.startswith("vendor/"))
+# as npm has them, but for the name by which hooks.js calls preact.js
+VENDORED = {
+    "uplot.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",  # uPlot 1.6.32
+    "preact.js": "bdcbd9abdf2c77c5c45326eab42191e949222d479d0d5f69467387a77040cb55",  # preact 11.2.0
+    "hooks.js": "e862ab2973aa6455eaa0f77c5d832d2157d6be59a17c8ba546550a575b58c6b4",
+    "htm.js": "ab33dd3f38059b9be4d5f5350128eefb2356639c4e0bbe9d9e8b3ba75847e9e4",  # htm 3.1.1
+    "marked.js": "5371fea86fd0656b4fc7bea7c94c663109d82789b69433eeee78d42895aa44de",  # marked 18.2.1
+}
+LICENSED = {"uplot", "preact", "htm", "marked"}
+# all that a browser loads for all views together
+MAX_BYTES = 250_000
 
 
 @asynccontextmanager
@@ -172,9 +192,9 @@ def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
         ("/-/", "text/html"),
         ("/-/static/page.css", "text/css"),
         *((f"/-/static/{name}", "text/javascript") for name in SCRIPTS),
-        ("/-/static/uplot.js", "text/javascript"),
-        ("/-/static/uplot.css", "text/css"),
-        ("/-/static/uplot.LICENSE.txt", "text/plain"),
+        *((f"/-/static/vendor/{name}", "text/javascript") for name in VENDORED),
+        *((f"/-/static/vendor/{name}.LICENSE.txt", "text/plain") for name in LICENSED),
+        ("/-/static/vendor/uplot.css", "text/css"),
         ("/-/static/icon.svg", "image/svg+xml"),
     ):
         answer = client.get(path)
@@ -184,6 +204,7 @@ def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert client.get("/-/static/__init__.py").status_code == 404
     assert client.get("/-/static/..%2f__init__.py").status_code == 404
+    assert client.get("/-/static/vendor/preact.d.ts").status_code == 404
 
 
 def test_the_page_names_no_other_host_and_sets_no_html() -> None:
@@ -194,8 +215,29 @@ def test_the_page_names_no_other_host_and_sets_no_html() -> None:
     for script in scripts:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
     assert not re.search(r"<style|style=|\son\w+=|<script>", document)
-    vendored = client.get("/-/static/uplot.js").content
-    assert hashlib.sha256(vendored).hexdigest() == UPLOT, "not uPlot 1.6.32 as npm has it"
+
+
+def test_libraries_are_those_that_npm_has() -> None:
+    client = TestClient(own_app_with(page.ROUTES))
+    for name, checksum in VENDORED.items():
+        text = client.get(f"/-/static/vendor/{name}").content.replace(b'from"./preact.js"', b'from"preact"')
+        assert hashlib.sha256(text).hexdigest() == checksum, name
+    assert {name for name in page.STATIC if name.startswith("vendor/") and name.endswith(".js")} == {
+        f"vendor/{name}" for name in VENDORED
+    }
+
+
+def test_the_page_is_small_and_sent_once() -> None:
+    client = TestClient(own_app_with(page.ROUTES))
+    sent = 0
+    for name in ("", *(f"static/{name}" for name in page.STATIC if not name.endswith(".txt"))):
+        answer = client.get(f"/-/{name}", headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["Content-Encoding"] == "gzip" and answer.headers["Vary"] == "Accept-Encoding"
+        sent += int(answer.headers["Content-Length"])
+        again = client.get(f"/-/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert client.get(f"/-/{name}", headers={"Accept-Encoding": "identity"}).content == answer.content
+    assert sent < MAX_BYTES
 
 
 @pytest.mark.slow
@@ -232,19 +274,20 @@ async def test_a_trace_is_looked_up_by_keyboard_and_drawn() -> None:
         figures = tab.locator(".figures")
         for told in ("13.3 ms", "761→134", "$0.0032", "0 (+1 recovered)", "weather-agent 1.4.2"):
             await expect(figures).to_contain_text(told)
-        await expect(tab.locator(".waterfall > li")).to_have_count(6)
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
         await expect(tab.locator(".waterfall .warn")).to_contain_text("Recovered retry")
         assert await tab.get_by_role("link", name="Open in MLflow").get_attribute("href") == (
             f"../#/experiments/7/traces?selectedEvaluationId=tr-{RUN_ID}"
         )
         assert f"#/trace/tr-{RUN_ID}" in tab.url
         await expect(tab.locator(".own-time")).to_contain_text("on the critical path")
-        await tab.get_by_role("button", name="chat gpt-4o").first.click()
-        await expect(tab.locator(".details:not([hidden])")).to_contain_text("Cost source")
         bars = await tab.locator(".waterfall .bar").evaluate_all(BARS)
         assert bars[0][1] == pytest.approx(bars[0][2], abs=1)
         starts = [left for left, _, _ in bars]
         assert starts == sorted(starts) and starts[1] > starts[0]
+        await tab.locator(".waterfall .row", has_text="chat gpt-4o").first.click()
+        await expect(tab.locator(".panel")).to_contain_text("Cost source")
+        await expect(tab.locator(".panel .message.user")).to_contain_text("weather")
 
 
 @pytest.mark.slow
@@ -340,7 +383,7 @@ CONTRASTS = """() => {
 async def test_everything_is_readable_and_nothing_sticks_out(view: dict[str, Any]) -> None:
     service = Service(letters=[letter(1), letter(2)])
     async with opened(service, f"/-/#/trace/{RUN_ID}", **view) as tab:
-        await expect(tab.locator(".waterfall > li")).to_have_count(6)
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
         await check_readable(tab)
         await tab.evaluate("location.hash = '#/health'")
         await expect(tab.locator("#letters > li")).to_have_count(2)

@@ -14,9 +14,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.index.duckdb import engine as engine_module
-from collector.index.duckdb.client import open_index
+from collector.index.duckdb.client import KEEP_ALIVE_SECONDS, open_index
 from collector.index.duckdb.engine import EngineSettings, open_engine
 from collector.index.duckdb.messages import STATUS, error_from_json, error_to_json
+from collector.index.duckdb.process import server_config
 from collector.index.feed import CONSUMER
 from collector.index.protocol import (
     NOTHING_DELIVERED,
@@ -482,3 +483,9 @@ async def test_a_query_that_takes_too_long_is_cut_short(
 
 def endless(db: Any, _: str) -> Any:
     return db.execute("SELECT count(*) FROM range(10000000) a, range(10000000) b").fetchall()
+
+
+def test_the_client_closes_idle_connections_before_the_process_does() -> None:
+    """Else a question that is sent at that moment is lost: a POST isn't sent again."""
+    nothing: Any = None
+    assert server_config(nothing, "index.sock").timeout_keep_alive > 2 * KEEP_ALIVE_SECONDS

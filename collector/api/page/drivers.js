@@ -1,0 +1,163 @@
+// @ts-check
+// What changed since the time before, and what drives it: the groups that have most of the difference.
+
+import { countsDiffer, enough, sharesDiffer } from "./chance.js";
+import { Change, Meter, useAnswer } from "./components.js";
+import { address, duration, money, number, share, without } from "./parts.js";
+import { html } from "./view.js";
+
+const DIMENSIONS = ["agent", "model", "tool", "version", "user"];
+const METRICS = ["count", "errors", "duration_seconds_mean", "cost_usd"];
+// a change is told of from a tenth on; a group if it has a fifth of the change, and a tenth more than its share of
+// what was before: what is in every trace drives nothing
+const LEAST_CHANGE = 0.1;
+const LEAST_PART = 0.2;
+const LEAST_EXCESS = 0.1;
+const SHOWN = 3;
+
+const both = (values, of) => ({ a: of("a", values) || 0, b: of("b", values) || 0 });
+const sum = (name) => (values) => both(values, (side) => values[name][side]);
+const time = (values) =>
+  both(values, (side) => (values.count[side] || 0) * (values.duration_seconds_mean[side] || 0));
+const rate = (values) => both(values, (side) => (values.errors[side] || 0) / (values.count[side] || 1));
+
+/** The errors of both sides; before, as many as there had been with as many traces as now. */
+function errors(values, total) {
+  const { a, b } = sum("errors")(values);
+  return { a: (a * (total.count.b || 0)) / (total.count.a || 1), b };
+}
+
+const manyTraces = ({ count }) => enough(count.a || 0, count.b || 0);
+const isRateSure = (total) => {
+  const { a, b } = rate(total);
+  return sharesDiffer({ share: a, n: total.count.a || 0 }, { share: b, n: total.count.b || 0 });
+};
+
+/**
+ * title   of what changed
+ * read    (values, total) -> {a, b}: what is summed up, of which groups have their part
+ * shown   values -> {a, b}: what is said of it
+ * @type {any[]}
+ */
+const CHANGES = [
+  {
+    title: "Cost",
+    read: sum("cost_usd"),
+    say: money,
+    worse: true,
+    rows: { sort: "-cost" },
+    sure: manyTraces,
+  },
+  {
+    title: "Error rate",
+    read: errors,
+    shown: rate,
+    say: share,
+    worse: true,
+    rows: { status: "ERROR" },
+    sure: isRateSure,
+  },
+  { title: "Time", read: time, say: duration, worse: true, rows: { sort: "-duration" }, sure: manyTraces },
+  {
+    title: "Traces",
+    read: sum("count"),
+    say: number.format,
+    worse: null,
+    rows: {},
+    sure: ({ count }) => countsDiffer(count.a || 0, count.b || 0),
+  },
+];
+
+/** The groups that have most of a difference, in all dimensions, the largest part first. */
+function largest(answers, total, { read, shown = read }) {
+  const whole = read(total, total);
+  const groups = Object.entries(answers).flatMap(([dimension, answer]) =>
+    answer.groups.flatMap(({ key, values }) => {
+      const own = read(values, total);
+      const part = (own.b - own.a) / (whole.b - whole.a);
+      const isMore = part >= LEAST_PART && part - own.a / whole.a >= LEAST_EXCESS;
+      return key[dimension] !== null && isMore
+        ? [{ dimension, value: key[dimension], part, ...shown(values) }]
+        : [];
+    }),
+  );
+  return groups.sort((one, other) => other.part - one.part).slice(0, SHOWN);
+}
+
+/**
+ * What changed and by which groups, of answers to the same comparison by several dimensions. Pure.
+ * @param {{[dimension: string]: any}} answers
+ */
+export function driversOf(answers) {
+  const [total] = Object.values(answers).map((answer) => answer.total);
+  return CHANGES.flatMap((change) => {
+    const { title, read, shown = read, say, worse, rows, sure } = change;
+    const { a, b } = read(total, total);
+    if (!a || Math.abs(b - a) < LEAST_CHANGE * a || sure(total) !== "yes") return [];
+    return [{ title, ...shown(total), say, worse, rows, groups: largest(answers, total, change) }];
+  });
+}
+
+/** The sides of a comparison of a time with the one of the same length before; null where it has no start. */
+export function before(since, until, now = Date.now() / 1000) {
+  const relative = /^-(\d+)([mhd])$/.exec(since || "");
+  const unit = { m: 60, h: 3600, d: 86400 };
+  const begin = relative ? now - Number(relative[1]) * unit[relative[2]] : Number(since);
+  const end = until ? Number(until) : now;
+  if (!begin || !(end > begin)) return null;
+  const [from, to] = [Math.floor(begin), Math.ceil(end)];
+  return { "a.since": 2 * from - to, "a.until": from, "b.since": from, "b.until": to };
+}
+
+/** A minute in which the answers stay the same, though the view is asked for again. */
+const minute = () => Math.floor(Date.now() / 60000) * 60;
+
+export function Drivers({ asked, into }) {
+  const sides = before(asked.since, asked.until, minute());
+  return sides ? html`<${Changes} ...${{ asked, sides, again: minute(), into }} />` : null;
+}
+
+function Changes({ asked, sides, again, into }) {
+  const filters = without(asked, "since", "until");
+  const question = { ...filters, ...sides, metric: METRICS, top: 50 };
+  const paths = DIMENSIONS.map((by) => address("traces/compare", { ...question, by }));
+  const answers = paths.map((path) => useAnswer(path, again));
+  const known = answers.every(({ body, error }) => body || error);
+  const bodies = Object.fromEntries(
+    DIMENSIONS.flatMap((by, place) => (answers[place].body ? [[by, answers[place].body]] : [])),
+  );
+  const changes = Object.keys(bodies).length ? driversOf(bodies) : [];
+  const said = !known
+    ? html`<p class="quiet">Loading…</p>`
+    : !changes.length
+      ? html`<p class="quiet">
+          Nothing changed by a tenth or more beyond chance, or there is too little to compare with.
+        </p>`
+      : html`<ul class="changes">
+          ${changes.map((each) => html`<${Changed} key=${each.title} ...${each} into=${into} />`)}
+        </ul>`;
+  const compare = `#/compare${address("", { ...filters, ...sides })}`;
+  return html`<section class="changed">
+    <h2>What changed <a class="aside" href=${compare}>Compare in full</a></h2>
+    ${said}
+  </section>`;
+}
+
+function Changed({ title, a, b, say, worse, rows, groups, into }) {
+  return html`<li>
+    <p>
+      <a href=${into(rows)}><b>${title}</b> ${say(b)}</a>${" "}
+      <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+    </p>
+    ${groups.map(
+      (group) =>
+        html`<p class="driver" key=${group.dimension + group.value}>
+          <span class="quiet">${group.dimension}</span>
+          <a href=${into({ ...rows, [group.dimension]: group.value })}>${group.value}</a>
+          <${Meter} part=${group.part} />
+          <span class="quiet">${say(group.a)} → ${say(group.b)}</span>
+        </p>`,
+    )}
+    ${groups.length ? null : html`<p class="quiet">No single agent, model, tool, version or user stands out.</p>`}
+  </li>`;
+}

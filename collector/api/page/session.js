@@ -1,0 +1,158 @@
+// @ts-check
+// One session as a conversation: turn by turn what was said, beside it what the turn took.
+
+import { Messages } from "./chat.js";
+import { Figures, Moment, Pill } from "./components.js";
+import { address, compact, duration, get, messageOf, money, number, scoreText, sentence } from "./parts.js";
+import { html, useEffect, useRef, useState } from "./view.js";
+
+const WHOLE = { max_characters: 1000000, max_media_characters: 8000000 };
+const FIRST = { max_media_characters: 1500000 };
+// turns are read shortly before they come into sight
+const AHEAD = "800px";
+
+/** The session's turns as the index has them; what was said in them is asked turn by turn. */
+async function loadSession({ id }) {
+  return get(`sessions/${encodeURIComponent(id).replaceAll("%2F", "/")}`);
+}
+
+function Session({ id, data }) {
+  const { sessions, turns, turns_omitted: omitted } = data;
+  return html`<h2>${id}</h2>
+    <${SessionFigures} sums=${sessions[0]} />
+    <ol class="turns">
+      ${turns.map((turn, at) => html`<${Turn} key=${turn.trace_id} turn=${turn} number=${at + 1} />`)}
+    </ol>
+    ${omitted > 0 && html`<p class="quiet">and ${number.format(omitted)} more turns</p>`}`;
+}
+
+function SessionFigures({ sums }) {
+  const figures = [
+    ["Turns", number.format(sums.turns)],
+    ["Errors", number.format(sums.errors)],
+    ["Busy time", duration(sums.busy_seconds)],
+    ["First to last turn", duration(sums.duration_seconds)],
+    ["Tokens", compact(sums.total_tokens)],
+    ["Cost", money(sums.cost_usd)],
+    ["User", sums.user],
+    ["Agents", sums.agents.join(", ")],
+  ];
+  return html`<${Figures} items=${figures} />`;
+}
+
+function Turn({ turn, number: at }) {
+  return html`<li class="turn" id=${`turn-${turn.trace_id}`}>
+    <div class="said">
+      <${Conversation} traceId=${turn.trace_id} version=${`${turn.duration_seconds} ${turn.span_count}`} />
+    </div>
+    <aside aria-label=${`Turn ${at}`}>
+      <p>
+        <a href=${`#/trace/${turn.trace_id}`}><b>Turn ${at}</b></a>
+        ${turn.status !== "OK" && html` <${Pill} status=${turn.status} />`}
+      </p>
+      <${TurnFacts} turn=${turn} />
+    </aside>
+  </li>`;
+}
+
+function TurnFacts({ turn }) {
+  const facts = [
+    ["Started", html`<${Moment} ns=${turn.start_unix_ns} />`],
+    ["Took", duration(turn.duration_seconds)],
+    ["Tokens", compact(turn.total_tokens)],
+    ["Cost", money(turn.cost_usd)],
+    ["Tool calls", turn.tool_calls ? number.format(turn.tool_calls) : ""],
+    ["Errors", turn.error_spans ? html`<span class="bad">${number.format(turn.error_spans)}</span>` : ""],
+    ["Scores", (turn.scores || []).length ? turn.scores.map(scoreText).join(", ") : ""],
+    ["Agent", turn.agent],
+  ];
+  return html`<dl class="took">
+    ${facts
+      .filter(([, said]) => said)
+      .map(
+        ([label, said]) =>
+          html`<div>
+            <dt>${label}</dt>
+            <dd>${said}</dd>
+          </div>`,
+      )}
+  </dl>`;
+}
+
+/**
+ * What was said in a trace, read once it comes near the sight, and again when `version` changes.
+ * @param {{traceId: string, version?: string, onSpan?: (spanId: string) => void}} properties
+ */
+export function Conversation({ traceId, version = "", onSpan }) {
+  const place = useRef(/** @type {any} */ (null));
+  const [isNear, setNear] = useState(false);
+  const [isWhole, setWhole] = useState(false);
+  const [found, setFound] = useState(/** @type {any} */ (null));
+  useEffect(() => (isNear ? undefined : whenNear(place.current, () => setNear(true))), [isNear]);
+  useEffect(() => {
+    if (!isNear) return undefined;
+    let isGone = false;
+    readConversation(traceId, isWhole ? WHOLE : FIRST).then((read) => isGone || setFound(read));
+    return () => {
+      isGone = true;
+    };
+  }, [traceId, version, isNear, isWhole]);
+  const more = async () => {
+    const next = await readConversation(traceId, isWhole ? WHOLE : FIRST, found.messages.length);
+    setFound({ ...found, messages: [...found.messages, ...(next.messages || [])], error: next.error });
+  };
+  return html`<div ref=${place} class="conversation" aria-busy=${!found}>
+    <${Said}
+      found=${found}
+      traceId=${traceId}
+      onAll=${isWhole ? undefined : () => setWhole(true)}
+      onSpan=${onSpan}
+      onMore=${more}
+    />
+  </div>`;
+}
+
+function Said({ found, traceId, onAll, onSpan, onMore }) {
+  if (!found) return html`<p class="quiet waiting">Loading…</p>`;
+  if (!found.messages) return html`<p class="notice">${found.error}</p>`;
+  if (!found.messages.length)
+    return html`<p class="quiet">
+      No messages: the sender records no content, or it was removed before it was stored.
+    </p>`;
+  const left = found.message_count - found.messages.length;
+  return html`<${Messages} messages=${found.messages} onAll=${onAll} onSpan=${onSpan} traceId=${traceId} />
+    ${found.error && html`<p class="notice">${found.error}</p>`}
+    ${
+      left > 0 &&
+      html`<button type="button" class="plain small" onClick=${onMore}>
+        Show more messages (${number.format(left)})
+      </button>`
+    }`;
+}
+
+function whenNear(element, near) {
+  const observer = new IntersectionObserver(
+    (entries) => entries.some((entry) => entry.isIntersecting) && near(),
+    { rootMargin: AHEAD },
+  );
+  observer.observe(element);
+  return () => observer.disconnect();
+}
+
+/** {messages, …}, or {error: why there are none}. */
+async function readConversation(traceId, bounds, from = 0) {
+  try {
+    return await get(
+      address(`traces/${encodeURIComponent(traceId)}/conversation`, { from_message: from, ...bounds }),
+    );
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : sentence(messageOf({ status: 0, body: null })) };
+  }
+}
+
+export const session = {
+  title: "Session",
+  load: loadSession,
+  Show: Session,
+  follows: ({ id }) => ({ session: id }),
+};
