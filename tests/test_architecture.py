@@ -101,6 +101,7 @@ FOLDERS = (
     "live",
     "answers",
     "index",
+    "mirror",
     "sampling",
     "delivery",
     "journal",
@@ -337,6 +338,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/changes.py",
+        "collector/index/duckdb/mirror.py",
         "collector/index/duckdb/lookups.py",
         "collector/index/duckdb/scores.py",
     }

@@ -31,6 +31,7 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.log_readers import readers_of
+from collector.service.mirroring import answering_of
 from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
 from collector.service.others_topics import router_of
 from collector.service.receiving import open_receivers
@@ -75,19 +76,28 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         if Role.PROXY in does and index is not None:
             labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
         bounds = bounds_of(settings)
-        beside = {"sampling": sampler, "index": indexer, "labels": labels, "route": router}
+        answering = answering_of(settings, index, mlflow, metrics)
+        mirror = None if answering is None else answering.copies
+        beside = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
         # ends before the journal closes
         running = await opened(background(carriers, journal, bounds, backends=backends, others=beside))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
+        proxying = open_mlflow_proxy(settings, access, metrics, labels=labels, answering=answering)
+        proxy = await opened(proxying)
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )
         live = await opened(open_live(index, settings.live))
         running = replace(running, grpc=grpc, live=live)
         working = Working(
-            carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
+            carriers=carriers,
+            backends=backends,
+            index=index,
+            indexer=indexer,
+            alerts=alerts,
+            live=live,
+            answering=answering,
         )
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)

@@ -8,6 +8,7 @@ access.py     those on clients and policy
 alerts.py     those on alerts and their channels
 forward.py    other backends
 live.py       that on traces as they come
+proxy.py      those on everything else to MLflow
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 
@@ -20,6 +21,7 @@ from collector.settings.engines import (
 )
 from collector.settings.forward import MLFLOW, ForwardSettings
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
+from collector.settings.proxy import ProxySettings
 from collector.settings.roles import ALL_ROLES, Role
 from collector.settings.section import Section
 from collector.settings.sections import (
@@ -28,7 +30,6 @@ from collector.settings.sections import (
     LogSettings,
     McpSettings,
     MlflowSettings,
-    ProxySettings,
     ReceiverSettings,
     RoutingSettings,
     RunsSettings,

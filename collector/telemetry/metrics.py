@@ -76,6 +76,11 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+        self.proxy_questions = counter(
+            "proxy_questions",
+            "Questions that the index may answer for MLflow: `index`, or the reason why MLflow was asked.",
+            "answer",
+        )
         self.tool_calls = counter("mcp_tool_calls", "Calls of tools by agents over HTTP.", "tool", "outcome")
 
     def _add_alerts(

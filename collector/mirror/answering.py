@@ -1,0 +1,77 @@
+"""MLflow's own questions, answered for the proxy: all checks in their order, each with its reason."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.mirror.answer import metrics_answer
+from collector.mirror.copies import Copies, MirrorAway, Store
+from collector.mirror.question import NotAnswered, Reason, read_question
+from collector.mirror.writes import OpenWrite
+
+_log = logging.getLogger("sidespan.mirror")
+
+# waiting for writes must cost less than MLflow does
+WAIT_SECONDS = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class MirrorAnswering:
+    """Answers traces/metrics. `count` is told "index", or the reason why MLflow is asked."""
+
+    copies: Copies
+    store: Store
+    count: Callable[[str], None]
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
+        """MLflow's answer to a body; None: MLflow is to be asked.
+
+        `workspace`: one is named. `credentials`: the client's own go to MLflow, which has to judge them.
+        """
+        try:
+            if workspace:
+                raise NotAnswered(Reason.WORKSPACE)
+            if credentials:
+                raise NotAnswered(Reason.CREDENTIALS)
+            found = await self._answer(body)
+        except NotAnswered as why:
+            self._note(why.reason.value)
+            return None
+        self._note("index")
+        return found
+
+    async def _answer(self, body: bytes) -> bytes:
+        question = read_question(body)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self.copies.cover([str(id) for id in question.experiment_ids])
+            life = self.store.life
+            measured = await self.store.measure(question)
+        except TimeoutError:
+            raise NotAnswered(Reason.WRITES_PENDING) from None
+        except MirrorAway:
+            raise NotAnswered(Reason.INDEX_AWAY) from None
+        if life != self.store.life:
+            raise NotAnswered(Reason.INDEX_AWAY)
+        if "doubt" in measured:
+            raise NotAnswered(Reason(measured["doubt"]))
+        try:
+            return metrics_answer(question, measured["rows"])
+        except (ValueError, OverflowError, OSError):
+            raise NotAnswered(Reason.FAILED) from None
+
+    def _note(self, outcome: str) -> None:
+        self.reasons[outcome] += 1
+        self.count(outcome)
+
+    def write_begins(self) -> OpenWrite:
+        """A request that may change traces is about to be passed on."""
+        return self.copies.writes.begins()
+
+    def to_json(self) -> dict[str, Any]:
+        """For `sidespan doctor`: what was answered, and why other questions weren't."""
+        return {"questions": dict(self.reasons), "copies": self.copies.states()}
