@@ -8,6 +8,7 @@ filters.py     its filters
 rows.py        MLflow's JSON of traces -> rows with MLflow's own columns
 sql.py         a question as SQL, with MLflow's meaning
 answer.py      rows of the result -> MLflow's JSON
+span_types.py  whether types of spans, as the API tells them, are those that MLflow counts by
 writes.py      which traces were written since they were read
 copies.py      the copy of each experiment: filled, kept up to date, counted
 answering.py   all of it for the proxy

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.mirror.answer import metrics_answer
@@ -48,7 +48,10 @@ class MirrorAnswering:
         question = read_question(body)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self.copies.cover([str(id) for id in question.experiment_ids])
+                ids = [str(id) for id in question.experiment_ids]
+                await self.copies.cover(ids)
+                if question.needs_types and await self.copies.prove_types(ids):
+                    question = replace(question, types_are_certain=True)
             life = self.store.life
             measured = await self.store.measure(question)
         except TimeoutError:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from collector.mirror.question import MetricQuestion, NotAnswered, Reason
 from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
+from collector.mirror.span_types import TypeProof
 from collector.mirror.writes import Writes
 from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
@@ -68,6 +69,7 @@ class Copy:
     counted_others: int = -1
     begun_at: float = field(default_factory=time.monotonic)
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    types: TypeProof = field(default_factory=TypeProof)
     _listing: "Listing | None" = None
 
     def begin(self, number: int) -> None:
@@ -178,10 +180,21 @@ class Copies:
             self._list(copy)
         raise NotAnswered(Reason.COUNTS_DIFFER)
 
+    async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
+        """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
+        for id in experiment_ids:
+            copy = self._copies.get(id)
+            if copy is None or not await copy.types.attempt(int(id), self._ask, self._store.measure):
+                return False
+        return True
+
+    async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _document(await self._api.trace_metrics(document))
+
     async def _count(self, id: str) -> int:
         """How many traces MLflow counts. Raises NotAnswered."""
         try:
-            answer = await self._api.trace_metrics(
+            answer = await self._ask(
                 {
                     "experiment_ids": [id],
                     "view_type": "TRACES",
@@ -189,7 +202,7 @@ class Copies:
                     "aggregations": [{"aggregation_type": "COUNT"}],
                 }
             )
-            return int(_document(answer)["data_points"][0]["values"]["COUNT"])
+            return int(answer["data_points"][0]["values"]["COUNT"])
         except (MlflowUnreachable, LookupError, TypeError, ValueError):
             raise NotAnswered(Reason.FAILED) from None
 
@@ -284,6 +297,7 @@ class Copies:
         await self._store.hold({"gone": gone, **asdict(rows)})
         if life == self._store.life:
             self._note(gone, held)
+            self._note_types(rows)
 
     def _note(self, gone: Sequence[str], held: Mapping[str, str]) -> None:
         for id in gone:
@@ -291,6 +305,12 @@ class Copies:
         self._held.update(held)
         for experiment_id in held.values():
             self._copies[experiment_id].count += 1
+
+    def _note_types(self, rows: Rows) -> None:
+        unclear = {row["trace_id"] for row in rows.spans if not row["type_is_certain"]}
+        for row in rows.traces:
+            if row["trace_id"] in unclear:
+                self._copies[str(row["experiment"])].types.note(row["timestamp_ms"])
 
     async def _traces(
         self, trace_ids: Sequence[str]

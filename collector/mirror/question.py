@@ -62,7 +62,10 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricQuestion:
-    """One question. Times are milliseconds since 1970, both inclusive; None: no bound."""
+    """One question. Times are milliseconds since 1970, both inclusive; None: no bound.
+
+    `types_are_certain`: it was proven of the spans' types (span_types.py).
+    """
 
     experiment_ids: Sequence[int]
     view: str
@@ -74,6 +77,13 @@ class MetricQuestion:
     start_ms: int | None = None
     end_ms: int | None = None
     max_results: int = DEFAULT_RESULTS
+    types_are_certain: bool = False
+
+    @property
+    def needs_types(self) -> bool:
+        """Whether it is about types of spans."""
+        filtered = any((each.table, each.column) == ("span", "type") for each in self.filters)
+        return filtered or "span_type" in self.dimensions
 
 
 _NUMERIC = frozenset({"AVG", "MIN", "MAX", "PERCENTILE"})

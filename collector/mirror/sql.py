@@ -50,8 +50,7 @@ def doubts_sql(question: MetricQuestion) -> dict[Reason, tuple[str, Values]]:
     found: dict[Reason, tuple[str, Values]] = {
         Reason.HELD_IN_PART: (f"SELECT 1 FROM traces WHERE NOT {held} AND {ids} LIMIT 1", [])
     }
-    filtered = [each for each in question.filters if (each.table, each.column) == ("span", "type")]
-    if "span_type" in question.dimensions or filtered:
+    if question.needs_types and not question.types_are_certain:
         sql = f"SELECT 1 FROM spans WHERE NOT type_is_certain AND {ids} LIMIT 1"
         found[Reason.SPAN_TYPES] = (sql, [])
     if "assessment_value" in question.dimensions:

@@ -20,7 +20,8 @@ class Writes:
     # how often something else was written, which may have changed traces behind our back
     others: int = 0
     _open: dict[int, None] = field(default_factory=dict)
-    _changed: dict[str, int] = field(default_factory=dict)
+    # trace id -> when the first write of it began that wasn't read, when the last one ended
+    _changed: dict[str, tuple[int, int]] = field(default_factory=dict)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def begins(self) -> "OpenWrite":
@@ -36,32 +37,34 @@ class Writes:
         self.number += 1
         self._open.pop(begun, None)
         if self.matters(experiment_id):
-            self.note(trace_ids)
+            self._note(trace_ids, begun)
         if not all_known:
             self.unknown_at = self.number
         self._wake()
 
     def note(self, trace_ids: Iterable[str]) -> None:
         """These are to be read again."""
-        # the last goes behind the others
-        for trace_id in trace_ids:
-            self._changed.pop(trace_id, None)
-            self._changed[trace_id] = self.number
+        self._note(trace_ids, self.number)
         self._wake()
+
+    def _note(self, trace_ids: Iterable[str], begun: int) -> None:
+        for trace_id in trace_ids:
+            first, _ = self._changed.get(trace_id, (begun, 0))
+            self._changed[trace_id] = (min(first, begun), self.number)
 
     def waiting(self, most: int) -> dict[str, int]:
         """The first traces that are to be read again; for `done`."""
         found: dict[str, int] = {}
-        for trace_id, number in self._changed.items():
+        for trace_id, (_, ended) in self._changed.items():
             if len(found) == most:
                 break
-            found[trace_id] = number
+            found[trace_id] = ended
         return found
 
     def done(self, read: dict[str, int]) -> None:
-        """They were read, each after the write with its number had ended."""
-        for trace_id, number in read.items():
-            if self._changed.get(trace_id) == number:
+        """They were read, each after the write had ended that `waiting` told of."""
+        for trace_id, ended in read.items():
+            if trace_id in self._changed and self._changed[trace_id][1] == ended:
                 del self._changed[trace_id]
         self._wake()
 
@@ -74,7 +77,7 @@ class Writes:
     def is_settled(self, upto: int) -> bool:
         """Whether all that had begun by `upto` has ended, and was read."""
         oldest = next(iter(self._open), upto + 1)
-        return oldest > upto and all(number > upto for number in self._changed.values())
+        return oldest > upto and all(begun > upto for begun, _ in self._changed.values())
 
     async def settled(self, upto: int) -> None:
         """Wait for it."""
