@@ -5,21 +5,21 @@ from typing import Any
 
 from collector.cli import remote
 from collector.cli.doctor_check import DoctorCheck
-from collector.mirror.question import Reason
+from collector.mirror.question import PassOnReason
 
 # reason -> what it means
 MEANINGS: Mapping[str, str] = {
-    Reason.UNREADABLE: "a form that is left to MLflow",
-    Reason.CREDENTIALS: "MLflow has to judge the client's own credentials",
-    Reason.WORKSPACE: "a workspace is named",
-    Reason.INDEX_AWAY: "the index can't be asked",
-    Reason.NOT_HELD: "its experiment is being copied",
-    Reason.TOO_MANY: "more traces than proxy.answer_max_traces",
-    Reason.COUNTS_DIFFER: "MLflow counts other traces, and is read again",
-    Reason.WRITES_PENDING: "writes were not read back yet",
-    Reason.HELD_IN_PART: "MLflow doesn't tell all of some traces",
-    Reason.SPAN_TYPES: "MLflow doesn't tell the types of some spans",
-    Reason.FAILED: "MLflow could not be asked for its count",
+    PassOnReason.UNREADABLE: "a form that is left to MLflow",
+    PassOnReason.CREDENTIALS: "MLflow has to judge the client's own credentials",
+    PassOnReason.WORKSPACE: "a workspace is named",
+    PassOnReason.INDEX_AWAY: "the index can't be asked",
+    PassOnReason.NOT_HELD: "its experiment is being copied",
+    PassOnReason.TOO_MANY: "more traces than proxy.answer_max_traces",
+    PassOnReason.COUNTS_DIFFER: "MLflow counts other traces, and is read again",
+    PassOnReason.WRITES_PENDING: "writes were not read back yet",
+    PassOnReason.HELD_IN_PART: "MLflow doesn't tell all of some traces",
+    PassOnReason.SPAN_TYPES: "MLflow doesn't tell the types of some spans",
+    PassOnReason.FAILED: "MLflow could not be asked for its count",
 }
 
 

@@ -12,7 +12,7 @@ from collector.mirror.question import MetricQuestion
 
 @dataclass(frozen=True, slots=True)
 class IndexMirror:
-    """A collector.mirror.copies.Store; its rows are lost when that process ends."""
+    """A collector.mirror.copies.MirrorRows; its rows are lost when that process ends."""
 
     client: IndexClient
 

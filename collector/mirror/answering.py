@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.mirror.answer import metrics_answer
-from collector.mirror.copies import Copies, MirrorAway, Store
-from collector.mirror.question import NotAnswered, Reason, read_question
+from collector.mirror.copies import Copies, MirrorAway, MirrorRows
+from collector.mirror.question import NotAnswered, PassOnReason, read_question
 from collector.mirror.writes import OpenWrite
 
 _log = logging.getLogger("sidespan.mirror")
@@ -23,7 +23,7 @@ class MirrorAnswering:
     """Answers traces/metrics. `count` is told "index", or the reason why MLflow is asked."""
 
     copies: Copies
-    store: Store
+    store: MirrorRows
     count: Callable[[str], None]
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -34,9 +34,9 @@ class MirrorAnswering:
         """
         try:
             if workspace:
-                raise NotAnswered(Reason.WORKSPACE)
+                raise NotAnswered(PassOnReason.WORKSPACE)
             if credentials:
-                raise NotAnswered(Reason.CREDENTIALS)
+                raise NotAnswered(PassOnReason.CREDENTIALS)
             found = await self._answer(body)
         except NotAnswered as why:
             self._note(why.reason.value)
@@ -55,21 +55,25 @@ class MirrorAnswering:
             life = self.store.life
             measured = await self.store.measure(question)
         except TimeoutError:
-            raise NotAnswered(Reason.WRITES_PENDING) from None
+            raise NotAnswered(PassOnReason.WRITES_PENDING) from None
         except MirrorAway:
-            raise NotAnswered(Reason.INDEX_AWAY) from None
+            raise NotAnswered(PassOnReason.INDEX_AWAY) from None
         if life != self.store.life:
-            raise NotAnswered(Reason.INDEX_AWAY)
+            raise NotAnswered(PassOnReason.INDEX_AWAY)
         if "doubt" in measured:
-            raise NotAnswered(Reason(measured["doubt"]))
+            raise NotAnswered(PassOnReason(measured["doubt"]))
         try:
             return metrics_answer(question, measured["rows"])
         except (ValueError, OverflowError, OSError):
-            raise NotAnswered(Reason.FAILED) from None
+            raise NotAnswered(PassOnReason.FAILED) from None
 
     def _note(self, outcome: str) -> None:
         self.reasons[outcome] += 1
         self.count(outcome)
+
+    async def run(self) -> None:
+        """Keep the copies up to date, until cancelled."""
+        await self.copies.run()
 
     def write_begins(self) -> OpenWrite:
         """A request that may change traces is about to be passed on."""

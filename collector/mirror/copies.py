@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from collector.mirror.question import MetricQuestion, NotAnswered, Reason
+from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
 from collector.mirror.span_types import TypeProof
 from collector.mirror.writes import Writes
@@ -26,7 +26,7 @@ from collector.mlflow.rest import MAX_TRACES, MlflowApi
 _log = logging.getLogger("sidespan.mirror")
 
 # MLflow reads every span of each into memory
-AT_ONCE = 25
+AT_ONCE = 50
 # how long MLflow's count is remembered, and what comes between two listings because of it
 REMEMBER_SECONDS = 3.0
 LIST_AGAIN_SECONDS = 30.0
@@ -39,7 +39,7 @@ class MirrorAway(Exception):
     """The store can't be asked now."""
 
 
-class Store(Protocol):
+class MirrorRows(Protocol):
     """Where the rows are; each verb raises MirrorAway. A store that was lost says so by another `life`."""
 
     @property
@@ -101,7 +101,7 @@ class Listing:
 class Copies:
     """All copies; `run` fills them until it is cancelled."""
 
-    def __init__(self, api: MlflowApi, store: Store, *, max_traces: int) -> None:
+    def __init__(self, api: MlflowApi, store: MirrorRows, *, max_traces: int) -> None:
         """`max_traces`: bound on all of them together."""
         self._api, self._store, self._max_traces = api, store, max_traces
         self._life = store.life
@@ -123,14 +123,14 @@ class Copies:
     async def cover(self, experiment_ids: Sequence[str]) -> None:
         """Return when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
         if self._life != self._store.life:
-            raise NotAnswered(Reason.INDEX_AWAY)
+            raise NotAnswered(PassOnReason.INDEX_AWAY)
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
         await self.writes.settled(number)
         for copy in copies:
             if copy.listed_at < self.writes.unknown_at:
                 self._list(copy)
-                raise NotAnswered(Reason.WRITES_PENDING)
+                raise NotAnswered(PassOnReason.WRITES_PENDING)
             async with copy.counting:
                 await self._compare(copy)
 
@@ -147,12 +147,12 @@ class Copies:
         if copy is None:
             total = await self._count(id)
             if total + sum(each.total for each in self._copies.values()) > self._max_traces:
-                raise NotAnswered(Reason.TOO_MANY)
+                raise NotAnswered(PassOnReason.TOO_MANY)
             copy = self._copies.setdefault(id, Copy(experiment_id=id, total=total))
             if copy.listing is None and not copy.ready:
                 self._list(copy)
         if not copy.ready:
-            raise NotAnswered(Reason.NOT_HELD)
+            raise NotAnswered(PassOnReason.NOT_HELD)
         return copy
 
     def _list(self, copy: Copy) -> None:
@@ -175,10 +175,10 @@ class Copies:
                 break
             await self.writes.settled(self.writes.number)
         else:
-            raise NotAnswered(Reason.WRITES_PENDING)
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
         if now - copy.begun_at > LIST_AGAIN_SECONDS:
             self._list(copy)
-        raise NotAnswered(Reason.COUNTS_DIFFER)
+        raise NotAnswered(PassOnReason.COUNTS_DIFFER)
 
     async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
         """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
@@ -204,7 +204,7 @@ class Copies:
             )
             return int(answer["data_points"][0]["values"]["COUNT"])
         except (MlflowUnreachable, LookupError, TypeError, ValueError):
-            raise NotAnswered(Reason.FAILED) from None
+            raise NotAnswered(PassOnReason.FAILED) from None
 
     async def run(self) -> None:
         """Read what was written, and list what is to be listed, until cancelled."""

@@ -23,7 +23,7 @@ _NUMBERS = frozenset({"time_interval_seconds", "start_time_ms", "end_time_ms", "
 _TEXTS = frozenset({"view_type", "metric_name"})
 
 
-class Reason(StrEnum):
+class PassOnReason(StrEnum):
     """Why MLflow is asked; the label of a metric."""
 
     UNREADABLE = "unreadable"
@@ -42,7 +42,7 @@ class Reason(StrEnum):
 class NotAnswered(Exception):
     """The question is MLflow's."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: PassOnReason) -> None:
         super().__init__(reason.value)
         self.reason = reason
 
@@ -121,7 +121,7 @@ def read_question(body: bytes) -> MetricQuestion:
     try:
         return _question(_fields(json.loads(body, object_pairs_hook=_once)))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise NotAnswered(Reason.UNREADABLE) from None
+        raise NotAnswered(PassOnReason.UNREADABLE) from None
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

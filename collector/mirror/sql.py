@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from collector.mirror.filters import MetricFilter
-from collector.mirror.question import Aggregation, MetricQuestion, Reason
+from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
 
 BUCKET = "time_bucket"
 TABLES = {"TRACES": "traces", "SPANS": "spans", "ASSESSMENTS": "assessments"}
@@ -43,19 +43,19 @@ def question_sql(question: MetricQuestion) -> tuple[str, Values]:
     return f"{sql} LIMIT {question.max_results}", values
 
 
-def doubts_sql(question: MetricQuestion) -> dict[Reason, tuple[str, Values]]:
+def doubts_sql(question: MetricQuestion) -> dict[PassOnReason, tuple[str, Values]]:
     """SQL that finds something where the rows don't hold what the question needs."""
     ids = _experiments(question)
     held = "(is_whole AND spans_are_held)" if question.view == "SPANS" else "is_whole"
-    found: dict[Reason, tuple[str, Values]] = {
-        Reason.HELD_IN_PART: (f"SELECT 1 FROM traces WHERE NOT {held} AND {ids} LIMIT 1", [])
+    found: dict[PassOnReason, tuple[str, Values]] = {
+        PassOnReason.HELD_IN_PART: (f"SELECT 1 FROM traces WHERE NOT {held} AND {ids} LIMIT 1", [])
     }
     if question.needs_types and not question.types_are_certain:
         sql = f"SELECT 1 FROM spans WHERE NOT type_is_certain AND {ids} LIMIT 1"
-        found[Reason.SPAN_TYPES] = (sql, [])
+        found[PassOnReason.SPAN_TYPES] = (sql, [])
     if "assessment_value" in question.dimensions:
         sql = f"SELECT 1 FROM assessments WHERE NOT text_is_certain AND {ids} LIMIT 1"
-        found[Reason.UNREADABLE] = (sql, [])
+        found[PassOnReason.UNREADABLE] = (sql, [])
     return found
 
 

@@ -77,14 +77,18 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
         bounds = bounds_of(settings)
         answering = answering_of(settings, index, mlflow, metrics)
-        mirror = None if answering is None else answering.copies
-        beside = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
+        others = {
+            "sampling": sampler,
+            "index": indexer,
+            "labels": labels,
+            "route": router,
+            "mirror": answering,
+        }
         # ends before the journal closes
-        running = await opened(background(carriers, journal, bounds, backends=backends, others=beside))
+        running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
-        proxying = open_mlflow_proxy(settings, access, metrics, labels=labels, answering=answering)
-        proxy = await opened(proxying)
+        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=answering))
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )

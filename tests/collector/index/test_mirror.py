@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb.mirror import MirrorStore
-from collector.mirror.question import Aggregation, MetricQuestion, Reason
+from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
 from collector.mirror.rows import Rows, add_trace
 
 COUNT = Aggregation(type="COUNT")
@@ -85,20 +85,20 @@ def test_types_that_mlflow_may_have_filled_in_are_doubted(store: MirrorStore) ->
     by_type = {"dimensions": ["span_type"]}
     assert "rows" in ask(store, "SPANS", "span_count", **by_type)
     hold(store, (info(2), [span(0, 1, own, text("gen_ai.operation.name", "chat"))]))
-    assert ask(store, "SPANS", "span_count", **by_type) == {"doubt": Reason.SPAN_TYPES.value}
+    assert ask(store, "SPANS", "span_count", **by_type) == {"doubt": PassOnReason.SPAN_TYPES.value}
     assert "rows" in ask(store, "SPANS", "span_count", **by_type, types_are_certain=True)
     assert "rows" in ask(store, "SPANS", "span_count")
 
 
 def test_spans_that_lie_elsewhere_are_doubted(store: MirrorStore) -> None:
     hold(store, (info(1, tags={"mlflow.trace.spansLocation": "ARCHIVE_REPO"}), []))
-    assert ask(store, "SPANS", "span_count") == {"doubt": Reason.HELD_IN_PART.value}
+    assert ask(store, "SPANS", "span_count") == {"doubt": PassOnReason.HELD_IN_PART.value}
     assert ask(store, "TRACES", "trace_count")["rows"] == [(1,)]
 
 
 def test_tokens_that_mlflow_has_cut_are_doubted(store: MirrorStore) -> None:
     hold(store, (info(1, trace_metadata={"mlflow.trace.tokenUsage": '{"input_tokens": 12'}), []))
-    assert ask(store, "TRACES", "trace_count") == {"doubt": Reason.HELD_IN_PART.value}
+    assert ask(store, "TRACES", "trace_count") == {"doubt": PassOnReason.HELD_IN_PART.value}
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,6 @@ def test_values_of_assessments_count_as_mlflow_counts_them(
     average = ask(store, "ASSESSMENTS", "assessment_value", Aggregation(type="AVG"))
     assert average["rows"] == [(number,)]
     by_value = ask(store, "ASSESSMENTS", "assessment_count", dimensions=["assessment_value"])
-    assert by_value == ({"doubt": Reason.UNREADABLE.value} if stored is None else {"rows": [(stored, 1)]})
+    assert by_value == (
+        {"doubt": PassOnReason.UNREADABLE.value} if stored is None else {"rows": [(stored, 1)]}
+    )

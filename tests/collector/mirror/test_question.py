@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from collector.mirror.question import Aggregation, NotAnswered, Reason, read_question
+from collector.mirror.question import Aggregation, NotAnswered, PassOnReason, read_question
 
 PLAIN: dict[str, Any] = {
     "experiment_ids": ["7"],
@@ -72,7 +72,7 @@ def test_plain_filters_are_read(text: str, column: str, key: str | None, value: 
 def test_anything_else_is_left_to_mlflow(changed: dict[str, Any]) -> None:
     with pytest.raises(NotAnswered) as why:
         read_question(json.dumps(PLAIN | changed).encode())
-    assert why.value.reason is Reason.UNREADABLE
+    assert why.value.reason is PassOnReason.UNREADABLE
 
 
 @pytest.mark.parametrize(
