@@ -27,7 +27,7 @@ from proxy.questions import (
     may_be_answered,
     send_answer,
     shows_credentials,
-    writes_something,
+    writes_elsewhere,
 )
 from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
@@ -206,7 +206,7 @@ class _Proxy:
         if body.content is not None:
             current.tally.request_bytes += len(body.content)
         overheard = Overheard(receive) if self._is_told and changes_traces(operation) else None
-        write = self._answering.write_begins() if self._answering and writes_something(operation) else None
+        write = self._answering.write_begins() if self._answering and overheard else None
         heard = overheard.receive if overheard else receive
         parties = (self._session, self._upstream, outgoing)
         try:
@@ -215,6 +215,8 @@ class _Proxy:
             written = body.content or overheard.content if overheard else None
             if write is not None:
                 end_write(write, operation, path, written)
+            elif self._answering is not None and writes_elsewhere(operation):
+                self._answering.wrote_elsewhere()
         if overheard and current.tally.status < 300:
             self._tell(scope, operation, path, written)
         if operation.resource in ("experiments", "datasets") and operation.action is not Action.READ:

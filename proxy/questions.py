@@ -27,13 +27,10 @@ ANSWER_HEADERS: Headers = [
 
 
 class WriteOnItsWay(Protocol):
-    """A request that changes something in MLflow. One of both is called, once."""
+    """A request that changes traces in MLflow."""
 
     def ended(self, trace_ids: Iterable[str], *, all_known: bool = True) -> None:
-        """It may have changed these traces (tr-…), and others if not `all_known`."""
-
-    def ended_elsewhere(self) -> None:
-        """It has changed something else."""
+        """It may have changed these traces (tr-…), and others if not `all_known`. Called once."""
 
 
 class Answering(Protocol):
@@ -46,7 +43,10 @@ class Answering(Protocol):
         """
 
     def write_begins(self) -> WriteOnItsWay:
-        """A request that changes something is about to be sent."""
+        """A request that changes traces is about to be sent."""
+
+    def wrote_elsewhere(self) -> None:
+        """A request has changed something else, which may have MLflow itself write traces."""
 
 
 async def send_answer(answer: bytes, added: Headers, send: Send) -> None:
@@ -74,15 +74,12 @@ def shows_credentials(scope: Scope, private: frozenset[bytes]) -> bool:
     return any(name in shown for name, _ in scope["headers"])
 
 
-def writes_something(operation: Operation) -> bool:
-    """Whether a request may change something in MLflow, now or later."""
-    return operation.action is not Action.READ
+def writes_elsewhere(operation: Operation) -> bool:
+    """Whether a request may change something but traces."""
+    return operation.action is not Action.READ and not changes_traces(operation)
 
 
 def end_write(write: WriteOnItsWay, operation: Operation, path: str, body: bytes | None) -> None:
     """Say what a request has changed, as far as its path and body tell."""
-    if not changes_traces(operation):
-        write.ended_elsewhere()
-        return
     ids = changed_trace_ids(operation, path, body)
     write.ended(ids, all_known=bool(ids))

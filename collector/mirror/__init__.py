@@ -10,7 +10,7 @@ sql.py         a question as SQL, with MLflow's meaning
 answer.py      rows of the result -> MLflow's JSON
 span_types.py  whether types of spans, as the API tells them, are those that MLflow counts by
 writes.py      which traces were written since they were read
-copies.py      the copy of each experiment: filled, kept up to date, counted
+copies.py      the copy of each experiment: filled, kept up to date, counted (copy.py: the state of one)
 answering.py   all of it for the proxy
 
 The rows are in DuckDB, in the process of the index (collector/index/duckdb/mirror.py).

@@ -50,6 +50,8 @@ class MirrorAnswering:
             async with asyncio.timeout(WAIT_SECONDS):
                 ids = [str(id) for id in question.experiment_ids]
                 await self.copies.cover(ids)
+                if question.view == "ASSESSMENTS":
+                    await self.copies.cover_assessments(ids)
                 if question.needs_types and await self.copies.prove_types(ids):
                     question = replace(question, types_are_certain=True)
             life = self.store.life
@@ -78,6 +80,10 @@ class MirrorAnswering:
     def write_begins(self) -> OpenWrite:
         """A request that may change traces is about to be passed on."""
         return self.copies.writes.begins()
+
+    def wrote_elsewhere(self) -> None:
+        """What MLflow counts is to be asked anew."""
+        self.copies.writes.others += 1
 
     def to_json(self) -> dict[str, Any]:
         """For `sidespan doctor`: what was answered, and why other questions weren't."""

@@ -11,14 +11,13 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Protocol
 
-from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
+from collector.mirror.copy import Copy, Listing
+from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
-from collector.mirror.span_types import TypeProof
 from collector.mirror.writes import Writes
 from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
@@ -31,6 +30,8 @@ AT_ONCE = 50
 REMEMBER_SECONDS = 3.0
 LIST_AGAIN_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+MAX_COPIES = 500
+KEEP_SECONDS = 6 * 3600.0
 # of the time that MLflow works for a copy, for others between two requests
 REST = 0.5
 
@@ -54,48 +55,6 @@ class MirrorRows(Protocol):
 
     async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
         """{"rows"}, or {"doubt"}."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Copy:
-    """One experiment's. `count` are its traces here; `listed_at` is Writes.number at its last listing."""
-
-    experiment_id: str
-    count: int = 0
-    total: int = 0
-    ready: bool = False
-    listed_at: int = -1
-    counted_at: float = float("-inf")
-    counted_others: int = -1
-    begun_at: float = field(default_factory=time.monotonic)
-    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    types: TypeProof = field(default_factory=TypeProof)
-    _listing: "Listing | None" = None
-
-    def begin(self, number: int) -> None:
-        """List it, from the first page."""
-        self._listing, self.begun_at = Listing(number=number), time.monotonic()
-
-    @property
-    def listing(self) -> "Listing | None":
-        """The listing that isn't done yet."""
-        return self._listing
-
-    def finish(self) -> None:
-        """The listing is done, and what it found is held."""
-        assert self._listing is not None
-        self.listed_at, self.ready, self._listing = self._listing.number, True, None
-
-
-@dataclass(slots=True, kw_only=True)
-class Listing:
-    """How far an experiment's traces are listed."""
-
-    number: int
-    token: str = ""
-    is_last: bool = False
-    todo: deque[str] = field(default_factory=deque)
-    seen: set[str] = field(default_factory=set)
 
 
 class Copies:
@@ -145,12 +104,16 @@ class Copies:
         """The copy, ready. Raises NotAnswered where it isn't; then it is begun."""
         copy = self._copies.get(id)
         if copy is None:
-            total = await self._count(id)
-            if total + sum(each.total for each in self._copies.values()) > self._max_traces:
+            total = await self._number(id)
+            if (
+                len(self._copies) >= MAX_COPIES
+                or total + sum(each.total for each in self._copies.values()) > self._max_traces
+            ):
                 raise NotAnswered(PassOnReason.TOO_MANY)
             copy = self._copies.setdefault(id, Copy(experiment_id=id, total=total))
             if copy.listing is None and not copy.ready:
                 self._list(copy)
+        copy.asked_at = time.monotonic()
         if not copy.ready:
             raise NotAnswered(PassOnReason.NOT_HELD)
         return copy
@@ -167,7 +130,7 @@ class Copies:
             return
         for _ in range(5):
             number, others = self.writes.number, self.writes.others
-            copy.total = await self._count(copy.experiment_id)
+            copy.total = await self._number(copy.experiment_id)
             if copy.total == copy.count:
                 copy.counted_at, copy.counted_others = now, others
                 return
@@ -180,6 +143,48 @@ class Copies:
             self._list(copy)
         raise NotAnswered(PassOnReason.COUNTS_DIFFER)
 
+    async def cover_assessments(self, experiment_ids: Sequence[str]) -> None:
+        """Return when MLflow counts the same assessments: jobs of its own write some. Raises NotAnswered."""
+        for id in experiment_ids:
+            if (copy := self._copies.get(id)) is None:
+                raise NotAnswered(PassOnReason.NOT_HELD)
+            async with copy.counting:
+                now, number, others = time.monotonic(), self.writes.number, self.writes.others
+                if now - copy.assessments_at < REMEMBER_SECONDS and copy.assessments_others == others:
+                    continue
+                if await self._assessments(id):
+                    copy.assessments_at, copy.assessments_others = now, others
+                    continue
+            if self.writes.number != number or not self.writes.is_settled(number):
+                raise NotAnswered(PassOnReason.WRITES_PENDING)
+            if time.monotonic() - copy.begun_at > LIST_AGAIN_SECONDS:
+                self._drop(copy)
+            raise NotAnswered(PassOnReason.COUNTS_DIFFER)
+
+    async def _assessments(self, id: str) -> bool:
+        """Whether both count the same."""
+        question = MetricQuestion(
+            experiment_ids=[int(id)],
+            view="ASSESSMENTS",
+            metric="assessment_count",
+            aggregations=[Aggregation(type="COUNT")],
+        )
+        ours = (await self._store.measure(question)).get("rows")
+        theirs = await self._number(id, view="ASSESSMENTS", metric="assessment_count")
+        return ours is not None and ours[0][0] == theirs
+
+    def _drop(self, copy: Copy) -> None:
+        """Forget a copy; the next question begins another."""
+        del self._copies[copy.experiment_id]
+        for trace_id in [i for i, of in self._held.items() if of == copy.experiment_id]:
+            del self._held[trace_id]
+
+    def _let_go(self) -> None:
+        """Forget the copies that nobody asks for any more: what is written is read again for each."""
+        before = time.monotonic() - KEEP_SECONDS
+        for copy in [each for each in self._copies.values() if each.asked_at < before]:
+            self._drop(copy)
+
     async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
         """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
         for id in experiment_ids:
@@ -191,14 +196,14 @@ class Copies:
     async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         return _document(await self._api.trace_metrics(document))
 
-    async def _count(self, id: str) -> int:
-        """How many traces MLflow counts. Raises NotAnswered."""
+    async def _number(self, id: str, *, view: str = "TRACES", metric: str = "trace_count") -> int:
+        """How many traces, or others, MLflow counts. Raises NotAnswered."""
         try:
             answer = await self._ask(
                 {
                     "experiment_ids": [id],
-                    "view_type": "TRACES",
-                    "metric_name": "trace_count",
+                    "view_type": view,
+                    "metric_name": metric,
                     "aggregations": [{"aggregation_type": "COUNT"}],
                 }
             )
@@ -210,6 +215,7 @@ class Copies:
         """Read what was written, and list what is to be listed, until cancelled."""
         while True:
             self._check_life()
+            self._let_go()
             started = time.monotonic()
             try:
                 worked = await self._reread() or await self._list_on()
@@ -301,16 +307,20 @@ class Copies:
 
     def _note(self, gone: Sequence[str], held: Mapping[str, str]) -> None:
         for id in gone:
-            self._copies[self._held.pop(id)].count -= 1
-        self._held.update(held)
-        for experiment_id in held.values():
-            self._copies[experiment_id].count += 1
+            if (copy := self._copies.get(self._held.pop(id, ""))) is not None:
+                copy.count -= 1
+        for id, experiment_id in held.items():
+            # it may have been forgotten meanwhile
+            if (copy := self._copies.get(experiment_id)) is not None:
+                self._held[id] = experiment_id
+                copy.count += 1
 
     def _note_types(self, rows: Rows) -> None:
         unclear = {row["trace_id"] for row in rows.spans if not row["type_is_certain"]}
         for row in rows.traces:
             if row["trace_id"] in unclear:
-                self._copies[str(row["experiment"])].types.note(row["timestamp_ms"])
+                if (copy := self._copies.get(str(row["experiment"]))) is not None:
+                    copy.types.note(row["timestamp_ms"])
 
     async def _traces(
         self, trace_ids: Sequence[str]

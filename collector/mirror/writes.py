@@ -106,8 +106,3 @@ class OpenWrite:
     ) -> None:
         """`trace_ids` are MLflow's (tr-…); `all_known` False: it may have changed others too."""
         self.writes.end(self.begun, trace_ids, experiment_id=experiment_id, all_known=all_known)
-
-    def ended_elsewhere(self) -> None:
-        """It has changed no trace by itself."""
-        self.writes.others += 1
-        self.ended(())

@@ -76,33 +76,22 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         if Role.PROXY in does and index is not None:
             labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
         bounds = bounds_of(settings)
-        answering = answering_of(settings, index, mlflow, metrics)
-        others = {
-            "sampling": sampler,
-            "index": indexer,
-            "labels": labels,
-            "route": router,
-            "mirror": answering,
-        }
+        mirror = answering_of(settings, index, mlflow, metrics)
+        others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
         # ends before the journal closes
         running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=answering))
+        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=mirror))
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )
         live = await opened(open_live(index, settings.live))
         running = replace(running, grpc=grpc, live=live)
         working = Working(
-            carriers=carriers,
-            backends=backends,
-            index=index,
-            indexer=indexer,
-            alerts=alerts,
-            live=live,
-            answering=answering,
+            carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
         )
+        working = replace(working, answering=mirror)
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)
