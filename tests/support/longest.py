@@ -9,6 +9,7 @@ TESTS = Path(__file__).parents[1]
 LONGEST = (
     "proxy/test_tour.py",
     "system/test_outage.py",
+    "system/test_fast_mlflow.py",
     "system/test_restart.py",
     "system/test_alerts.py",
     "system/test_large_bodies.py",
