@@ -61,11 +61,19 @@ def may_be_answered(operation: Operation, scope: Scope) -> bool:
     """Whether a request is of the kind that may be answered, and short."""
     if operation.row not in ANSWERED or scope["query_string"]:
         return False
+    if not _is_from_here(scope):
+        return False
     kind = header_of(scope["headers"], b"content-type")
     if kind not in JSON_TYPES or header_of(scope["headers"], b"content-encoding") is not None:
         return False
     length = header_of(scope["headers"], b"content-length") or ""
     return length.isascii() and length.isdigit() and int(length) <= MAX_QUESTION_BYTES
+
+
+def _is_from_here(scope: Scope) -> bool:
+    """Whether no page of another origin asks: MLflow says what such a page may read."""
+    origin = header_of(scope["headers"], b"origin")
+    return origin is None or origin.partition("://")[2] == header_of(scope["headers"], b"host")
 
 
 def shows_credentials(scope: Scope, private: frozenset[bytes]) -> bool:

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.mirror.answer import metrics_answer
 from collector.mirror.copies import Copies, MirrorAway, MirrorRows
-from collector.mirror.question import NotAnswered, PassOnReason, read_question
+from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason, read_question
 from collector.mirror.writes import OpenWrite
 
 _log = logging.getLogger("sidespan.mirror")
 
 # waiting for writes must cost less than MLflow does
 WAIT_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,28 +47,39 @@ class MirrorAnswering:
 
     async def _answer(self, body: bytes) -> bytes:
         question = read_question(body)
+        ids = [str(id) for id in question.experiment_ids]
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                ids = [str(id) for id in question.experiment_ids]
                 await self.copies.cover(ids)
                 if question.view == "ASSESSMENTS":
                     await self.copies.cover_assessments(ids)
                 if question.needs_types and await self.copies.prove_types(ids):
                     question = replace(question, types_are_certain=True)
-            life = self.store.life
-            measured = await self.store.measure(question)
         except TimeoutError:
             raise NotAnswered(PassOnReason.WRITES_PENDING) from None
         except MirrorAway:
             raise NotAnswered(PassOnReason.INDEX_AWAY) from None
-        if life != self.store.life:
-            raise NotAnswered(PassOnReason.INDEX_AWAY)
+        measured = await self._measured(question)
         if "doubt" in measured:
             raise NotAnswered(PassOnReason(measured["doubt"]))
+        if question.types_are_certain and not self.copies.types_hold(ids):
+            raise NotAnswered(PassOnReason.SPAN_TYPES)
         try:
             return metrics_answer(question, measured["rows"])
         except (ValueError, OverflowError, OSError):
             raise NotAnswered(PassOnReason.FAILED) from None
+
+    async def _measured(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """Raises NotAnswered: the rows can't be asked, or were lost."""
+        life = self.store.life
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                measured = await self.store.measure(question)
+        except (MirrorAway, TimeoutError):
+            raise NotAnswered(PassOnReason.INDEX_AWAY) from None
+        if life != self.store.life:
+            raise NotAnswered(PassOnReason.INDEX_AWAY)
+        return measured
 
     def _note(self, outcome: str) -> None:
         self.reasons[outcome] += 1

@@ -33,7 +33,9 @@ RETRY_SECONDS = 1.0
 MAX_COPIES = 500
 KEEP_SECONDS = 6 * 3600.0
 # of the time that MLflow works for a copy, for others between two requests
-REST = 0.5
+REST = 1.0
+# more than this isn't read again within the time that a question waits
+MAX_BACKLOG = 500
 
 
 class MirrorAway(Exception):
@@ -85,7 +87,9 @@ class Copies:
             raise NotAnswered(PassOnReason.INDEX_AWAY)
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
-        await self.writes.settled(number)
+        if self.writes.backlog > MAX_BACKLOG:
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
+        await self.writes.settled(number, experiment_ids)
         for copy in copies:
             if copy.listed_at < self.writes.unknown_at:
                 self._list(copy)
@@ -134,9 +138,10 @@ class Copies:
             if copy.total == copy.count:
                 copy.counted_at, copy.counted_others = now, others
                 return
-            if self.writes.number == number and self.writes.is_settled(number):
+            among = [copy.experiment_id]
+            if self.writes.number == number and self.writes.is_settled(number, among):
                 break
-            await self.writes.settled(self.writes.number)
+            await self.writes.settled(self.writes.number, among)
         else:
             raise NotAnswered(PassOnReason.WRITES_PENDING)
         if now - copy.begun_at > LIST_AGAIN_SECONDS:
@@ -155,7 +160,7 @@ class Copies:
                 if await self._assessments(id):
                     copy.assessments_at, copy.assessments_others = now, others
                     continue
-            if self.writes.number != number or not self.writes.is_settled(number):
+            if self.writes.number != number or not self.writes.is_settled(number, [id]):
                 raise NotAnswered(PassOnReason.WRITES_PENDING)
             if time.monotonic() - copy.begun_at > LIST_AGAIN_SECONDS:
                 self._drop(copy)
@@ -192,6 +197,11 @@ class Copies:
             if copy is None or not await copy.types.attempt(int(id), self._ask, self._store.measure):
                 return False
         return True
+
+    def types_hold(self, experiment_ids: Sequence[str]) -> bool:
+        """Whether they still are."""
+        copies = [self._copies.get(id) for id in experiment_ids]
+        return all(copy is not None and copy.types.holds for copy in copies)
 
     async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         return _document(await self._api.trace_metrics(document))
@@ -300,6 +310,8 @@ class Copies:
                 held[str(info["trace_id"])] = experiment_id
         gone = [id for id in trace_ids if id in self._held]
         life = self._store.life
+        # before, for who asks meanwhile; behind, because only what is held can be proven
+        self._note_types(rows)
         await self._store.hold({"gone": gone, **asdict(rows)})
         if life == self._store.life:
             self._note(gone, held)

@@ -22,7 +22,7 @@ _PLAIN = re.compile(
     r"""(?P<of>trace\.status|span\.(?:name|status|type)|assessment\.(?:name|type)
         |trace\.(?P<map>tag|metadata)\.`(?P<key>[^`'"\\;\s]{1,249})`)
         \ {0,2}=\ {0,2}
-        (?P<quote>['"])(?P<value>[^'"`\\;\x00-\x1f]*)(?P=quote)""",
+        (?P<quote>['"])(?P<value>[^'"`\\;\x00-\x1f]+)(?P=quote)""",
     re.VERBOSE,
 )
 
@@ -43,6 +43,8 @@ def read_filter(text: str) -> MetricFilter | None:
     if found is None:
         return None
     value, kind = found["value"], found["map"]
+    if value != value.strip():
+        return None
     if kind is not None:
         return _of_a_trace(kind, found["key"], value)
     table, _, column = found["of"].partition(".")

@@ -28,7 +28,8 @@ def noticed(writes: Writes, path: str, body: bytes | None, headers: Mapping[str,
 
 
 def _spans(writes: Writes, body: bytes, headers: Mapping[str, str]) -> Ended:
-    write, experiment_id = writes.begins(), headers.get(EXPERIMENT_ID)
+    experiment_id = headers.get(EXPERIMENT_ID)
+    write = writes.begins(experiment_id)
 
     def ended() -> None:
         ids = _trace_ids(body, headers) if writes.matters(experiment_id) else frozenset()

@@ -5,7 +5,7 @@ before it have ended and were read again, so an answer never lacks what its clie
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 
@@ -19,15 +19,16 @@ class Writes:
     unknown_at: int = 0
     # how often something else was written, which may have changed traces behind our back
     others: int = 0
-    _open: dict[int, None] = field(default_factory=dict)
+    # when it began -> the experiment, None: nobody knows which
+    _open: dict[int, str | None] = field(default_factory=dict)
     # trace id -> when the first write of it began that wasn't read, when the last one ended
     _changed: dict[str, tuple[int, int]] = field(default_factory=dict)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def begins(self) -> "OpenWrite":
+    def begins(self, experiment_id: str | None = None) -> "OpenWrite":
         """A request that writes is about to be sent."""
         self.number += 1
-        self._open[self.number] = None
+        self._open[self.number] = experiment_id
         return OpenWrite(self, self.number)
 
     def end(
@@ -74,14 +75,19 @@ class Writes:
             if trace_id in self._changed:
                 self._changed[trace_id] = self._changed.pop(trace_id)
 
-    def is_settled(self, upto: int) -> bool:
-        """Whether all that had begun by `upto` has ended, and was read."""
-        oldest = next(iter(self._open), upto + 1)
-        return oldest > upto and all(begun > upto for begun, _ in self._changed.values())
+    @property
+    def backlog(self) -> int:
+        """How many traces are to be read again."""
+        return len(self._changed)
 
-    async def settled(self, upto: int) -> None:
+    def is_settled(self, upto: int, among: Collection[str]) -> bool:
+        """Whether all that had begun by `upto` in these experiments has ended, and was read."""
+        is_open = any(begun <= upto and (of is None or of in among) for begun, of in self._open.items())
+        return not is_open and all(begun > upto for begun, _ in self._changed.values())
+
+    async def settled(self, upto: int, among: Collection[str]) -> None:
         """Wait for it."""
-        while not self.is_settled(upto):
+        while not self.is_settled(upto, among):
             moved = self._moved
             await moved.wait()
 

@@ -16,6 +16,7 @@ from tests.support.proxied import EVERYBODY, proxied, tokens_for, upstream_at
 
 METRICS = "/ajax-api/3.0/mlflow/traces/metrics"
 QUESTION = {"experiment_ids": ["1"], "view_type": "TRACES"}
+OTHER = "https://other.example"
 TRACE = "tr-" + "ab" * 16
 
 
@@ -47,6 +48,7 @@ async def stage(
     answers: Answers, **options: Any
 ) -> AsyncIterator[tuple[str, Upstream, aiohttp.ClientSession]]:
     async with running_upstream() as upstream:
+        options = {"public_origins": (OTHER,), **options}
         proxy = proxied(upstream_at(upstream.url), answering=answers, **options)
         async with proxy as (url, _), aiohttp.ClientSession() as client:
             yield url, upstream, client
@@ -77,6 +79,7 @@ async def test_what_is_not_answered_reaches_mlflow_whole() -> None:
         pytest.param(METRICS, b"{}", {"content-type": "text/plain"}, id="no_JSON"),
         pytest.param(METRICS, b"{}", {"content-encoding": "gzip"}, id="a_packed_body"),
         pytest.param(METRICS, b" " * 70_000, {}, id="a_long_body"),
+        pytest.param(METRICS, b"{}", {"origin": OTHER}, id="a_page_of_another_origin"),
     ],
 )
 async def test_nothing_else_is_asked_for(path: str, body: bytes, headers: Mapping[str, str]) -> None:

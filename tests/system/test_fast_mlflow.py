@@ -15,7 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.async_api import Response, async_playwright
 
+from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.support.metric_questions import Question, random_question, random_traces
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
@@ -30,6 +32,7 @@ EVERYTHING: Question = {
     "metric_name": "trace_count",
     "aggregations": [{"aggregation_type": "COUNT"}],
 }
+PAGES = ("overview/usage", "overview/quality", "overview/tool-calls", "traces", "chat-sessions")
 AROUND_MS = 1_790_000_000_000
 # some thousands take minutes: SIDESPAN_TEST_QUESTIONS=5000
 QUESTIONS = int(os.environ.get("SIDESPAN_TEST_QUESTIONS", "300"))
@@ -176,6 +179,38 @@ def test_traces_that_came_to_mlflow_without_us_are_noticed(world: World) -> None
     while not same(world.ask(world.sidespan.url, question)[0], theirs):  # the count is remembered for seconds
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.timeout(300)
+async def test_the_questions_of_mlflows_own_pages_have_its_answers(world: World) -> None:
+    world.wait_until_answered()
+    found = await asked_by_pages(world)
+    views = {json.loads(question)["view_type"] for question, _, _ in found}
+    assert views == {"TRACES", "SPANS", "ASSESSMENTS"}
+    for text, ours, mark in found:
+        question = json.loads(text)
+        assert same(ours, world.ask(world.mlflow.url, question)[0]), text
+        assert mark == "index", (text, world.sidespan.health()["parts"]["questions"])
+
+
+async def asked_by_pages(world: World) -> list[tuple[str, Any, str | None]]:
+    """What MLflow's pages ask of traces/metrics: the question, the answer, and who says so."""
+    found: list[Response] = []
+
+    def note(answer: Response) -> None:
+        if answer.url.endswith("/traces/metrics"):
+            found.append(answer)
+
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        page = await browser.new_page()
+        page.on("response", note)
+        for view in PAGES:
+            path = f"/#/experiments/{world.experiments[0]}/{view}?startTimeLabel=ALL"
+            await page.goto(world.sidespan.url + path, wait_until="networkidle", timeout=90_000)
+        said = [(each.request.post_data or "", await each.json(), each.headers.get(MARK)) for each in found]
+        await browser.close()
+    return said
 
 
 @pytest.mark.parametrize(

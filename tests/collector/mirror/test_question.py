@@ -46,6 +46,8 @@ def test_plain_filters_are_read(text: str, column: str, key: str | None, value: 
         pytest.param({"filters": ["span.name = 'a' OR span.name = 'b'"]}, id="more_than_a_comparison"),
         pytest.param({"filters": ["span.name = 'it''s'"]}, id="a_quote_in_a_value"),
         pytest.param({"filters": ["span.name = 'a' -- 'b'"]}, id="a_comment"),
+        pytest.param({"filters": ["span.name = ' a'"]}, id="a_value_with_spaces_around_it"),
+        pytest.param({"filters": ["span.name = ''"]}, id="an_empty_value"),
         pytest.param({"filters": ["trace.tag.order = 'a'"]}, id="a_key_without_quotes"),
         pytest.param({"filters": ["trace.metadata.`mlflow.sourceRun` = 'a'"]}, id="links_that_are_not_told"),
         pytest.param({"filters": ["trace.metadata.`mlflow.trace.cost` = 'a'"]}, id="sums_in_JSON"),
