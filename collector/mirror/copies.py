@@ -84,6 +84,7 @@ class Copies:
     async def cover(self, experiment_ids: Sequence[str]) -> None:
         """Return when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
         if self._life != self._store.life:
+            self.writes.note(())  # has `run` see it
             raise NotAnswered(PassOnReason.INDEX_AWAY)
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
