@@ -192,8 +192,11 @@ async def test_the_questions_of_mlflows_own_pages_have_its_answers(world: World)
     assert views == {"TRACES", "SPANS", "ASSESSMENTS"}
     for text, ours, mark in found:
         question = json.loads(text)
-        assert same(ours, world.ask(world.mlflow.url, question)[0]), text
-        assert mark == "index", (text, world.sidespan.health()["parts"]["questions"])
+        theirs, _none = world.ask(world.mlflow.url, question)
+        assert same(ours, theirs), text
+        # MLflow's page asks some that MLflow refuses: all time in steps of a day
+        answers = None if theirs == {"error": 400} else "index"
+        assert mark == answers, (text, world.sidespan.health()["parts"]["questions"])
 
 
 async def asked_by_pages(world: World) -> list[tuple[str, Any, str | None]]:
@@ -213,9 +216,16 @@ async def asked_by_pages(world: World) -> list[tuple[str, Any, str | None]]:
             path = f"/#/experiments/{world.experiments[0]}/{view}?startTimeLabel=ALL"
             await page.goto(world.sidespan.url + path, timeout=90_000)
             await until_quiet(found, more_than=before if view.startswith("overview") else -1)
-        said = [(each.request.post_data or "", await each.json(), each.headers.get(MARK)) for each in found]
+        said = [
+            (each.request.post_data or "", await answer_of(each), each.headers.get(MARK)) for each in found
+        ]
         await browser.close()
     return said
+
+
+async def answer_of(response: Response) -> Any:
+    """Its JSON; an error's code in place of an error."""
+    return await response.json() if response.status == 200 else {"error": response.status}
 
 
 async def until_quiet(found: list[Response], *, more_than: int) -> None:
