@@ -182,6 +182,15 @@ class Copies:
     def _drop(self, copy: Copy) -> None:
         """Forget a copy; the next question begins another."""
         del self._copies[copy.experiment_id]
+        self._forget_held(copy)
+
+    async def _clear(self, copy: Copy) -> None:
+        """Begin with nothing: not with what an earlier copy left, or was written before the first page."""
+        await self._store.clear(copy.experiment_id)
+        self._forget_held(copy)
+        copy.count = 0
+
+    def _forget_held(self, copy: Copy) -> None:
         for trace_id in [i for i, of in self._held.items() if of == copy.experiment_id]:
             del self._held[trace_id]
 
@@ -265,7 +274,7 @@ class Copies:
                     raise
             elif not listing.is_last:
                 if not copy.ready and not listing.token:
-                    await self._store.clear(copy.experiment_id)
+                    await self._clear(copy)
                 await self._next_page(copy, listing)
             else:
                 # what isn't there any more, or came while it was listed
