@@ -12,6 +12,7 @@
        |     graphql.py    the fields of a GraphQL document
        |     widening.py   values that say where files lie
        |  whole.py      a body of another length than was declared                        -> 400
+       |  questions.py  what may be answered in MLflow's place, and which writes it must hear of
        |  headers.py    what of the headers goes up, what comes back
        |  written.py    which traces a request has changed, for the index
        v  stream.py     body up, head, body down, in constant memory
@@ -25,12 +26,14 @@ because MLflow's client repeats a 5xx for minutes. This package knows nothing of
 from proxy.access import Access, AccessSettings, open_access
 from proxy.asgi import Observation, ProxyOptions, open_proxy
 from proxy.guard import check_host, check_origin
+from proxy.questions import Answering
 from proxy.stream import Upstream
 from proxy.written import ChangedTraces, TellChanged
 
 __all__ = [
     "Access",
     "AccessSettings",
+    "Answering",
     "ChangedTraces",
     "Observation",
     "ProxyOptions",

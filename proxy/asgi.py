@@ -9,17 +9,26 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import aiohttp
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.access import Access
 from proxy.ask import Ask, Passage
 from proxy.catalog import UNKNOWN, Action, Operation, load_catalog
 from proxy.clients import CREDENTIALS, MLFLOW_CREDENTIALS
-from proxy.errors import Refusal, bad_request, denied, too_large, wrong_method
+from proxy.errors import Refusal, bad_request, denied, wrong_method
 from proxy.guard import check_host, check_origin
 from proxy.headers import Headers, header_of, list_of, peer_of, upward
+from proxy.inspected import Inspected, has_body
 from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
+from proxy.questions import (
+    Answering,
+    end_write,
+    may_be_answered,
+    send_answer,
+    shows_credentials,
+    writes_elsewhere,
+)
 from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
 from proxy.whole import whole
@@ -80,13 +89,15 @@ async def open_proxy(
     access: Access,
     observe: Observe,
     tell_changed: TellChanged | None = None,
+    answering: Answering | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The app for every path that isn't the service's own, until the block ends.
 
     `tell_changed` is called with the traces that a request has changed in MLflow, once MLflow has said so.
+    `answering` is asked what it can answer in MLflow's place.
     """
     async with open_session(upstream) as session:
-        yield _Proxy(session, upstream, settings, access, observe, tell_changed)
+        yield _Proxy(session, upstream, settings, access, observe, tell_changed, answering)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +124,7 @@ class _Proxy:
         access: Access,
         observe: Observe,
         tell_changed: TellChanged | None,
+        answering: Answering | None,
     ) -> None:
         self._session = session
         self._upstream = upstream
@@ -125,6 +137,7 @@ class _Proxy:
             self._private |= {CREDENTIALS, MLFLOW_CREDENTIALS}
         self._observe = observe
         self._tell_changed = tell_changed
+        self._answering, self._is_told = answering, bool(tell_changed or answering)
         self._catalog = load_catalog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,13 +168,13 @@ class _Proxy:
         self._guard(scope)
         path = read_path(scope["raw_path"])
         check_query(scope["query_string"])
-        method = scope["method"]
+        method, body = scope["method"], Inspected(self._settings.max_inspected_bytes, receive)
         operation = current.operation = self._catalog.classify(method, path)
-        if method in ("GET", "HEAD") and _has_body(scope):  # MLflow would read parameters from it
+        if method in ("GET", "HEAD") and has_body(scope):  # MLflow would read parameters from it
             raise bad_request(f"{method} takes no body")
         preflight = method == "OPTIONS" and operation is UNKNOWN  # answered by MLflow's CORS layer
         if preflight or operation.row in PUBLIC_ROWS:
-            passage, body = Passage(rule="public"), _Inspected(self._settings, receive)
+            passage = Passage(rule="public")
         else:
             current.client = await self._access.clients.identify(
                 scope["headers"], peer_of(scope.get("client"))
@@ -169,31 +182,64 @@ class _Proxy:
             if operation is UNKNOWN and (methods := self._catalog.methods(path)):
                 raise wrong_method(method, methods)
             current.decision = "denied"
-            body = _Inspected(self._settings, receive)
             passage = await self._access.gate.judge(self._ask(current.client, operation, path, scope, body))
         current.decision = "observed" if passage.observed else "allowed"
-        current.rule, current.message, current.experiments = (
-            passage.rule,
-            passage.observed,
-            passage.experiments,
-        )
+        current.rule, current.message = passage.rule, passage.observed
+        current.experiments = passage.experiments
+        if await self._answered(current, scope, passage, body, send):
+            return
+        await self._pass_on(current, scope, path, passage, body, receive, send)
+
+    async def _pass_on(
+        self,
+        current: _Exchange,
+        scope: Scope,
+        path: str,
+        passage: Passage,
+        body: Inspected,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        operation = current.operation
         current.sent_at = time.monotonic()
         outgoing = self._outgoing(scope, operation, passage, body.content)
         if body.content is not None:
             current.tally.request_bytes += len(body.content)
-        overheard = Overheard(receive) if self._tell_changed and changes_traces(operation) else None
-        await exchange(
-            self._session,
-            self._upstream,
-            outgoing,
-            receive=overheard.receive if overheard else receive,
-            send=send,
-            tally=current.tally,
-        )
+        overheard = Overheard(receive) if self._is_told and changes_traces(operation) else None
+        write = self._answering.write_begins() if self._answering and overheard else None
+        heard = overheard.receive if overheard else receive
+        parties = (self._session, self._upstream, outgoing)
+        try:
+            await exchange(*parties, receive=heard, send=send, tally=current.tally)
+        finally:
+            written = body.content or overheard.content if overheard else None
+            if write is not None:
+                end_write(write, operation, path, written)
+            elif self._answering is not None and writes_elsewhere(operation):
+                self._answering.wrote_elsewhere()
         if overheard and current.tally.status < 300:
-            self._tell(scope, operation, path, body.content or overheard.content)
+            self._tell(scope, operation, path, written)
         if operation.resource in ("experiments", "datasets") and operation.action is not Action.READ:
             self._access.lookup.forget()
+
+    async def _answered(
+        self, current: _Exchange, scope: Scope, passage: Passage, body: Inspected, send: Send
+    ) -> bool:
+        """Whether the request is answered in MLflow's place. Raises ClientGone."""
+        if self._answering is None or passage.answer or not may_be_answered(current.operation, scope):
+            return False
+        asked = await body.read() if passage.body is None else passage.body
+        answer = await self._answering.answer(
+            asked,
+            workspace=header_of(scope["headers"], b"x-mlflow-workspace") is not None,
+            credentials=shows_credentials(scope, self._private),
+        )
+        if answer is None:
+            return False
+        current.tally.request_bytes, current.tally.answer_bytes = len(asked), len(answer)
+        current.tally.status = 200
+        await send_answer(answer, self._added(scope, current.operation), send)
+        return True
 
     def _tell(self, scope: Scope, operation: Operation, path: str, body: bytes | None) -> None:
         ids = changed_trace_ids(operation, path, body)
@@ -201,7 +247,7 @@ class _Proxy:
             workspace = header_of(scope["headers"], b"x-mlflow-workspace")
             self._tell_changed(ChangedTraces(trace_ids=ids, workspace=workspace))
 
-    def _ask(self, client: Client, operation: Operation, path: str, scope: Scope, body: "_Inspected") -> Ask:
+    def _ask(self, client: Client, operation: Operation, path: str, scope: Scope, body: Inspected) -> Ask:
         return Ask(
             client=client,
             operation=operation,
@@ -211,7 +257,7 @@ class _Proxy:
             content_type=list_of(scope["headers"], b"content-type"),
             content_encoding=list_of(scope["headers"], b"content-encoding"),
             workspace=header_of(scope["headers"], b"x-mlflow-workspace"),
-            read_body=body.read if _has_body(scope) else None,
+            read_body=body.read if has_body(scope) else None,
         )
 
     def _guard(self, scope: Scope) -> None:
@@ -263,7 +309,7 @@ class _Proxy:
             method=scope["method"],
             target=scope["raw_path"] + (b"?" + query if query else b""),
             headers=headers,
-            has_body=_has_body(scope),
+            has_body=has_body(scope),
             body=body,
             answer=passage.answer,
             added=self._added(scope, operation),
@@ -318,43 +364,6 @@ class _Proxy:
         )
 
 
-class _Inspected:
-    """A body that a decision may need: read once, within a bound."""
-
-    def __init__(self, settings: ProxyOptions, receive: Receive) -> None:
-        self._limit_bytes = settings.max_inspected_bytes
-        self._receive = receive
-        self.content: bytes | None = None
-
-    async def read(self) -> bytes:
-        """The whole body. Raises Refusal (413), ClientGone."""
-        if self.content is None:
-            chunks: list[bytes] = []
-            size, more = 0, True
-            while more:
-                message: Message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk: bytes = message.get("body", b"")
-                more = message.get("more_body", False)
-                size += len(chunk)
-                if size > self._limit_bytes:
-                    raise too_large(
-                        f"a body that the decision depends on may have {self._limit_bytes} bytes "
-                        "(proxy.max_inspected_bytes); send it in parts"
-                    )
-                chunks.append(chunk)
-            self.content = b"".join(chunks)
-        return self.content
-
-
-def _has_body(scope: Scope) -> bool:
-    """RFC 9112, section 6.3: a request has a body if and only if one of these headers says so."""
-    if header_of(scope["headers"], b"transfer-encoding") is not None:
-        return True
-    return (header_of(scope["headers"], b"content-length") or "0") != "0"
-
-
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with a refusal, in MLflow's error form."""
     headers = [
@@ -366,12 +375,12 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
         headers += CHALLENGE
     if refusal.methods:
         headers.append((b"allow", ", ".join(refusal.methods).encode()))
-    if _has_body(scope):  # the connection can't be used again before all of an upload was read
+    if has_body(scope):  # the connection can't be used again before all of an upload was read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else refusal.body
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    if _has_body(scope) and header_of(scope["headers"], b"expect") is None:
+    if has_body(scope) and header_of(scope["headers"], b"expect") is None:
         await _drain(receive)
     await send({"type": "http.response.body", "body": b""})
 

@@ -107,6 +107,7 @@ FOLDERS = (
     "answers",
     "retention",
     "index",
+    "mirror",
     "sampling",
     "delivery",
     "journal",
@@ -346,6 +347,7 @@ def test_only_the_process_of_the_index_loads_duckdb() -> None:
         "collector/index/duckdb/engine.py",
         "collector/index/duckdb/store.py",
         "collector/index/duckdb/changes.py",
+        "collector/index/duckdb/mirror.py",
         "collector/index/duckdb/lookups.py",
         "collector/index/duckdb/scores.py",
     }

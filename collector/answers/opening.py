@@ -30,6 +30,7 @@ from collector.index.feed import CONSUMER as INDEX
 from collector.index.feed import Indexer
 from collector.index.protocol import Index
 from collector.journal import ROUTE, CannotTell, Consumer, Journal, PendingTraces, SharedLog
+from collector.mirror.answering import MirrorAnswering
 from collector.mlflow.client import Mlflow
 from collector.model.batch import Route
 from collector.receivers.bounds import InFlightBounds
@@ -66,6 +67,7 @@ class Working:
     alerts: AlertAnswers
     live: LiveAnswers
     retention: RetentionAnswers | None = None
+    answering: MirrorAnswering | None = None
 
 
 def health_of(
@@ -94,6 +96,7 @@ def health_of(
         indexer=working.indexer,
         alerts=working.alerts,
         backends=working.backends,
+        answering=working.answering,
     )
 
 

@@ -87,13 +87,13 @@ def up(
 
 async def _up(settings: Settings, as_json: bool) -> None:
     from collector.service.embedded import embedded_mlflow
+    from collector.service.mirroring import with_answers
     from collector.service.server import run_service
 
     async with embedded_mlflow(settings.data_dir) as url:
         mlflow = settings.mlflow.model_copy(update={"url": url})
-        await run_service(
-            settings.model_copy(update={"mlflow": mlflow}), announce=_announce(settings.roles, as_json)
-        )
+        settings = with_answers(settings.model_copy(update={"mlflow": mlflow}))
+        await run_service(settings, announce=_announce(settings.roles, as_json))
 
 
 @app.command()

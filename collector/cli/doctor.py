@@ -17,6 +17,7 @@ from collector.answers.traces import parse_trace_id
 from collector.cli import remote
 from collector.cli.doctor_check import DoctorCheck
 from collector.cli.doctor_engines import check_clickhouse, check_kafka
+from collector.cli.doctor_questions import check_questions
 from collector.delivery.mlflow.forward import parts_of
 from collector.files.private import too_open
 from collector.journal.sqlite.lock import only_process
@@ -51,6 +52,8 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]
     health = await _ask_service(url)
     yield _check_service(url, health)
     yield _check_grpc(settings.receiver, health)
+    for check in check_questions(health):
+        yield check
     async with open_mlflow(settings.mlflow, max_connections=2) as mlflow:
         reachable = await probe(mlflow)
         yield DoctorCheck(

@@ -13,6 +13,7 @@
     name          an experiment's id and name
     forget        have the journal's entries come again
     changes       ChangesQuery                      ->  Changes           (TellsChanges; not every form can)
+    mirror_...    rows with MLflow's own columns, and questions to them   (HoldsMirror; not every form can)
 
 Forms: `index/duckdb/`, where `IndexClient` asks a process beside the service, which asks `DuckdbIndex`,
 and `index/clickhouse/`. The contract suite (tests/collector/index/test_index_contract.py) runs over each.
@@ -24,8 +25,9 @@ can be asked, and how it is checked, comes from index/queries/ and stays.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from collector.mirror.question import MetricQuestion
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
@@ -250,6 +252,23 @@ class TellsChanges(Protocol):
 
     async def changes(self, query: ChangesQuery) -> Changes:
         """What changed. Raises BadParameter, QueryTimedOut, IndexAway, IndexFailure."""
+
+
+@runtime_checkable
+class HoldsMirror(Protocol):
+    """An index with a mirror beside it (collector/mirror/), whose rows end with its process.
+
+    Each verb raises IndexAway, IndexFailure.
+    """
+
+    async def mirror_hold(self, document: Mapping[str, Any]) -> None:
+        """Take in rows of whole traces, in place of those that go."""
+
+    async def mirror_clear(self, experiment: int) -> None:
+        """Forget an experiment."""
+
+    async def mirror_measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """The rows of an answer, or why they can't answer."""
 
 
 class Index(Protocol):

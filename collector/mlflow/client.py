@@ -7,7 +7,7 @@ One client pool for lookups, delivery and summaries. Answers are returned, whate
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +79,17 @@ class MlflowAnswer:
         return text[:500]
 
 
+# path, body and headers of a POST -> what is to be called when it has ended, or None
+Notice = Callable[[str, bytes | None, Mapping[str, str]], Callable[[], None] | None]
+
+
 class Mlflow:
-    """A pool of connections to one MLflow server."""
+    """A pool of connections to one MLflow server. `notice` is told of each POST."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self.url = url
+        self.notice: Notice | None = None
 
     async def get(
         self,
@@ -115,9 +120,14 @@ class Mlflow:
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """POST `body` as it is. Redirects are answers, not followed. Raises MlflowUnreachable."""
-        return await self._request(
-            "POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
-        )
+        ended = self.notice and self.notice(path, body, headers)
+        try:
+            return await self._request(
+                "POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
+            )
+        finally:
+            if ended:
+                ended()
 
     async def post_json(
         self,

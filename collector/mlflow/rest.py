@@ -16,6 +16,9 @@ from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 DELETE_TRACES = f"{V3}/traces/delete-traces"
 EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
+TRACES_ENDPOINT = "/v1/traces"
+# the beginning of paths at which something of one trace is written
+TRACE_WRITES = f"{V3}/traces/(tr-[0-9a-f]+)/"
 # MLflow's own bounds on one page
 MAX_HISTORY_POINTS = 25_000
 MAX_TRACES = 500
@@ -85,7 +88,7 @@ class MlflowApi:
 
     async def export(self, body: bytes, headers: Mapping[str, str]) -> MlflowAnswer:
         """POST /v1/traces: an ExportTraceServiceRequest in the encoding that `headers` name."""
-        return await self.connection.post("/v1/traces", body=body, headers=headers, **self._timeout())
+        return await self.connection.post(TRACES_ENDPOINT, body=body, headers=headers, **self._timeout())
 
     async def export_nothing(self) -> MlflowAnswer:
         """POST /v1/traces without spans: changes nothing, and shows whether the endpoint is there."""
@@ -230,6 +233,10 @@ class MlflowApi:
             "end_time_ms": end_ms,
             "max_results": 1,
         }
+        return await self.trace_metrics(document)
+
+    async def trace_metrics(self, document: Mapping[str, Any]) -> MlflowAnswer:
+        """POST traces/metrics: any question, as MLflow's QueryTraceMetrics in JSON."""
         return await self._post(f"{V3}/traces/metrics", document)
 
     async def _get(self, path: str, params: Params | None) -> MlflowAnswer:

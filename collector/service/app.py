@@ -32,6 +32,7 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.log_readers import readers_of
+from collector.service.mirroring import answering_of
 from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
 from collector.service.others_topics import router_of
 from collector.service.receiving import open_receivers
@@ -78,12 +79,13 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         if Role.PROXY in does and index is not None:
             labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
         bounds = bounds_of(settings)
-        beside = {"sampling": sampler, "index": indexer, "labels": labels, "route": router}
+        mirror = answering_of(settings, index, mlflow, metrics)
+        others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
         # ends before the journal closes
-        running = await opened(background(carriers, journal, bounds, backends=backends, others=beside))
+        running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels))
+        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=mirror))
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )
@@ -93,7 +95,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         working = Working(
             carriers=carriers, backends=backends, index=index, indexer=indexer, alerts=alerts, live=live
         )
-        working = replace(working, retention=await opened(keeping))
+        working = replace(working, retention=await opened(keeping), answering=mirror)
         health = health_of(settings, journal, mlflow, bounds, grpc.to_json(), working)
         answers = answers_of(settings, journal, mlflow, working, health, metrics)
         directory = OwnDirectory(access.lookup, journal.pending_traces.routes, experiments, index)

@@ -14,6 +14,7 @@ from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.journal import Journal
 from collector.live.feed import LiveFeed
+from collector.mirror.answering import MirrorAnswering
 from collector.receivers.bounds import InFlightBounds
 from collector.receivers.grpc.opening import NO_GRPC, GrpcDoor
 from collector.sampling.consumer import Sampler
@@ -72,7 +73,7 @@ async def background(
     bounds: InFlightBounds,
     *,
     backends: Sequence[Backend],
-    others: "Mapping[str, Sampler | Indexer | LabelFeed | ForeignTopics | None]",
+    others: "Mapping[str, Sampler | Indexer | LabelFeed | ForeignTopics | MirrorAnswering | None]",
 ) -> AsyncIterator[Running]:
     """What this process does of delivery, the other consumers and the journal's housekeeping.
 

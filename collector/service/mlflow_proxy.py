@@ -14,7 +14,16 @@ from collector.mlflow.client import authorization, tls
 from collector.model.errors import Misconfigured
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
-from proxy import Access, ChangedTraces, Observation, ProxyOptions, Upstream, open_access, open_proxy
+from proxy import (
+    Access,
+    Answering,
+    ChangedTraces,
+    Observation,
+    ProxyOptions,
+    Upstream,
+    open_access,
+    open_proxy,
+)
 from proxy.errors import not_found
 from proxy.tokens import BadTokens
 
@@ -31,11 +40,16 @@ async def open_mlflow_access(settings: Settings) -> AsyncIterator[Access]:
 
 @asynccontextmanager
 async def open_mlflow_proxy(
-    settings: Settings, access: Access, metrics: Metrics, *, labels: LabelFeed | None
+    settings: Settings,
+    access: Access,
+    metrics: Metrics,
+    *,
+    labels: LabelFeed | None,
+    answering: Answering | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The proxy in front of MLflow, or what refuses where there is no role for it. Raises Misconfigured.
 
-    `labels` hears of the traces that clients change in MLflow.
+    `labels` hears of the traces that clients change in MLflow; `answering` may answer in MLflow's place.
     """
     if Role.PROXY not in settings.roles:
         yield no_proxy
@@ -46,6 +60,7 @@ async def open_mlflow_proxy(
         access=access,
         observe=partial(_observe, metrics),
         tell_changed=None if labels is None else partial(_tell, labels),
+        answering=answering,
     ) as proxy:
         yield proxy
 

@@ -9,6 +9,7 @@ alerts.py     those on alerts and their channels
 forward.py    other backends
 retention.py  how long traces stay in MLflow
 live.py       that on traces as they come
+proxy.py      those on everything else to MLflow
 loading.py    flags > environment > sidespan.toml > defaults, and what can't be right
 """
 
@@ -21,6 +22,7 @@ from collector.settings.engines import (
 )
 from collector.settings.forward import MLFLOW, ForwardSettings
 from collector.settings.loading import FOREIGN_VARIABLES, environment, known_keys, load
+from collector.settings.proxy import ProxySettings
 from collector.settings.retention import CleanupSettings, RetentionSettings
 from collector.settings.roles import ALL_ROLES, Role
 from collector.settings.section import Section, is_loopback
@@ -30,7 +32,6 @@ from collector.settings.sections import (
     LogSettings,
     McpSettings,
     MlflowSettings,
-    ProxySettings,
     ReceiverSettings,
     RoutingSettings,
     RunsSettings,

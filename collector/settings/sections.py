@@ -32,6 +32,7 @@ from collector.settings.forward import ForwardSettings, check_targets
 from collector.settings.keep import KeepSettings
 from collector.settings.live import LiveSettings
 from collector.settings.processors import Processor
+from collector.settings.proxy import ProxySettings
 from collector.settings.retention import CleanupSettings, RetentionSettings
 from collector.settings.roles import ALL_ROLES, Role, check_roles, check_tables
 from collector.settings.section import Section, is_loopback
@@ -116,6 +117,8 @@ class MlflowSettings(Section):
     """Time to open a connection."""
     request_timeout_seconds: float = Field(120.0, gt=0)
     """Time for one delivery request; MLflow needs a while for a large batch."""
+    database: Literal["other", "sqlite"] = "other"
+    """The database behind MLflow, where `proxy.answer_from_index` is `auto`; `sidespan up` sets it."""
     lookup_timeout_seconds: float = Field(1.0, gt=0)
     """How long a receiver waits to learn whether an experiment exists before it accepts the spans anyway."""
 
@@ -254,19 +257,6 @@ class HarmoniseSettings(Section):
     """Session and user of the trace, on the span from which MLflow reads them."""
     caps: bool = True
     """Shorten values that would make MLflow refuse the whole request."""
-
-
-class ProxySettings(Section):
-    """Everything else to MLflow."""
-
-    max_connections: int = Field(100, ge=1)
-    """Connections to MLflow for proxied requests."""
-    read_timeout_seconds: float = Field(300.0, gt=0)
-    """Longest pause of MLflow; a large artifact from a remote store takes minutes to its first byte."""
-    lookup_timeout_seconds: float = Field(30.0, gt=0)
-    """Time for MLflow to say which experiment an id belongs to, for clients limited to experiments."""
-    max_inspected_bytes: int = Field(32 * MIB, gt=0)
-    """Largest body that is read because the decision depends on it; beyond it 413. Others are streamed."""
 
 
 class RunsSettings(Section):

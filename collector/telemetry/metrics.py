@@ -76,6 +76,11 @@ class Metrics:
             "proxy_requests", "Requests to the proxy.", "resource", "action", "decision"
         )
         self.proxy_upstream = histogram("proxy_upstream_seconds", "Time of one proxied request.")
+        self.proxy_questions = counter(
+            "proxy_questions",
+            "Questions that the index may answer for MLflow: `index`, or the reason why MLflow was asked.",
+            "answer",
+        )
         self.retention_traces = counter(
             "retention_traces", "Traces that a [[retention]] rule deleted in MLflow.", "rule", "action"
         )

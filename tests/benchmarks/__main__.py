@@ -14,6 +14,7 @@ ALL = (
     "guard",
     "formats",
     "index",
+    "fast_mlflow",
     "alerts",
     "live",
     "deliver",

@@ -8,6 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 LONGEST = (
     "proxy/test_tour.py",
+    "system/test_fast_mlflow.py",
     "system/test_restart.py",
     "system/test_conversation.py",
     "system/test_index.py",

@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from proxy import Access, AccessSettings, Observation, ProxyOptions, Upstream, open_access, open_proxy
+from proxy import (
+    Access,
+    AccessSettings,
+    Answering,
+    Observation,
+    ProxyOptions,
+    Upstream,
+    open_access,
+    open_proxy,
+)
 from proxy.clients import Provider, TrustedHeader
 from proxy.policy import ANONYMOUS, Policy, build_policy
 from proxy.tokens import create_token
@@ -41,6 +50,7 @@ async def proxied(
     logs: Path | None = None,
     observe: Callable[[Observation], None] = lambda seen: None,
     http: str | type[asyncio.Protocol] = "httptools",
+    answering: Answering | None = None,
 ) -> AsyncIterator[tuple[str, Access]]:
     """Yields its address, and what decides."""
     settings = AccessSettings(
@@ -65,6 +75,7 @@ async def proxied(
             ),
             access=access,
             observe=observe,
+            answering=answering,
         )
         async with proxy as app, serve(app, http=http) as url:
             yield url, access

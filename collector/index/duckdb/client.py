@@ -44,6 +44,7 @@ from collector.index.protocol import (
     TraceQuery,
     experiment_ids,
 )
+from collector.mirror.question import MetricQuestion
 from collector.model.errors import Misconfigured
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
@@ -72,6 +73,8 @@ class IndexClient:
         self._session = session
         self._ready = asyncio.Event()
         self._reason: str | None = None
+        # how often its process has started
+        self.life = 0
 
     @property
     def trouble(self) -> str | None:
@@ -158,6 +161,19 @@ class IndexClient:
         """As in the protocol."""
         return changes_from_json(json.loads(await self._post("/changes", changes_query_to_json(query))))
 
+    async def mirror_hold(self, document: Mapping[str, Any]) -> None:
+        """As in the protocol."""
+        await self._post("/mirror/hold", document)
+
+    async def mirror_clear(self, experiment: int) -> None:
+        """As in the protocol."""
+        await self._post("/mirror/clear", {"experiment": experiment})
+
+    async def mirror_measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        measured: dict[str, Any] = json.loads(await self._post("/mirror/measure", asdict(question)))
+        return measured
+
     async def _post(self, path: str, document: Mapping[str, Any], *, seconds: float = QUERY_SECONDS) -> bytes:
         return await self._sent("POST", path, data=json.dumps(document).encode(), seconds=seconds)
 
@@ -234,6 +250,7 @@ class IndexClient:
             with suppress(aiohttp.ClientError, OSError):
                 async with self._session.get("http://index/state") as answer:
                     if answer.status == 200:
+                        self.life += 1
                         self._ready.set()
                         return
             if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 from starlette.concurrency import iterate_in_threadpool
@@ -24,6 +24,7 @@ from starlette.concurrency import iterate_in_threadpool
 from collector.index.duckdb import lookups
 from collector.index.duckdb.changes import changed
 from collector.index.duckdb.lookups import DuckdbTables
+from collector.index.duckdb.mirror import MirrorStore
 from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import Taker
@@ -52,6 +53,7 @@ from collector.index.rows.one_trace import summary_of
 from collector.index.sql import answers
 from collector.index.sql.answers import Export
 from collector.journal.sqlite.reader import JournalUnreadable
+from collector.mirror.question import MetricQuestion
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
 from collector.spans.mlflow_trace import read_labelled, read_traces
@@ -63,6 +65,7 @@ T = TypeVar("T")
 Db = duckdb.DuckDBPyConnection
 READERS = 3
 QUERY_SECONDS = 60.0
+MIRROR_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,8 @@ class DuckdbIndex:
         self._fault_log = FaultLog()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index-write", initializer=stand_back)
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="index-read")
+        self._copying = ThreadPoolExecutor(1, thread_name_prefix="mirror-write", initializer=stand_back)
+        self._mirror: MirrorStore | None = None
 
     async def ready(self) -> None:
         """It is."""
@@ -220,6 +225,31 @@ class DuckdbIndex:
         """As in the protocol."""
         return await self._read(lambda db: changed(db, query, now_unix_ns=time.time_ns()))
 
+    async def mirror_hold(self, document: Mapping[str, Any]) -> None:
+        """As in the protocol."""
+        await self._copy(lambda mirror: mirror.hold(document))
+
+    async def mirror_clear(self, experiment: int) -> None:
+        """As in the protocol."""
+        await self._copy(lambda mirror: mirror.clear(experiment))
+
+    async def mirror_measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        mirror = self._mirror
+        if mirror is None:
+            mirror = await self._copy(lambda opened: opened)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, mirror.measure, question)
+
+    async def _copy(self, run: Callable[[MirrorStore], T]) -> T:
+        """In the one thread that changes the mirror, which is made when it is first needed."""
+        return await asyncio.get_running_loop().run_in_executor(self._copying, lambda: run(self._opened()))
+
+    def _opened(self) -> MirrorStore:
+        if self._mirror is None:
+            memory_bytes = max(self._settings.memory_bytes // 4, MIRROR_BYTES)
+            self._mirror = MirrorStore(self._settings.folder, memory_bytes=memory_bytes)
+        return self._mirror
+
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""
         await self._write(partial(self._name, experiment))
@@ -283,6 +313,9 @@ class DuckdbIndex:
         """Let go of the file; in the thread that changes it."""
         await self._write(self._close)
         self._writing.shutdown()
+        self._copying.shutdown()
+        if self._mirror is not None:
+            self._mirror.close()
         self._reading.shutdown()
 
     def _close(self) -> None:

@@ -12,6 +12,9 @@
     POST /name     ExperimentReference    {}
     POST /forget   {}                     {}
     POST /changes  ChangesQuery           Changes            400 BadParameter, 503 QueryTimedOut
+    POST /mirror/hold      {"gone", and rows by table}       {}
+    POST /mirror/clear     {"experiment"}                    {}
+    POST /mirror/measure   MetricQuestion                    {"rows"} or {"doubt"}
 
 An error has the form {"error": {"parameter", "value", "message"}}; any other status is a bug.
 """

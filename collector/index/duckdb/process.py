@@ -38,8 +38,9 @@ from collector.index.duckdb.messages import (
     query_from_json,
     trace_query_from_json,
 )
-from collector.index.protocol import FileAnswer, Index, TellsChanges
+from collector.index.protocol import FileAnswer, HoldsMirror, Index, TellsChanges
 from collector.index.rows.crew import calm_garbage_collection
+from collector.mirror.question import question_from_json
 from collector.model.experiment import ExperimentReference
 from collector.telemetry.logs import configure_logs
 
@@ -112,6 +113,24 @@ async def _changes(index: Index, request: Request) -> Response:
     return JSONResponse(asdict(await index.changes(changes_query_from_json(await request.json()))))
 
 
+async def _mirror_hold(index: Index, request: Request) -> Response:
+    assert isinstance(index, HoldsMirror)
+    await index.mirror_hold(await request.json())
+    return JSONResponse({})
+
+
+async def _mirror_clear(index: Index, request: Request) -> Response:
+    assert isinstance(index, HoldsMirror)
+    await index.mirror_clear((await request.json())["experiment"])
+    return JSONResponse({})
+
+
+async def _mirror_measure(index: Index, request: Request) -> Response:
+    assert isinstance(index, HoldsMirror)
+    question = question_from_json(await request.json())
+    return JSONResponse(await index.mirror_measure(question))
+
+
 Endpoint = Callable[[Index, Request], Awaitable[Response]]
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/take", _take),
@@ -126,6 +145,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/name", _name),
     ("POST", "/forget", _forget),
     ("POST", "/changes", _changes),
+    ("POST", "/mirror/hold", _mirror_hold),
+    ("POST", "/mirror/clear", _mirror_clear),
+    ("POST", "/mirror/measure", _mirror_measure),
 )
 
 

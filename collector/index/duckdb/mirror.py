@@ -1,0 +1,114 @@
+"""The rows of the mirror, in a DuckDB file of their own that begins empty with each process.
+
+One thread changes them, others read, each with a connection of its own. A change takes the place of whole
+traces in one transaction, so a question never sees half of one.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from collector.mirror.question import MetricQuestion
+from collector.mirror.rows import COSTS, TOKENS
+from collector.mirror.sql import doubts_sql, question_sql
+
+FILE = "mirror.duckdb"
+QUERY_SECONDS = 10.0
+_OF_A_TRACE = {"experiment": "BIGINT", "trace_id": "VARCHAR", "timestamp_ms": "BIGINT"}
+_FACT = dict.fromkeys(("name", "type", "status"), "VARCHAR")
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "traces": {
+        **_OF_A_TRACE,
+        "latency_ms": "BIGINT",
+        **dict.fromkeys(("status", "name", "session"), "VARCHAR"),
+        **dict.fromkeys(TOKENS, "BIGINT"),
+        **dict.fromkeys(("spans_are_held", "is_whole"), "BOOLEAN"),
+    },
+    "spans": {
+        **_OF_A_TRACE,
+        **_FACT,
+        "type_is_certain": "BOOLEAN",
+        **dict.fromkeys(("start_ns", "end_ns"), "BIGINT"),
+        **dict.fromkeys(COSTS, "DOUBLE"),
+        **dict.fromkeys(("model", "provider"), "VARCHAR"),
+    },
+    "entries": dict.fromkeys(("trace_id", "kind", "key", "value"), "VARCHAR"),
+    "assessments": {
+        **_OF_A_TRACE,
+        **dict.fromkeys(("id", "name", "type", "value"), "VARCHAR"),
+        "number": "DOUBLE",
+        **dict.fromkeys(("text_is_certain", "valid"), "BOOLEAN"),
+    },
+}
+
+
+class MirrorStore:
+    """The rows of one process. `hold` and `clear` are called by one thread at a time, `measure` by any."""
+
+    def __init__(self, folder: Path, *, memory_bytes: int) -> None:
+        """Raises duckdb.Error, OSError."""
+        path = folder / FILE
+        for each in (path, path.with_suffix(".duckdb.wal")):
+            each.unlink(missing_ok=True)
+        self._db = duckdb.connect(str(path), config={"memory_limit": f"{memory_bytes}B"})
+        for name, columns in TABLES.items():
+            listed = ", ".join(f"{column} {type}" for column, type in columns.items())
+            self._db.execute(f"CREATE TABLE {name} ({listed})")
+
+    def hold(self, document: Mapping[str, Any]) -> None:
+        """{"gone": trace ids whose rows go, and the rows that come: {table: [row]}}."""
+        gone = json.dumps(document["gone"])
+        self._db.begin()
+        try:
+            if document["gone"]:
+                for table in TABLES:
+                    self._db.execute(
+                        f"DELETE FROM {table} WHERE trace_id IN"
+                        " (SELECT unnest(from_json(?::JSON, '[\"VARCHAR\"]')))",
+                        [gone],
+                    )
+            for table, columns in TABLES.items():
+                if document[table]:
+                    self._insert(table, columns, document[table])
+            self._db.commit()
+        except BaseException:
+            self._db.rollback()
+            raise
+
+    def _insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        listed = f"from_json(?::JSON, '{json.dumps([columns])}')"
+        sql = f"INSERT INTO {table} BY NAME SELECT unnest({listed}, recursive := true)"
+        self._db.execute(sql, [json.dumps(rows)])
+
+    def clear(self, experiment: int) -> None:
+        """Forget an experiment."""
+        self._db.begin()
+        ids = "SELECT trace_id FROM traces WHERE experiment = ?"
+        self._db.execute(f"DELETE FROM entries WHERE trace_id IN ({ids})", [experiment])
+        for table in ("spans", "assessments", "traces"):
+            self._db.execute(f"DELETE FROM {table} WHERE experiment = ?", [experiment])
+        self._db.commit()
+
+    def measure(self, question: MetricQuestion) -> dict[str, Any]:
+        """{"rows": the rows of the result}, or {"doubt": why the rows can't answer}. Raises duckdb.Error."""
+        db = self._db.cursor()
+        timer = threading.Timer(QUERY_SECONDS, db.interrupt)
+        timer.start()
+        try:
+            # one view of the rows for both
+            db.begin()
+            for reason, (sql, values) in doubts_sql(question).items():
+                if db.execute(sql, values).fetchone() is not None:
+                    return {"doubt": reason.value}
+            return {"rows": db.execute(*question_sql(question)).fetchall()}
+        finally:
+            timer.cancel()
+            db.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()

@@ -1,0 +1,43 @@
+"""The mirror's store, as the process of the index has it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.index.duckdb.client import IndexClient
+from collector.index.protocol import IndexAway, IndexFailure
+from collector.mirror.copies import MirrorAway
+from collector.mirror.question import MetricQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMirror:
+    """A collector.mirror.copies.MirrorRows; its rows are lost when that process ends."""
+
+    client: IndexClient
+
+    @property
+    def life(self) -> int:
+        """How often the process has started."""
+        return self.client.life
+
+    async def hold(self, document: Mapping[str, Any]) -> None:
+        """As in the protocol."""
+        try:
+            await self.client.mirror_hold(document)
+        except (IndexAway, IndexFailure) as error:
+            raise MirrorAway(str(error)) from error
+
+    async def clear(self, experiment_id: str) -> None:
+        """As in the protocol."""
+        try:
+            await self.client.mirror_clear(int(experiment_id))
+        except (IndexAway, IndexFailure) as error:
+            raise MirrorAway(str(error)) from error
+
+    async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        try:
+            return await self.client.mirror_measure(question)
+        except (IndexAway, IndexFailure) as error:
+            raise MirrorAway(str(error)) from error

@@ -1,0 +1,384 @@
+"""The copy of each experiment that was asked about: listed, read, and kept up to date.
+
+    listing: traces/search, a page at a time -> what isn't held is read: traces/batchGet -> rows -> store
+    written: what was written is read again, before anything else
+
+A copy is begun by the first question about its experiment. MLflow's own count of traces says whether it is
+whole; where that differs, the experiment is listed again.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from collector.mirror.copy import Copy, Listing
+from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
+from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
+from collector.mirror.writes import Writes
+from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
+from collector.mlflow.rest import MAX_TRACES, MlflowApi
+
+_log = logging.getLogger("sidespan.mirror")
+
+# MLflow reads every span of each into memory
+AT_ONCE = 50
+# how long MLflow's count is remembered, and what comes between two listings because of it
+REMEMBER_SECONDS = 3.0
+LIST_AGAIN_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+MAX_COPIES = 500
+KEEP_SECONDS = 6 * 3600.0
+# of the time that MLflow works for a copy, for others between two requests
+REST = 1.0
+# more than this isn't read again within the time that a question waits
+MAX_BACKLOG = 500
+
+
+class MirrorAway(Exception):
+    """The store can't be asked now."""
+
+
+class MirrorRows(Protocol):
+    """Where the rows are; each verb raises MirrorAway. A store that was lost says so by another `life`."""
+
+    @property
+    def life(self) -> int:
+        """Grows when the rows are lost."""
+
+    async def hold(self, document: Mapping[str, Any]) -> None:
+        """Take in {"gone": trace ids, and the rows that come, by table}."""
+
+    async def clear(self, experiment_id: str) -> None:
+        """Forget an experiment."""
+
+    async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        """{"rows"}, or {"doubt"}."""
+
+
+class Copies:
+    """All copies; `run` fills them until it is cancelled."""
+
+    def __init__(self, api: MlflowApi, store: MirrorRows, *, max_traces: int) -> None:
+        """`max_traces`: bound on all of them together."""
+        self._api, self._store, self._max_traces = api, store, max_traces
+        self._life = store.life
+        self._copies: dict[str, Copy] = {}
+        # trace id -> experiment id
+        self._held: dict[str, str] = {}
+        self.writes = Writes(self._matters)
+
+    def _matters(self, experiment_id: str | None) -> bool:
+        return bool(self._copies) and (experiment_id is None or experiment_id in self._copies)
+
+    def states(self) -> list[dict[str, Any]]:
+        """For people: each copy, and how far it is."""
+        return [
+            {"experiment_id": id, "ready": copy.ready, "traces": copy.count, "total": copy.total}
+            for id, copy in self._copies.items()
+        ]
+
+    async def cover(self, experiment_ids: Sequence[str]) -> None:
+        """Return when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
+        if self._life != self._store.life:
+            self.writes.note(())  # has `run` see it
+            raise NotAnswered(PassOnReason.INDEX_AWAY)
+        number = self.writes.number
+        copies = [await self._copy(id) for id in experiment_ids]
+        if self.writes.backlog > MAX_BACKLOG:
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
+        await self.writes.settled(number, experiment_ids)
+        for copy in copies:
+            if copy.listed_at < self.writes.unknown_at:
+                self._list(copy)
+                raise NotAnswered(PassOnReason.WRITES_PENDING)
+            async with copy.counting:
+                await self._compare(copy)
+
+    def _check_life(self) -> None:
+        """Forget what was lost; only the task that fills the store may do so."""
+        if self._life != self._store.life:
+            self._life = self._store.life
+            self._copies.clear()
+            self._held.clear()
+
+    async def _copy(self, id: str) -> Copy:
+        """The copy, ready. Raises NotAnswered where it isn't; then it is begun."""
+        copy = self._copies.get(id)
+        if copy is None:
+            total = await self._number(id)
+            if (
+                len(self._copies) >= MAX_COPIES
+                or total + sum(each.total for each in self._copies.values()) > self._max_traces
+            ):
+                raise NotAnswered(PassOnReason.TOO_MANY)
+            copy = self._copies.setdefault(id, Copy(experiment_id=id, total=total))
+            if copy.listing is None and not copy.ready:
+                self._list(copy)
+        copy.asked_at = time.monotonic()
+        if not copy.ready:
+            raise NotAnswered(PassOnReason.NOT_HELD)
+        return copy
+
+    def _list(self, copy: Copy) -> None:
+        if copy.listing is None:
+            copy.begin(self.writes.number)
+            self.writes.note(())
+
+    async def _compare(self, copy: Copy) -> None:
+        """Raises NotAnswered: MLflow counts other traces."""
+        now = time.monotonic()
+        if now - copy.counted_at < REMEMBER_SECONDS and copy.counted_others == self.writes.others:
+            return
+        for _ in range(5):
+            number, others = self.writes.number, self.writes.others
+            copy.total = await self._number(copy.experiment_id)
+            if copy.total == copy.count:
+                copy.counted_at, copy.counted_others = now, others
+                return
+            among = [copy.experiment_id]
+            if self.writes.number == number and self.writes.is_settled(number, among):
+                break
+            await self.writes.settled(self.writes.number, among)
+        else:
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
+        if now - copy.begun_at > LIST_AGAIN_SECONDS:
+            self._list(copy)
+        raise NotAnswered(PassOnReason.COUNTS_DIFFER)
+
+    async def cover_assessments(self, experiment_ids: Sequence[str]) -> None:
+        """Return when MLflow counts the same assessments: jobs of its own write some. Raises NotAnswered."""
+        for id in experiment_ids:
+            if (copy := self._copies.get(id)) is None:
+                raise NotAnswered(PassOnReason.NOT_HELD)
+            async with copy.counting:
+                now, number, others = time.monotonic(), self.writes.number, self.writes.others
+                if now - copy.assessments_at < REMEMBER_SECONDS and copy.assessments_others == others:
+                    continue
+                if await self._assessments(id):
+                    copy.assessments_at, copy.assessments_others = now, others
+                    continue
+            if self.writes.number != number or not self.writes.is_settled(number, [id]):
+                raise NotAnswered(PassOnReason.WRITES_PENDING)
+            if time.monotonic() - copy.begun_at > LIST_AGAIN_SECONDS:
+                self._drop(copy)
+            raise NotAnswered(PassOnReason.COUNTS_DIFFER)
+
+    async def _assessments(self, id: str) -> bool:
+        """Whether both count the same."""
+        question = MetricQuestion(
+            experiment_ids=[int(id)],
+            view="ASSESSMENTS",
+            metric="assessment_count",
+            aggregations=[Aggregation(type="COUNT")],
+        )
+        ours = (await self._store.measure(question)).get("rows")
+        theirs = await self._number(id, view="ASSESSMENTS", metric="assessment_count")
+        return ours is not None and ours[0][0] == theirs
+
+    def _drop(self, copy: Copy) -> None:
+        """Forget a copy; the next question begins another."""
+        del self._copies[copy.experiment_id]
+        self._forget_held(copy)
+
+    async def _clear(self, copy: Copy) -> None:
+        """Begin with nothing: not with what an earlier copy left, or was written before the first page."""
+        await self._store.clear(copy.experiment_id)
+        self._forget_held(copy)
+        copy.count = 0
+
+    def _forget_held(self, copy: Copy) -> None:
+        for trace_id in [i for i, of in self._held.items() if of == copy.experiment_id]:
+            del self._held[trace_id]
+
+    def _let_go(self) -> None:
+        """Forget the copies that nobody asks for any more: what is written is read again for each."""
+        before = time.monotonic() - KEEP_SECONDS
+        for copy in [each for each in self._copies.values() if each.asked_at < before]:
+            self._drop(copy)
+
+    async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
+        """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
+        for id in experiment_ids:
+            copy = self._copies.get(id)
+            if copy is None or not await copy.types.attempt(int(id), self._ask, self._store.measure):
+                return False
+        return True
+
+    def types_hold(self, experiment_ids: Sequence[str]) -> bool:
+        """Whether they still are."""
+        copies = [self._copies.get(id) for id in experiment_ids]
+        return all(copy is not None and copy.types.holds for copy in copies)
+
+    async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _document(await self._api.trace_metrics(document))
+
+    async def _number(self, id: str, *, view: str = "TRACES", metric: str = "trace_count") -> int:
+        """How many traces, or others, MLflow counts. Raises NotAnswered."""
+        try:
+            answer = await self._ask(
+                {
+                    "experiment_ids": [id],
+                    "view_type": view,
+                    "metric_name": metric,
+                    "aggregations": [{"aggregation_type": "COUNT"}],
+                }
+            )
+            return int(answer["data_points"][0]["values"]["COUNT"])
+        except (MlflowUnreachable, LookupError, TypeError, ValueError):
+            raise NotAnswered(PassOnReason.FAILED) from None
+
+    async def run(self) -> None:
+        """Read what was written, and list what is to be listed, until cancelled."""
+        while True:
+            self._check_life()
+            self._let_go()
+            started = time.monotonic()
+            try:
+                worked = await self._reread() or await self._list_on()
+            except (MlflowUnreachable, MirrorAway) as error:
+                _log.debug("the copy of MLflow's traces waits", extra={"reason": str(error)})
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if worked == LISTED:
+                await asyncio.sleep((time.monotonic() - started) * REST)
+            elif not worked:
+                await self.writes.moved()
+
+    async def _reread(self) -> str:
+        waiting = self.writes.waiting(AT_ONCE)
+        if not waiting:
+            return ""
+        try:
+            await self._read(list(waiting))
+        except (MlflowUnreachable, MirrorAway):
+            self.writes.put_off(waiting)
+            raise
+        self.writes.done(waiting)
+        return REREAD
+
+    async def _list_on(self) -> str:
+        """One step of one listing."""
+        for copy in self._copies.values():
+            if (listing := copy.listing) is None:
+                continue
+            if listing.todo:
+                ids = [listing.todo.popleft() for _ in range(min(AT_ONCE, len(listing.todo)))]
+                try:
+                    await self._read(ids)
+                except (MlflowUnreachable, MirrorAway):
+                    listing.todo.extend(ids)
+                    raise
+            elif not listing.is_last:
+                if not copy.ready and not listing.token:
+                    await self._clear(copy)
+                await self._next_page(copy, listing)
+            else:
+                # what isn't there any more, or came while it was listed
+                unseen = [i for i, of in self._held.items() if of == copy.experiment_id]
+                self.writes.note(id for id in unseen if id not in listing.seen)
+                copy.finish()
+            return LISTED
+        return ""
+
+    async def _next_page(self, copy: Copy, listing: Listing) -> None:
+        answer = await self._api.search_traces(
+            copy.experiment_id,
+            filter_string="",
+            order_by=["timestamp_ms ASC"],
+            limit=MAX_TRACES,
+            page_token=listing.token,
+        )
+        page = _document(answer)
+        found = [str(each["trace_id"]) for each in page.get("traces", ())]
+        listing.seen.update(found)
+        listing.todo.extend(id for id in found if self._held.get(id) != copy.experiment_id)
+        listing.token = str(page.get("next_page_token") or "")
+        listing.is_last = not listing.token
+
+    async def _read(self, trace_ids: Sequence[str]) -> None:
+        """Have the store hold these traces as MLflow has them now. Raises MlflowUnreachable, MirrorAway."""
+        if not trace_ids:
+            return
+        traces = await self._traces(trace_ids)
+        if traces is None:
+            half = len(trace_ids) // 2
+            await self._read(trace_ids[:half])
+            await self._read(trace_ids[half:])
+            return
+        rows, held = Rows(), dict[str, str]()
+        for info, spans in traces:
+            experiment_id = experiment_of(info)
+            if experiment_id in self._copies:
+                try:
+                    add_trace(rows, info, spans)
+                except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+                    raise MlflowUnreachable(f"a trace is not in MLflow's JSON: {error!r}") from error
+                held[str(info["trace_id"])] = experiment_id
+        gone = [id for id in trace_ids if id in self._held]
+        life = self._store.life
+        # before, for who asks meanwhile; behind, because only what is held can be proven
+        self._note_types(rows)
+        await self._store.hold({"gone": gone, **asdict(rows)})
+        if life == self._store.life:
+            self._note(gone, held)
+            self._note_types(rows)
+
+    def _note(self, gone: Sequence[str], held: Mapping[str, str]) -> None:
+        for id in gone:
+            if (copy := self._copies.get(self._held.pop(id, ""))) is not None:
+                copy.count -= 1
+        for id, experiment_id in held.items():
+            # it may have been forgotten meanwhile
+            if (copy := self._copies.get(experiment_id)) is not None:
+                self._held[id] = experiment_id
+                copy.count += 1
+
+    def _note_types(self, rows: Rows) -> None:
+        unclear = {row["trace_id"] for row in rows.spans if not row["type_is_certain"]}
+        for row in rows.traces:
+            if row["trace_id"] in unclear:
+                if (copy := self._copies.get(str(row["experiment"]))) is not None:
+                    copy.types.note(row["timestamp_ms"])
+
+    async def _traces(
+        self, trace_ids: Sequence[str]
+    ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]] | None:
+        """Infos and spans of those that are there; None: the answer is too long. Raises MlflowUnreachable."""
+        answer = await self._api.traces(trace_ids)
+        if answer.is_cut and len(trace_ids) > 1:
+            return None
+        found = [(each["trace_info"], each.get("spans", [])) for each in _document(answer).get("traces", ())]
+        # MLflow leaves out those that aren't complete
+        told = {info["trace_id"] for info, _ in found}
+        missing = [id for id in trace_ids if id not in told]
+        if missing:
+            infos = _document(await self._api.trace_infos(missing)).get("trace_infos", ())
+            found += [(info, await self._partial(info)) for info in infos]
+        return found
+
+    async def _partial(self, info: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if not spans_are_stored(info):
+            return []
+        answer = await self._api.trace(str(info["trace_id"]).removeprefix("tr-"))
+        spans: list[dict[str, Any]] = _document(answer).get("trace", {}).get("spans", [])
+        return spans
+
+
+LISTED, REREAD = "listed", "reread"
+
+
+def _document(answer: MlflowAnswer) -> dict[str, Any]:
+    """Raises MlflowUnreachable: no answer that can be read."""
+    if answer.status != 200 or answer.is_cut:
+        raise MlflowUnreachable(f"it answers {answer.status}: {answer.error}")
+    try:
+        document = json.loads(answer.body)
+    except ValueError as error:
+        raise MlflowUnreachable("it answers no JSON") from error
+    if not isinstance(document, dict):
+        raise MlflowUnreachable("it answers no object")
+    return document

@@ -1,0 +1,52 @@
+"""What this service itself writes to MLflow, noticed where its requests leave."""
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.mirror.writes import Writes
+from collector.mlflow.headers import EXPERIMENT_ID
+from collector.mlflow.rest import TRACE_WRITES, TRACES_ENDPOINT
+
+_TRACE = re.compile(TRACE_WRITES)
+
+Ended = Callable[[], None]
+
+
+def noticed(writes: Writes, path: str, body: bytes | None, headers: Mapping[str, str]) -> Ended | None:
+    """What is to be called when a POST has its answer; None: it writes no traces."""
+    if path == TRACES_ENDPOINT:
+        return _spans(writes, body or b"", headers)
+    found = _TRACE.match(path)
+    if found is None:
+        return None
+    write = writes.begins()
+    return lambda: write.ended([found[1]])
+
+
+def _spans(writes: Writes, body: bytes, headers: Mapping[str, str]) -> Ended:
+    experiment_id = headers.get(EXPERIMENT_ID)
+    write = writes.begins(experiment_id)
+
+    def ended() -> None:
+        ids = _trace_ids(body, headers) if writes.matters(experiment_id) else frozenset()
+        write.ended(ids or (), all_known=ids is not None, experiment_id=experiment_id)
+
+    return ended
+
+
+def _trace_ids(body: bytes, headers: Mapping[str, str]) -> frozenset[str] | None:
+    """MLflow's ids of the traces in an export of ours; None: it can't be read."""
+    try:
+        if headers.get("content-encoding") == "gzip":
+            body = zlib.decompress(body, wbits=31)
+        export = ExportTraceServiceRequest.FromString(body)
+    except (zlib.error, DecodeError):
+        return None
+    spans = (
+        span for resource in export.resource_spans for scope in resource.scope_spans for span in scope.spans
+    )
+    return frozenset(f"tr-{span.trace_id.hex()}" for span in spans)

@@ -1,0 +1,93 @@
+"""Questions that something else may answer in MLflow's place, and the writes that it must know of.
+
+    the gate has judged -> answer(body) -> its answer, marked; or None: MLflow is asked as ever
+
+What answers is not of this package: it is given to `open_proxy`.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from starlette.types import Scope, Send
+
+from proxy.catalog import Action, Operation
+from proxy.clients import CREDENTIALS
+from proxy.headers import Headers, header_of
+from proxy.reading import JSON_TYPES
+from proxy.written import changed_trace_ids, changes_traces
+
+# a longer body is no question that a page or a client asks
+MAX_QUESTION_BYTES = 64 * 1024
+ANSWERED = frozenset({"POST /3.0/mlflow/traces/metrics"})
+ANSWER_HEADERS: Headers = [
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"sidespan-answered-by", b"index"),
+]
+
+
+class WriteOnItsWay(Protocol):
+    """A request that changes traces in MLflow."""
+
+    def ended(self, trace_ids: Iterable[str], *, all_known: bool = True) -> None:
+        """It may have changed these traces (tr-…), and others if not `all_known`. Called once."""
+
+
+class Answering(Protocol):
+    """What may answer in MLflow's place."""
+
+    async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
+        """The JSON that MLflow would answer; None: MLflow is to be asked.
+
+        `workspace`: the request names one; `credentials`: MLflow would be shown the client's own.
+        """
+
+    def write_begins(self) -> WriteOnItsWay:
+        """A request that changes traces is about to be sent."""
+
+    def wrote_elsewhere(self) -> None:
+        """A request has changed something else, which may have MLflow itself write traces."""
+
+
+async def send_answer(answer: bytes, added: Headers, send: Send) -> None:
+    """Send the JSON of an answer, marked."""
+    length = (b"content-length", str(len(answer)).encode())
+    headers = [*ANSWER_HEADERS, length, *added]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def may_be_answered(operation: Operation, scope: Scope) -> bool:
+    """Whether a request is of the kind that may be answered, and short."""
+    if operation.row not in ANSWERED or scope["query_string"]:
+        return False
+    if not _is_from_here(scope):
+        return False
+    kind = header_of(scope["headers"], b"content-type")
+    if kind not in JSON_TYPES or header_of(scope["headers"], b"content-encoding") is not None:
+        return False
+    length = header_of(scope["headers"], b"content-length") or ""
+    return length.isascii() and length.isdigit() and int(length) <= MAX_QUESTION_BYTES
+
+
+def _is_from_here(scope: Scope) -> bool:
+    """Whether no page of another origin asks: MLflow says what such a page may read."""
+    origin = header_of(scope["headers"], b"origin")
+    return origin is None or origin.partition("://")[2] == header_of(scope["headers"], b"host")
+
+
+def shows_credentials(scope: Scope, private: frozenset[bytes]) -> bool:
+    """Whether MLflow would see who the client says it is, and may have rights of its own."""
+    shown = {CREDENTIALS, b"cookie"} - private
+    return any(name in shown for name, _ in scope["headers"])
+
+
+def writes_elsewhere(operation: Operation) -> bool:
+    """Whether a request may change something but traces."""
+    return operation.action is not Action.READ and not changes_traces(operation)
+
+
+def end_write(write: WriteOnItsWay, operation: Operation, path: str, body: bytes | None) -> None:
+    """Say what a request has changed, as far as its path and body tell."""
+    ids = changed_trace_ids(operation, path, body)
+    write.ended(ids, all_known=bool(ids))

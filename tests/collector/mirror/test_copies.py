@@ -1,0 +1,159 @@
+"""A copy from its first question on, beside an MLflow and a store of the test's own."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from collector.mirror.copies import Copies
+from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
+from collector.mlflow.client import MlflowAnswer
+
+
+def answer(document: Mapping[str, Any]) -> MlflowAnswer:
+    return MlflowAnswer(status=200, body=json.dumps(document).encode(), headers={})
+
+
+class Server:
+    """MLflow, as far as it is asked: trace ids of one experiment."""
+
+    def __init__(self, *trace_ids: str) -> None:
+        self.traces_held = list(trace_ids)
+
+    def info(self, id: str) -> dict[str, Any]:
+        return {
+            "trace_id": id,
+            "trace_location": {"mlflow_experiment": {"experiment_id": "1"}},
+            "request_time": "2026-11-20T10:00:00Z",
+            "state": "OK",
+            "tags": {"mlflow.trace.spansLocation": "TRACKING_STORE"},
+        }
+
+    async def trace_metrics(self, document: Mapping[str, Any]) -> MlflowAnswer:
+        return answer({"data_points": [{"values": {"COUNT": float(len(self.traces_held))}}]})
+
+    async def search_traces(self, experiment_id: str, **_: Any) -> MlflowAnswer:
+        return answer({"traces": [self.info(id) for id in self.traces_held]})
+
+    async def traces(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+        found = [id for id in trace_ids if id in self.traces_held]
+        return answer({"traces": [{"trace_info": self.info(id)} for id in found]})
+
+    async def trace_infos(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+        return answer({"trace_infos": []})
+
+
+class Rows:
+    """A store that keeps ids."""
+
+    def __init__(self) -> None:
+        self.life = 1
+        self.ids = Counter[str]()
+
+    async def hold(self, document: Mapping[str, Any]) -> None:
+        for id in document["gone"]:
+            self.ids.pop(id, None)
+        self.ids.update(row["trace_id"] for row in document["traces"])
+
+    async def clear(self, experiment_id: str) -> None:
+        self.ids.clear()
+
+    async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
+        return {"rows": []}
+
+
+@asynccontextmanager
+async def copied(server: Any, store: Rows, *, max_traces: int = 1000) -> AsyncIterator[Copies]:
+    copies = Copies(server, store, max_traces=max_traces)
+    running = asyncio.create_task(copies.run())
+    yield copies
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def covered(copies: Copies) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await copies.cover(["1"])
+            except NotAnswered as why:
+                assert why.reason is PassOnReason.NOT_HELD
+                await asyncio.sleep(0.01)
+
+
+async def refused(copies: Copies) -> PassOnReason:
+    with pytest.raises(NotAnswered) as why:
+        await copies.cover(["1"])
+    return why.value.reason
+
+
+async def test_the_first_question_begins_a_copy() -> None:
+    store = Rows()
+    async with copied(Server("tr-1", "tr-2"), store) as copies:
+        assert await refused(copies) is PassOnReason.NOT_HELD
+        await covered(copies)
+        assert store.ids == {"tr-1": 1, "tr-2": 1}
+
+
+async def test_what_is_written_before_the_first_page_is_held_too() -> None:
+    store = Rows()
+    async with copied(Server("tr-1", "tr-2"), store) as copies:
+        await refused(copies)
+        copies.writes.begins().ended(["tr-1"])
+        await covered(copies)
+        assert store.ids == {"tr-1": 1, "tr-2": 1}
+
+
+async def test_what_is_written_later_is_read_again_before_an_answer() -> None:
+    server, store = Server("tr-1"), Rows()
+    async with copied(server, store) as copies:
+        await covered(copies)
+        write = copies.writes.begins()
+        server.traces_held = ["tr-2"]
+        write.ended(["tr-1", "tr-2"])
+        await covered(copies)
+        assert store.ids == {"tr-2": 1}
+
+
+async def test_after_a_write_of_which_nobody_knows_what_it_changed_all_is_listed() -> None:
+    server, store = Server("tr-1", "tr-2"), Rows()
+    async with copied(server, store) as copies:
+        await covered(copies)
+        write = copies.writes.begins()
+        server.traces_held = ["tr-2", "tr-3"]
+        write.ended((), all_known=False)
+        assert await refused(copies) is PassOnReason.WRITES_PENDING
+        async with asyncio.timeout(10):
+            while store.ids != {"tr-2": 1, "tr-3": 1}:
+                await asyncio.sleep(0.01)
+        await covered(copies)
+
+
+async def test_other_counts_than_mlflows_are_no_answer() -> None:
+    server = Server("tr-1")
+    async with copied(server, Rows()) as copies:
+        await covered(copies)
+        copies.writes.others += 1
+        server.traces_held.append("tr-2")
+        assert await refused(copies) is PassOnReason.COUNTS_DIFFER
+
+
+async def test_what_is_too_much_is_not_copied() -> None:
+    async with copied(Server("tr-1", "tr-2"), Rows(), max_traces=1) as copies:
+        assert await refused(copies) is PassOnReason.TOO_MANY
+
+
+async def test_a_store_that_was_lost_is_filled_again() -> None:
+    store = Rows()
+    async with copied(Server("tr-1"), store) as copies:
+        await covered(copies)
+        store.life, store.ids = 2, Counter()
+        assert await refused(copies) is PassOnReason.INDEX_AWAY
+        await asyncio.sleep(0)
+        await covered(copies)
+        assert store.ids == {"tr-1": 1}

@@ -1,0 +1,322 @@
+"""MLflow's questions answered from the index: the same as its own answers, whatever is written meanwhile."""
+
+import asyncio
+import json
+import math
+import os
+import random
+import time
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Response, async_playwright
+
+from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS
+from tests.support.metric_questions import Question, random_question, random_traces
+from tests.support.mlflow_server import MlflowServer
+from tests.support.sidespan import Sidespan
+
+METRICS = "/api/3.0/mlflow/traces/metrics"
+MARK = "sidespan-answered-by"
+SEED = 20261122
+WAIT_SECONDS = 120
+SETTINGS = {"SIDESPAN_PROXY__ANSWER_FROM_INDEX": "auto", "SIDESPAN_MLFLOW__DATABASE": "sqlite"}
+EVERYTHING: Question = {
+    "view_type": "TRACES",
+    "metric_name": "trace_count",
+    "aggregations": [{"aggregation_type": "COUNT"}],
+}
+CONNECTIONS: dict[str, HTTPConnection] = {}
+PAGES = ("overview/usage", "overview/quality", "overview/tool-calls", "traces", "chat-sessions")
+AROUND_MS = 1_790_000_000_000
+# some thousands take minutes: SIDESPAN_TEST_QUESTIONS=5000
+QUESTIONS = int(os.environ.get("SIDESPAN_TEST_QUESTIONS", "300"))
+
+
+class World:
+    """A service that answers, MLflow behind it, and two experiments with traces."""
+
+    def __init__(self, sidespan: Sidespan, mlflow: MlflowServer) -> None:
+        self.sidespan, self.mlflow = sidespan, mlflow
+        self.dice = random.Random(SEED)
+        self.experiments = [mlflow.create_experiment(f"fast-{uuid.uuid4().hex[:12]}") for _ in range(2)]
+        self.traces: list[tuple[str, str]] = []
+
+    def send(self, count: int, *, to: str | None = None, wait: bool = True) -> None:
+        """Traces for one of the experiments."""
+        experiment = self.dice.choice(self.experiments)
+        request = random_traces(self.dice, count, around_ms=AROUND_MS)
+        ids = {span.trace_id.hex() for span in request.resource_spans[0].scope_spans[0].spans}
+        post_bytes(
+            f"{to or self.sidespan.url}/v1/traces",
+            request.SerializeToString(),
+            {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment},
+        )
+        if wait:
+            self.sidespan.wait_delivered(60)
+        self.traces += [(experiment, f"tr-{id}") for id in sorted(ids)]
+
+    def question(self) -> Question:
+        return random_question(self.dice, self.experiments, around_ms=AROUND_MS)
+
+    def ask(self, url: str, question: Question) -> tuple[dict[str, Any], str | None]:
+        return ask(f"{url}{METRICS}", question)
+
+    def wait_until_answered(self) -> None:
+        """Until both experiments are copied."""
+        question = EVERYTHING | {"experiment_ids": self.experiments}
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.ask(self.sidespan.url, question)[1] is None:
+            assert time.monotonic() < deadline, self.sidespan.health()["parts"]["questions"]
+            time.sleep(0.1)
+
+    def call(self, method: str, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A write through the proxy."""
+        return call(method, f"{self.sidespan.url}{path}", document)
+
+    def write(self) -> None:
+        """One of the things that people do with traces."""
+        experiment, trace = self.dice.choice(self.traces)
+        what = self.dice.choice((self._tag, self._name, self._assess, self._assess, self._delete, self._feed))
+        what(experiment, trace)
+
+    def _tag(self, _: str, trace: str) -> None:
+        tag = {"key": "team", "value": self.dice.choice(("blue", "green"))}
+        self.call("PATCH", f"/api/3.0/mlflow/traces/{trace}/tags", tag)
+
+    def _name(self, _: str, trace: str) -> None:
+        tag = {"key": "mlflow.traceName", "value": self.dice.choice(("plan", "new name"))}
+        self.call("PATCH", f"/ajax-api/3.0/mlflow/traces/{trace}/tags", tag)
+
+    def _assess(self, _: str, trace: str) -> None:
+        value = self.dice.choice((True, False, "yes", "No ", "other", None, 0.25, 3.0))
+        kind = "feedback" if value is None or self.dice.random() < 0.8 else "expectation"
+        assessment = {
+            "assessment_name": self.dice.choice(("good", "right")),
+            "source": {"source_type": "HUMAN", "source_id": "ada"},
+            kind: {"value": value},
+        }
+        self.call("POST", f"/api/3.0/mlflow/traces/{trace}/assessments", {"assessment": assessment})
+
+    def _delete(self, experiment: str, trace: str) -> None:
+        self.traces.remove((experiment, trace))
+        document = {"experiment_id": experiment, "request_ids": [trace]}
+        self.call("POST", "/api/3.0/mlflow/traces/delete-traces", document)
+
+    def _feed(self, *_: str) -> None:
+        self.send(2, wait=False)
+
+
+@pytest.fixture(scope="module")
+def world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    service = Sidespan(
+        data_dir=tmp_path_factory.mktemp("fast") / "data", mlflow_url=mlflow_server.url, environment=SETTINGS
+    )
+    service.start()
+    service.wait_index()
+    made = World(service, mlflow_server)
+    made.send(60)
+    # what came to MLflow without us
+    made.send(40, to=mlflow_server.url)
+    made.wait_until_answered()
+    yield made
+    service.kill()
+    for connection in CONNECTIONS.values():
+        connection.close()
+
+
+@pytest.mark.timeout(300)
+def test_random_questions_have_mlflows_answers(world: World) -> None:
+    answered, reasons = Counter[bool](), Counter[str]()
+    for _ in range(QUESTIONS):
+        question = world.question()
+        theirs, _none = world.ask(world.mlflow.url, question)
+        ours, mark = world.ask(world.sidespan.url, question)
+        assert same(ours, theirs), differing(question, ours, theirs, mark)
+        answered[mark is not None] += 1
+    reasons.update(world.sidespan.health()["parts"]["questions"]["questions"])
+    assert answered[True] > QUESTIONS * 2 / 3, reasons
+
+
+@pytest.mark.timeout(300)
+def test_answers_stay_mlflows_while_everything_changes(world: World) -> None:
+    answered = 0
+    for number in range(QUESTIONS // 6):
+        if number % 2 == 0:
+            world.write()
+        question = world.question()
+        # spans may be delivered between two requests: then what MLflow says before and after frames ours
+        before, _none = world.ask(world.mlflow.url, question)
+        ours, mark = world.ask(world.sidespan.url, question)
+        after, _none = world.ask(world.mlflow.url, question)
+        if same(before, after):
+            assert same(ours, after), differing(question, ours, after, mark)
+        answered += mark is not None
+    assert answered > QUESTIONS // 18, world.sidespan.health()["parts"]["questions"]
+
+
+def test_what_was_deleted_by_its_age_is_gone_from_answers(world: World) -> None:
+    experiment = world.experiments[0]
+    question = EVERYTHING | {"experiment_ids": [experiment]}
+    document = {"experiment_id": experiment, "max_timestamp_millis": AROUND_MS, "max_traces": 5}
+    world.call("POST", "/api/3.0/mlflow/traces/delete-traces", document)
+    world.sidespan.wait_delivered(60)
+    ours, _mark = world.ask(world.sidespan.url, question)
+    assert same(ours, world.ask(world.mlflow.url, question)[0])
+    world.wait_until_answered()
+    ours, mark = world.ask(world.sidespan.url, question)
+    assert mark == "index" and same(ours, world.ask(world.mlflow.url, question)[0])
+
+
+def test_traces_that_came_to_mlflow_without_us_are_noticed(world: World) -> None:
+    question = EVERYTHING | {"experiment_ids": world.experiments}
+    world.send(3, to=world.mlflow.url)
+    theirs, _none = world.ask(world.mlflow.url, question)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not same(world.ask(world.sidespan.url, question)[0], theirs):  # the count is remembered for seconds
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(300)
+async def test_the_questions_of_mlflows_own_pages_have_its_answers(world: World) -> None:
+    world.wait_until_answered()
+    found = await asked_by_pages(world)
+    views = {json.loads(question)["view_type"] for question, _, _ in found}
+    assert views == {"TRACES", "SPANS", "ASSESSMENTS"}
+    for text, ours, mark in found:
+        question = json.loads(text)
+        theirs, _none = world.ask(world.mlflow.url, question)
+        assert same(ours, theirs), text
+        # MLflow's page asks some that MLflow refuses: all time in steps of a day
+        answers = None if theirs == {"error": 400} else "index"
+        assert mark == answers, (text, world.sidespan.health()["parts"]["questions"])
+
+
+async def asked_by_pages(world: World) -> list[tuple[str, Any, str | None]]:
+    """What MLflow's pages ask of traces/metrics: the question, the answer, and who says so."""
+    found: list[Response] = []
+
+    def note(answer: Response) -> None:
+        if answer.url.endswith("/traces/metrics"):
+            found.append(answer)
+
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        for view in PAGES:
+            page = await browser.new_page()
+            page.on("response", note)
+            before = len(found)
+            path = f"/#/experiments/{world.experiments[0]}/{view}?startTimeLabel=ALL"
+            await page.goto(world.sidespan.url + path, timeout=90_000)
+            await until_quiet(found, more_than=before if view.startswith("overview") else -1)
+        said = [
+            (each.request.post_data or "", await answer_of(each), each.headers.get(MARK)) for each in found
+        ]
+        await browser.close()
+    return said
+
+
+async def answer_of(response: Response) -> Any:
+    """Its JSON; an error's code in place of an error."""
+    return await response.json() if response.status == 200 else {"error": response.status}
+
+
+async def until_quiet(found: list[Response], *, more_than: int) -> None:
+    """Until there are more answers, and no further ones for a while: a page may ask again for good."""
+    deadline, seen, since = time.monotonic() + 60, len(found), time.monotonic()
+    while len(found) <= more_than or time.monotonic() - since < 2:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+        if len(found) != seen:
+            seen, since = len(found), time.monotonic()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"view_type": "NOWHERE"}, id="an unknown view"),
+        pytest.param({"filters": ["trace.status != 'OK'"]}, id="another comparison"),
+        pytest.param({"filters": ["trace.status = 'OK' AND trace.status = 'OK'"]}, id="two in one filter"),
+        pytest.param({"filters": ["trace.status = 'O\\'K'"]}, id="an escaped quote"),
+        pytest.param({"dimensions": ["span_name"]}, id="a dimension of another view"),
+        pytest.param({"time_interval_seconds": 60}, id="buckets without bounds"),
+        pytest.param({"experiment_ids": ["01"]}, id="an id in another spelling"),
+        pytest.param({"max_results": 0}, id="no results"),
+        pytest.param({"unknown": 1}, id="an unknown field"),
+    ],
+)
+def test_what_is_not_plain_is_passed_on(world: World, changed: Question) -> None:
+    question = EVERYTHING | {"experiment_ids": world.experiments} | changed
+    assert world.ask(world.sidespan.url, question) == (world.ask(world.mlflow.url, question)[0], None)
+
+
+def test_mlflow_judges_credentials_that_it_would_be_shown(world: World) -> None:
+    question = EVERYTHING | {"experiment_ids": world.experiments}
+    for name in ("authorization", "cookie", "x-mlflow-workspace"):
+        assert ask(f"{world.sidespan.url}{METRICS}", question, {name: "Basic YTpi"})[1] is None
+
+
+def test_reasons_are_counted(world: World) -> None:
+    with urllib.request.urlopen(f"{world.sidespan.url}/-/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    assert 'sidespan_proxy_questions_total{answer="index"}' in text
+    assert 'sidespan_proxy_questions_total{answer="unreadable"}' in text
+
+
+def ask(
+    url: str, question: Question, headers: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], str | None]:
+    """What is answered, and who says so; an error's code in place of an error."""
+    parts = urlsplit(url)
+    connection = connected(parts.netloc)
+    headers = {"content-type": "application/json", **(headers or {})}
+    try:
+        connection.request("POST", parts.path, json.dumps(question), headers)
+        answer = connection.getresponse()
+    except (OSError, HTTPException):  # it was idle for too long
+        connection.close()
+        connection.request("POST", parts.path, json.dumps(question), headers)
+        answer = connection.getresponse()
+    body = answer.read()
+    found = json.loads(body) if answer.status == 200 else {"error": answer.status}
+    return found, answer.headers.get(MARK)
+
+
+def connected(address: str) -> HTTPConnection:
+    """One connection for all questions: there are many."""
+    return CONNECTIONS.setdefault(address, HTTPConnection(address, timeout=60))
+
+
+def call(method: str, url: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        url, json.dumps(document).encode(), {"content-type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+
+
+def post_bytes(url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, body, dict(headers)), timeout=60).close()
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """The same JSON, numbers to 1e-9."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(ours == theirs)
+
+
+def differing(question: Question, ours: Any, theirs: Any, mark: str | None) -> str:
+    return json.dumps({"question": question, "ours": ours, "theirs": theirs, "by": mark}, indent=1)
