@@ -5,8 +5,9 @@ no letter of a word. BEGIN accepts that; AT and PLUS accept the escaped forms of
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 # the start of a word: not after a letter or digit, but after a JSON escape or a lone backslash
 BEGIN = (
@@ -27,12 +28,15 @@ ASSIGNED = tuple(
     for word in ("password", "passwd", "passphrase", "secret", "api_key", "api-key", "apikey")
     for form in (word, word.capitalize(), word.upper())
 ) + ("apiKey", "ApiKey", "passWord", "Pass:", "pass:", "pass=")
+DIGITS = "0123456789"
+# of a card number
+FEWEST_DIGITS, MOST_DIGITS, FIRST_DIGITS = 13, 19, (2, 3, 4, 5, 6)
 QUOTE = r"(?:\\*[\"'])?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """One form; `group` is the secret in it, and `within` finds where in that it really stands, if it does.
+    """One form; `group` is the secret in it, and `within` finds the places in that where it really stands.
 
     A text without any of `needles`, or with fewer `digits`, has none.
     """
@@ -42,31 +46,36 @@ class Pattern:
     needles: tuple[str, ...] = ()
     digits: int = 0
     group: int = 0
-    within: Callable[[str], tuple[int, int] | None] | None = None
+    within: Callable[[str], Sequence[tuple[int, int]]] | None = None
 
 
-def passes_luhn(text: str) -> bool:
-    """Whether the digits are a card number: 13 to 19 of them, a right check digit, a known first one.
+def cards_within(text: str) -> list[tuple[int, int]]:
+    """Where card numbers stand among groups of digits, in order; what may be part of two is one.
 
-    Source: ISO/IEC 7812-1, annex B.
+    Source: ISO/IEC 7812-1, annex B (the check digit).
     """
-    digits = [int(sign) for sign in text if sign.isdigit()]
-    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6):
-        return False
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-def card_within(text: str) -> tuple[int, int] | None:
-    """Start and end of the longest card number among groups of digits, of which others may be no part."""
+    digits = [(at, int(sign)) for at, sign in enumerate(text) if sign in DIGITS]
     groups = [match.span() for match in re.finditer(r"[0-9]+", text)]
-    found = [
-        (start, end)
-        for at, (start, _) in enumerate(groups)
-        for _, end in groups[at:]
-        if passes_luhn(text[start:end])
-    ]
-    return max(found, key=lambda span: span[1] - span[0], default=None)
+    starts, ends = {start for start, _ in groups}, {end for _, end in groups}
+    # check sums of all before a digit, with every second value doubled: the odd ones, or the even ones
+    sums = [list(accumulate(_check_values(digits, parity), initial=0)) for parity in (1, 0)]
+    found: list[tuple[int, int]] = []
+    for first, (start, value) in enumerate(digits):
+        if start not in starts or value not in FIRST_DIGITS:
+            continue
+        for last in range(min(first + MOST_DIGITS, len(digits)) - 1, first + FEWEST_DIGITS - 2, -1):
+            end = digits[last][0] + 1
+            if end in ends and (sums[last % 2][last + 1] - sums[last % 2][first]) % 10 == 0:
+                begun = found.pop()[0] if found and start < found[-1][1] else start
+                found.append((begun, end))
+                break
+    return found
+
+
+def _check_values(digits: Sequence[tuple[int, int]], parity: int) -> Iterator[int]:
+    """What each digit adds to the check sum if those of a parity are doubled."""
+    for number, (_, value) in enumerate(digits):
+        yield sum(divmod(2 * value, 10)) if number % 2 == parity else value
 
 
 def _key(form: str, *needles: str, group: int = 0) -> Pattern:
@@ -137,8 +146,8 @@ TABLE: Mapping[str, tuple[Pattern, ...]] = {
         Pattern(
             name="card",
             digits=13,
-            regex=re.compile(NUMBER + r"(?:[0-9][ -]?){12,40}[0-9](?![0-9])"),
-            within=card_within,
+            regex=re.compile(NUMBER + r"(?:[0-9][ -]?){12,}[0-9](?![0-9])"),
+            within=cards_within,
         ),
     ),
     "phone": (

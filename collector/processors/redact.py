@@ -21,11 +21,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.model.batch import Rejection
 from collector.model.errors import Reason
 from collector.otlp.shapes import SPANS, Export, SignalShape
-from collector.processors.presets import TABLE, Pattern
+from collector.processors.presets import DIGITS, TABLE, Pattern
 from collector.settings.processors import Processor, RedactSettings
 
 HASH_DIGITS = 16
-DIGITS = "0123456789"
 # up to here one search for all needles is faster than one for each
 SHORT = 400
 SMALLEST_NUMBER = 10**9
@@ -183,13 +182,14 @@ class _Redaction:
 
     def _replace(self, match: re.Match[str], *, pattern: Pattern) -> str:
         secret = match[pattern.group]
-        within = (0, len(secret)) if pattern.within is None else pattern.within(secret)
-        if within is None or secret.startswith("[redacted:"):
+        if secret.startswith("[redacted:"):
             return match[0]
-        at = match.start(pattern.group)
-        begin, start, end = match.start(), at + within[0], at + within[1]
-        secret = match.string[start:end]
-        return match[0][: start - begin] + self._write(pattern.name, secret) + match[0][end - begin :]
+        at = match.start(pattern.group) - match.start()
+        parts, done = [], 0
+        for start, end in [(0, len(secret))] if pattern.within is None else pattern.within(secret):
+            parts += [match[0][done : at + start], self._write(pattern.name, secret[start:end])]
+            done = at + end
+        return "".join([*parts, match[0][done:]])
 
 
 def _has_any(text: str, needles: tuple[str, ...]) -> bool:

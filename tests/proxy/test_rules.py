@@ -286,7 +286,9 @@ DENIED_WHOLLY = [
 def test_the_default_policy_covers_every_resource_of_the_catalog() -> None:
     catalog = load_catalog()
     operations = [*catalog.exact.values(), *(op for rows in catalog.patterns.values() for _, op in rows)]
-    own = {"otlp", "sidespan", "metrics", "dead-letters", "alerts", "journal", "artifact-locations"}
+    own = {
+        "otlp", "sidespan", "metrics", "dead-letters", "alerts", "journal", "artifact-locations", "retention",
+    }  # fmt: skip
     assert {operation.resource for operation in operations} == set(STANDARD) - own
     rights = EVERYBODY.rights(Client(name=ANONYMOUS, roles=("standard",)))
     for operation in operations:

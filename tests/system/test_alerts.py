@@ -206,7 +206,7 @@ async def test_an_alert_is_listed_tried_out_silenced_and_shown(
         table = tab.get_by_role("region", name="Alerts", exact=True)
         await expect(table.locator("tbody tr")).to_have_count(3)
         await expect(table).to_contain_text("<b>quiet</b>")
-        await expect(table.locator(".pill.bad").first).to_have_text("firing")
+        await expect(table.locator(".pill.bad").first).to_have_text("▲ firing")
         await expect(tab.get_by_role("region", name="Groups", exact=True)).to_contain_text("tool")
         await expect(tab.get_by_role("region", name="Channels", exact=True)).to_contain_text("hook")
         await check_readable(tab)

@@ -9,8 +9,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from collector.delivery.logs import lookup, window
 from collector.delivery.mlflow import turns
+from collector.delivery.mlflow.forward import forwarder
 from collector.model.batch import Route, Signal
 from collector.processors.keep import KeepReason, SamplingDecision, note_of
+from collector.settings import HarmoniseSettings
 from collector.spans.score_facts import record_fact
 from tests.support.fake_mlflow import error, mlflow_error
 from tests.support.logs import all_records, record, result
@@ -256,7 +258,7 @@ async def test_a_judgement_on_two_ways_at_once_is_written_once(stage: Stage) -> 
 
 
 async def test_a_judgement_of_a_trace_that_sampling_drops_is_dropped(stage: Stage) -> None:
-    stage.behind = "sampling"
+    stage.behind, stage.forward = "sampling", forwarder(HarmoniseSettings())
     await stage.close()
     await stage.open()
     await stage.start()

@@ -14,12 +14,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from collector.model.errors import Reason
 from collector.otlp.shapes import LOG_RECORDS
 from collector.processors import redact as redact_module
-from collector.processors.presets import passes_luhn
+from collector.processors.presets import cards_within
 from collector.processors.redact import redactor
 from collector.settings.processors import RedactSettings
 from tests.support.logs import all_records, logs, record
 from tests.support.otlp import agent_export
 from tests.support.spans import any_value, otlp_span
+from tests.support.timing import within
 
 # put together here, so that no scanner takes this file for a leak
 KEY = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0"
@@ -264,9 +265,25 @@ def test_what_cannot_be_redacted_around_spans_costs_all_of_them(
 
 
 def test_card_numbers_have_a_check_digit() -> None:
-    assert passes_luhn("4111 1111 1111 1111")
-    assert not passes_luhn("4111 1111 1111 1112")
-    assert not passes_luhn("1111 1111 1111 1117")
+    assert cards_within("4111 1111 1111 1111") == [(0, 19)]
+    assert cards_within("4111 1111 1111 1112") == []
+    assert cards_within("1111 1111 1111 1117") == []
+
+
+def test_each_card_number_in_a_run_of_digits_is_found() -> None:
+    card, other = "4111 1111 1111 1111", "5500-0000-0000-0004"
+    for run in (f"{'0' * 26} {card}", f"{card} {other}", f"12 {card} {'7' * 50} {other} {card} 3"):
+        found = redacted(run)
+        assert card not in found and other not in found, found
+    assert redacted(f"{card} {other}") == "[redacted:card] [redacted:card]"
+
+
+def test_a_run_of_a_million_digits_holds_nobody_up() -> None:
+    for run in ("1 " * 500_000, "1" * 1_000_000, "7" * 1_000_000):
+        with within(20.0):
+            assert redacted(run) == run
+    with within(20.0):
+        assert "4 4 4" not in redacted("4 " * 500_000)
 
 
 @given(st.text(max_size=300), st.sampled_from(sorted(PLAIN.values())), st.text(max_size=300))
