@@ -123,6 +123,7 @@ async def test_axe_finds_nothing_serious_in_any_view(service: Sidespan, theme: s
             await expect(tab.locator(dialog)).to_be_visible()
             assert await tab.evaluate(SERIOUS) == [], dialog
             await tab.keyboard.press("Escape")
+            await expect(tab.locator(dialog)).to_be_hidden()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
