@@ -172,7 +172,10 @@ class TraceStore:
         answer = await self._answer(asking)
         if answer.is_cut:
             raise StoreTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
-        return answer.json()
+        document = await asyncio.to_thread(lambda: answer.document)
+        if document is None:  # a page to log in, say: it doesn't mean that MLflow has nothing
+            raise StoreTrouble(f"MLflow's answer is no JSON object: {answer.error[:100]!r}")
+        return document
 
     async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
         """A 200, after the pause."""

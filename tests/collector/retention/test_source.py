@@ -1,0 +1,73 @@
+"""What MLflow's answers are taken for."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from collector.mlflow.client import open_mlflow
+from collector.retention.source import StoreTrouble, TraceStore
+from collector.settings import MlflowSettings, RetentionSettings
+from tests.support.ports import free_port
+
+
+async def page_to_log_in(_: web.Request) -> web.Response:
+    return web.Response(text="<html>log in</html>", content_type="text/html")
+
+
+@asynccontextmanager
+async def asking(answer: Handler) -> AsyncIterator[TraceStore]:
+    """MLflow whose every answer is this."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    async with open_mlflow(MlflowSettings(url=f"http://127.0.0.1:{port}"), max_connections=1) as mlflow:
+        yield TraceStore(mlflow=mlflow, share=1.0)
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[TraceStore]:
+    async with asking(page_to_log_in) as store:
+        yield store
+
+
+async def test_an_answer_that_is_no_json_does_not_mean_that_nothing_is_protected(store: TraceStore) -> None:
+    with pytest.raises(StoreTrouble, match="no JSON object"):
+        await store.protected(["1"], runs=False, datasets=True)
+    with pytest.raises(StoreTrouble, match="no JSON object"):
+        await store.protected(["1"], runs=True, datasets=False)
+
+
+async def test_an_answer_that_is_no_json_does_not_mean_that_traces_are_gone(store: TraceStore) -> None:
+    with pytest.raises(StoreTrouble, match="no JSON object"):
+        await store.infos(["tr-1"])
+
+
+async def test_traces_of_one_moment_come_in_their_order_though_the_reader_deletes_them() -> None:
+    there = {f"tr-{number:032x}": 1_000 + (number >= 250) for number in range(260)}
+
+    async def search(request: web.Request) -> web.Response:
+        asked = await request.json()
+        (start,) = re.findall(r"timestamp_ms >= (\d+)", asked["filter"])
+        found = [id for id, at in there.items() if at >= int(start)]
+        first = int(asked.get("page_token") or 0)  # an offset, as MLflow's
+        end = first + int(asked["max_results"])
+        page = [{"trace_id": id, "request_time": f"1970-01-01T00:00:0{there[id] / 1000}Z"} for id in found]
+        more = {"next_page_token": str(end)} if end < len(found) else {}
+        return web.json_response({"traces": page[first:end]} | more)
+
+    rule = RetentionSettings(name="r", max_traces=1)
+    ids, seen = list(there), list[str]()
+    async with asking(search) as store:
+        async for page in store.oldest_first("1", rule, before_unix_ms=2_000):
+            seen += [trace.id for trace in page]
+            for trace in page:
+                del there[trace.id]
+    assert seen == ids
