@@ -66,9 +66,11 @@ class TraceStore:
     ) -> AsyncIterator[list[RetainedTrace]]:
         """The rule's traces that started before, in pages. What the reader deletes changes none of it.
 
-        Pages begin at the last one's newest time, for tokens of MLflow's are offsets.
+        Pages begin at the last one's newest time, for tokens of MLflow's are offsets. Traces of one time that
+        fill more than a page come together.
         """
         start, token, seen = 0, "", set[str]()
+        found: list[RetainedTrace] = []
         while True:
             wanted = search_filter(rule, from_unix_ms=start, before_unix_ms=before_unix_ms)
             page = await self._ask(
@@ -81,13 +83,16 @@ class TraceStore:
                 )
             )
             traces = [_stored(info) for info in page.get("traces") or ()]
-            fresh = [trace for trace in traces if trace.id not in seen]
-            if fresh:
-                yield fresh
+            found += [trace for trace in traces if trace.id not in seen]
             token = str(page.get("next_page_token") or "")
-            if not traces or not token:
+            is_last = not traces or not token
+            is_later = bool(traces) and traces[-1].started_unix_ms > start
+            if found and (is_last or is_later):
+                yield found
+                found = []
+            if is_last:
                 return
-            if traces[-1].started_unix_ms > start:
+            if is_later:
                 start, token, seen = traces[-1].started_unix_ms, "", set()
             seen |= {trace.id for trace in traces if trace.started_unix_ms == start}
 
