@@ -101,7 +101,8 @@ def applies_to(rule: RetentionSettings, experiment: ExperimentReference) -> bool
     """Whether the rule names the experiment."""
     name = experiment.name or ""
     return any(
-        fnmatchcase(name, glob) or (glob.isdecimal() and glob == experiment.id) for glob in rule.experiments
+        fnmatchcase(name, glob.replace("[", "[[]")) or (glob.isdecimal() and glob == experiment.id)
+        for glob in rule.experiments
     )
 
 
