@@ -111,7 +111,7 @@ def metric_filters(rule: RetentionSettings) -> list[Sequence[str]]:
     tags = [f"trace.tag.`{name}` = {quoted(value)}" for name, value in rule.tags.items()]
     if not rule.status:
         return [tags]
-    return [[f"trace.status = '{status}'", *tags] for status in rule.status]
+    return [[f"trace.status = '{status}'", *tags] for status in dict.fromkeys(rule.status)]
 
 
 def search_filter(rule: RetentionSettings, *, from_unix_ms: int, before_unix_ms: int) -> str:

@@ -104,6 +104,7 @@ def test_filters_ask_for_states_and_tags() -> None:
         ["trace.status = 'OK'", 'trace.tag.`a b` = "it\'s"'],
         ["trace.status = 'ERROR'", 'trace.tag.`a b` = "it\'s"'],
     ]
+    assert metric_filters(rule(status=["OK", "OK"])) == [["trace.status = 'OK'"]]
     asked = search_filter(rule(status=["OK"]), from_unix_ms=1, before_unix_ms=2)
     assert asked == (
         "attributes.timestamp_ms >= 1 AND attributes.timestamp_ms < 2 AND attributes.status = 'OK'"
