@@ -6,6 +6,7 @@ when that is stored; after a crash the file has the old length, the new one, or 
 
 import os
 from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -102,8 +103,8 @@ class RemoteFiles:
 
     @property
     def url(self) -> str:
-        """The URL."""
-        return self._url
+        """The URL, without what may be a secret."""
+        return _without_secrets(self._url)
 
     def names(self, suffix: str) -> Iterator[str]:
         """As in the protocol."""
@@ -149,11 +150,18 @@ def open_files(url: str | None, default: Path) -> ArchiveFiles:
         import fsspec
     except ImportError as error:
         raise Misconfigured(
-            f"cleanup.archive_url = {url!r} needs fsspec: install 'sidespan[archive]', and fsspec's package "
-            "for this kind of URL"
+            f"cleanup.archive_url = {_without_secrets(url)!r} needs fsspec: install 'sidespan[archive]', and "
+            "fsspec's package for this kind of URL"
         ) from error
     try:
         system, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
-        raise Misconfigured(f"cleanup.archive_url = {url!r} can't be used: {error}") from error
+        shown = _without_secrets(url)
+        reason = str(error).replace(url, shown)
+        raise Misconfigured(f"cleanup.archive_url = {shown!r} can't be used: {reason}") from error
     return RemoteFiles(url, system, root)
+
+
+def _without_secrets(url: str) -> str:
+    """For logs and answers: some of fsspec's URLs hold a password or a key."""
+    return re.sub("://[^/]*@", "://", url).partition("?")[0].partition("#")[0]
