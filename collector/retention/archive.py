@@ -17,6 +17,7 @@ from collector.retention.frames import (
     ArchiveDamaged,
     ArchivedTrace,
     FrameRecord,
+    count_spans,
     export_of,
     only,
     pack,
@@ -52,7 +53,7 @@ class Archive:
         Raises OSError; ArchiveDamaged: what was read back is not what was written; ValueError: a span can't
         be read. Then nothing of it counts, and MLflow keeps the traces.
         """
-        exports = [export_of(trace) for trace in traces]
+        exports = [_export_of(trace) for trace in traces]
         frame = pack(exports)
         with self._writing:
             file = f"{experiment_id}/{day}"
@@ -132,6 +133,14 @@ def _record_of(trace: Mapping[str, Any]) -> ArchivedTrace:
     info = trace["trace_info"]
     trace_id = str(info["trace_id"]).removeprefix("tr-")
     return ArchivedTrace(trace_id=trace_id, spans=len(trace.get("spans") or ()), info=info)
+
+
+def _export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:
+    """Raises ValueError: a span can't be read, or is of another trace, and could not be found again."""
+    export = export_of(trace)
+    if others := count_spans(export).keys() - {_record_of(trace).trace_id}:
+        raise ValueError(f"spans of trace {min(others)} are in another one")
+    return export
 
 
 def _check(frame: bytes, record: FrameRecord, written: Sequence[ExportTraceServiceRequest]) -> None:
