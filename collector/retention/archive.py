@@ -36,7 +36,6 @@ class Archive:
 
     files: ArchiveFiles
     catalogue: Catalogue
-    _known: set[str] = field(default_factory=set)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def write(
@@ -55,10 +54,11 @@ class Archive:
         """
         exports = [_export_of(trace) for trace in traces]
         frame = pack(exports)
-        with self._writing:
+        with self._writing, self.files.writing():
             file = f"{experiment_id}/{day}"
             self._catch_up(file)
             at, manifest_at = self.catalogue.sizes(file)
+            self._check_sizes(file, at, manifest_at)
             record = FrameRecord(
                 offset=at,
                 bytes=len(frame),
@@ -71,6 +71,8 @@ class Archive:
             _check(self.files.read(file + DATA, offset=at, length=len(frame)), record, exports)
             line = to_line(record)
             self.files.append(file + MANIFEST, line, at=manifest_at)
+            if self.files.read(file + MANIFEST, offset=manifest_at) != line:
+                raise ArchiveDamaged(f"the line at byte {manifest_at} of {file}{MANIFEST} is not as written")
             end = manifest_at + len(line)
             self.catalogue.add(file, experiment_id, [record], end, state=ArchiveState.WRITTEN)
 
@@ -98,8 +100,7 @@ class Archive:
                 self._catch_up(name.removesuffix(MANIFEST))
 
     def _catch_up(self, file: str) -> None:
-        if file in self._known:
-            return
+        """Before each write too, for `append` cuts off what the catalogue doesn't know."""
         _, known = self.catalogue.sizes(file)
         if self.files.size(file + MANIFEST) > known:
             text = self.files.read(file + MANIFEST, offset=known)
@@ -107,7 +108,12 @@ class Archive:
             # whether MLflow has them still is asked before anything else is done with them
             experiment_id = file.partition("/")[0]
             self.catalogue.add(file, experiment_id, records, known + whole, state=ArchiveState.DELETING)
-        self._known.add(file)
+
+    def _check_sizes(self, file: str, data_bytes: int, manifest_bytes: int) -> None:
+        """Raises ArchiveDamaged: a file is shorter than it was."""
+        for name, known in ((file + DATA, data_bytes), (file + MANIFEST, manifest_bytes)):
+            if self.files.size(name) < known:
+                raise ArchiveDamaged(f"{name} is shorter than it was: is the archive at {self.files.url}?")
 
     def _frame(self, place: FramePlace) -> ExportTraceServiceRequest:
         frame = self.files.read(place.file + DATA, offset=place.offset, length=place.bytes)
@@ -129,18 +135,18 @@ class Archive:
         return self.catalogue.find(trace_ids)
 
 
-def _record_of(trace: Mapping[str, Any]) -> ArchivedTrace:
-    info = trace["trace_info"]
-    trace_id = str(info["trace_id"]).removeprefix("tr-")
-    return ArchivedTrace(trace_id=trace_id, spans=len(trace.get("spans") or ()), info=info)
-
-
 def _export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:
     """Raises ValueError: a span can't be read, or is of another trace, and could not be found again."""
     export = export_of(trace)
     if others := count_spans(export).keys() - {_record_of(trace).trace_id}:
         raise ValueError(f"spans of trace {min(others)} are in another one")
     return export
+
+
+def _record_of(trace: Mapping[str, Any]) -> ArchivedTrace:
+    info = trace["trace_info"]
+    trace_id = str(info["trace_id"]).removeprefix("tr-")
+    return ArchivedTrace(trace_id=trace_id, spans=len(trace.get("spans") or ()), info=info)
 
 
 def _check(frame: bytes, record: FrameRecord, written: Sequence[ExportTraceServiceRequest]) -> None:
