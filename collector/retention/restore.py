@@ -67,15 +67,14 @@ class Restorer:
         try:
             drafts = await asyncio.to_thread(lambda: [_draft(self.archive, trace) for trace in traces])
             infos = await asyncio.to_thread(self.archive.infos, traces)
-            # before the journal has them: delivery must not take them for late spans
-            now = self.now_unix_ns()
-            await asyncio.to_thread(catalogue.move, ids, ArchiveState.RESTORED, now_unix_ns=now)
             await self.log.append(drafts)
         except (OSError, ArchiveDamaged) as error:
             raise CannotRestore(f"the archive can't be read: {error}") from error
         except Unavailable as error:
-            await asyncio.to_thread(catalogue.move, ids, ArchiveState.ARCHIVED)
             raise CannotRestore(f"the journal takes nothing now: {error}") from error
+        # only now: whatever cuts this short before, the archive alone has them still, and says so
+        now = self.now_unix_ns()
+        await asyncio.to_thread(catalogue.move, ids, ArchiveState.RESTORED, now_unix_ns=now)
         try:
             await self.marks.restored(list(infos.values()))
         except IndexAway as error:
