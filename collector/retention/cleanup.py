@@ -105,8 +105,9 @@ class Cleanup:
             earlier: Counter[str] = Counter()
             for number, rule in enumerate(rules):
                 report = _report(rule, experiment)
-                async for trace in self._selected(experiment, rule, less=earlier[rule.name], but=claimed):
-                    if (why := await self._kept_by(trace, rule)) is not None:
+                selected = self._selected(experiment, rule, less=earlier[rule.name], but=claimed)
+                async for trace, why in selected:
+                    if why is not None:
                         report.kept[why] += 1
                         continue
                     claimed.add(trace.id)
@@ -140,8 +141,8 @@ class Cleanup:
         self, experiment: ExperimentReference, rule: RetentionSettings, report: RuleReport
     ) -> AsyncIterator[list[RetainedTrace]]:
         batch: list[RetainedTrace] = []
-        async for trace in self._selected(experiment, rule):
-            if (why := await self._kept_by(trace, rule)) is not None:
+        async for trace, why in self._selected(experiment, rule):
+            if why is not None:
                 report.kept[why] += 1
                 continue
             batch.append(trace)
@@ -158,8 +159,11 @@ class Cleanup:
         *,
         less: int = 0,
         but: Collection[str] = (),
-    ) -> AsyncIterator[RetainedTrace]:
-        """The traces that the rule selects, oldest first, without those in `but`: `less` that it matches."""
+    ) -> AsyncIterator[tuple[RetainedTrace, str | None]]:
+        """The traces that the rule selects, oldest first, and why each has to stay (None: it need not).
+
+        Without those in `but`, of which it matches `less`.
+        """
         assert experiment.id is not None
         now = self.now_unix_ns()
         cutoff = 0 if rule.older_than_seconds is None else cutoff_unix_ms(rule, now)
@@ -178,8 +182,7 @@ class Cleanup:
                 seen += 1
                 if trace.started_unix_ms >= cutoff and seen > excess:
                     return
-                if trace.trace_id not in fresh:
-                    yield trace
+                yield trace, "restored" if trace.trace_id in fresh else await self._kept_by(trace, rule)
 
     async def _kept_by(self, trace: RetainedTrace, rule: RetentionSettings) -> str | None:
         return protection(trace, await self._protected(), rule, keep_tag=self.cleaner.settings.keep_tag)
