@@ -18,7 +18,15 @@ from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.marks import Marks
-from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection, size_of
+from collector.retention.rules import (
+    Protected,
+    RetainedTrace,
+    is_fresh,
+    matches,
+    protection,
+    read_stored,
+    size_of,
+)
 from collector.retention.source import CleanupTrouble, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
@@ -226,7 +234,7 @@ class Cleaner:
             there = {id.removeprefix("tr-") for id in await self.store.infos([f"tr-{id}" for id in ids])}
             await asyncio.to_thread(settled, there, ArchiveState.WRITTEN)
             gone = [id for id in ids if id not in there]
-            await self._mark_gone(gone)
+            await self._mark_gone(gone, is_told=out_of is ArchiveState.WRITTEN)
             await asyncio.to_thread(settled, gone, ArchiveState.ARCHIVED)
 
     @property
@@ -234,7 +242,8 @@ class Cleaner:
         """Traces in one question to MLflow that reads no spans."""
         return 4 * self.settings.batch_traces
 
-    async def _mark_gone(self, trace_ids: Sequence[str]) -> None:
+    async def _mark_gone(self, trace_ids: Sequence[str], *, is_told: bool) -> None:
+        """Not `is_told`: the audit log may lack them, for a crash came before it or right after."""
         known = await asyncio.to_thread(self.archive.known, trace_ids)
         try:
             infos = await asyncio.to_thread(self.archive.infos, list(known.values()))
@@ -244,6 +253,8 @@ class Cleaner:
         for trace in known.values():
             by_experiment.setdefault(trace.experiment_id, []).append(infos[trace.trace_id])
         for experiment_id, said in by_experiment.items():
+            if not is_told:
+                self.tell(_found_deleted(experiment_id, said))
             await self.marks.archived(experiment_id, said)
 
     async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
@@ -253,6 +264,16 @@ class Cleaner:
         return frozenset(
             id for id, each in known.items() if is_fresh(each.restored_unix_ns, self.settings, now)
         )
+
+
+def _found_deleted(experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> Deletion:
+    return Deletion(
+        rule="unknown, before a restart",
+        action="archive",
+        experiment_id=experiment_id,
+        trace_ids=[read_stored(info).trace_id for info in infos],
+        seconds=0.0,
+    )
 
 
 def _is_hex(trace: RetainedTrace) -> bool:
