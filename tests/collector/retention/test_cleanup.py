@@ -1,5 +1,6 @@
 """A run of the rules, cut short at every step that it takes, and what the next one makes of it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogu
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
 from collector.retention.frames import count_spans
+from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
 from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.rules import Protected, RetainedTrace, read_stored
@@ -380,3 +382,81 @@ async def test_a_trace_that_the_journal_did_not_take_is_in_the_archive_as_before
             await restorer.restore([id])
         (known,) = found.archive.known([id]).values()
     assert (known.state, known.restored_unix_ns) == (before, None)
+
+
+async def test_what_was_deleted_right_before_a_crash_is_in_the_audit_log_after_it(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    delete = store.delete
+
+    async def and_crash(experiment_id: str, ids: Sequence[str]) -> int:
+        await delete(experiment_id, ids)
+        raise Crash
+
+    store.delete = and_crash  # type: ignore[method-assign]
+    with closing(found.archive.catalogue), pytest.raises(Crash):
+        await found.cleanup.run(progress=lambda _: None)
+    gone = {id.removeprefix("tr-") for id in some_traces().keys() - store.traces.keys()}
+    again = scene(tmp_path, store, Steps(), [RULE])
+    with closing(again.archive.catalogue):
+        await again.cleanup.cleaner.settle()
+        await again.cleanup.cleaner.settle()
+    assert [set(each.trace_ids) for each in again.told] == [gone]
+
+
+def keeper_of(found: Scene) -> Keeper:
+    log: Any = None
+    restorer = Restorer(
+        archive=found.archive, log=log, marks=Marks(index=None), now_unix_ns=lambda: NOW_UNIX_NS
+    )
+    return Keeper(
+        cleanup=found.cleanup,
+        restorer=restorer,
+        archive=found.archive,
+        every_seconds=None,
+        retry_seconds=0.001,
+    )
+
+
+async def test_what_a_crash_left_is_settled_as_soon_as_mlflow_answers(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    infos, troubles, settled = store.infos, [1, 2, 3], asyncio.Event()
+
+    async def away(ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        if troubles:
+            raise StoreTrouble(f"MLflow can't be asked: {troubles.pop()}")
+        settled.set()
+        return await infos(ids)
+
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        ids = [id.removeprefix("tr-") for id in some_traces()]
+        found.archive.catalogue.move(ids, ArchiveState.DELETING)
+        store.infos = away  # type: ignore[method-assign]
+        running = asyncio.create_task(keeper_of(found).run())
+        async with asyncio.timeout(60):
+            while found.archived() != dict.fromkeys(some_traces(), 2):
+                await settled.wait()
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_nothing_is_restored_into_a_deleted_experiment(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+
+    async def none() -> list[ExperimentReference]:
+        return []
+
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        store.experiments = none  # type: ignore[method-assign]
+        keeper = keeper_of(found)
+        with pytest.raises(CannotRestore, match="experiment 7"):
+            await keeper.restore_experiment("7")
+        with pytest.raises(CannotRestore, match="experiment 7"):
+            await keeper.restore_trace(next(iter(some_traces())).removeprefix("tr-"))
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
