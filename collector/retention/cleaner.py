@@ -27,7 +27,7 @@ from collector.retention.rules import (
     read_stored,
     size_of,
 )
-from collector.retention.source import CleanupTrouble, TraceStore
+from collector.retention.source import CleanupTrouble, TooMuch, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
 OWNER = "retention"
@@ -58,6 +58,15 @@ class Cleaned:
     bytes: int
     kept: Mapping[str, int]
 
+    def plus(self, other: "Cleaned") -> "Cleaned":
+        """Both together."""
+        return Cleaned(
+            traces=self.traces + other.traces,
+            spans=self.spans + other.spans,
+            bytes=self.bytes + other.bytes,
+            kept=Counter(self.kept) + Counter(other.kept),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaner:
@@ -80,6 +89,20 @@ class Cleaner:
         protected: Protected,
     ) -> Cleaned:
         """Carry out the rule on these traces of an experiment. Raises CleanupTrouble, IndexAway."""
+        try:
+            return await self._clean(experiment_id, rule, traces, protected)
+        except TooMuch:  # nothing is written yet
+            half = len(traces) // 2
+            first = await self.clean(experiment_id, rule, traces[:half], protected)
+            return first.plus(await self.clean(experiment_id, rule, traces[half:], protected))
+
+    async def _clean(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[RetainedTrace],
+        protected: Protected,
+    ) -> Cleaned:
         kept: Counter[str] = Counter()
         ids = [bytes.fromhex(trace.trace_id) for trace in traces if _is_hex(trace)]
         async with self.turns.take(OWNER, ids) as turn:

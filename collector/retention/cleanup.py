@@ -19,6 +19,7 @@ from collector.retention.rules import (
     protection,
     size_of,
 )
+from collector.retention.source import TooMuch
 from collector.settings import RetentionSettings
 
 # what is linked or put into a dataset while a run lasts is seen after so long
@@ -120,8 +121,15 @@ class Cleanup:
     async def _estimate(self, report: RuleReport) -> None:
         """Add the bytes of traces whose size MLflow doesn't say, by those of a few."""
         if report.sample:
-            sizes = [size_of(each) for each in await self.cleaner.store.whole(report.sample)]
+            sizes = await self._sizes(report.sample)
             report.bytes += round(sum(sizes) / max(1, len(sizes)) * report.unsized)
+
+    async def _sizes(self, ids: Sequence[str]) -> list[int]:
+        try:
+            return [size_of(each) for each in await self.cleaner.store.whole(ids)]
+        except TooMuch:
+            half = len(ids) // 2
+            return [*await self._sizes(ids[:half]), *await self._sizes(ids[half:])]
 
     async def run(self, *, progress: Callable[[Sequence[RuleReport]], None]) -> list[RuleReport]:
         """Carry the rules out; `progress` hears of each batch. Raises CleanupTrouble, IndexAway."""

@@ -34,6 +34,10 @@ class StoreTrouble(CleanupTrouble):
     """MLflow can't be asked, or has not answered as it should."""
 
 
+class TooMuch(StoreTrouble):
+    """These traces together are more than is read at once: ask for fewer."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TraceStore:
     """The traces of one MLflow server. Each verb raises StoreTrouble."""
@@ -106,12 +110,12 @@ class TraceStore:
     async def whole(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """These traces (tr-...) with their spans, as MLflow's JSON has them.
 
-        One that is missing is gone, or too large to be read.
+        One that is missing is gone, or too large to be read. Raises TooMuch for several that are too large
+        together.
         """
         answer = await self._answer(self._api.traces(ids))
         if answer.is_cut and len(ids) > 1:
-            half = len(ids) // 2
-            return [*await self.whole(ids[:half]), *await self.whole(ids[half:])]
+            raise TooMuch(f"{len(ids)} traces have over {MAX_CONTENT_BYTES} bytes")
         return [] if answer.is_cut else (await asyncio.to_thread(answer.json)).get("traces") or []
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
 from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.rules import Protected, RetainedTrace, read_stored
-from collector.retention.source import StoreTrouble
+from collector.retention.source import StoreTrouble, TooMuch
 from collector.retention.store import FolderFiles
 from collector.settings import CleanupSettings, RetentionSettings
 from tests.collector.retention.test_archive import trace
@@ -460,3 +460,23 @@ async def test_nothing_is_restored_into_a_deleted_experiment(tmp_path: Path, sto
         with pytest.raises(CannotRestore, match="experiment 7"):
             await keeper.restore_trace(next(iter(some_traces())).removeprefix("tr-"))
         assert found.archived() == dict.fromkeys(some_traces(), 2)
+
+
+async def test_traces_that_are_too_much_together_are_read_and_archived_apart(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    read = store.whole
+
+    async def one(ids: Sequence[str]) -> list[dict[str, Any]]:
+        if len(ids) > 1:
+            raise TooMuch("too much")
+        return await read(ids)
+
+    store.whole = one  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        (plan,) = await found.cleanup.plan()
+        (done,) = await found.cleanup.run(progress=lambda _: None)
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
+    assert plan.bytes > 0
+    assert (done.traces, done.spans, done.bytes) == (5, 10, plan.bytes)

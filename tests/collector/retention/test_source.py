@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from collector.mlflow.client import open_mlflow
-from collector.retention.source import StoreTrouble, TraceStore
+from collector.retention.source import StoreTrouble, TooMuch, TraceStore
 from collector.settings import MlflowSettings, RetentionSettings
 from tests.support.ports import free_port
 
@@ -71,3 +71,17 @@ async def test_traces_of_one_moment_come_in_their_order_though_the_reader_delete
             for trace in page:
                 del there[trace.id]
     assert seen == ids
+
+
+async def test_no_more_is_read_at_once_than_one_answer_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.retention.source.MAX_CONTENT_BYTES", 1_000)
+
+    async def traces(request: web.Request) -> web.Response:
+        return web.json_response(
+            {"traces": [{"trace_id": id, "x": "y" * 600} for id in request.query.values()]}
+        )
+
+    async with asking(traces) as store:
+        assert len(await store.whole(["tr-1"])) == 1
+        with pytest.raises(TooMuch):
+            await store.whole(["tr-1", "tr-2"])
