@@ -58,7 +58,9 @@ class Archive:
             file = f"{experiment_id}/{day}"
             self._catch_up(file)
             at, manifest_at = self.catalogue.sizes(file)
-            self._check_sizes(file, at, manifest_at)
+            self._check_sizes(file)
+            if newest := self.catalogue.newest_file():  # a file of its own says nothing of where this is
+                self._check_sizes(newest)
             record = FrameRecord(
                 offset=at,
                 bytes=len(frame),
@@ -109,9 +111,9 @@ class Archive:
             experiment_id = file.partition("/")[0]
             self.catalogue.add(file, experiment_id, records, known + whole, state=ArchiveState.DELETING)
 
-    def _check_sizes(self, file: str, data_bytes: int, manifest_bytes: int) -> None:
+    def _check_sizes(self, file: str) -> None:
         """Raises ArchiveDamaged: a file is shorter than it was."""
-        for name, known in ((file + DATA, data_bytes), (file + MANIFEST, manifest_bytes)):
+        for name, known in zip((file + DATA, file + MANIFEST), self.catalogue.sizes(file), strict=True):
             if self.files.size(name) < known:
                 raise ArchiveDamaged(f"{name} is shorter than it was: is the archive at {self.files.url}?")
 

@@ -91,6 +91,11 @@ class Catalogue:
         rows = self._rows("SELECT data_bytes, manifest_bytes FROM files WHERE file = ?", file)
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
 
+    def newest_file(self) -> str | None:
+        """The day's file that was begun last."""
+        rows = self._rows("SELECT file FROM files ORDER BY rowid DESC LIMIT 1")
+        return str(rows[0][0]) if rows else None
+
     def add(
         self,
         file: str,

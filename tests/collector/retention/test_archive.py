@@ -163,11 +163,15 @@ def test_nothing_is_written_behind_what_is_missing(archive: Archive, name: str) 
     assert archive.known(ids(3)) == {}
 
 
-def test_an_archive_that_is_not_mounted_gets_no_file_of_zeros(archive: Archive, tmp_path: Path) -> None:
+@pytest.mark.parametrize("day", [DAY, "2026-02-01"], ids=["a_day_that_was_begun", "a_new_day"])
+def test_nothing_is_written_where_an_archive_is_not_mounted(
+    archive: Archive, tmp_path: Path, day: str
+) -> None:
     write(archive, trace(1))
     elsewhere = Archive(files=open_files(None, tmp_path / "unmounted"), catalogue=archive.catalogue)
     with pytest.raises(ArchiveDamaged, match="shorter"):
-        write(elsewhere, trace(2))
+        elsewhere.write("7", day, [trace(2)], rule="old", now_unix_ns=1)
+    assert archive.known(ids(2)) == {}
 
 
 def test_a_manifest_that_is_not_what_is_read_back_is_no_archive(archive: Archive) -> None:
