@@ -6,7 +6,7 @@ the index, which has kept its facts, and other backends, which got it when it ca
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ from collector.retention.marks import Marks
 _log = logging.getLogger("sidespan.retention")
 
 RESTORED_AT_ONCE = 50
+# of frames, packed: all of a portion is unpacked in memory
+PORTION_BYTES = 8 * 1024 * 1024
 
 
 class CannotRestore(SidespanError):
@@ -40,12 +42,12 @@ class Restorer:
     async def restore(self, trace_ids: Collection[str]) -> int:
         """Send these traces (hex) back; how many spans. What the archive doesn't have is left out.
 
-        Raises CannotRestore: those of the batch are in the archive as before.
+        Raises CannotRestore: those of the portion are in the archive as before.
         """
         known = list((await asyncio.to_thread(self.archive.known, trace_ids)).values())
         spans = 0
-        for start in range(0, len(known), RESTORED_AT_ONCE):
-            spans += await self._restore(known[start : start + RESTORED_AT_ONCE])
+        for portion in portions(known):
+            spans += await self._restore(portion)
         return spans
 
     async def experiment(self, experiment_id: str) -> tuple[int, int]:
@@ -80,6 +82,21 @@ class Restorer:
         except IndexAway as error:
             _log.warning("restored traces stay marked as archived", extra={"reason": str(error)})
         return sum(draft.span_count for draft in drafts)
+
+
+def portions(traces: Sequence[CataloguedTrace]) -> Iterator[list[CataloguedTrace]]:
+    """The traces in their order, few enough at a time for the memory."""
+    portion: list[CataloguedTrace] = []
+    size = 0
+    for trace in traces:
+        more = sum(place.bytes for place in trace.places)
+        if portion and (len(portion) == RESTORED_AT_ONCE or size + more > PORTION_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(trace)
+        size += more
+    if portion:
+        yield portion
 
 
 def _draft(archive: Archive, trace: CataloguedTrace) -> Draft:

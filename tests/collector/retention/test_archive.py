@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from collector.model.errors import Misconfigured
 from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState, open_catalogue
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
+from collector.retention.restore import PORTION_BYTES, RESTORED_AT_ONCE, portions
 from collector.retention.store import ArchiveFiles, RemoteFiles, open_files
 
 DAY = "2026-01-31"
@@ -223,3 +225,27 @@ def test_an_unusable_url_does_not_tell_its_password(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured) as failed:
         open_files("nosuch://ann:secret@bucket/prefix", tmp_path)
     assert "secret" not in str(failed.value)
+
+
+def test_a_frame_that_unpacks_to_more_than_is_ever_written_is_damage(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(archive, trace(1, spans=100))
+    monkeypatch.setattr("collector.retention.frames.MAX_FRAME_BYTES", 1_000)
+    with pytest.raises(ArchiveDamaged, match="at most 1000 bytes"):
+        spans(archive, 1)
+    with pytest.raises(ValueError, match="at most 1000 bytes"):
+        write(archive, trace(2, spans=100))
+    write(archive, trace(3))
+    assert spans(archive, 3) == 2
+
+
+def test_traces_of_large_frames_are_restored_few_at_a_time(archive: Archive) -> None:
+    for number in range(1, 5):
+        write(archive, trace(number))
+    small, one, two, last = archive.known(ids(1, 2, 3, 4)).values()
+    large = [
+        replace(each, places=(replace(each.places[0], bytes=PORTION_BYTES // 2 + 1),)) for each in (one, two)
+    ]
+    assert list(portions([small, *large, last])) == [[small, large[0]], [large[1], last]]
+    assert [len(each) for each in portions([small] * (RESTORED_AT_ONCE + 1))] == [RESTORED_AT_ONCE, 1]
