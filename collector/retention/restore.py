@@ -53,15 +53,35 @@ class Restorer:
     async def experiment(self, experiment_id: str) -> tuple[int, int]:
         """Send some of an experiment's traces back; how many, and how many are left.
 
-        Raises CannotRestore.
+        Raises CannotRestore: none of those that come next can be restored.
         """
         catalogue = self.archive.catalogue
         page = await asyncio.to_thread(
             catalogue.ids, ArchiveState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE
         )
-        await self.restore([trace_id for trace_id, _ in page])
+        ids = [trace_id for trace_id, _ in page]
+        restored = len(ids)
+        try:
+            await self.restore(ids)
+        except CannotRestore:
+            restored = await self._one_by_one(ids)
+            if not restored:
+                raise
         counts = await asyncio.to_thread(catalogue.counts)
-        return len(page), counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
+        return restored, counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
+
+    async def _one_by_one(self, trace_ids: Sequence[str]) -> int:
+        """How many could be restored: a damaged file must not keep back what other files hold."""
+        known = await asyncio.to_thread(self.archive.known, trace_ids)
+        done = sum(each.state is not ArchiveState.ARCHIVED for each in known.values())
+        for trace in (each for each in known.values() if each.state is ArchiveState.ARCHIVED):
+            try:
+                await self._restore([trace])
+                done += 1
+            except CannotRestore as error:
+                extra = {"trace_id": trace.trace_id, "reason": str(error)}
+                _log.warning("an archived trace can't be restored", extra=extra)
+        return done
 
     async def _restore(self, traces: Sequence[CataloguedTrace]) -> int:
         ids = [trace.trace_id for trace in traces]

@@ -480,3 +480,22 @@ async def test_traces_that_are_too_much_together_are_read_and_archived_apart(
         assert found.archived() == dict.fromkeys(some_traces(), 2)
     assert plan.bytes > 0
     assert (done.traces, done.spans, done.bytes) == (5, 10, plan.bytes)
+
+
+async def test_a_damaged_frame_keeps_back_its_own_traces_only(tmp_path: Path, store: FakeStore) -> None:
+    class Taking:
+        async def append(self, drafts: Any) -> None:
+            pass
+
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        (data,) = (tmp_path / "archive").rglob("*.zst")
+        data.write_bytes(b"\0" + data.read_bytes()[1:])  # of the first frame, with two traces
+        log: Any = Taking()
+        restorer = Restorer(
+            archive=found.archive, log=log, marks=Marks(index=None), now_unix_ns=lambda: NOW_UNIX_NS
+        )
+        assert await restorer.experiment("7") == (3, 2)
+        with pytest.raises(CannotRestore, match="checksum"):
+            await restorer.experiment("7")
