@@ -7,7 +7,7 @@ only, however fast it is.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,9 @@ class TraceStore:
         return [
             ExperimentReference(id=str(each["experiment_id"]), name=str(each["name"]))
             async for each in self._all(
-                "experiments", lambda token: self._api.search_experiments(limit=MANY, page_token=token)
+                "experiments",
+                lambda token: self._api.search_experiments(limit=MANY, page_token=token),
+                id_of=lambda each: each["experiment_id"],
             )
         ]
 
@@ -136,7 +138,9 @@ class TraceStore:
     async def _in_datasets(self) -> frozenset[str]:
         found: set[str] = set()
         async for dataset in self._all(
-            "datasets", lambda token: self._api.search_datasets(limit=MANY, page_token=token)
+            "datasets",
+            lambda token: self._api.search_datasets(limit=MANY, page_token=token),
+            id_of=lambda each: each["dataset_id"],
         ):
             id, token = str(dataset["dataset_id"]), ""
             while True:
@@ -152,29 +156,44 @@ class TraceStore:
         everywhere = [str(each.id) for each in await self.experiments()]
         if not experiment_ids or not everywhere:
             return frozenset()
-        async for run in self._all(
-            "runs",
-            lambda token: self._api.search_runs(
-                everywhere, filter_string="", order_by=[], limit=RUNS_A_PAGE, page_token=token
-            ),
-        ):
-            id = str(run["info"]["run_id"])
+        runs = [
+            str(run["info"]["run_id"])
+            async for run in self._all(
+                "runs",
+                lambda token: self._api.search_runs(
+                    everywhere, filter_string="", order_by=[], limit=RUNS_A_PAGE, page_token=token
+                ),
+                id_of=lambda run: run["info"]["run_id"],
+            )
+        ]
+        for id in runs:
             async for info in self._all(
                 "traces",
                 lambda token, id=id: self._api.traces_of_run(experiment_ids, id, page_token=token),
+                id_of=lambda info: info["trace_id"],
             ):
                 found.add(str(info["trace_id"]))
         return frozenset(found)
 
-    async def _all(self, key: str, ask: Any) -> AsyncIterator[dict[str, Any]]:
-        """Everything under `key`, page after page."""
-        token = ""
-        while True:
-            page = await self._ask(ask(token))
-            for each in page.get(key) or ():
-                yield each
-            token = str(page.get("next_page_token") or "")
-            if not token:
+    async def _all(
+        self, key: str, ask: Any, *, id_of: Callable[[dict[str, Any]], str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Everything under `key`, page after page, each once.
+
+        Several pages are read twice: tokens of MLflow's are offsets, so what is deleted between two requests
+        moves something from the next page to the one before.
+        """
+        seen: set[str] = set()
+        for _ in range(2):
+            token, pages = "", 0
+            while token or not pages:
+                page = await self._ask(ask(token))
+                for each in page.get(key) or ():
+                    if id_of(each) not in seen:
+                        seen.add(id_of(each))
+                        yield each
+                token, pages = str(page.get("next_page_token") or ""), pages + 1
+            if pages == 1:
                 return
 
     async def _ask(self, asking: Awaitable[MlflowAnswer]) -> dict[str, Any]:

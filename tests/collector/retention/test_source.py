@@ -85,3 +85,25 @@ async def test_no_more_is_read_at_once_than_one_answer_may_hold(monkeypatch: pyt
         assert len(await store.whole(["tr-1"])) == 1
         with pytest.raises(TooMuch):
             await store.whole(["tr-1", "tr-2"])
+
+
+async def test_a_run_that_is_deleted_while_runs_are_listed_hides_no_other_one() -> None:
+    runs = [f"run{number}" for number in range(5)]
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = await request.json()
+        if request.path.endswith("/experiments/search"):
+            return web.json_response({"experiments": [{"experiment_id": "1", "name": "one"}]})
+        if request.path.endswith("/runs/search"):
+            first = int(asked.get("page_token") or 0)  # an offset, as MLflow's
+            page = [{"info": {"run_id": id}} for id in runs[first : first + 2]]
+            more = {"next_page_token": str(first + 2)} if first + 2 < len(runs) else {}
+            if runs[0] == "run0":
+                del runs[0]
+            return web.json_response({"runs": page} | more)
+        (id,) = re.findall(r"run_id = '(.*)'", asked["filter"])
+        return web.json_response({"traces": [{"trace_id": f"tr-of-{id}"}]})
+
+    async with asking(answer) as store:
+        found = await store.protected(["1"], runs=True, datasets=False)
+    assert found.in_runs == {f"tr-of-run{number}" for number in range(5)}
