@@ -17,6 +17,7 @@ from collector.retention.frames import (
     ArchiveDamaged,
     ArchivedTrace,
     FrameRecord,
+    count_spans,
     export_of,
     only,
     pack,
@@ -35,7 +36,6 @@ class Archive:
 
     files: ArchiveFiles
     catalogue: Catalogue
-    _known: set[str] = field(default_factory=set)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def write(
@@ -52,12 +52,15 @@ class Archive:
         Raises OSError; ArchiveDamaged: what was read back is not what was written; ValueError: a span can't
         be read. Then nothing of it counts, and MLflow keeps the traces.
         """
-        exports = [export_of(trace) for trace in traces]
+        exports = [_export_of(trace) for trace in traces]
         frame = pack(exports)
-        with self._writing:
+        with self._writing, self.files.writing():
             file = f"{experiment_id}/{day}"
             self._catch_up(file)
             at, manifest_at = self.catalogue.sizes(file)
+            self._check_sizes(file)
+            if newest := self.catalogue.newest_file():  # a file of its own says nothing of where this is
+                self._check_sizes(newest)
             record = FrameRecord(
                 offset=at,
                 bytes=len(frame),
@@ -70,6 +73,8 @@ class Archive:
             _check(self.files.read(file + DATA, offset=at, length=len(frame)), record, exports)
             line = to_line(record)
             self.files.append(file + MANIFEST, line, at=manifest_at)
+            if self.files.read(file + MANIFEST, offset=manifest_at) != line:
+                raise ArchiveDamaged(f"the line at byte {manifest_at} of {file}{MANIFEST} is not as written")
             end = manifest_at + len(line)
             self.catalogue.add(file, experiment_id, [record], end, state=ArchiveState.WRITTEN)
 
@@ -97,8 +102,7 @@ class Archive:
                 self._catch_up(name.removesuffix(MANIFEST))
 
     def _catch_up(self, file: str) -> None:
-        if file in self._known:
-            return
+        """Before each write too, for `append` cuts off what the catalogue doesn't know."""
         _, known = self.catalogue.sizes(file)
         if self.files.size(file + MANIFEST) > known:
             text = self.files.read(file + MANIFEST, offset=known)
@@ -106,7 +110,12 @@ class Archive:
             # whether MLflow has them still is asked before anything else is done with them
             experiment_id = file.partition("/")[0]
             self.catalogue.add(file, experiment_id, records, known + whole, state=ArchiveState.DELETING)
-        self._known.add(file)
+
+    def _check_sizes(self, file: str) -> None:
+        """Raises ArchiveDamaged: a file is shorter than it was."""
+        for name, known in zip((file + DATA, file + MANIFEST), self.catalogue.sizes(file), strict=True):
+            if self.files.size(name) < known:
+                raise ArchiveDamaged(f"{name} is shorter than it was: is the archive at {self.files.url}?")
 
     def _frame(self, place: FramePlace) -> ExportTraceServiceRequest:
         frame = self.files.read(place.file + DATA, offset=place.offset, length=place.bytes)
@@ -126,6 +135,14 @@ class Archive:
     def known(self, trace_ids: Collection[str]) -> dict[str, CataloguedTrace]:
         """Those of these traces (hex) that it has."""
         return self.catalogue.find(trace_ids)
+
+
+def _export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:
+    """Raises ValueError: a span can't be read, or is of another trace, and could not be found again."""
+    export = export_of(trace)
+    if others := count_spans(export).keys() - {_record_of(trace).trace_id}:
+        raise ValueError(f"spans of trace {min(others)} are in another one")
+    return export
 
 
 def _record_of(trace: Mapping[str, Any]) -> ArchivedTrace:

@@ -91,6 +91,11 @@ class Catalogue:
         rows = self._rows("SELECT data_bytes, manifest_bytes FROM files WHERE file = ?", file)
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
 
+    def newest_file(self) -> str | None:
+        """The day's file that was begun last."""
+        rows = self._rows("SELECT file FROM files ORDER BY rowid DESC LIMIT 1")
+        return str(rows[0][0]) if rows else None
+
     def add(
         self,
         file: str,
@@ -134,14 +139,22 @@ class Catalogue:
             )
 
     def move(
-        self, trace_ids: Collection[str], state: ArchiveState, *, now_unix_ns: int | None = None
+        self,
+        trace_ids: Collection[str],
+        state: ArchiveState,
+        *,
+        out_of: ArchiveState | None = None,
+        now_unix_ns: int | None = None,
     ) -> None:
-        """These traces (hex) are in this state now; `now_unix_ns`: they were restored."""
+        """These traces (hex) are in this state now; `now_unix_ns`: they were restored.
+
+        `out_of`: only those in that state, for others were restored meanwhile, say.
+        """
         with self._transaction() as db:
             db.executemany(
                 "UPDATE traces SET state = ?, restored_unix_ns = coalesce(?, restored_unix_ns)"
-                " WHERE trace_id = ?",
-                [(state, now_unix_ns, trace_id) for trace_id in trace_ids],
+                " WHERE trace_id = ? AND state = coalesce(?, state)",
+                [(state, now_unix_ns, trace_id, out_of) for trace_id in trace_ids],
             )
 
     def find(self, trace_ids: Collection[str]) -> dict[str, CataloguedTrace]:

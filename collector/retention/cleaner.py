@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from collector.delivery.mlflow.turns import Turns
+from collector.delivery.mlflow.turns import Turn, Turns
 from collector.journal import Consumer
 from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.marks import Marks
-from collector.retention.rules import Protected, RetainedTrace, is_fresh, matches, protection, size_of
-from collector.retention.source import CleanupTrouble, TraceStore
+from collector.retention.rules import (
+    Protected,
+    RetainedTrace,
+    is_fresh,
+    matches,
+    protection,
+    read_stored,
+    size_of,
+)
+from collector.retention.source import CleanupTrouble, TooMuch, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
 OWNER = "retention"
@@ -31,13 +39,14 @@ class ArchiveTrouble(CleanupTrouble):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """Traces that a rule has deleted: for the audit log. `status` is that of MLflow's answer."""
+    """Traces that a rule has deleted: for the audit log. Not `is_sure`: MLflow has not said so."""
 
     rule: str
     action: str
     experiment_id: str
     trace_ids: Sequence[str]
     seconds: float
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,15 @@ class Cleaned:
     spans: int
     bytes: int
     kept: Mapping[str, int]
+
+    def plus(self, other: "Cleaned") -> "Cleaned":
+        """Both together."""
+        return Cleaned(
+            traces=self.traces + other.traces,
+            spans=self.spans + other.spans,
+            bytes=self.bytes + other.bytes,
+            kept=Counter(self.kept) + Counter(other.kept),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +89,23 @@ class Cleaner:
         protected: Protected,
     ) -> Cleaned:
         """Carry out the rule on these traces of an experiment. Raises CleanupTrouble, IndexAway."""
+        try:
+            return await self._clean(experiment_id, rule, traces, protected)
+        except TooMuch:  # nothing is written yet
+            half = len(traces) // 2
+            first = await self.clean(experiment_id, rule, traces[:half], protected)
+            return first.plus(await self.clean(experiment_id, rule, traces[half:], protected))
+
+    async def _clean(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[RetainedTrace],
+        protected: Protected,
+    ) -> Cleaned:
         kept: Counter[str] = Counter()
         ids = [bytes.fromhex(trace.trace_id) for trace in traces if _is_hex(trace)]
-        async with self.turns.take(OWNER, ids):
+        async with self.turns.take(OWNER, ids) as turn:
             free = await self._free([trace for trace in traces if _is_hex(trace)])
             kept["pending"] += len(ids) - len(free)
             kept["other_id"] += len(traces) - len(ids)
@@ -83,11 +115,11 @@ class Cleaner:
                 kept["unreadable"] += len(free) - len(known)
             chosen = [trace for trace in free if trace.id in known or rule.action == "delete"]
             chosen = await self._unchanged(chosen, known, rule, protected, kept)
-            spans = sum(len(known[trace.id].get("spans") or ()) for trace in chosen if trace.id in known)
-            if chosen:
-                await self._delete(experiment_id, rule, chosen)
-        gone = sum(trace.size_bytes or size_of(known.get(trace.id, {})) for trace in chosen)
-        return Cleaned(traces=len(chosen), spans=spans, bytes=gone, kept=+kept)
+            gone = await self._delete(experiment_id, rule, chosen, turn) if chosen else []
+            kept["not_deleted"] += len(chosen) - len(gone)
+        spans = sum(len(known[trace.id].get("spans") or ()) for trace in gone if trace.id in known)
+        size = sum(trace.size_bytes or size_of(known.get(trace.id, {})) for trace in gone)
+        return Cleaned(traces=len(gone), spans=spans, bytes=size, kept=+kept)
 
     async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:
         """Those of which nothing waits for delivery."""
@@ -159,45 +191,82 @@ class Cleaner:
         return left
 
     async def _delete(
-        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
-    ) -> None:
-        began = time.monotonic()
-        trace_ids = [trace.trace_id for trace in traces]
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
+    ) -> list[RetainedTrace]:
+        """Those that are gone now."""
         catalogue = self.archive.catalogue
+        trace_ids = [trace.trace_id for trace in traces]
         await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.DELETING)
-        await self.store.delete(experiment_id, [trace.id for trace in traces])
-        self.tell(
-            Deletion(
-                rule=rule.name,
-                action=rule.action,
-                experiment_id=experiment_id,
-                trace_ids=trace_ids,
-                seconds=time.monotonic() - began,
-            )
-        )
+        gone = await self._ask_to_delete(experiment_id, rule, traces, turn)
+        left = set(trace_ids) - {trace.trace_id for trace in gone}
+        await asyncio.to_thread(catalogue.move, left, ArchiveState.WRITTEN, out_of=ArchiveState.DELETING)
         if rule.action == "archive":
-            await self.marks.archived(experiment_id, [trace.info for trace in traces])
-        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.ARCHIVED)
+            await self.marks.archived(experiment_id, [trace.info for trace in gone])
+        # not what was restored meanwhile
+        await asyncio.to_thread(
+            catalogue.move, trace_ids, ArchiveState.ARCHIVED, out_of=ArchiveState.DELETING
+        )
+        return gone
+
+    async def _ask_to_delete(
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
+    ) -> list[RetainedTrace]:
+        """Delete in MLflow, and tell of it; those that are gone. Raises StoreTrouble: nobody knows."""
+        began = time.monotonic()
+        is_sure = False
+        gone = list(traces)
+        try:
+            count = await self.store.delete(experiment_id, [trace.id for trace in traces])
+            if count != len(traces):
+                there = await self.store.infos([trace.id for trace in traces])
+                gone = [trace for trace in traces if trace.id not in there]
+            is_sure = True
+        finally:
+            turn.in_doubt = not is_sure
+            self.tell(
+                Deletion(
+                    rule=rule.name,
+                    action=rule.action,
+                    experiment_id=experiment_id,
+                    trace_ids=[trace.trace_id for trace in gone],
+                    seconds=time.monotonic() - began,
+                    is_sure=is_sure,
+                )
+            )
+        return gone
 
     async def settle(self) -> None:
-        """Find out about traces whose deletion a crash has cut short. Raises CleanupTrouble, IndexAway."""
+        """Find out about traces whose deletion a crash has cut short. Raises CleanupTrouble, IndexAway.
+
+        And about those that MLflow had the last time: it may have been deleting them still.
+        """
         await self.marks.ready()
-        catalogue = self.archive.catalogue
-        while page := await asyncio.to_thread(catalogue.ids, ArchiveState.DELETING, limit=self.store_page):
-            ids = [trace_id for trace_id, _ in page]
-            async with self.turns.take(OWNER, [bytes.fromhex(id) for id in ids]):
-                there = {id.removeprefix("tr-") for id in await self.store.infos([f"tr-{id}" for id in ids])}
-                await asyncio.to_thread(catalogue.move, there, ArchiveState.WRITTEN)
-                gone = [id for id in ids if id not in there]
-                await self._mark_gone(gone)
-                await asyncio.to_thread(catalogue.move, gone, ArchiveState.ARCHIVED)
+        for state in (ArchiveState.DELETING, ArchiveState.WRITTEN):
+            after = ""
+            while page := await self._page(state, after):
+                await self._settle(page, out_of=state)
+                after = page[-1]
+
+    async def _page(self, state: ArchiveState, after: str) -> list[str]:
+        ids = partial(self.archive.catalogue.ids, state, after=after, limit=self.store_page)
+        return [trace_id for trace_id, _ in await asyncio.to_thread(ids)]
+
+    async def _settle(self, ids: Sequence[str], *, out_of: ArchiveState) -> None:
+        settled = partial(self.archive.catalogue.move, out_of=out_of)
+        async with self.turns.take(OWNER, [bytes.fromhex(id) for id in ids]):
+            there = {id.removeprefix("tr-") for id in await self.store.infos([f"tr-{id}" for id in ids])}
+            await asyncio.to_thread(settled, there, ArchiveState.WRITTEN)
+            gone = [id for id in ids if id not in there]
+            await self._mark_gone(gone, is_told=out_of is ArchiveState.WRITTEN)
+            await asyncio.to_thread(settled, gone, ArchiveState.ARCHIVED)
 
     @property
     def store_page(self) -> int:
         """Traces in one question to MLflow that reads no spans."""
         return 4 * self.settings.batch_traces
 
-    async def _mark_gone(self, trace_ids: Sequence[str]) -> None:
+    async def _mark_gone(self, trace_ids: Sequence[str], *, is_told: bool) -> None:
+        """Not `is_told`: the audit log may lack them, for a crash came before it or right after."""
         known = await asyncio.to_thread(self.archive.known, trace_ids)
         try:
             infos = await asyncio.to_thread(self.archive.infos, list(known.values()))
@@ -207,6 +276,8 @@ class Cleaner:
         for trace in known.values():
             by_experiment.setdefault(trace.experiment_id, []).append(infos[trace.trace_id])
         for experiment_id, said in by_experiment.items():
+            if not is_told:
+                self.tell(_found_deleted(experiment_id, said))
             await self.marks.archived(experiment_id, said)
 
     async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
@@ -216,6 +287,16 @@ class Cleaner:
         return frozenset(
             id for id, each in known.items() if is_fresh(each.restored_unix_ns, self.settings, now)
         )
+
+
+def _found_deleted(experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> Deletion:
+    return Deletion(
+        rule="unknown, before a restart",
+        action="archive",
+        experiment_id=experiment_id,
+        trace_ids=[read_stored(info).trace_id for info in infos],
+        seconds=0.0,
+    )
 
 
 def _is_hex(trace: RetainedTrace) -> bool:

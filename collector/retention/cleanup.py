@@ -19,6 +19,7 @@ from collector.retention.rules import (
     protection,
     size_of,
 )
+from collector.retention.source import TooMuch
 from collector.settings import RetentionSettings
 
 # what is linked or put into a dataset while a run lasts is seen after so long
@@ -105,8 +106,9 @@ class Cleanup:
             earlier: Counter[str] = Counter()
             for number, rule in enumerate(rules):
                 report = _report(rule, experiment)
-                async for trace in self._selected(experiment, rule, less=earlier[rule.name], but=claimed):
-                    if (why := await self._kept_by(trace, rule)) is not None:
+                selected = self._selected(experiment, rule, less=earlier[rule.name], but=claimed)
+                async for trace, why in selected:
+                    if why is not None:
                         report.kept[why] += 1
                         continue
                     claimed.add(trace.id)
@@ -119,8 +121,15 @@ class Cleanup:
     async def _estimate(self, report: RuleReport) -> None:
         """Add the bytes of traces whose size MLflow doesn't say, by those of a few."""
         if report.sample:
-            sizes = [size_of(each) for each in await self.cleaner.store.whole(report.sample)]
+            sizes = await self._sizes(report.sample)
             report.bytes += round(sum(sizes) / max(1, len(sizes)) * report.unsized)
+
+    async def _sizes(self, ids: Sequence[str]) -> list[int]:
+        try:
+            return [size_of(each) for each in await self.cleaner.store.whole(ids)]
+        except TooMuch:
+            half = len(ids) // 2
+            return [*await self._sizes(ids[:half]), *await self._sizes(ids[half:])]
 
     async def run(self, *, progress: Callable[[Sequence[RuleReport]], None]) -> list[RuleReport]:
         """Carry the rules out; `progress` hears of each batch. Raises CleanupTrouble, IndexAway."""
@@ -140,8 +149,8 @@ class Cleanup:
         self, experiment: ExperimentReference, rule: RetentionSettings, report: RuleReport
     ) -> AsyncIterator[list[RetainedTrace]]:
         batch: list[RetainedTrace] = []
-        async for trace in self._selected(experiment, rule):
-            if (why := await self._kept_by(trace, rule)) is not None:
+        async for trace, why in self._selected(experiment, rule):
+            if why is not None:
                 report.kept[why] += 1
                 continue
             batch.append(trace)
@@ -158,8 +167,11 @@ class Cleanup:
         *,
         less: int = 0,
         but: Collection[str] = (),
-    ) -> AsyncIterator[RetainedTrace]:
-        """The traces that the rule selects, oldest first, without those in `but`: `less` that it matches."""
+    ) -> AsyncIterator[tuple[RetainedTrace, str | None]]:
+        """The traces that the rule selects, oldest first, and why each has to stay (None: it need not).
+
+        Without those in `but`, of which it matches `less`.
+        """
         assert experiment.id is not None
         now = self.now_unix_ns()
         cutoff = 0 if rule.older_than_seconds is None else cutoff_unix_ms(rule, now)
@@ -178,8 +190,7 @@ class Cleanup:
                 seen += 1
                 if trace.started_unix_ms >= cutoff and seen > excess:
                     return
-                if trace.trace_id not in fresh:
-                    yield trace
+                yield trace, "restored" if trace.trace_id in fresh else await self._kept_by(trace, rule)
 
     async def _kept_by(self, trace: RetainedTrace, rule: RetentionSettings) -> str | None:
         return protection(trace, await self._protected(), rule, keep_tag=self.cleaner.settings.keep_tag)

@@ -29,6 +29,8 @@ OPTIONS: Mapping[int, int] = {
     zstd.CompressionParameter.compression_level: 6,
     zstd.CompressionParameter.checksum_flag: 1,
 }
+# of a frame, unpacked; an answer of MLflow's from which one is made has 64 MiB at most
+MAX_FRAME_BYTES = 256 * 1024 * 1024
 DATA, MANIFEST = ".otlp.zst", ".manifest.jsonl"
 
 
@@ -77,8 +79,10 @@ def export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:
 
 
 def pack(exports: Sequence[ExportTraceServiceRequest]) -> bytes:
-    """A frame of traces."""
+    """A frame of traces. Raises ValueError: they are too large for one."""
     payload = b"".join([export.SerializeToString(deterministic=True) for export in exports])
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame holds at most {MAX_FRAME_BYTES} bytes")
     packed: bytes = zstd.compress(payload, options=OPTIONS)
     return packed
 
@@ -88,13 +92,22 @@ def unpack(frame: bytes, record: FrameRecord) -> ExportTraceServiceRequest:
     if len(frame) != record.bytes or sha256(frame) != record.sha256:
         raise ArchiveDamaged(f"the frame at byte {record.offset} does not have its checksum")
     try:
-        export = ExportTraceServiceRequest.FromString(zstd.decompress(frame))
+        export = ExportTraceServiceRequest.FromString(_unpacked(frame))
     except Exception as error:  # the checksum is right: it was written so
         raise ArchiveDamaged(f"the frame at byte {record.offset} can't be read: {error}") from error
     counted = count_spans(export)
     if any(counted.get(each.trace_id, 0) != each.spans for each in record.traces):
         raise ArchiveDamaged(f"the frame at byte {record.offset} lacks spans that its manifest names")
     return export
+
+
+def _unpacked(frame: bytes) -> bytes:
+    """Raises ValueError: there is more than we ever write, as whoever can write to the store may have put."""
+    decompressor = zstd.ZstdDecompressor()
+    payload = decompressor.decompress(frame, max_length=MAX_FRAME_BYTES + 1)
+    if len(payload) > MAX_FRAME_BYTES or not decompressor.eof:
+        raise ValueError(f"it is not a whole frame of at most {MAX_FRAME_BYTES} bytes")
+    return payload
 
 
 def sha256(frame: bytes) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +14,13 @@ from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState, CataloguedTrace
 from collector.retention.cleanup import Cleanup, RuleReport
 from collector.retention.frames import DATA
-from collector.retention.restore import Restorer
+from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.source import CleanupTrouble
 
 _log = logging.getLogger("sidespan.retention")
+
+# until MLflow is asked again what became of a deletion: late spans of its traces are refused meanwhile
+RETRY_SECONDS = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +51,7 @@ class Keeper:
     restorer: Restorer
     archive: Archive
     every_seconds: float | None
+    retry_seconds: float = RETRY_SECONDS
     _state: RunState = field(default_factory=RunState)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,12 +79,17 @@ class Keeper:
 
     async def restore_trace(self, trace_id: str) -> dict[str, Any]:
         """As in the protocol."""
-        if not await asyncio.to_thread(self.archive.known, [trace_id]):
+        known = await asyncio.to_thread(self.archive.known, [trace_id])
+        if not known:
             raise BadParameter("trace_id", trace_id, "the archive does not have this trace")
+        await self._need_experiment(known[trace_id].experiment_id)
         return {"traces": 1, "spans": await self.restorer.restore([trace_id]), "left": 0}
 
     async def restore_experiment(self, experiment_id: str) -> dict[str, Any]:
         """As in the protocol."""
+        counts = await asyncio.to_thread(self.archive.catalogue.counts)
+        if counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED):
+            await self._need_experiment(experiment_id)
         traces, left = await self.restorer.experiment(experiment_id)
         return {"traces": traces, "left": left}
 
@@ -99,9 +109,9 @@ class Keeper:
         }
 
     async def run(self) -> None:
-        """Settle what a crash left, then run when asked and on schedule, until cancelled."""
-        await self._try(self.cleanup.cleaner.settle)
+        """Settle what a crash or a run left, then run when asked and on schedule, until cancelled."""
         while True:
+            await self._settle()
             try:
                 async with asyncio.timeout(await self._due_seconds()):
                     await self._asked.wait()
@@ -136,14 +146,32 @@ class Keeper:
         _log.info("the retention rules were applied", extra={"traces": traces})
         await asyncio.to_thread(self.archive.catalogue.note_run, state.to_json())
 
-    async def _try(self, step: Any) -> None:
-        try:
-            await step()
-        except (CleanupTrouble, IndexAway, IndexFailure) as error:
-            _log.warning("what a run left is settled by the next one", extra={"reason": str(error)})
+    async def _settle(self) -> None:
+        """Until it is done, or a run is asked for, which settles first."""
+        while not self._asked.is_set():
+            try:
+                await self.cleanup.cleaner.settle()
+            except (CleanupTrouble, IndexAway, IndexFailure) as error:
+                _log.warning("what a run left can't be settled yet", extra={"reason": str(error)})
+            else:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.retry_seconds):
+                    await self._asked.wait()
 
     def _progress(self, reports: Sequence[RuleReport]) -> None:
         self._state.rules = [report.to_json() for report in reports]
+
+    async def _need_experiment(self, experiment_id: str) -> None:
+        """Raises CannotRestore: what is restored into a deleted experiment would end as dead letters."""
+        try:
+            there = await self.cleanup.cleaner.store.experiments()
+        except CleanupTrouble:  # the journal keeps it until MLflow is back
+            return
+        if experiment_id not in {each.id for each in there}:
+            raise CannotRestore(
+                f"MLflow has no experiment {experiment_id}, or it is deleted there: restore that first"
+            )
 
     def _need_rules(self) -> None:
         if not self.cleanup.rules:

@@ -75,6 +75,8 @@ async def open_keeper(
 
     def tell(deletion: Deletion) -> None:
         requests.write(_line(deletion))
+        if not deletion.is_sure:
+            return
         labels = {"rule": deletion.rule, "action": deletion.action}
         metrics.retention_traces.labels(**labels).inc(len(deletion.trace_ids))
 
@@ -113,9 +115,9 @@ def _line(deletion: Deletion) -> Line:
         resource="traces",
         action="delete",
         experiments=(deletion.experiment_id,),
-        decision="allowed",
+        decision="allowed" if deletion.is_sure else "failed",
         rule=f"retention: {deletion.rule}",
-        status=200,
+        status=200 if deletion.is_sure else 502,
         request_bytes=0,
         answer_bytes=0,
         seconds=deletion.seconds,

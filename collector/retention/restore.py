@@ -6,7 +6,7 @@ the index, which has kept its facts, and other backends, which got it when it ca
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ from collector.retention.marks import Marks
 _log = logging.getLogger("sidespan.retention")
 
 RESTORED_AT_ONCE = 50
+# of frames, packed: all of a portion is unpacked in memory
+PORTION_BYTES = 8 * 1024 * 1024
 
 
 class CannotRestore(SidespanError):
@@ -40,26 +42,46 @@ class Restorer:
     async def restore(self, trace_ids: Collection[str]) -> int:
         """Send these traces (hex) back; how many spans. What the archive doesn't have is left out.
 
-        Raises CannotRestore: those of the batch are in the archive as before.
+        Raises CannotRestore: those of the portion are in the archive as before.
         """
         known = list((await asyncio.to_thread(self.archive.known, trace_ids)).values())
         spans = 0
-        for start in range(0, len(known), RESTORED_AT_ONCE):
-            spans += await self._restore(known[start : start + RESTORED_AT_ONCE])
+        for portion in portions(known):
+            spans += await self._restore(portion)
         return spans
 
     async def experiment(self, experiment_id: str) -> tuple[int, int]:
         """Send some of an experiment's traces back; how many, and how many are left.
 
-        Raises CannotRestore.
+        Raises CannotRestore: none of those that come next can be restored.
         """
         catalogue = self.archive.catalogue
         page = await asyncio.to_thread(
             catalogue.ids, ArchiveState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE
         )
-        await self.restore([trace_id for trace_id, _ in page])
+        ids = [trace_id for trace_id, _ in page]
+        restored = len(ids)
+        try:
+            await self.restore(ids)
+        except CannotRestore:
+            restored = await self._one_by_one(ids)
+            if not restored:
+                raise
         counts = await asyncio.to_thread(catalogue.counts)
-        return len(page), counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
+        return restored, counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
+
+    async def _one_by_one(self, trace_ids: Sequence[str]) -> int:
+        """How many could be restored: a damaged file must not keep back what other files hold."""
+        known = await asyncio.to_thread(self.archive.known, trace_ids)
+        done = sum(each.state is not ArchiveState.ARCHIVED for each in known.values())
+        for trace in (each for each in known.values() if each.state is ArchiveState.ARCHIVED):
+            try:
+                await self._restore([trace])
+                done += 1
+            except CannotRestore as error:
+                extra = {"trace_id": trace.trace_id, "reason": str(error)}
+                _log.warning("an archived trace can't be restored", extra=extra)
+        return done
 
     async def _restore(self, traces: Sequence[CataloguedTrace]) -> int:
         ids = [trace.trace_id for trace in traces]
@@ -67,20 +89,34 @@ class Restorer:
         try:
             drafts = await asyncio.to_thread(lambda: [_draft(self.archive, trace) for trace in traces])
             infos = await asyncio.to_thread(self.archive.infos, traces)
-            # before the journal has them: delivery must not take them for late spans
-            now = self.now_unix_ns()
-            await asyncio.to_thread(catalogue.move, ids, ArchiveState.RESTORED, now_unix_ns=now)
             await self.log.append(drafts)
         except (OSError, ArchiveDamaged) as error:
             raise CannotRestore(f"the archive can't be read: {error}") from error
         except Unavailable as error:
-            await asyncio.to_thread(catalogue.move, ids, ArchiveState.ARCHIVED)
             raise CannotRestore(f"the journal takes nothing now: {error}") from error
+        # only now: whatever cuts this short before, the archive alone has them still, and says so
+        now = self.now_unix_ns()
+        await asyncio.to_thread(catalogue.move, ids, ArchiveState.RESTORED, now_unix_ns=now)
         try:
             await self.marks.restored(list(infos.values()))
         except IndexAway as error:
             _log.warning("restored traces stay marked as archived", extra={"reason": str(error)})
         return sum(draft.span_count for draft in drafts)
+
+
+def portions(traces: Sequence[CataloguedTrace]) -> Iterator[list[CataloguedTrace]]:
+    """The traces in their order, few enough at a time for the memory."""
+    portion: list[CataloguedTrace] = []
+    size = 0
+    for trace in traces:
+        more = sum(place.bytes for place in trace.places)
+        if portion and (len(portion) == RESTORED_AT_ONCE or size + more > PORTION_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(trace)
+        size += more
+    if portion:
+        yield portion
 
 
 def _draft(archive: Archive, trace: CataloguedTrace) -> Draft:

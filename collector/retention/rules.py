@@ -101,7 +101,8 @@ def applies_to(rule: RetentionSettings, experiment: ExperimentReference) -> bool
     """Whether the rule names the experiment."""
     name = experiment.name or ""
     return any(
-        fnmatchcase(name, glob) or (glob.isdecimal() and glob == experiment.id) for glob in rule.experiments
+        fnmatchcase(name, glob.replace("[", "[[]")) or (glob.isdecimal() and glob == experiment.id)
+        for glob in rule.experiments
     )
 
 
@@ -110,7 +111,7 @@ def metric_filters(rule: RetentionSettings) -> list[Sequence[str]]:
     tags = [f"trace.tag.`{name}` = {quoted(value)}" for name, value in rule.tags.items()]
     if not rule.status:
         return [tags]
-    return [[f"trace.status = '{status}'", *tags] for status in rule.status]
+    return [[f"trace.status = '{status}'", *tags] for status in dict.fromkeys(rule.status)]
 
 
 def search_filter(rule: RetentionSettings, *, from_unix_ms: int, before_unix_ms: int) -> str:

@@ -7,7 +7,7 @@ only, however fast it is.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ class StoreTrouble(CleanupTrouble):
     """MLflow can't be asked, or has not answered as it should."""
 
 
+class TooMuch(StoreTrouble):
+    """These traces together are more than is read at once: ask for fewer."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TraceStore:
     """The traces of one MLflow server. Each verb raises StoreTrouble."""
@@ -46,7 +50,9 @@ class TraceStore:
         return [
             ExperimentReference(id=str(each["experiment_id"]), name=str(each["name"]))
             async for each in self._all(
-                "experiments", lambda token: self._api.search_experiments(limit=MANY, page_token=token)
+                "experiments",
+                lambda token: self._api.search_experiments(limit=MANY, page_token=token),
+                id_of=lambda each: each["experiment_id"],
             )
         ]
 
@@ -66,9 +72,11 @@ class TraceStore:
     ) -> AsyncIterator[list[RetainedTrace]]:
         """The rule's traces that started before, in pages. What the reader deletes changes none of it.
 
-        Pages begin at the last one's newest time, for tokens of MLflow's are offsets.
+        Pages begin at the last one's newest time, for tokens of MLflow's are offsets. Traces of one time that
+        fill more than a page come together.
         """
         start, token, seen = 0, "", set[str]()
+        found: list[RetainedTrace] = []
         while True:
             wanted = search_filter(rule, from_unix_ms=start, before_unix_ms=before_unix_ms)
             page = await self._ask(
@@ -81,13 +89,16 @@ class TraceStore:
                 )
             )
             traces = [_stored(info) for info in page.get("traces") or ()]
-            fresh = [trace for trace in traces if trace.id not in seen]
-            if fresh:
-                yield fresh
+            found += [trace for trace in traces if trace.id not in seen]
             token = str(page.get("next_page_token") or "")
-            if not traces or not token:
+            is_last = not traces or not token
+            is_later = bool(traces) and traces[-1].started_unix_ms > start
+            if found and (is_last or is_later):
+                yield found
+                found = []
+            if is_last:
                 return
-            if traces[-1].started_unix_ms > start:
+            if is_later:
                 start, token, seen = traces[-1].started_unix_ms, "", set()
             seen |= {trace.id for trace in traces if trace.started_unix_ms == start}
 
@@ -101,12 +112,12 @@ class TraceStore:
     async def whole(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """These traces (tr-...) with their spans, as MLflow's JSON has them.
 
-        One that is missing is gone, or too large to be read.
+        One that is missing is gone, or too large to be read. Raises TooMuch for several that are too large
+        together.
         """
         answer = await self._answer(self._api.traces(ids))
         if answer.is_cut and len(ids) > 1:
-            half = len(ids) // 2
-            return [*await self.whole(ids[:half]), *await self.whole(ids[half:])]
+            raise TooMuch(f"{len(ids)} traces have over {MAX_CONTENT_BYTES} bytes")
         return [] if answer.is_cut else (await asyncio.to_thread(answer.json)).get("traces") or []
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
@@ -127,7 +138,9 @@ class TraceStore:
     async def _in_datasets(self) -> frozenset[str]:
         found: set[str] = set()
         async for dataset in self._all(
-            "datasets", lambda token: self._api.search_datasets(limit=MANY, page_token=token)
+            "datasets",
+            lambda token: self._api.search_datasets(limit=MANY, page_token=token),
+            id_of=lambda each: each["dataset_id"],
         ):
             id, token = str(dataset["dataset_id"]), ""
             while True:
@@ -143,36 +156,54 @@ class TraceStore:
         everywhere = [str(each.id) for each in await self.experiments()]
         if not experiment_ids or not everywhere:
             return frozenset()
-        async for run in self._all(
-            "runs",
-            lambda token: self._api.search_runs(
-                everywhere, filter_string="", order_by=[], limit=RUNS_A_PAGE, page_token=token
-            ),
-        ):
-            id = str(run["info"]["run_id"])
+        runs = [
+            str(run["info"]["run_id"])
+            async for run in self._all(
+                "runs",
+                lambda token: self._api.search_runs(
+                    everywhere, filter_string="", order_by=[], limit=RUNS_A_PAGE, page_token=token
+                ),
+                id_of=lambda run: run["info"]["run_id"],
+            )
+        ]
+        for id in runs:
             async for info in self._all(
                 "traces",
                 lambda token, id=id: self._api.traces_of_run(experiment_ids, id, page_token=token),
+                id_of=lambda info: info["trace_id"],
             ):
                 found.add(str(info["trace_id"]))
         return frozenset(found)
 
-    async def _all(self, key: str, ask: Any) -> AsyncIterator[dict[str, Any]]:
-        """Everything under `key`, page after page."""
-        token = ""
-        while True:
-            page = await self._ask(ask(token))
-            for each in page.get(key) or ():
-                yield each
-            token = str(page.get("next_page_token") or "")
-            if not token:
+    async def _all(
+        self, key: str, ask: Any, *, id_of: Callable[[dict[str, Any]], str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Everything under `key`, page after page, each once.
+
+        Several pages are read twice: tokens of MLflow's are offsets, so what is deleted between two requests
+        moves something from the next page to the one before.
+        """
+        seen: set[str] = set()
+        for _ in range(2):
+            token, pages = "", 0
+            while token or not pages:
+                page = await self._ask(ask(token))
+                for each in page.get(key) or ():
+                    if id_of(each) not in seen:
+                        seen.add(id_of(each))
+                        yield each
+                token, pages = str(page.get("next_page_token") or ""), pages + 1
+            if pages == 1:
                 return
 
     async def _ask(self, asking: Awaitable[MlflowAnswer]) -> dict[str, Any]:
         answer = await self._answer(asking)
         if answer.is_cut:
             raise StoreTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
-        return answer.json()
+        document = await asyncio.to_thread(lambda: answer.document)
+        if document is None:  # a page to log in, say: it doesn't mean that MLflow has nothing
+            raise StoreTrouble(f"MLflow's answer is no JSON object: {answer.error[:100]!r}")
+        return document
 
     async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
         """A 200, after the pause."""

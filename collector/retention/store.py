@@ -4,8 +4,11 @@ Both promise the same: `append` cuts a file to the length that is known to be wh
 when that is stored; after a crash the file has the old length, the new one, or something between.
 """
 
+import fcntl
 import os
+import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +17,7 @@ from collector.files.private import make_folder, opener
 from collector.model.errors import Misconfigured
 
 COPIED_BYTES = 1024 * 1024
+LOCK = "lock"
 
 
 class ArchiveFiles(Protocol):
@@ -35,12 +39,16 @@ class ArchiveFiles(Protocol):
     def append(self, name: str, data: bytes, *, at: int) -> None:
         """Cut the file to `at` bytes, and add to it."""
 
+    def writing(self) -> AbstractContextManager[None]:
+        """No other process of this machine writes in the block; of stores at a URL nobody can promise it."""
+
 
 class FolderFiles:
     """In a folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._synced: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -68,7 +76,6 @@ class FolderFiles:
     def append(self, name: str, data: bytes, *, at: int) -> None:
         """As in the protocol: on the disk when it returns."""
         path = self._folder / name
-        is_new = not path.exists()
         make_folder(path.parent)
         descriptor = opener(str(path), os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "r+b") as file:
@@ -77,19 +84,32 @@ class FolderFiles:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if is_new:
-            _sync_folders(path.parent, self._folder.parent)
+        if name not in self._synced:
+            _sync_folders(path.parent)
+            self._synced.add(name)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """As in the protocol."""
+        make_folder(self._folder)
+        with open(self._folder / LOCK, "a", opener=opener) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
-def _sync_folders(folder: Path, last: Path) -> None:
-    """A file that is new is there after a crash only if its folders are on the disk."""
-    while True:
+def _sync_folders(folder: Path) -> None:
+    """A new file is there after a power failure only if its folders are on the disk.
+
+    A file that is there may be new too: whoever made it may have been killed before this. In folders that we
+    can't write nothing of it is new.
+    """
+    while os.access(folder, os.W_OK):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if folder == last or folder == folder.parent:
+        if folder == folder.parent:
             return
         folder = folder.parent
 
@@ -102,8 +122,8 @@ class RemoteFiles:
 
     @property
     def url(self) -> str:
-        """The URL."""
-        return self._url
+        """The URL, without what may be a secret."""
+        return _without_secrets(self._url)
 
     def names(self, suffix: str) -> Iterator[str]:
         """As in the protocol."""
@@ -136,6 +156,10 @@ class RemoteFiles:
         self._system.mv(unfinished, path)
         self._system.invalidate_cache()
 
+    def writing(self) -> AbstractContextManager[None]:
+        """As in the protocol."""
+        return nullcontext()
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -149,11 +173,18 @@ def open_files(url: str | None, default: Path) -> ArchiveFiles:
         import fsspec
     except ImportError as error:
         raise Misconfigured(
-            f"cleanup.archive_url = {url!r} needs fsspec: install 'sidespan[archive]', and fsspec's package "
-            "for this kind of URL"
+            f"cleanup.archive_url = {_without_secrets(url)!r} needs fsspec: install 'sidespan[archive]', and "
+            "fsspec's package for this kind of URL"
         ) from error
     try:
         system, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
-        raise Misconfigured(f"cleanup.archive_url = {url!r} can't be used: {error}") from error
+        shown = _without_secrets(url)
+        reason = str(error).replace(url, shown)
+        raise Misconfigured(f"cleanup.archive_url = {shown!r} can't be used: {reason}") from error
     return RemoteFiles(url, system, root)
+
+
+def _without_secrets(url: str) -> str:
+    """For logs and answers: some of fsspec's URLs hold a password or a key."""
+    return re.sub("://[^/]*@", "://", url).partition("?")[0].partition("#")[0]

@@ -186,7 +186,7 @@ async def _deliver(
         return _later(foreign)
     if target.settings.foreign_trace == "allow":
         foreign = frozenset()
-    archived = frozenset(await target.archived(window.trace_ids) if target.archived is not None else ())
+    archived = await _archived(window, target)
     memory = await _recall(traces, window.trace_ids, target)
     requests, refusals = await asyncio.to_thread(
         prepare, window.entries, foreign, archived, window.route, request_bytes
@@ -217,6 +217,13 @@ async def _deliver(
     delivered = {} if ask is None else dict.fromkeys(memory.delivered, window.owner)
     follow_ups = await carried(window, outcome, to=target.scores_to)
     return replace(outcome, notes=memory.learned, delivered=delivered, follow_ups=follow_ups)
+
+
+async def _archived(window: Window, target: Target) -> frozenset[bytes]:
+    """The archived traces whose spans come late. What comes from the archive itself is never late."""
+    if target.archived is None or is_verbatim(window.lane):
+        return frozenset()
+    return frozenset(await target.archived(window.trace_ids))
 
 
 def _later(cannot: CannotAsk) -> Deferred:

@@ -38,6 +38,25 @@ async def test_spans_of_an_archived_trace_are_dead_letters_and_others_are_delive
     assert stage.mlflow.names == {"other-0"}
 
 
+async def test_restored_spans_are_never_late(stage: Stage) -> None:
+    async def are_archived(trace_ids: Collection[bytes]) -> Collection[bytes]:
+        return trace_ids
+
+    export = named("restored")
+    draft = Draft(
+        lane=ONE.verbatim_lane,
+        payload=export.SerializeToString(),
+        span_count=1,
+        trace_ids=frozenset(trace_ids_of(export)),
+    )
+    await stage.journal.log.append([draft])
+    await stage.start()
+    stage.target.archived = are_archived
+    await stage.drained()
+    assert await stage.letters() == []
+    assert stage.mlflow.names == {"restored-0"}
+
+
 async def test_restored_spans_go_to_mlflow_as_they_are(stage: Stage) -> None:
     export = agent_export()
     # what a client can't say of itself

@@ -1,8 +1,10 @@
 """The archive's files: what a crash leaves behind, what damage does, and other stores than a folder."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from collector.model.errors import Misconfigured
 from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState, open_catalogue
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
-from collector.retention.store import ArchiveFiles, open_files
+from collector.retention.restore import PORTION_BYTES, RESTORED_AT_ONCE, portions
+from collector.retention.store import ArchiveFiles, RemoteFiles, open_files
 
 DAY = "2026-01-31"
 
@@ -136,3 +139,113 @@ def test_a_write_that_is_not_what_is_read_back_is_no_archive(archive: Archive) -
 def test_a_url_without_its_package_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"cleanup\.archive_url"):
         open_files("nosuch://bucket/prefix", tmp_path)
+
+
+def test_two_services_with_one_archive_do_not_write_over_each_other(archive: Archive, tmp_path: Path) -> None:
+    write(archive, trace(1))
+    with closing(open_catalogue(tmp_path / "other")) as catalogue:
+        other = Archive(files=archive.files, catalogue=catalogue)
+        other.catch_up()
+        write(archive, trace(2))
+        write(other, trace(3))
+        write(archive, trace(4))
+        assert [spans(archive, number) for number in (1, 2, 3, 4)] == [2, 2, 2, 2]
+        other.catch_up()
+        assert [spans(other, number) for number in (1, 2, 3, 4)] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", [DATA, MANIFEST])
+def test_nothing_is_written_behind_what_is_missing(archive: Archive, name: str) -> None:
+    write(archive, trace(1))
+    write(archive, trace(2))
+    file = f"7/{DAY}{name}"
+    archive.files.append(file, b"", at=archive.files.size(file) - 1)
+    with pytest.raises(ArchiveDamaged, match="shorter"):
+        write(archive, trace(3))
+    assert archive.known(ids(3)) == {}
+
+
+@pytest.mark.parametrize("day", [DAY, "2026-02-01"], ids=["a_day_that_was_begun", "a_new_day"])
+def test_nothing_is_written_where_an_archive_is_not_mounted(
+    archive: Archive, tmp_path: Path, day: str
+) -> None:
+    write(archive, trace(1))
+    elsewhere = Archive(files=open_files(None, tmp_path / "unmounted"), catalogue=archive.catalogue)
+    with pytest.raises(ArchiveDamaged, match="shorter"):
+        elsewhere.write("7", day, [trace(2)], rule="old", now_unix_ns=1)
+    assert archive.known(ids(2)) == {}
+
+
+def test_a_manifest_that_is_not_what_is_read_back_is_no_archive(archive: Archive) -> None:
+    class Lossy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(archive.files, name)
+
+        def append(self, name: str, data: bytes, *, at: int) -> None:
+            archive.files.append(name, data[:-9] if name.endswith(MANIFEST) else data, at=at)
+
+    lossy = Archive(files=Lossy(), catalogue=archive.catalogue)  # type: ignore[arg-type]
+    with pytest.raises(ArchiveDamaged, match="as written"):
+        write(lossy, trace(1))
+    assert archive.known(ids(1)) == {}
+
+
+def test_a_file_that_a_killed_process_made_is_on_the_disk_with_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "archive"
+    open_files(None, folder).append("7/day", b"a", at=0)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    open_files(None, folder).append("7/day", b"b", at=1)
+    assert synced[:3] == [str(folder / "7" / "day"), str(folder / "7"), str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("ftp://ann:secret@host:21/folder?key=secret", "ftp://host:21/folder"),
+        ("ftp://ann:sec?ret@host/folder", "ftp://host/folder"),
+        ("zip://x::ftp://ann:secret@host/folder", "zip://x::ftp://host/folder"),
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+    ],
+)
+def test_a_password_in_the_url_is_not_told(url: str, told: str) -> None:
+    system: Any = None
+    assert RemoteFiles(url, system, "/folder").url == told
+
+
+def test_an_unusable_url_does_not_tell_its_password(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as failed:
+        open_files("nosuch://ann:secret@bucket/prefix", tmp_path)
+    assert "secret" not in str(failed.value)
+
+
+def test_a_frame_that_unpacks_to_more_than_is_ever_written_is_damage(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(archive, trace(1, spans=100))
+    monkeypatch.setattr("collector.retention.frames.MAX_FRAME_BYTES", 1_000)
+    with pytest.raises(ArchiveDamaged, match="at most 1000 bytes"):
+        spans(archive, 1)
+    with pytest.raises(ValueError, match="at most 1000 bytes"):
+        write(archive, trace(2, spans=100))
+    write(archive, trace(3))
+    assert spans(archive, 3) == 2
+
+
+def test_traces_of_large_frames_are_restored_few_at_a_time(archive: Archive) -> None:
+    for number in range(1, 5):
+        write(archive, trace(number))
+    small, one, two, last = archive.known(ids(1, 2, 3, 4)).values()
+    large = [
+        replace(each, places=(replace(each.places[0], bytes=PORTION_BYTES // 2 + 1),)) for each in (one, two)
+    ]
+    assert list(portions([small, *large, last])) == [[small, large[0]], [large[1], last]]
+    assert [len(each) for each in portions([small] * (RESTORED_AT_ONCE + 1))] == [RESTORED_AT_ONCE, 1]

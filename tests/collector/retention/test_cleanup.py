@@ -1,5 +1,6 @@
 """A run of the rules, cut short at every step that it takes, and what the next one makes of it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -9,14 +10,18 @@ from typing import Any
 import pytest
 
 from collector.delivery.mlflow.turns import Turns
+from collector.model.errors import Reason, Unavailable
 from collector.model.experiment import ExperimentReference
 from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
 from collector.retention.frames import count_spans
+from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
+from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.rules import Protected, RetainedTrace, read_stored
+from collector.retention.source import StoreTrouble, TooMuch
 from collector.retention.store import FolderFiles
 from collector.settings import CleanupSettings, RetentionSettings
 from tests.collector.retention.test_archive import trace
@@ -258,3 +263,239 @@ async def test_each_deletion_is_told(tmp_path: Path, store: FakeStore) -> None:
         await found.cleanup.run(progress=lambda _: None)
     assert [len(each.trace_ids) for each in found.told] == [2, 2, 1]
     assert {each.rule for each in found.told} == {"old"}
+
+
+async def test_what_was_restored_lately_is_counted_as_kept(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        store.traces |= some_traces()
+        ids = [id.removeprefix("tr-") for id in store.traces]
+        found.archive.catalogue.move(ids[:2], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
+        (plan,) = await found.cleanup.plan()
+        (done,) = await found.cleanup.run(progress=lambda _: None)
+    assert (plan.traces, plan.kept) == (done.traces, done.kept) == (3, {"restored": 2})
+
+
+async def test_a_trace_that_mlflow_did_not_delete_is_not_counted_as_gone(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    first = next(iter(store.traces))
+    delete = store.delete
+
+    async def but_the_first(experiment_id: str, ids: Sequence[str]) -> int:
+        return await delete(experiment_id, [id for id in ids if id != first])
+
+    store.delete = but_the_first  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        (report,) = await found.cleanup.run(progress=lambda _: None)
+        (known,) = found.archive.known([first.removeprefix("tr-")]).values()
+    assert (report.traces, report.kept) == (4, {"not_deleted": 1})
+    assert known.state is ArchiveState.WRITTEN
+    assert first.removeprefix("tr-") not in {id for each in found.told for id in each.trace_ids}
+
+
+async def test_a_deletion_without_an_answer_is_told_too(tmp_path: Path, store: FakeStore) -> None:
+    delete = store.delete
+
+    async def in_vain(experiment_id: str, ids: Sequence[str]) -> int:
+        await delete(experiment_id, ids)
+        raise StoreTrouble("MLflow did not answer in time")
+
+    store.delete = in_vain  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        with pytest.raises(StoreTrouble):
+            await found.cleanup.run(progress=lambda _: None)
+        assert [(len(each.trace_ids), each.is_sure) for each in found.told] == [(2, False)]
+        store.delete = delete  # type: ignore[method-assign]
+        await found.cleanup.run(progress=lambda _: None)
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
+
+
+async def test_a_trace_that_mlflow_deletes_after_a_restart_is_known_to_be_gone(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    whole = some_traces()
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        store.traces |= whole  # MLflow still works on it
+        ids = [id.removeprefix("tr-") for id in whole]
+        found.archive.catalogue.move(ids, ArchiveState.DELETING)
+        await found.cleanup.cleaner.settle()
+        assert found.archived() == {}
+        store.traces.clear()
+        await found.cleanup.cleaner.settle()
+        assert found.archived() == dict.fromkeys(whole, 2)
+
+
+async def test_what_is_restored_while_it_is_deleted_stays_restored(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    restored = next(iter(store.traces)).removeprefix("tr-")
+    delete = store.delete
+
+    async def meanwhile(experiment_id: str, ids: Sequence[str]) -> int:
+        if f"tr-{restored}" in ids:
+            found.archive.catalogue.move([restored], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS)
+        return await delete(experiment_id, ids)
+
+    store.delete = meanwhile  # type: ignore[method-assign]
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        (known,) = found.archive.known([restored]).values()
+    assert known.state is ArchiveState.RESTORED
+
+
+async def test_a_trace_with_spans_of_another_stays_and_the_rules_go_on(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    first, second = list(store.traces)[:2]
+    store.traces[first]["spans"][0]["trace_id"] = store.traces[second]["spans"][0]["trace_id"]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        (report,) = await found.cleanup.run(progress=lambda _: None)
+    assert store.traces.keys() == {first}
+    assert (report.traces, report.kept) == (4, {"unreadable": 1})
+
+
+@pytest.mark.parametrize("before", [ArchiveState.WRITTEN, ArchiveState.ARCHIVED, ArchiveState.RESTORED])
+@pytest.mark.parametrize("trouble", [Unavailable(Reason.JOURNAL_FULL, "full"), Crash()])
+async def test_a_trace_that_the_journal_did_not_take_is_in_the_archive_as_before(
+    tmp_path: Path, store: FakeStore, before: ArchiveState, trouble: BaseException
+) -> None:
+    class Refusing:
+        async def append(self, drafts: Any) -> None:
+            raise trouble
+
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        id = next(iter(some_traces())).removeprefix("tr-")
+        found.archive.catalogue.move([id], before)
+        log: Any = Refusing()
+        restorer = Restorer(
+            archive=found.archive, log=log, marks=Marks(index=None), now_unix_ns=lambda: NOW_UNIX_NS
+        )
+        with pytest.raises((CannotRestore, Crash)):
+            await restorer.restore([id])
+        (known,) = found.archive.known([id]).values()
+    assert (known.state, known.restored_unix_ns) == (before, None)
+
+
+async def test_what_was_deleted_right_before_a_crash_is_in_the_audit_log_after_it(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    delete = store.delete
+
+    async def and_crash(experiment_id: str, ids: Sequence[str]) -> int:
+        await delete(experiment_id, ids)
+        raise Crash
+
+    store.delete = and_crash  # type: ignore[method-assign]
+    with closing(found.archive.catalogue), pytest.raises(Crash):
+        await found.cleanup.run(progress=lambda _: None)
+    gone = {id.removeprefix("tr-") for id in some_traces().keys() - store.traces.keys()}
+    again = scene(tmp_path, store, Steps(), [RULE])
+    with closing(again.archive.catalogue):
+        await again.cleanup.cleaner.settle()
+        await again.cleanup.cleaner.settle()
+    assert [set(each.trace_ids) for each in again.told] == [gone]
+
+
+def keeper_of(found: Scene) -> Keeper:
+    log: Any = None
+    restorer = Restorer(
+        archive=found.archive, log=log, marks=Marks(index=None), now_unix_ns=lambda: NOW_UNIX_NS
+    )
+    return Keeper(
+        cleanup=found.cleanup,
+        restorer=restorer,
+        archive=found.archive,
+        every_seconds=None,
+        retry_seconds=0.001,
+    )
+
+
+async def test_what_a_crash_left_is_settled_as_soon_as_mlflow_answers(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+    infos, troubles, settled = store.infos, [1, 2, 3], asyncio.Event()
+
+    async def away(ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        if troubles:
+            raise StoreTrouble(f"MLflow can't be asked: {troubles.pop()}")
+        settled.set()
+        return await infos(ids)
+
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        ids = [id.removeprefix("tr-") for id in some_traces()]
+        found.archive.catalogue.move(ids, ArchiveState.DELETING)
+        store.infos = away  # type: ignore[method-assign]
+        running = asyncio.create_task(keeper_of(found).run())
+        async with asyncio.timeout(60):
+            while found.archived() != dict.fromkeys(some_traces(), 2):
+                await settled.wait()
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_nothing_is_restored_into_a_deleted_experiment(tmp_path: Path, store: FakeStore) -> None:
+    found = scene(tmp_path, store, Steps(), [RULE])
+
+    async def none() -> list[ExperimentReference]:
+        return []
+
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        store.experiments = none  # type: ignore[method-assign]
+        keeper = keeper_of(found)
+        with pytest.raises(CannotRestore, match="experiment 7"):
+            await keeper.restore_experiment("7")
+        with pytest.raises(CannotRestore, match="experiment 7"):
+            await keeper.restore_trace(next(iter(some_traces())).removeprefix("tr-"))
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
+
+
+async def test_traces_that_are_too_much_together_are_read_and_archived_apart(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    read = store.whole
+
+    async def one(ids: Sequence[str]) -> list[dict[str, Any]]:
+        if len(ids) > 1:
+            raise TooMuch("too much")
+        return await read(ids)
+
+    store.whole = one  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        (plan,) = await found.cleanup.plan()
+        (done,) = await found.cleanup.run(progress=lambda _: None)
+        assert found.archived() == dict.fromkeys(some_traces(), 2)
+    assert plan.bytes > 0
+    assert (done.traces, done.spans, done.bytes) == (5, 10, plan.bytes)
+
+
+async def test_a_damaged_frame_keeps_back_its_own_traces_only(tmp_path: Path, store: FakeStore) -> None:
+    class Taking:
+        async def append(self, drafts: Any) -> None:
+            pass
+
+    found = scene(tmp_path, store, Steps(), [RULE])
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+        (data,) = (tmp_path / "archive").rglob("*.zst")
+        data.write_bytes(b"\0" + data.read_bytes()[1:])  # of the first frame, with two traces
+        log: Any = Taking()
+        restorer = Restorer(
+            archive=found.archive, log=log, marks=Marks(index=None), now_unix_ns=lambda: NOW_UNIX_NS
+        )
+        assert await restorer.experiment("7") == (3, 2)
+        with pytest.raises(CannotRestore, match="checksum"):
+            await restorer.experiment("7")

@@ -73,6 +73,12 @@ def test_experiments_are_named_by_pattern_or_id(experiments: list[str], is_named
     assert applies_to(rule(experiments=experiments), found) is is_named
 
 
+def test_brackets_in_a_pattern_are_themselves() -> None:
+    bracketed = rule(experiments=["[test] *"])
+    assert applies_to(bracketed, ExperimentReference(id="1", name="[test] a"))
+    assert not applies_to(bracketed, ExperimentReference(id="2", name="t a"))
+
+
 def test_the_day_is_the_one_on_which_it_started_in_utc() -> None:
     assert read_stored(info()).day == "2026-01-31"
     assert read_stored(info()).started_unix_ms % 1000 == 500
@@ -98,6 +104,7 @@ def test_filters_ask_for_states_and_tags() -> None:
         ["trace.status = 'OK'", 'trace.tag.`a b` = "it\'s"'],
         ["trace.status = 'ERROR'", 'trace.tag.`a b` = "it\'s"'],
     ]
+    assert metric_filters(rule(status=["OK", "OK"])) == [["trace.status = 'OK'"]]
     asked = search_filter(rule(status=["OK"]), from_unix_ms=1, before_unix_ms=2)
     assert asked == (
         "attributes.timestamp_ms >= 1 AND attributes.timestamp_ms < 2 AND attributes.status = 'OK'"
