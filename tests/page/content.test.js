@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aligned } from "../../collector/api/page/beside.js";
 import { Markdown, isImageData, safeAddress } from "../../collector/api/page/markdown.js";
-import { parsed, read } from "../../collector/api/page/values.js";
+import { plainOf } from "../../collector/api/page/span.js";
+import { isCut, parsed, read } from "../../collector/api/page/values.js";
 import { placesOf, visible } from "../../collector/api/page/waterfall.js";
 
 const span = (span_id, depth, name = span_id) => ({ span_id, depth, name });
@@ -117,3 +118,49 @@ test("two traces are aligned by the names down to a span, and the order of both 
     ],
   );
 });
+
+test("an object of a sender that looks like the page's own mark stays an object", () => {
+  for (const text of ['{"an exact number": "no number"}', '{"an exact number": {"toString": 1}}']) {
+    assert.deepEqual(read(text), JSON.parse(text));
+    JSON.stringify(read(text));
+  }
+});
+
+test("a text that only looks like JSON is given up at once, however long", { timeout: 20_000 }, () => {
+  assert.equal(parsed(`{"1234567890123456${'\\"'.repeat(500_000)}`), undefined);
+});
+
+test("whether a text is cut is counted as the service counts, an emoji as one character", () => {
+  assert.ok(!isCut({ text: '{"a": "😀😀"}', characters: 11 }));
+  assert.ok(isCut({ text: "😀😀", characters: 3 }));
+  assert.ok(!isCut({ text: "abc", characters: 3 }));
+});
+
+test("attributes may have any name", () => {
+  const said = (text) => ({ text, characters: text.length, is_json: false });
+  const attributes = JSON.parse(
+    JSON.stringify({ characters: said("a"), text: said("b"), is_json: said("c") }).replace(
+      "{",
+      '{"__proto__": null, ',
+    ),
+  );
+  const plain = plainOf({ name: "x", attributes });
+  assert.deepEqual(Object.entries(plain.attributes), [
+    ["__proto__", null],
+    ["characters", "a"],
+    ["text", "b"],
+    ["is_json", "c"],
+  ]);
+});
+
+test(
+  "a trace that is one long chain is laid out and aligned as fast as any other",
+  { timeout: 20_000 },
+  () => {
+    const chain = Array.from({ length: 30_000 }, (_, depth) => span(`s${depth}`, depth, "step"));
+    assert.equal(placesOf(chain).get("s0").below, 29_999);
+    const rows = aligned(chain, chain.slice(0, -1));
+    assert.equal(rows.length, 30_000);
+    assert.ok(rows.slice(0, -1).every(({ a, b }) => a === b) && !rows.at(-1).b);
+  },
+);

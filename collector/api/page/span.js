@@ -4,7 +4,7 @@
 
 import { Messages } from "./chat.js";
 import { address, byModality, duration, messageOf, money, number, sentence, tokens } from "./parts.js";
-import { Copy, Exact, Long, Tree, Value, read } from "./values.js";
+import { Copy, Exact, Long, Tree, Value, isCut, read } from "./values.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 const FIRST = { max_characters: 20000, max_media_characters: 1500000 };
@@ -155,8 +155,7 @@ function Exception({ exception, onAll }) {
       stacktrace &&
       html`<details>
         <summary>Stack trace</summary>
-        <pre class="stack">
-${stacktrace.characters > stacktrace.text.length ? "…\n" : ""}${stacktrace.text}</pre>
+        <pre class="stack">${isCut(stacktrace) ? "…\n" : ""}${stacktrace.text}</pre>
         <${Copy} text=${stacktrace.text} />
       </details>`
     }
@@ -224,10 +223,12 @@ function Raw({ detail, onAll }) {
 }
 
 /** The span as a reader expects it: values in the place of {text, characters}. */
-function plainOf(value) {
+export function plainOf(value) {
   if (Array.isArray(value)) return value.map(plainOf);
   if (value === null || typeof value !== "object" || value instanceof Exact) return value;
-  if ("characters" in value) return value.is_json ? (read(value.text) ?? value.text) : value.text;
+  // an attribute may be called "characters" too
+  if (typeof value.characters === "number" && typeof value.text === "string")
+    return value.is_json ? (read(value.text) ?? value.text) : value.text;
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, plainOf(each)]));
 }
 
