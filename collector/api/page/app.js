@@ -17,6 +17,7 @@ import { follow } from "./live.js";
 import { overview } from "./overview.js";
 import { openPalette } from "./palette.js";
 import { address, at } from "./parts.js";
+import { placeOf } from "./places.js";
 import { comparedRuns, run, runs } from "./runs.js";
 import { askToSave } from "./saving.js";
 import { session } from "./session.js";
@@ -68,19 +69,11 @@ const MENU = {
   "compare-runs": "runs",
 };
 
-/** {name, id, parameters} of the address; a repeated parameter becomes a list. */
+/** Where the address leads: {name, id, parameters, go}. */
 function place() {
-  const hash = location.hash;
-  const old = /^#trace=(.*)$/.exec(hash); // the form that earlier versions of the page used
-  if (old) return placed("trace", decodeURIComponent(old[1]), {});
-  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  const [name, ...rest] = path.split("/");
-  const parameters = {};
-  for (const [key, value] of new URLSearchParams(query)) {
-    parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
-  }
+  const { name, id, parameters } = placeOf(location.hash, Object.keys(VIEWS));
   if (name === "compare" && parameters.run_id) return placed("compare-runs", "", parameters);
-  return placed(name in VIEWS ? name : "", decodeURIComponent(rest.join("/")), parameters);
+  return placed(name, id, parameters);
 }
 
 function placed(name, id, parameters) {
