@@ -63,6 +63,10 @@ test("nothing in markdown becomes HTML, loads from another host or leads anywher
   }
 });
 
+test("a long text of many underscores is not read for long", () => {
+  assert.deepEqual(tags("_a".repeat(30000)), ["div", "pre"]);
+});
+
 test("markdown that is nested without end or too long is shown as it is", () => {
   assert.ok(tags(">".repeat(5000)).length < 100);
   assert.deepEqual(tags("a".repeat(200000)), ["div", "pre"]);
