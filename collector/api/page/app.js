@@ -98,14 +98,13 @@ function markInMenu(name) {
 }
 
 async function draw({ again = false } = {}) {
-  if (location.hash === "#main") return;
   drawing += 1;
   const mine = drawing;
   const here = place();
   const { name, id } = here;
   const view = VIEWS[name];
-  at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
+    if (name === "trace") at("trace-id").value = id;
     markInMenu(MENU[name] || name);
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet loading";
@@ -140,15 +139,21 @@ function followView() {
 /** @type {number | undefined} */
 let postponed;
 
-/** Draw what has changed; while somebody marks text or fills in a filter, a little later. */
+let isDrawingChanges = false;
+
+/** Draw what has changed; a little later while the last changes are still asked for, or somebody marks text or
+ * fills in a filter. */
 async function drawChanges() {
   clearTimeout(postponed);
   if (document.hidden) return;
-  if (marking() || (place().name === "traces" && reading())) {
+  if (isDrawingChanges || marking() || (place().name === "traces" && reading())) {
     postponed = setTimeout(drawChanges, POSTPONE_MILLISECONDS);
     return;
   }
-  await draw({ again: true });
+  isDrawingChanges = true;
+  await draw({ again: true }).finally(() => {
+    isDrawingChanges = false;
+  });
 }
 
 const marking = () => String(getSelection());
@@ -156,7 +161,7 @@ const marking = () => String(getSelection());
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return busy || at("view").querySelector(".details:not([hidden])") || marking();
+  return busy || marking();
 }
 
 async function keepFresh() {
@@ -177,6 +182,10 @@ at("lookup").addEventListener("submit", (event) => {
   else location.hash = wanted;
 });
 addEventListener("hashchange", () => draw());
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the view's
+  at("main").focus();
+});
 const look = () => at("trace-id").focus();
 listenToKeys({ look, search: openPalette, save: () => askToSave(document.title) });
 at("open-palette").addEventListener("click", openPalette);

@@ -12,7 +12,11 @@ export function placeOf(hash, names) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [name, ...rest] = path.split("/");
   const known = names.includes(name);
-  return { name: known ? name : "", id: known ? decoded(rest.join("/")) : "", parameters: parametersOf(query) };
+  return {
+    name: known ? name : "",
+    id: known ? decoded(rest.join("/")) : "",
+    parameters: parametersOf(query),
+  };
 }
 
 function parametersOf(query) {
