@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aligned } from "../../collector/api/page/beside.js";
+import { Messages } from "../../collector/api/page/chat.js";
 import { Markdown, isImageData, safeAddress } from "../../collector/api/page/markdown.js";
 import { plainOf } from "../../collector/api/page/span.js";
 import { isCut, parsed, read } from "../../collector/api/page/values.js";
@@ -60,6 +61,21 @@ test("nothing in markdown becomes HTML, loads from another host or leads anywher
     );
     for (const [tag, { href, rel }] of found)
       if (tag === "a") assert.ok(/^(https?|mailto):/.test(href) && rel.includes("noopener"), text);
+  }
+});
+
+test("the title of a link hides nowhere where it leads", () => {
+  const [, , [, { title }]] = elements(
+    Markdown({ text: '[bank](https://evil.example "https://bank.example")' }),
+  );
+  assert.ok(title.includes("https://evil.example"), title);
+});
+
+test("a role is shown whatever it is called", () => {
+  for (const role of ["constructor", "__proto__", "toString", "critic"]) {
+    const [, li] = elements(Messages({ messages: [{ role, parts: [] }] }));
+    assert.ok(li[1].class.includes("other"), role);
+    assert.ok(JSON.stringify(li[1]).includes(JSON.stringify(role)), role);
   }
 });
 

@@ -26,7 +26,11 @@ export function safeAddress(text) {
 export function Elsewhere({ href, title = undefined, children }) {
   const address = safeAddress(href);
   if (!address) return html`<span class="nolink" title=${String(href)}>${children}</span>`;
-  return html`<a href=${address} title=${title || address} target="_blank" rel="noopener noreferrer nofollow"
+  return html`<a
+    href=${address}
+    title=${title ? `${title} (${address})` : address}
+    target="_blank"
+    rel="noopener noreferrer nofollow"
     >${children}</a
   >`;
 }
