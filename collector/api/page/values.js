@@ -88,7 +88,7 @@ export function Long({ text, characters = text.length, onAll, Show = Plain }) {
         Show all ${number.format(characters)} characters
       </button>`
     }
-    ${!folded && isMore && html`<p class="quiet small">The rest of ${number.format(characters)} characters is left out.</p>`}
+    ${isMore && !folded && html`<p class="quiet small">Cut: it has ${number.format(characters)} characters.</p>`}
   </div>`;
 }
 
