@@ -7,7 +7,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from collector.answers.chat.of_span import is_in_words, span_chat
-from collector.answers.chat.rendering import ChatBounds, render_message, render_text
+from collector.answers.chat.rendering import (
+    MAX_NAME_CHARACTERS,
+    ChatBounds,
+    render_message,
+    render_name,
+    render_text,
+)
 from collector.answers.chat.values import ChatMessage
 from collector.answers.content import Extract, content
 from collector.spans.facts import decode_attributes
@@ -36,7 +42,10 @@ def span_detail(
     resource_spans, scope_spans, span = place
     told = _told(span, bounds) | {
         "resource": _attributes(decode_attributes(resource_spans.resource.attributes), bounds),
-        "scope": {"name": scope_spans.scope.name, "version": scope_spans.scope.version},
+        "scope": {
+            "name": render_name(scope_spans.scope.name),
+            "version": render_name(scope_spans.scope.version),
+        },
     }
     return told | _content(export, place, bounds)
 
@@ -56,10 +65,10 @@ def _told(span: Span, bounds: ChatBounds) -> dict[str, Any]:
         "trace_id": span.trace_id.hex(),
         "span_id": span.span_id.hex(),
         "parent_span_id": span.parent_span_id.hex() or None,
-        "name": span.name,
+        "name": render_name(span.name),
         "start_unix_ns": span.start_time_unix_nano,
         "end_unix_ns": span.end_time_unix_nano,
-        "status": {"code": _status(span), "message": span.status.message},
+        "status": {"code": _status(span), "message": span.status.message[: bounds.max_characters]},
         "given": _messages(chat.given, bounds),
         "returned": _messages(chat.returned, bounds),
         "attributes": _attributes(attributes, bounds),
@@ -83,12 +92,12 @@ def _messages(said: Any, bounds: ChatBounds) -> list[dict[str, Any]]:
 
 def _attributes(attributes: Mapping[str, Any], bounds: ChatBounds) -> dict[str, Any]:
     names = list(attributes)[:MAX_ATTRIBUTES]
-    return {name: render_text(attributes[name], bounds) for name in names}
+    return {name[:MAX_NAME_CHARACTERS]: render_text(attributes[name], bounds) for name in names}
 
 
 def _event(event: Span.Event, bounds: ChatBounds) -> dict[str, Any]:
     return {
-        "name": event.name,
+        "name": render_name(event.name),
         "time_unix_ns": event.time_unix_nano,
         "attributes": _attributes(decode_attributes(event.attributes), bounds),
     }

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aligned } from "../../collector/api/page/beside.js";
+import { Messages } from "../../collector/api/page/chat.js";
 import { Markdown, isImageData, safeAddress } from "../../collector/api/page/markdown.js";
-import { parsed, read } from "../../collector/api/page/values.js";
+import { plainOf } from "../../collector/api/page/span.js";
+import { isCut, parsed, read } from "../../collector/api/page/values.js";
 import { placesOf, visible } from "../../collector/api/page/waterfall.js";
 
 const span = (span_id, depth, name = span_id) => ({ span_id, depth, name });
@@ -62,6 +64,25 @@ test("nothing in markdown becomes HTML, loads from another host or leads anywher
   }
 });
 
+test("the title of a link hides nowhere where it leads", () => {
+  const [, , [, { title }]] = elements(
+    Markdown({ text: '[bank](https://evil.example "https://bank.example")' }),
+  );
+  assert.ok(title.includes("https://evil.example"), title);
+});
+
+test("a role is shown whatever it is called", () => {
+  for (const role of ["constructor", "__proto__", "toString", "critic"]) {
+    const [, li] = elements(Messages({ messages: [{ role, parts: [] }] }));
+    assert.ok(li[1].class.includes("other"), role);
+    assert.ok(JSON.stringify(li[1]).includes(JSON.stringify(role)), role);
+  }
+});
+
+test("a long text of many underscores is not read for long", () => {
+  assert.deepEqual(tags("_a".repeat(30000)), ["div", "pre"]);
+});
+
 test("markdown that is nested without end or too long is shown as it is", () => {
   assert.ok(tags(">".repeat(5000)).length < 100);
   assert.deepEqual(tags("a".repeat(200000)), ["div", "pre"]);
@@ -117,3 +138,49 @@ test("two traces are aligned by the names down to a span, and the order of both 
     ],
   );
 });
+
+test("an object of a sender that looks like the page's own mark stays an object", () => {
+  for (const text of ['{"an exact number": "no number"}', '{"an exact number": {"toString": 1}}']) {
+    assert.deepEqual(read(text), JSON.parse(text));
+    JSON.stringify(read(text));
+  }
+});
+
+test("a text that only looks like JSON is given up at once, however long", { timeout: 20_000 }, () => {
+  assert.equal(parsed(`{"1234567890123456${'\\"'.repeat(500_000)}`), undefined);
+});
+
+test("whether a text is cut is counted as the service counts, an emoji as one character", () => {
+  assert.ok(!isCut({ text: '{"a": "😀😀"}', characters: 11 }));
+  assert.ok(isCut({ text: "😀😀", characters: 3 }));
+  assert.ok(!isCut({ text: "abc", characters: 3 }));
+});
+
+test("attributes may have any name", () => {
+  const said = (text) => ({ text, characters: text.length, is_json: false });
+  const attributes = JSON.parse(
+    JSON.stringify({ characters: said("a"), text: said("b"), is_json: said("c") }).replace(
+      "{",
+      '{"__proto__": null, ',
+    ),
+  );
+  const plain = plainOf({ name: "x", attributes });
+  assert.deepEqual(Object.entries(plain.attributes), [
+    ["__proto__", null],
+    ["characters", "a"],
+    ["text", "b"],
+    ["is_json", "c"],
+  ]);
+});
+
+test(
+  "a trace that is one long chain is laid out and aligned as fast as any other",
+  { timeout: 20_000 },
+  () => {
+    const chain = Array.from({ length: 30_000 }, (_, depth) => span(`s${depth}`, depth, "step"));
+    assert.equal(placesOf(chain).get("s0").below, 29_999);
+    const rows = aligned(chain, chain.slice(0, -1));
+    assert.equal(rows.length, 30_000);
+    assert.ok(rows.slice(0, -1).every(({ a, b }) => a === b) && !rows.at(-1).b);
+  },
+);

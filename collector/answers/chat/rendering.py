@@ -8,7 +8,8 @@
     {"type": "json", "text", "characters"}                                anything else
 
 A text is {"text": its beginning, "characters": how long all of it is}; `is_json` says that it is a value that
-is no text. `data` is base64, null where it is longer than allowed.
+is no text. `data` is base64, null where it is longer than allowed. Names and ids are cut to
+MAX_NAME_CHARACTERS; an address that is longer than MAX_URL_CHARACTERS is null.
 """
 
 import json
@@ -28,6 +29,9 @@ from collector.answers.chat.values import (
     Words,
 )
 
+MAX_NAME_CHARACTERS = 1000
+MAX_URL_CHARACTERS = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatBounds:
@@ -46,17 +50,22 @@ def render_text(value: Any, bounds: ChatBounds) -> dict[str, Any] | None:
     return {"text": whole[: bounds.max_characters], "characters": len(whole), "is_json": is_json}
 
 
+def render_name(text: str | None) -> str | None:
+    """The beginning of what something is called."""
+    return None if text is None else text[:MAX_NAME_CHARACTERS]
+
+
 def render_message(message: ChatMessage, bounds: ChatBounds) -> dict[str, Any]:
     """A message of one span."""
     parts = [render_part(part, bounds) for part in message.parts]
-    return {"role": message.role, "name": message.name, "parts": parts}
+    return {"role": render_name(message.role), "name": render_name(message.name), "parts": parts}
 
 
 def render_thread_message(message: ThreadMessage, bounds: ChatBounds) -> dict[str, Any]:
     """A message of a trace."""
     return {
-        "role": message.role,
-        "name": message.name,
+        "role": render_name(message.role),
+        "name": render_name(message.name),
         "span_id": message.span_id,
         "time_unix_ns": message.time_unix_ns,
         "parts": [render_part(part, bounds) for part in message.parts],
@@ -75,7 +84,8 @@ def render_part(part: ChatPart | AnsweredCall, bounds: ChatBounds) -> dict[str, 
             return _call(part, bounds)
         case Result(id=id, name=name, content=content, is_error=is_error):
             told = render_text(content, bounds)
-            return {"type": "tool_result", "id": id, "name": name, "result": told, "is_error": is_error}
+            named = {"id": render_name(id), "name": render_name(name)}
+            return {"type": "tool_result", **named, "result": told, "is_error": is_error}
         case Media():
             return _media(part, bounds)
         case Other(value=value):
@@ -87,8 +97,8 @@ def _call(answered: AnsweredCall, bounds: ChatBounds) -> dict[str, Any]:
     failure = run.failure if run else None
     return {
         "type": "tool_call",
-        "id": call.id,
-        "name": call.name or (run.name if run else None),
+        "id": render_name(call.id),
+        "name": render_name(call.name or (run.name if run else None)),
         "arguments": render_text(_either(call.arguments, run and run.arguments), bounds),
         "result": render_text(_either(result and result.content, run and run.result), bounds),
         "span_id": run.span_id if run else None,
@@ -102,10 +112,10 @@ def _media(part: Media, bounds: ChatBounds) -> dict[str, Any]:
     length = len(part.data or "")
     return {
         "type": part.kind.value,
-        "mime_type": part.mime_type,
+        "mime_type": render_name(part.mime_type),
         "data": part.data if length <= bounds.max_media_characters else None,
-        "url": part.url,
-        "name": part.name,
+        "url": part.url if len(part.url or "") <= MAX_URL_CHARACTERS else None,
+        "name": render_name(part.name),
         "characters": length,
     }
 
@@ -113,7 +123,7 @@ def _media(part: Media, bounds: ChatBounds) -> dict[str, Any]:
 def _error(failure: Failure | None, bounds: ChatBounds) -> dict[str, Any] | None:
     if failure is None:
         return None
-    return {"type": failure.type, "message": render_text(failure.message, bounds)}
+    return {"type": render_name(failure.type), "message": render_text(failure.message, bounds)}
 
 
 def _told(value: Any, bounds: ChatBounds) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import { follow } from "./live.js";
 import { overview } from "./overview.js";
 import { openPalette } from "./palette.js";
 import { address, at } from "./parts.js";
+import { placeOf } from "./places.js";
 import { comparedRuns, run, runs } from "./runs.js";
 import { askToSave } from "./saving.js";
 import { session } from "./session.js";
@@ -68,19 +69,11 @@ const MENU = {
   "compare-runs": "runs",
 };
 
-/** {name, id, parameters} of the address; a repeated parameter becomes a list. */
+/** Where the address leads: {name, id, parameters, go}. */
 function place() {
-  const hash = location.hash;
-  const old = /^#trace=(.*)$/.exec(hash); // the form that earlier versions of the page used
-  if (old) return placed("trace", decodeURIComponent(old[1]), {});
-  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  const [name, ...rest] = path.split("/");
-  const parameters = {};
-  for (const [key, value] of new URLSearchParams(query)) {
-    parameters[key] = key in parameters ? [parameters[key], value].flat() : value;
-  }
+  const { name, id, parameters } = placeOf(location.hash, Object.keys(VIEWS));
   if (name === "compare" && parameters.run_id) return placed("compare-runs", "", parameters);
-  return placed(name in VIEWS ? name : "", decodeURIComponent(rest.join("/")), parameters);
+  return placed(name, id, parameters);
 }
 
 function placed(name, id, parameters) {
@@ -105,14 +98,13 @@ function markInMenu(name) {
 }
 
 async function draw({ again = false } = {}) {
-  if (location.hash === "#main") return;
   drawing += 1;
   const mine = drawing;
   const here = place();
   const { name, id } = here;
   const view = VIEWS[name];
-  at("trace-id").value = name === "trace" ? id : at("trace-id").value;
   if (!again) {
+    if (name === "trace") at("trace-id").value = id;
     markInMenu(MENU[name] || name);
     document.title = `${view.title} · Sidespan`;
     at("message").className = "quiet loading";
@@ -147,15 +139,21 @@ function followView() {
 /** @type {number | undefined} */
 let postponed;
 
-/** Draw what has changed; while somebody marks text or fills in a filter, a little later. */
+let isDrawingChanges = false;
+
+/** Draw what has changed; a little later while the last changes are still asked for, or somebody marks text or
+ * fills in a filter. */
 async function drawChanges() {
   clearTimeout(postponed);
   if (document.hidden) return;
-  if (marking() || (place().name === "traces" && reading())) {
+  if (isDrawingChanges || marking() || (place().name === "traces" && reading())) {
     postponed = setTimeout(drawChanges, POSTPONE_MILLISECONDS);
     return;
   }
-  await draw({ again: true });
+  isDrawingChanges = true;
+  await draw({ again: true }).finally(() => {
+    isDrawingChanges = false;
+  });
 }
 
 const marking = () => String(getSelection());
@@ -163,7 +161,7 @@ const marking = () => String(getSelection());
 function reading() {
   const active = document.activeElement;
   const busy = active && ["INPUT", "SELECT"].includes(active.tagName) && at("view").contains(active);
-  return busy || at("view").querySelector(".details:not([hidden])") || marking();
+  return busy || marking();
 }
 
 async function keepFresh() {
@@ -184,6 +182,10 @@ at("lookup").addEventListener("submit", (event) => {
   else location.hash = wanted;
 });
 addEventListener("hashchange", () => draw());
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the view's
+  at("main").focus();
+});
 const look = () => at("trace-id").focus();
 listenToKeys({ look, search: openPalette, save: () => askToSave(document.title) });
 at("open-palette").addEventListener("click", openPalette);

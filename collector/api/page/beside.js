@@ -127,7 +127,8 @@ function Side({ span, longest }) {
 
 /** The spans of both in one tree: those at the same place, by the names down to them and their turn, in one row. */
 export function aligned(left, right) {
-  const [a, b] = [keyed(left), keyed(right)];
+  const numbers = new Map();
+  const [a, b] = [keyed(left, numbers), keyed(right, numbers)];
   const rows = [];
   const put = (key) =>
     rows.push({ key, depth: (a.get(key) || b.get(key)).depth, a: a.get(key), b: b.get(key) });
@@ -150,16 +151,19 @@ export function aligned(left, right) {
   }
 }
 
-function keyed(spans) {
+/** Spans by their place: a number for each way down to one, so that deep ones have no long names. */
+function keyed(spans, numbers) {
   const found = new Map();
   const turns = new Map();
   const above = [];
   for (const span of spans) {
     above.length = Math.min(above.length, span.depth);
-    const place = `${above[above.length - 1] || ""}/${span.name}`;
+    const place = `${above[above.length - 1] ?? ""}/${span.name}`;
     const turn = (turns.get(place) || 0) + 1;
     turns.set(place, turn);
-    const key = `${place}#${turn}`;
+    const way = `${turn}#${place}`;
+    if (!numbers.has(way)) numbers.set(way, numbers.size);
+    const key = String(numbers.get(way));
     above.push(key);
     found.set(key, span);
   }

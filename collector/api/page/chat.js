@@ -6,7 +6,10 @@ import { bytes, duration } from "./parts.js";
 import { Copy, Long, Value } from "./values.js";
 import { html } from "./view.js";
 
-const SPEAKERS = { user: "User", assistant: "Agent", system: "System", tool: "Tool" };
+// a sender may call a role anything, such as "constructor"
+const SPEAKERS = new Map(
+  Object.entries({ user: "User", assistant: "Agent", system: "System", tool: "Tool" }),
+);
 const INLINE_IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"];
 const INLINE_SOUNDS = /^audio\/[a-z0-9.+-]+$/;
 
@@ -23,7 +26,7 @@ export function Messages({ messages, onAll, onSpan, traceId }) {
 }
 
 function Message({ message, onAll, onSpan, traceId }) {
-  const speaker = SPEAKERS[message.role] || message.role;
+  const speaker = SPEAKERS.get(message.role) || message.role;
   const isFolded = message.role === "system";
   const said = html`${message.parts.map(
     (part, at) => html`<${Part} key=${at} part=${part} onAll=${onAll} onSpan=${onSpan} traceId=${traceId} />`,
@@ -31,7 +34,7 @@ function Message({ message, onAll, onSpan, traceId }) {
   ${message.error && html`<${Failure} error=${message.error} />`}`;
   const only = message.parts.length > 0 && message.parts.every((part) => part.type === "tool_call");
   return html`<li
-    class=${`message ${message.role in SPEAKERS ? message.role : "other"}${only ? " calls" : ""}`}
+    class=${`message ${SPEAKERS.has(message.role) ? message.role : "other"}${only ? " calls" : ""}`}
   >
     ${
       isFolded

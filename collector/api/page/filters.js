@@ -35,7 +35,14 @@ const TEXTS = [
   ["error", "Error"],
   ["min_duration_seconds", "Min. duration (s)"],
   ["min_cost_usd", "Min. cost ($)"],
+  ["experiment_id", "Experiment id"],
+  ["version", "Version"],
+  ["environment", "Environment"],
+  ["provider", "Provider"],
+  ["prompt", "Prompt"],
 ];
+// links from other views set these; a filter that holds is always shown
+const ONLY_WHEN_SET = ["experiment_id", "version", "environment", "provider", "prompt"];
 const TRACES_ONLY = ["tag", "score", "min_duration_seconds", "min_cost_usd"];
 const ALWAYS = 4;
 
@@ -48,7 +55,9 @@ export const filtersOf = (what) =>
  */
 export function Filters({ asked, facets, go, names = filtersOf("traces") }) {
   const change = (values) => go({ ...asked, ...values });
-  const shown = TEXTS.filter(([name]) => names.includes(name));
+  const shown = TEXTS.filter(
+    ([name]) => names.includes(name) && (asked[name] || !ONLY_WHEN_SET.includes(name)),
+  );
   const isMore = shown.slice(ALWAYS).some(([name]) => asked[name]);
   const field = ([name, label, facet]) =>
     html`<${Field}

@@ -46,11 +46,7 @@ function step(by) {
 /** Close what is open, or go to the list from which a single thing was opened. */
 function leave() {
   const active = document.activeElement;
-  if (
-    active instanceof HTMLElement &&
-    at("view").contains(active) &&
-    active.matches("input, select, tbody *")
-  ) {
+  if (active instanceof HTMLElement && active.matches("input, select, #view tbody *")) {
     active.blur();
     return;
   }

@@ -13,6 +13,8 @@ const REOPEN_MILLISECONDS = 30000;
 let source = null;
 /** @type {number | undefined} */
 let waiting;
+/** @type {number | undefined} */
+let reopening;
 
 /**
  * Follow the traces that match, in the place of what was followed before; null follows nothing.
@@ -22,6 +24,7 @@ let waiting;
 export function follow(parameters, changed) {
   if (source) source.close();
   clearTimeout(waiting);
+  clearTimeout(reopening);
   source = null;
   waiting = undefined;
   if (!parameters) return;
@@ -37,7 +40,7 @@ export function follow(parameters, changed) {
   opened.addEventListener("missed", soon);
   opened.addEventListener("error", () => {
     if (opened.readyState !== EventSource.CLOSED) return;
-    waiting = setTimeout(() => follow(parameters, changed), REOPEN_MILLISECONDS);
+    reopening = setTimeout(() => follow(parameters, changed), REOPEN_MILLISECONDS);
   });
   source = opened;
 }

@@ -5,8 +5,8 @@
 import { lexer } from "./vendor/marked.js";
 import { html } from "./view.js";
 
-// longer texts are shown as they are: reading them would take too long
-const MAX_CHARACTERS = 100000;
+// longer texts are shown as they are: the time for names_like_this_one grows with the square of the length
+const MAX_CHARACTERS = 20000;
 const MAX_DEPTH = 16;
 const SCHEMES = ["http:", "https:", "mailto:"];
 const ENTITIES = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&nbsp;": "\u00a0" };
@@ -26,7 +26,11 @@ export function safeAddress(text) {
 export function Elsewhere({ href, title = undefined, children }) {
   const address = safeAddress(href);
   if (!address) return html`<span class="nolink" title=${String(href)}>${children}</span>`;
-  return html`<a href=${address} title=${title || address} target="_blank" rel="noopener noreferrer nofollow"
+  return html`<a
+    href=${address}
+    title=${title ? `${title} (${address})` : address}
+    target="_blank"
+    rel="noopener noreferrer nofollow"
     >${children}</a
   >`;
 }

@@ -3,7 +3,7 @@
 // Everything shown came over HTTP and is set as text, never as HTML.
 // Addresses are relative to /-/, so the page also works behind a path prefix.
 
-const TIMEOUT_MILLISECONDS = 30000;
+export const TIMEOUT_MILLISECONDS = 30000;
 const FACETS_MILLISECONDS = 30000;
 
 /**
@@ -98,6 +98,7 @@ const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFra
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "";
+  if (seconds < 0) return `−${duration(-seconds)}`; // an event before its span, by another clock
   if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`;
   if (seconds < 0.1) return `${Number((seconds * 1000).toPrecision(3))} ms`;
   if (seconds < 1) return `${(seconds * 1000).toFixed(0)} ms`;

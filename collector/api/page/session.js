@@ -13,13 +13,25 @@ const AHEAD = "800px";
 
 /** The session's turns as the index has them; what was said in them is asked turn by turn. */
 async function loadSession({ id }) {
-  return get(`sessions/${encodeURIComponent(id).replaceAll("%2F", "/")}`);
+  return get(sessionPath(id));
+}
+
+/** Slashes as they are, since many proxies refuse encoded ones; but browsers take `/../` for the folder above. */
+export function sessionPath(id) {
+  const isWalk = id.split("/").some((part) => part === "." || part === "..");
+  if (isWalk && !id.includes("/")) throw new Error(`A session that is called ${id} has no address.`);
+  const path = encodeURIComponent(id);
+  return `sessions/${isWalk ? path : path.replaceAll("%2F", "/")}`;
 }
 
 function Session({ id, data }) {
   const { sessions, turns, turns_omitted: omitted } = data;
   return html`<h2>${id}</h2>
-    <${SessionFigures} sums=${sessions[0]} />
+    ${sessions.map(
+      (sums) =>
+        html`${sessions.length > 1 && html`<h3>In ${sums.experiment_name || sums.experiment_id}</h3>`}
+          <${SessionFigures} sums=${sums} />`,
+    )}
     <ol class="turns">
       ${turns.map((turn, at) => html`<${Turn} key=${turn.trace_id} turn=${turn} number=${at + 1} />`)}
     </ol>
@@ -92,14 +104,15 @@ export function Conversation({ traceId, version = "", onSpan }) {
   useEffect(() => {
     if (!isNear) return undefined;
     let isGone = false;
-    readConversation(traceId, isWhole ? WHOLE : FIRST).then((read) => isGone || setFound(read));
+    // as many messages as are shown: a click on one of the last must not take it away
+    const shown = found && found.messages ? found.messages.length : 0;
+    readMessages(traceId, isWhole ? WHOLE : FIRST, shown).then((read) => isGone || setFound(read));
     return () => {
       isGone = true;
     };
   }, [traceId, version, isNear, isWhole]);
   const more = async () => {
-    const next = await readConversation(traceId, isWhole ? WHOLE : FIRST, found.messages.length);
-    setFound({ ...found, messages: [...found.messages, ...(next.messages || [])], error: next.error });
+    setFound(await continued(found, traceId, isWhole ? WHOLE : FIRST));
   };
   return html`<div ref=${place} class="conversation" aria-busy=${!found}>
     <${Said}
@@ -148,6 +161,22 @@ async function readConversation(traceId, bounds, from = 0) {
   } catch (error) {
     return { error: error instanceof Error ? error.message : sentence(messageOf({ status: 0, body: null })) };
   }
+}
+
+/** The conversation up to `count` messages at least, as far as there are so many. */
+async function readMessages(traceId, bounds, count) {
+  let found = await readConversation(traceId, bounds);
+  for (let read = 0; found.messages && !found.error && found.messages.length < count;) {
+    if (found.messages.length === read || found.messages.length >= found.message_count) break;
+    read = found.messages.length;
+    found = await continued(found, traceId, bounds);
+  }
+  return found;
+}
+
+async function continued(found, traceId, bounds) {
+  const { messages = [], error } = await readConversation(traceId, bounds, found.messages.length);
+  return { ...found, messages: [...found.messages, ...messages], error };
 }
 
 export const session = {

@@ -3,8 +3,18 @@
 // It is asked when the span is opened, and kept no longer than it is.
 
 import { Messages } from "./chat.js";
-import { address, byModality, duration, messageOf, money, number, sentence, tokens } from "./parts.js";
-import { Copy, Exact, Long, Tree, Value, read } from "./values.js";
+import {
+  TIMEOUT_MILLISECONDS,
+  address,
+  byModality,
+  duration,
+  messageOf,
+  money,
+  number,
+  sentence,
+  tokens,
+} from "./parts.js";
+import { Copy, Exact, Long, Tree, Value, isCut, read } from "./values.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 const FIRST = { max_characters: 20000, max_media_characters: 1500000 };
@@ -19,7 +29,8 @@ const ARGUMENTS_KINDS = ["TOOL", "RETRIEVER", "EMBEDDING", "RERANKER"];
  */
 export function SpanPanel({ traceId, span, onClose }) {
   const [tab, setTab] = useState(TABS[0]);
-  const [isWhole, setWhole] = useState(false);
+  const [wholeId, setWholeId] = useState("");
+  const isWhole = wholeId === span.span_id;
   const [found, setFound] = useState(/** @type {any} */ (null));
   const panel = useRef(/** @type {any} */ (null));
   useEffect(() => {
@@ -30,7 +41,6 @@ export function SpanPanel({ traceId, span, onClose }) {
       isGone = true;
     };
   }, [traceId, span.span_id, span.duration_seconds, isWhole]);
-  useEffect(() => setWhole(false), [span.span_id]);
   useLayoutEffect(() => {
     // beneath the tree, on a narrow screen, it would open out of sight
     if (panel.current.getBoundingClientRect().top > innerHeight - 80)
@@ -41,7 +51,7 @@ export function SpanPanel({ traceId, span, onClose }) {
     event.stopPropagation();
     onClose();
   };
-  const onAll = isWhole ? undefined : () => setWhole(true);
+  const onAll = isWhole ? undefined : () => setWholeId(span.span_id);
   return html`<section class="panel" ref=${panel} aria-label="Span" onKeyDown=${onKeyDown}>
     <header>
       <h3>${span.name} <span class=${`kind ${span.kind}`}>${span.kind}</span></h3>
@@ -58,7 +68,7 @@ export function SpanPanel({ traceId, span, onClose }) {
 async function readSpan(traceId, spanId, bounds) {
   const path = `traces/${encodeURIComponent(traceId)}/spans/${encodeURIComponent(spanId)}`;
   try {
-    const answer = await fetch(address(path, bounds));
+    const answer = await fetch(address(path, bounds), { signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS) });
     const body = read(await answer.text()) ?? null; // times in nanoseconds are longer than JavaScript's numbers
     return answer.ok && body
       ? { detail: body }
@@ -155,8 +165,7 @@ function Exception({ exception, onAll }) {
       stacktrace &&
       html`<details>
         <summary>Stack trace</summary>
-        <pre class="stack">
-${stacktrace.characters > stacktrace.text.length ? "…\n" : ""}${stacktrace.text}</pre>
+        <pre class="stack">${isCut(stacktrace) ? "…\n" : ""}${stacktrace.text}</pre>
         <${Copy} text=${stacktrace.text} />
       </details>`
     }
@@ -224,10 +233,12 @@ function Raw({ detail, onAll }) {
 }
 
 /** The span as a reader expects it: values in the place of {text, characters}. */
-function plainOf(value) {
+export function plainOf(value) {
   if (Array.isArray(value)) return value.map(plainOf);
   if (value === null || typeof value !== "object" || value instanceof Exact) return value;
-  if ("characters" in value) return value.is_json ? (read(value.text) ?? value.text) : value.text;
+  // an attribute may be called "characters" too
+  if (typeof value.characters === "number" && typeof value.text === "string")
+    return value.is_json ? (read(value.text) ?? value.text) : value.text;
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, plainOf(each)]));
 }
 

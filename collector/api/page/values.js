@@ -8,8 +8,10 @@ const SHOWN_CHARACTERS = 4000;
 const SHOWN_MEMBERS = 100;
 const OPEN_MEMBERS = 12;
 const MAX_TREE_CHARACTERS = 2000000;
-// not every browser tells a reviver how a number was written
-const MARK = "an exact number";
+// deeper ones open by a click: a sender may nest thousands
+const OPEN_LEVELS = 4;
+// not every browser tells a reviver how a number was written; no sender can guess the name
+const MARK = `exact ${Math.random()}`;
 const LONG_NUMBER = /\d{16}/;
 const WHOLE_NUMBER = /^-?\d{16,}$/;
 const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
@@ -18,13 +20,14 @@ const COPIED_MILLISECONDS = 1500;
 /** The value that a text holds as JSON, or undefined; whole numbers that JavaScript would round stay as they are. */
 export function read(text) {
   try {
-    const marked = LONG_NUMBER.test(text) ? text.replace(TOKENS, (token) => exactly(token)) : text;
-    return JSON.parse(marked, (_, value) => (value && value[MARK] ? new Exact(String(value[MARK])) : value));
+    const value = JSON.parse(text); // first: TOKENS takes long on what is no JSON
+    return LONG_NUMBER.test(text) ? JSON.parse(text.replace(TOKENS, exactly), unmarked) : value;
   } catch {
     return undefined;
   }
 }
 
+const unmarked = (_, value) => (value && value[MARK] ? new Exact(value[MARK]) : value);
 const exactly = (token) => (WHOLE_NUMBER.test(token) ? `{"${MARK}":"${token}"}` : token);
 
 /** The object or list that a text holds as JSON, or undefined. */
@@ -46,13 +49,20 @@ export class Exact {
   }
 }
 
+/** Whether more than `text` is there. The service counts code points, JavaScript halves of some. */
+export function isCut({ text, characters }) {
+  if (text.length < characters) return true;
+  const pairs = text.match(/[\ud800-\udbff][\udc00-\udfff]/g) || [];
+  return characters > text.length - pairs.length;
+}
+
 /**
  * A text of the API, {text, characters}: as a tree where it is JSON.
  * @param {{value: {text: string, characters: number} | null, label: string, onAll?: () => void}} properties
  */
 export function Value({ value, label, onAll }) {
   if (!value) return html`<span class="quiet">none</span>`;
-  const tree = value.text.length === value.characters ? parsed(value.text) : undefined;
+  const tree = isCut(value) ? undefined : parsed(value.text);
   if (tree !== undefined) return html`<${Tree} value=${tree} label=${label} />`;
   return html`<${Long} text=${value.text} characters=${value.characters} onAll=${onAll} />`;
 }
@@ -64,11 +74,12 @@ export function Value({ value, label, onAll }) {
 export function Long({ text, characters = text.length, onAll, Show = Plain }) {
   const [whole, setWhole] = useState(false);
   const shown = whole ? text : text.slice(0, SHOWN_CHARACTERS);
+  const isMore = isCut({ text, characters });
   const more = () => {
     setWhole(true);
-    if (characters > text.length && onAll) onAll();
+    if (isMore && onAll) onAll();
   };
-  const folded = shown.length < text.length || (characters > text.length && (onAll || !whole));
+  const folded = shown.length < text.length || (isMore && onAll);
   return html`<div class=${folded ? "long folded" : "long"}>
     <${Show} text=${shown} />
     ${
@@ -77,6 +88,7 @@ export function Long({ text, characters = text.length, onAll, Show = Plain }) {
         Show all ${number.format(characters)} characters
       </button>`
     }
+    ${isMore && !folded && html`<p class="quiet small">Cut: it has ${number.format(characters)} characters.</p>`}
   </div>`;
 }
 
@@ -85,23 +97,24 @@ const Plain = ({ text }) => html`<pre class="text">${text}</pre>`;
 /** @param {{value: any, label: string}} properties */
 export function Tree({ value, label }) {
   return html`<div class="tree" role="group" aria-label=${label}>
-    <${Node} value=${value} isOpen=${true} />
+    <${Node} value=${value} levels=${OPEN_LEVELS} />
   </div>`;
 }
 
 const isHolder = (value) => value !== null && typeof value === "object" && !(value instanceof Exact);
 
-function Node({ name = null, value, isOpen = false }) {
+/** `levels`: so many are open from the start. */
+function Node({ name = null, value, levels }) {
   const key = name === null ? null : html`<span class="key">${name}</span>`;
   if (!isHolder(value)) return html`<div class="leaf">${key}${key && ": "}<${Leaf} value=${value} /></div>`;
   const members = Array.isArray(value) ? value.map((each, at) => [at, each]) : Object.entries(value);
   if (!members.length)
     return html`<div class="leaf">${key}${key && ": "}${Array.isArray(value) ? "[]" : "{}"}</div>`;
-  return html`<${Holder} name=${key} members=${members} isList=${Array.isArray(value)} isOpen=${isOpen} />`;
+  return html`<${Holder} name=${key} members=${members} isList=${Array.isArray(value)} levels=${levels} />`;
 }
 
-function Holder({ name, members, isList, isOpen }) {
-  const [open, setOpen] = useState(isOpen);
+function Holder({ name, members, isList, levels }) {
+  const [open, setOpen] = useState(levels > 0);
   const [count, setCount] = useState(SHOWN_MEMBERS);
   const size = `${number.format(members.length)} ${isList ? "item" : "field"}${members.length === 1 ? "" : "s"}`;
   const inner = open ? members.slice(0, count) : [];
@@ -113,7 +126,7 @@ function Holder({ name, members, isList, isOpen }) {
           key=${key}
           name=${key}
           value=${each}
-          isOpen=${members.length <= OPEN_MEMBERS && isOpen}
+          levels=${members.length <= OPEN_MEMBERS ? levels - 1 : 0}
         />`,
     )}
     ${

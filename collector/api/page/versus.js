@@ -153,9 +153,11 @@ function Sides({ asked, kind, values, by, go }) {
   </form>`;
 }
 
-const local = (seconds) => {
-  const date = new Date(Number(seconds) * 1000 - new Date().getTimezoneOffset() * 60000);
-  return Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 16);
+/** As a field for dates and times has it; summer time is that of the moment, not today's. */
+export const local = (seconds) => {
+  const date = new Date(Number(seconds) * 1000);
+  const shifted = new Date(date.getTime() - date.getTimezoneOffset() * 60000);
+  return Number.isNaN(shifted.getTime()) ? "" : shifted.toISOString().slice(0, 16);
 };
 
 /** From when to when a side is, in the reader's zone. */

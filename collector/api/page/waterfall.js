@@ -202,13 +202,13 @@ export function placesOf(spans) {
     const parent = above.length ? above[above.length - 1].span_id : "";
     const siblings = (families.get(parent) || 0) + 1;
     families.set(parent, siblings);
-    for (const each of above) places.get(each.span_id).below += 1;
     places.set(span.span_id, { parent, position: siblings, siblings, children: 0, below: 0 });
     above.push(span);
   }
-  for (const [id, place] of places) {
+  for (const [id, place] of [...places].reverse()) {
     place.siblings = families.get(place.parent);
     place.children = families.get(id) || 0;
+    if (place.parent) places.get(place.parent).below += place.below + 1;
   }
   return places;
 }

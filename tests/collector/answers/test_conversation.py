@@ -1,5 +1,6 @@
 """What was said in a trace, and what one span says, as the API answers it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -79,6 +80,33 @@ def test_what_a_span_holds_is_bounded() -> None:
     said = of(span, request, ChatBounds(max_characters=10, max_media_characters=0))
     assert said["attributes"]["long"] == {"text": "x" * 10, "characters": 100, "is_json": False}
     assert (len(said["events"]), said["events_omitted"]) == (MAX_EVENTS, 3)
+
+
+LONG = "x" * 300_000
+LONG_PARTS: list[dict[str, Any]] = [
+    {"type": "tool_call", "id": LONG, "name": LONG, "arguments": {}},
+    {"type": "uri", "uri": f"https://example.com/{LONG}", "modality": "image", "name": LONG},
+    {"type": "blob", "mime_type": LONG, "content": "AAAA", "modality": LONG},
+    {"type": "blob", "mime_type": "image/png", "content": f"data:image/svg+xml,{LONG}", "modality": "image"},
+]
+
+
+def test_names_and_addresses_are_bounded_like_texts() -> None:
+    request = export()
+    (span,) = all_spans(request)
+    span.name = span.status.message = LONG
+    said = [{"role": LONG, "name": LONG, "parts": LONG_PARTS}, {"role": "user", "parts": ["hi"]}]
+    for name, value in {
+        "gen_ai.input.messages": json.dumps(said),
+        "openinference.span.kind": "LLM",
+        LONG: LONG,
+    }.items():
+        span.attributes.add(key=name).value.string_value = value
+    span.events.add(name=LONG).attributes.add(key=LONG).value.string_value = LONG
+    request.resource_spans[0].scope_spans[0].scope.name = LONG
+    assert len(json.dumps(of(span, request))) < 150_000
+    page = conversation(request, span.trace_id, ConversationPage(bounds=BOUNDS))
+    assert page["message_count"] and len(json.dumps(page)) < 50_000
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The page at /-/ in a real browser, against canned answers over a real socket."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -109,6 +110,7 @@ class Service:
     letters: list[dict[str, Any]] = field(default_factory=list)
     retried: list[Any] = field(default_factory=list)
     retry_status: int = 200
+    deep: str = ""
 
     async def read(self, trace_id: str) -> FoundTrace | Unanswered | None:
         return found_traces().get(trace_id)
@@ -119,6 +121,8 @@ class Service:
         request = payload("pydantic_ai_v5_tool_retry")
         for span in all_spans(request):
             span.trace_id = bytes.fromhex(RUN_ID)
+            if self.deep:
+                span.attributes.add(key="deep").value.string_value = self.deep
         return request
 
     def app(self) -> Starlette:
@@ -404,3 +408,84 @@ async def test_ids_that_are_asked_for_are_the_ones_in_the_address() -> None:
         await tab.evaluate(f"location.hash = '/trace/{RUN_ID}'")
         await expect(tab.locator("#trace-id")).to_have_value(RUN_ID)
         await expect(tab.locator(".title h3")).to_have_text("invoke_agent weather")
+
+
+async def redrawn(tab: Page) -> None:
+    """Let the page ask for its view again, as when somebody comes back to it."""
+    async with tab.expect_response("**/traces/*max_spans*"):
+        await tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(tab.locator("#message")).to_be_empty()
+
+
+@pytest.mark.slow
+async def test_skipping_typing_and_refreshing_keep_the_address_and_what_is_typed() -> None:
+    async with opened(Service(), f"/-/#/trace/{RUN_ID}") as tab:
+        here = tab.url
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
+        await tab.locator(".skip").focus()
+        await tab.keyboard.press("Enter")
+        await expect(tab.locator("#main")).to_be_focused()
+        assert tab.url == here
+        await tab.fill("#trace-id", "half of an id")
+        await redrawn(tab)
+        await expect(tab.locator("#trace-id")).to_have_value("half of an id")
+        await tab.keyboard.press("Escape")
+        await expect(tab.locator("#trace-id")).not_to_be_focused()
+        assert tab.url == here
+
+
+@pytest.mark.slow
+async def test_a_broken_address_says_so_and_the_page_goes_on() -> None:
+    async with opened(Service(), "/-/#/trace/100%") as tab:
+        await expect(tab.locator("#message")).to_contain_text("32 hex digits")
+        await tab.evaluate(f"location.hash = '/trace/{RUN_ID}'")
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
+
+
+MANY_CHANGES = """() => {
+window.EventSource = class extends EventTarget {
+  constructor() {
+    super();
+    setInterval(() => this.dispatchEvent(new Event("trace")), 20);
+  }
+  close() {}
+};
+}"""
+
+
+@pytest.mark.slow
+async def test_of_many_changes_the_page_asks_once_at_a_time_and_shows_each_answer() -> None:
+    service = Service()
+    async with opened(service) as tab:
+        at_once, most, asked = 0, 0, 0
+
+        async def slowly(route: Any) -> None:
+            nonlocal at_once, most, asked
+            at_once, asked = at_once + 1, asked + 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.5 if asked > 1 else 0)
+            at_once -= 1
+            await route.continue_()
+
+        await tab.route("**/traces/*max_spans*", slowly)
+        await tab.evaluate(MANY_CHANGES)
+        await tab.evaluate(f"location.hash = '/trace/{RUN_ID}'")
+        await expect(tab.locator(".waterfall .row")).to_have_count(6)
+        while asked < 4:
+            await asyncio.sleep(0.1)
+        assert most == 1
+
+
+DEEP = "[" * 8000 + "]" * 8000
+
+
+@pytest.mark.slow
+async def test_json_of_thousands_of_levels_opens_level_by_level() -> None:
+    service = Service(deep=DEEP)
+    async with opened(service, f"/-/#/trace/{RUN_ID}") as tab:
+        await tab.locator(".waterfall .row").first.click()
+        await tab.get_by_role("tab", name="Attributes").click()
+        tree = tab.get_by_role("group", name="deep", exact=True)
+        await expect(tree.locator("details")).to_have_count(5)
+        await tree.locator("details").last.locator("summary").click()
+        await expect(tree.locator("details")).to_have_count(6)
