@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from collector.mirror.filters import MAX_CHARACTERS, NAME_TAG, SESSION_METADATA
+from collector.mirror.filters import MAX_CHARACTERS, NAME_TAG, SESSION_METADATA, is_held
 
 Row = dict[str, Any]
 
@@ -66,8 +66,7 @@ def add_trace(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, 
         rows.entries.extend(
             {"trace_id": trace["trace_id"], "kind": kind, "key": key, "value": value}
             for key, value in values.items()
-            # a longer one can't be asked for
-            if len(key) < 250 and len(value) < 250
+            if is_held(key, value)
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb.mirror import MirrorStore
+from collector.mirror.filters import read_filter
 from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
 from collector.mirror.rows import Rows, add_trace
 
@@ -94,6 +95,25 @@ def test_spans_that_lie_elsewhere_are_doubted(store: MirrorStore) -> None:
     hold(store, (info(1, tags={"mlflow.trace.spansLocation": "ARCHIVE_REPO"}), []))
     assert ask(store, "SPANS", "span_count") == {"doubt": PassOnReason.HELD_IN_PART.value}
     assert ask(store, "TRACES", "trace_count")["rows"] == [(1,)]
+
+
+@pytest.mark.parametrize("characters", [1, 249, 250, 300, 4095, 4096])
+@pytest.mark.parametrize(("kind", "told"), [("tag", "tags"), ("metadata", "trace_metadata")])
+def test_what_can_be_asked_for_is_found(store: MirrorStore, kind: str, told: str, characters: int) -> None:
+    value = "x" * characters
+    hold(store, (info(1, **{told: {"team": value}}), []))
+    found = read_filter(f"trace.{kind}.`team` = '{value}'")
+    assert (found is None) == (characters >= 250)
+    if found is not None:
+        assert ask(store, "TRACES", "trace_count", filters=[found])["rows"] == [(1,)]
+
+
+@pytest.mark.parametrize("key", ["mlflow.traceInputs", "mlflow.traceOutputs"])
+def test_what_a_trace_was_asked_and_answered_is_not_held(store: MirrorStore, key: str) -> None:
+    rows = Rows()
+    add_trace(rows, info(1, trace_metadata={key: "secret"}), [])
+    assert "secret" not in str(rows)
+    assert read_filter(f"trace.metadata.`{key}` = 'secret'") is None
 
 
 def test_tokens_that_mlflow_has_cut_are_doubted(store: MirrorStore) -> None:
