@@ -81,22 +81,30 @@ class Copies:
             for id, copy in self._copies.items()
         ]
 
-    async def cover(self, experiment_ids: Sequence[str]) -> None:
-        """Return when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
+    async def cover(self, experiment_ids: Sequence[str]) -> Sequence[Copy]:
+        """The copies, when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
         if self._life != self._store.life:
             self.writes.note(())  # has `run` see it
             raise NotAnswered(PassOnReason.INDEX_AWAY)
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
-        if self.writes.backlog > MAX_BACKLOG:
+        if self.writes.backlog > MAX_BACKLOG or self.writes.is_lost(experiment_ids):
             raise NotAnswered(PassOnReason.WRITES_PENDING)
         await self.writes.settled(number, experiment_ids)
+        if self.writes.is_lost(experiment_ids):
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
         for copy in copies:
             if copy.listed_at < self.writes.unknown_at:
                 self._list(copy)
                 raise NotAnswered(PassOnReason.WRITES_PENDING)
             async with copy.counting:
                 await self._compare(copy)
+        return copies
+
+    def stand(self, copies: Sequence[Copy]) -> bool:
+        """Whether the rows of these copies were there all the time since `cover` returned them."""
+        kept = all(self._copies.get(copy.experiment_id) is copy for copy in copies)
+        return kept and self._life == self._store.life
 
     def _check_life(self) -> None:
         """Forget what was lost; only the task that fills the store may do so."""

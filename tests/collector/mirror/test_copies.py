@@ -134,6 +134,13 @@ async def test_after_a_write_of_which_nobody_knows_what_it_changed_all_is_listed
         await covered(copies)
 
 
+async def test_nothing_is_covered_while_the_answer_to_a_write_is_lost() -> None:
+    async with copied(Server("tr-1"), Rows()) as copies:
+        await covered(copies)
+        copies.writes.begins().ended(["tr-1"], answered=False)
+        assert await refused(copies) is PassOnReason.WRITES_PENDING
+
+
 async def test_other_counts_than_mlflows_are_no_answer() -> None:
     server = Server("tr-1")
     async with copied(server, Rows()) as copies:
