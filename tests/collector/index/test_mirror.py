@@ -74,10 +74,28 @@ def test_an_experiment_can_be_forgotten(store: MirrorStore) -> None:
 
 
 def test_times_are_milliseconds_and_spans_are_cut_to_them(store: MirrorStore) -> None:
-    hold(store, (info(1), [span(0, 1_999_999), span(5_000_000, 0), span(1, None)]))
+    hold(store, (info(1), [span(0, 1_999_999), span(5_000_000, 0)]))
     both = [Aggregation(type="MIN"), Aggregation(type="MAX")]
     assert ask(store, "TRACES", "latency", *both)["rows"] == [(1500, 1500)]
     assert ask(store, "SPANS", "latency", *both)["rows"] == [(-5, 1)]
+
+
+def test_spans_without_an_end_are_doubted_where_their_latency_is_asked_for(store: MirrorStore) -> None:
+    hold(store, (info(1), [span(0, 5), span(1, None)]))
+    assert ask(store, "SPANS", "latency", Aggregation(type="MIN")) == {"doubt": PassOnReason.SPAN_ENDS.value}
+    assert ask(store, "SPANS", "span_count")["rows"] == [(2,)]
+
+
+def test_a_span_that_begins_at_0_is_held(store: MirrorStore) -> None:
+    hold(store, (info(1), [{"name": "s", "end_time_unix_nano": 5}]))
+    assert ask(store, "SPANS", "span_count")["rows"] == [(1,)]
+
+
+def test_a_type_that_is_no_text_is_doubted(store: MirrorStore) -> None:
+    number = {"key": "mlflow.spanType", "value": {"int_value": "5"}}
+    hold(store, (info(1), [span(0, 1, number)]))
+    by_type = ask(store, "SPANS", "span_count", dimensions=["span_type"])
+    assert by_type == {"doubt": PassOnReason.SPAN_TYPES.value}
 
 
 def test_types_that_mlflow_may_have_filled_in_are_doubted(store: MirrorStore) -> None:
