@@ -8,7 +8,6 @@ whole; where that differs, the experiment is listed again.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,10 @@ from typing import Any, Protocol
 
 from collector.mirror.copy import Copy, Listing
 from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
-from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
+from collector.mirror.reading import read_document, read_traces
+from collector.mirror.rows import Rows, add_trace, experiment_of
 from collector.mirror.writes import Writes
-from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
 _log = logging.getLogger("sidespan.mirror")
@@ -69,6 +69,8 @@ class Copies:
         self._copies: dict[str, Copy] = {}
         # trace id -> experiment id
         self._held: dict[str, str] = {}
+        # traces that the store may have taken in though it failed to say so
+        self._doubted: set[str] = set()
         self.writes = Writes(self._matters)
 
     def _matters(self, experiment_id: str | None) -> bool:
@@ -112,6 +114,7 @@ class Copies:
             self._life = self._store.life
             self._copies.clear()
             self._held.clear()
+            self._doubted.clear()
 
     async def _copy(self, id: str) -> Copy:
         """The copy, ready. Raises NotAnswered where it isn't; then it is begun."""
@@ -222,7 +225,7 @@ class Copies:
         return all(copy is not None and copy.types.holds for copy in copies)
 
     async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _document(await self._api.trace_metrics(document))
+        return read_document(await self._api.trace_metrics(document))
 
     async def _number(self, id: str, *, view: str = "TRACES", metric: str = "trace_count") -> int:
         """How many traces, or others, MLflow counts. Raises NotAnswered."""
@@ -300,7 +303,7 @@ class Copies:
             limit=MAX_TRACES,
             page_token=listing.token,
         )
-        page = _document(answer)
+        page = read_document(answer)
         found = [str(each["trace_id"]) for each in page.get("traces", ())]
         listing.seen.update(found)
         listing.todo.extend(id for id in found if self._held.get(id) != copy.experiment_id)
@@ -311,7 +314,7 @@ class Copies:
         """Have the store hold these traces as MLflow has them now. Raises MlflowUnreachable, MirrorAway."""
         if not trace_ids:
             return
-        traces = await self._traces(trace_ids)
+        traces = await read_traces(self._api, trace_ids)
         if traces is None:
             half = len(trace_ids) // 2
             await self._read(trace_ids[:half])
@@ -326,12 +329,14 @@ class Copies:
                 except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
                     raise MlflowUnreachable(f"a trace is not in MLflow's JSON: {error!r}") from error
                 held[str(info["trace_id"])] = experiment_id
-        gone = [id for id in trace_ids if id in self._held]
+        gone = [id for id in trace_ids if id in self._held or id in self._doubted]
+        self._doubted.update(trace_ids)
         life = self._store.life
         # before, for who asks meanwhile; behind, because only what is held can be proven
         self._note_types(rows)
         await self._store.hold({"gone": gone, **asdict(rows)})
         if life == self._store.life:
+            self._doubted.difference_update(trace_ids)
             self._note(gone, held)
             self._note_types(rows)
 
@@ -352,41 +357,5 @@ class Copies:
                 if (copy := self._copies.get(str(row["experiment"]))) is not None:
                     copy.types.note(row["timestamp_ms"])
 
-    async def _traces(
-        self, trace_ids: Sequence[str]
-    ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]] | None:
-        """Infos and spans of those that are there; None: the answer is too long. Raises MlflowUnreachable."""
-        answer = await self._api.traces(trace_ids)
-        if answer.is_cut and len(trace_ids) > 1:
-            return None
-        found = [(each["trace_info"], each.get("spans", [])) for each in _document(answer).get("traces", ())]
-        # MLflow leaves out those that aren't complete
-        told = {info["trace_id"] for info, _ in found}
-        missing = [id for id in trace_ids if id not in told]
-        if missing:
-            infos = _document(await self._api.trace_infos(missing)).get("trace_infos", ())
-            found += [(info, await self._partial(info)) for info in infos]
-        return found
-
-    async def _partial(self, info: Mapping[str, Any]) -> list[dict[str, Any]]:
-        if not spans_are_stored(info):
-            return []
-        answer = await self._api.trace(str(info["trace_id"]).removeprefix("tr-"))
-        spans: list[dict[str, Any]] = _document(answer).get("trace", {}).get("spans", [])
-        return spans
-
 
 LISTED, REREAD = "listed", "reread"
-
-
-def _document(answer: MlflowAnswer) -> dict[str, Any]:
-    """Raises MlflowUnreachable: no answer that can be read."""
-    if answer.status != 200 or answer.is_cut:
-        raise MlflowUnreachable(f"it answers {answer.status}: {answer.error}")
-    try:
-        document = json.loads(answer.body)
-    except ValueError as error:
-        raise MlflowUnreachable("it answers no JSON") from error
-    if not isinstance(document, dict):
-        raise MlflowUnreachable("it answers no object")
-    return document

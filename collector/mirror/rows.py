@@ -57,13 +57,16 @@ def experiment_of(info: Mapping[str, Any]) -> str | None:
     return None if (id := location.get("experiment_id")) is None else str(id)
 
 
-def add_trace(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> None:
-    """Add the rows of one trace. Raises ValueError, KeyError, TypeError: it isn't in MLflow's JSON."""
+def add_trace(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]] | None) -> None:
+    """Add the rows of one trace; `spans` None: they aren't known.
+
+    Raises ValueError, KeyError, TypeError: it isn't in MLflow's JSON.
+    """
     trace = _trace(info)
     of = {name: trace[name] for name in ("experiment", "trace_id", "timestamp_ms")}
-    trace["spans_are_held"] &= all(map(_is_told, spans))
+    trace["spans_are_held"] &= spans is not None and all(map(_is_told, spans))
     rows.traces.append(trace)
-    rows.spans.extend(of | _span(span) for span in spans)
+    rows.spans.extend(of | _span(span) for span in spans or ())
     rows.assessments.extend(of | _assessment(each) for each in info.get("assessments", ()))
     for kind, values in (("tag", info.get("tags", {})), ("metadata", info.get("trace_metadata", {}))):
         rows.entries.extend(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from collector.mirror.copies import Copies
+from collector.mirror import copies as copies_module
+from collector.mirror.copies import Copies, MirrorAway
 from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
 from collector.mlflow.client import MlflowAnswer
 
@@ -53,11 +54,13 @@ class Rows:
     def __init__(self) -> None:
         self.life = 1
         self.ids = Counter[str]()
+        self.in_part: set[str] = set()
 
     async def hold(self, document: Mapping[str, Any]) -> None:
         for id in document["gone"]:
             self.ids.pop(id, None)
         self.ids.update(row["trace_id"] for row in document["traces"])
+        self.in_part |= {row["trace_id"] for row in document["traces"] if not row["spans_are_held"]}
 
     async def clear(self, experiment_id: str) -> None:
         self.ids.clear()
@@ -139,6 +142,48 @@ async def test_nothing_is_covered_while_the_answer_to_a_write_is_lost() -> None:
         await covered(copies)
         copies.writes.begins().ended(["tr-1"], answered=False)
         assert await refused(copies) is PassOnReason.WRITES_PENDING
+
+
+async def test_rows_that_the_store_took_in_without_saying_so_are_not_held_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(copies_module, "RETRY_SECONDS", 0.01)
+
+    class Silent(Rows):
+        failures = 1
+
+        async def hold(self, document: Mapping[str, Any]) -> None:
+            await super().hold(document)
+            if self.failures:
+                self.failures -= 1
+                raise MirrorAway("no answer came")
+
+    store = Silent()
+    async with copied(Server("tr-1", "tr-2"), store) as copies:
+        await covered(copies)
+        assert store.ids == {"tr-1": 1, "tr-2": 1}
+
+
+@pytest.mark.parametrize(
+    "untold",
+    [
+        pytest.param(MlflowAnswer(status=200, body=b"{", headers={}, is_cut=True), id="it_is_too_long"),
+        pytest.param(MlflowAnswer(status=500, body=b"{}", headers={}), id="MLflow_fails_at_it"),
+    ],
+)
+async def test_a_trace_that_cannot_be_read_holds_up_no_other(untold: MlflowAnswer) -> None:
+    class Partly(Server):
+        async def traces(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+            return untold if "tr-2" in trace_ids else await super().traces(trace_ids)
+
+        async def trace_infos(self, trace_ids: Sequence[str]) -> MlflowAnswer:
+            return answer({"trace_infos": [self.info(id) for id in trace_ids]})
+
+    store = Rows()
+    async with copied(Partly("tr-1", "tr-2", "tr-3"), store) as copies:
+        await covered(copies)
+        assert store.ids == {"tr-1": 1, "tr-2": 1, "tr-3": 1}
+        assert store.in_part == {"tr-2"}
 
 
 async def test_other_counts_than_mlflows_are_no_answer() -> None:
