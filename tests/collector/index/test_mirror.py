@@ -66,6 +66,14 @@ def test_a_trace_takes_the_place_of_what_was_there(store: MirrorStore) -> None:
     assert ask(store, "SPANS", "span_count")["rows"] == [(1,)]
 
 
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "mirror.duckdb.wal").touch()
+    made = MirrorStore(tmp_path, memory_bytes=64 * 1024 * 1024)
+    hold(made, (info(1), []))
+    made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_experiment_can_be_forgotten(store: MirrorStore) -> None:
     hold(store, (info(1), [span(0, 5)]))
     store.clear(1)
