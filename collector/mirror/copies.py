@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from collector.mirror.copy import Copy, Listing
@@ -215,7 +216,9 @@ class Copies:
         """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
         for id in experiment_ids:
             copy = self._copies.get(id)
-            if copy is None or not await copy.types.attempt(int(id), self._ask, self._store.measure):
+            if copy is None or not await copy.types.attempt(
+                int(id), self._ask, self._store.measure, partial(self.writes.quiet, id)
+            ):
                 return False
         return True
 

@@ -24,6 +24,8 @@ class Writes:
     others: int = 0
     # when it began -> the experiment, None: nobody knows which
     _open: dict[int, str | None] = field(default_factory=dict)
+    # experiment, None for any of them -> `number` at the last beginning or end
+    _touched: dict[str | None, int] = field(default_factory=dict)
     # of those whose answer never came
     _lost: dict[int, str | None] = field(default_factory=dict)
     # trace id -> when the first write of it began that wasn't read, when the last one ended
@@ -34,6 +36,7 @@ class Writes:
         """A request that writes is about to be sent."""
         self.number += 1
         self._open[self.number] = experiment_id
+        self._touched[experiment_id] = self.number
         return OpenWrite(self, self.number)
 
     def end(
@@ -41,7 +44,7 @@ class Writes:
     ) -> None:
         """It has its answer, or nobody waits for one any more."""
         self.number += 1
-        self._open.pop(begun, None)
+        self._touched[self._open.pop(begun, experiment_id)] = self.number
         if self.matters(experiment_id):
             self._note(trace_ids, begun)
         if not all_known:
@@ -108,6 +111,12 @@ class Writes:
         """Whether all that had begun by `upto` in these experiments has ended, and was read."""
         is_open = any(begun <= upto and (of is None or of in among) for begun, of in self._open.items())
         return not is_open and all(begun > upto for begun, _ in self._changed.values())
+
+    def quiet(self, experiment_id: str) -> int | None:
+        """Another number after each write to this experiment; None: not all of them were read."""
+        if self.is_lost([experiment_id]) or not self.is_settled(self.number, [experiment_id]):
+            return None
+        return max(self._touched.get(experiment_id, 0), self._touched.get(None, 0))
 
     async def settled(self, upto: int, among: Collection[str]) -> None:
         """Wait for it."""

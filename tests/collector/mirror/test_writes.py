@@ -104,3 +104,16 @@ async def test_a_write_whose_answer_was_lost_is_doubted_until_it_must_have_ended
             await asyncio.sleep(0.01)
     assert list(made.waiting(10)) == [TRACE]
     assert not made.is_settled(asked, ["1"])
+
+
+def test_an_experiment_is_quiet_until_it_is_written_to() -> None:
+    made = writes()
+    before = made.quiet("1")
+    made.begins("2").ended((), experiment_id="2")
+    assert made.quiet("1") == before
+    write = made.begins()
+    assert made.quiet("1") is None
+    write.ended([TRACE])
+    assert made.quiet("1") is None
+    made.done(made.waiting(10))
+    assert made.quiet("1") not in (None, before)
