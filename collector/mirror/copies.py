@@ -37,6 +37,8 @@ KEEP_SECONDS = 6 * 3600.0
 REST = 1.0
 # more than this isn't read again within the time that a question waits
 MAX_BACKLOG = 500
+# MLflow can't be read as fast as it is written: no copy would ever be whole
+MAX_UNREAD = 200_000
 
 
 class MirrorAway(Exception):
@@ -193,8 +195,9 @@ class Copies:
 
     def _drop(self, copy: Copy) -> None:
         """Forget a copy; the next question begins another."""
-        del self._copies[copy.experiment_id]
-        self._forget_held(copy)
+        if self._copies.get(copy.experiment_id) is copy:  # it may have been forgotten meanwhile
+            del self._copies[copy.experiment_id]
+            self._forget_held(copy)
 
     async def _clear(self, copy: Copy) -> None:
         """Begin with nothing: not with what an earlier copy left, or was written before the first page."""
@@ -206,11 +209,21 @@ class Copies:
         for trace_id in [i for i, of in self._held.items() if of == copy.experiment_id]:
             del self._held[trace_id]
 
-    def _let_go(self) -> None:
-        """Forget the copies that nobody asks for any more: what is written is read again for each."""
+    async def _let_go(self) -> None:
+        """Forget the copies that nobody asks for any more, and what is too much. Raises MirrorAway."""
         before = time.monotonic() - KEEP_SECONDS
         for copy in [each for each in self._copies.values() if each.asked_at < before]:
-            self._drop(copy)
+            await self._remove(copy)
+        while len(self._held) > self._max_traces and self._copies:
+            await self._remove(max(self._copies.values(), key=lambda each: each.count))
+        if self.writes.backlog > MAX_UNREAD:
+            for copy in list(self._copies.values()):
+                await self._remove(copy)
+            self.writes.forget()
+
+    async def _remove(self, copy: Copy) -> None:
+        self._drop(copy)
+        await self._store.clear(copy.experiment_id)
 
     async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
         """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
@@ -249,9 +262,9 @@ class Copies:
         """Read what was written, and list what is to be listed, until cancelled."""
         while True:
             self._check_life()
-            self._let_go()
             started = time.monotonic()
             try:
+                await self._let_go()
                 worked = await self._reread() or await self._list_on()
             except (MlflowUnreachable, MirrorAway) as error:
                 _log.debug("the copy of MLflow's traces waits", extra={"reason": str(error)})

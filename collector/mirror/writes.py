@@ -102,6 +102,11 @@ class Writes:
             if trace_id in self._changed:
                 self._changed[trace_id] = self._changed.pop(trace_id)
 
+    def forget(self) -> None:
+        """Nothing is held any more that is to be read again."""
+        self._changed.clear()
+        self._wake()
+
     @property
     def backlog(self) -> int:
         """How many traces are to be read again."""

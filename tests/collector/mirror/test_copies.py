@@ -200,6 +200,44 @@ async def test_what_is_too_much_is_not_copied() -> None:
         assert await refused(copies) is PassOnReason.TOO_MANY
 
 
+async def test_a_copy_that_grows_beyond_the_bound_is_let_go() -> None:
+    server, store = Server("tr-1"), Rows()
+    async with copied(server, store, max_traces=2) as copies:
+        await covered(copies)
+        server.traces_held += ["tr-2", "tr-3"]
+        copies.writes.begins().ended(["tr-2", "tr-3"])
+        async with asyncio.timeout(10):
+            while copies.states():
+                copies.writes.note(())
+                await asyncio.sleep(0.01)
+        assert not store.ids
+        assert await refused(copies) is PassOnReason.TOO_MANY
+
+
+async def test_a_copy_that_was_begun_anew_is_not_forgotten_with_the_one_before() -> None:
+    async with copied(Server("tr-1"), Rows()) as copies:
+        await covered(copies)
+        before = copies._copies["1"]
+        copies._drop(before)
+        await covered(copies)
+        copies._drop(before)
+        await copies.cover(["1"])
+
+
+async def test_more_writes_than_can_be_read_are_not_remembered_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(copies_module, "MAX_UNREAD", 2)
+    async with copied(Server("tr-1"), Rows()) as copies:
+        await covered(copies)
+        copies.writes.begins().ended(["tr-1", "tr-2", "tr-3"])
+        async with asyncio.timeout(10):
+            while copies.writes.backlog:
+                await asyncio.sleep(0.01)
+        assert copies.states() == []
+        await covered(copies)
+
+
 async def test_a_store_that_was_lost_is_filled_again() -> None:
     store = Rows()
     async with copied(Server("tr-1"), store) as copies:
