@@ -214,7 +214,7 @@ class _Proxy:
         finally:
             written = body.content or overheard.content if overheard else None
             if write is not None:
-                end_write(write, operation, path, written)
+                end_write(write, operation, path, written, status=current.tally.status)
             elif self._answering is not None and writes_elsewhere(operation):
                 self._answering.wrote_elsewhere()
         if overheard and current.tally.status < 300:

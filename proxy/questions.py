@@ -19,6 +19,8 @@ from proxy.written import changed_trace_ids, changes_traces
 # a longer body is no question that a page or a client asks
 MAX_QUESTION_BYTES = 64 * 1024
 ANSWERED = frozenset({"POST /3.0/mlflow/traces/metrics"})
+# no answer, or a gateway's before MLflow, which doesn't know what became of the request
+LOST_STATUSES = frozenset({0, 502, 503, 504})
 ANSWER_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"x-content-type-options", b"nosniff"),
@@ -29,8 +31,11 @@ ANSWER_HEADERS: Headers = [
 class WriteOnItsWay(Protocol):
     """A request that changes traces in MLflow."""
 
-    def ended(self, trace_ids: Iterable[str], *, all_known: bool = True) -> None:
-        """It may have changed these traces (tr-…), and others if not `all_known`. Called once."""
+    def ended(self, trace_ids: Iterable[str], *, all_known: bool = True, answered: bool = True) -> None:
+        """It may have changed these traces (tr-…), and others if not `all_known`. Called once.
+
+        `answered` False: MLflow's answer was lost, and it may change them yet.
+        """
 
 
 class Answering(Protocol):
@@ -87,7 +92,9 @@ def writes_elsewhere(operation: Operation) -> bool:
     return operation.action is not Action.READ and not changes_traces(operation)
 
 
-def end_write(write: WriteOnItsWay, operation: Operation, path: str, body: bytes | None) -> None:
-    """Say what a request has changed, as far as its path and body tell."""
+def end_write(
+    write: WriteOnItsWay, operation: Operation, path: str, body: bytes | None, *, status: int
+) -> None:
+    """Say what a request has changed, as far as its path and body tell. `status` 0: no answer came."""
     ids = changed_trace_ids(operation, path, body)
-    write.ended(ids, all_known=bool(ids))
+    write.ended(ids, all_known=bool(ids), answered=status not in LOST_STATUSES)

@@ -19,6 +19,7 @@ MEANINGS: Mapping[str, str] = {
     PassOnReason.WRITES_PENDING: "writes were not read back yet",
     PassOnReason.HELD_IN_PART: "MLflow doesn't tell all of some traces",
     PassOnReason.SPAN_TYPES: "MLflow doesn't tell the types of some spans",
+    PassOnReason.SPAN_ENDS: "some spans have no end",
     PassOnReason.FAILED: "MLflow could not be asked for its count",
 }
 

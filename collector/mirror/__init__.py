@@ -6,6 +6,7 @@
 question.py    a body of traces/metrics as a value, or the reason why it isn't read
 filters.py     its filters
 rows.py        MLflow's JSON of traces -> rows with MLflow's own columns
+reading.py     traces as MLflow's API tells them
 sql.py         a question as SQL, with MLflow's meaning
 answer.py      rows of the result -> MLflow's JSON
 span_types.py  whether types of spans, as the API tells them, are those that MLflow counts by

@@ -50,7 +50,7 @@ class MirrorAnswering:
         ids = [str(id) for id in question.experiment_ids]
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self.copies.cover(ids)
+                copies = await self.copies.cover(ids)
                 if question.view == "ASSESSMENTS":
                     await self.copies.cover_assessments(ids)
                 if question.needs_types and await self.copies.prove_types(ids):
@@ -60,6 +60,8 @@ class MirrorAnswering:
         except MirrorAway:
             raise NotAnswered(PassOnReason.INDEX_AWAY) from None
         measured = await self._measured(question)
+        if not self.copies.stand(copies):
+            raise NotAnswered(PassOnReason.INDEX_AWAY)
         if "doubt" in measured:
             raise NotAnswered(PassOnReason(measured["doubt"]))
         if question.types_are_certain and not self.copies.types_hold(ids):
@@ -70,16 +72,12 @@ class MirrorAnswering:
             raise NotAnswered(PassOnReason.FAILED) from None
 
     async def _measured(self, question: MetricQuestion) -> Mapping[str, Any]:
-        """Raises NotAnswered: the rows can't be asked, or were lost."""
-        life = self.store.life
+        """Raises NotAnswered: the rows can't be asked."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                measured = await self.store.measure(question)
+                return await self.store.measure(question)
         except (MirrorAway, TimeoutError):
             raise NotAnswered(PassOnReason.INDEX_AWAY) from None
-        if life != self.store.life:
-            raise NotAnswered(PassOnReason.INDEX_AWAY)
-        return measured
 
     def _note(self, outcome: str) -> None:
         self.reasons[outcome] += 1

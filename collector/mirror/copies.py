@@ -8,18 +8,19 @@ whole; where that differs, the experiment is listed again.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from collector.mirror.copy import Copy, Listing
 from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
-from collector.mirror.rows import Rows, add_trace, experiment_of, spans_are_stored
+from collector.mirror.reading import read_document, read_traces
+from collector.mirror.rows import Rows, add_trace, experiment_of
 from collector.mirror.writes import Writes
-from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
+from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
 _log = logging.getLogger("sidespan.mirror")
@@ -36,6 +37,8 @@ KEEP_SECONDS = 6 * 3600.0
 REST = 1.0
 # more than this isn't read again within the time that a question waits
 MAX_BACKLOG = 500
+# MLflow can't be read as fast as it is written: no copy would ever be whole
+MAX_UNREAD = 200_000
 
 
 class MirrorAway(Exception):
@@ -69,6 +72,8 @@ class Copies:
         self._copies: dict[str, Copy] = {}
         # trace id -> experiment id
         self._held: dict[str, str] = {}
+        # traces that the store may have taken in though it failed to say so
+        self._doubted: set[str] = set()
         self.writes = Writes(self._matters)
 
     def _matters(self, experiment_id: str | None) -> bool:
@@ -81,22 +86,30 @@ class Copies:
             for id, copy in self._copies.items()
         ]
 
-    async def cover(self, experiment_ids: Sequence[str]) -> None:
-        """Return when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
+    async def cover(self, experiment_ids: Sequence[str]) -> Sequence[Copy]:
+        """The copies, when the rows are as MLflow's own, at this moment. Raises NotAnswered."""
         if self._life != self._store.life:
             self.writes.note(())  # has `run` see it
             raise NotAnswered(PassOnReason.INDEX_AWAY)
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
-        if self.writes.backlog > MAX_BACKLOG:
+        if self.writes.backlog > MAX_BACKLOG or self.writes.is_lost(experiment_ids):
             raise NotAnswered(PassOnReason.WRITES_PENDING)
         await self.writes.settled(number, experiment_ids)
+        if self.writes.is_lost(experiment_ids):
+            raise NotAnswered(PassOnReason.WRITES_PENDING)
         for copy in copies:
             if copy.listed_at < self.writes.unknown_at:
                 self._list(copy)
                 raise NotAnswered(PassOnReason.WRITES_PENDING)
             async with copy.counting:
                 await self._compare(copy)
+        return copies
+
+    def stand(self, copies: Sequence[Copy]) -> bool:
+        """Whether the rows of these copies were there all the time since `cover` returned them."""
+        kept = all(self._copies.get(copy.experiment_id) is copy for copy in copies)
+        return kept and self._life == self._store.life
 
     def _check_life(self) -> None:
         """Forget what was lost; only the task that fills the store may do so."""
@@ -104,6 +117,7 @@ class Copies:
             self._life = self._store.life
             self._copies.clear()
             self._held.clear()
+            self._doubted.clear()
 
     async def _copy(self, id: str) -> Copy:
         """The copy, ready. Raises NotAnswered where it isn't; then it is begun."""
@@ -181,8 +195,9 @@ class Copies:
 
     def _drop(self, copy: Copy) -> None:
         """Forget a copy; the next question begins another."""
-        del self._copies[copy.experiment_id]
-        self._forget_held(copy)
+        if self._copies.get(copy.experiment_id) is copy:  # it may have been forgotten meanwhile
+            del self._copies[copy.experiment_id]
+            self._forget_held(copy)
 
     async def _clear(self, copy: Copy) -> None:
         """Begin with nothing: not with what an earlier copy left, or was written before the first page."""
@@ -194,17 +209,29 @@ class Copies:
         for trace_id in [i for i, of in self._held.items() if of == copy.experiment_id]:
             del self._held[trace_id]
 
-    def _let_go(self) -> None:
-        """Forget the copies that nobody asks for any more: what is written is read again for each."""
+    async def _let_go(self) -> None:
+        """Forget the copies that nobody asks for any more, and what is too much. Raises MirrorAway."""
         before = time.monotonic() - KEEP_SECONDS
         for copy in [each for each in self._copies.values() if each.asked_at < before]:
-            self._drop(copy)
+            await self._remove(copy)
+        while len(self._held) > self._max_traces and self._copies:
+            await self._remove(max(self._copies.values(), key=lambda each: each.count))
+        if self.writes.backlog > MAX_UNREAD:
+            for copy in list(self._copies.values()):
+                await self._remove(copy)
+            self.writes.forget()
+
+    async def _remove(self, copy: Copy) -> None:
+        self._drop(copy)
+        await self._store.clear(copy.experiment_id)
 
     async def prove_types(self, experiment_ids: Sequence[str]) -> bool:
         """Whether the types of these experiments' spans are MLflow's own, after asking it if need be."""
         for id in experiment_ids:
             copy = self._copies.get(id)
-            if copy is None or not await copy.types.attempt(int(id), self._ask, self._store.measure):
+            if copy is None or not await copy.types.attempt(
+                int(id), self._ask, self._store.measure, partial(self.writes.quiet, id)
+            ):
                 return False
         return True
 
@@ -214,7 +241,7 @@ class Copies:
         return all(copy is not None and copy.types.holds for copy in copies)
 
     async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _document(await self._api.trace_metrics(document))
+        return read_document(await self._api.trace_metrics(document))
 
     async def _number(self, id: str, *, view: str = "TRACES", metric: str = "trace_count") -> int:
         """How many traces, or others, MLflow counts. Raises NotAnswered."""
@@ -235,9 +262,9 @@ class Copies:
         """Read what was written, and list what is to be listed, until cancelled."""
         while True:
             self._check_life()
-            self._let_go()
             started = time.monotonic()
             try:
+                await self._let_go()
                 worked = await self._reread() or await self._list_on()
             except (MlflowUnreachable, MirrorAway) as error:
                 _log.debug("the copy of MLflow's traces waits", extra={"reason": str(error)})
@@ -292,7 +319,7 @@ class Copies:
             limit=MAX_TRACES,
             page_token=listing.token,
         )
-        page = _document(answer)
+        page = read_document(answer)
         found = [str(each["trace_id"]) for each in page.get("traces", ())]
         listing.seen.update(found)
         listing.todo.extend(id for id in found if self._held.get(id) != copy.experiment_id)
@@ -303,7 +330,7 @@ class Copies:
         """Have the store hold these traces as MLflow has them now. Raises MlflowUnreachable, MirrorAway."""
         if not trace_ids:
             return
-        traces = await self._traces(trace_ids)
+        traces = await read_traces(self._api, trace_ids)
         if traces is None:
             half = len(trace_ids) // 2
             await self._read(trace_ids[:half])
@@ -318,12 +345,14 @@ class Copies:
                 except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
                     raise MlflowUnreachable(f"a trace is not in MLflow's JSON: {error!r}") from error
                 held[str(info["trace_id"])] = experiment_id
-        gone = [id for id in trace_ids if id in self._held]
+        gone = [id for id in trace_ids if id in self._held or id in self._doubted]
+        self._doubted.update(trace_ids)
         life = self._store.life
         # before, for who asks meanwhile; behind, because only what is held can be proven
         self._note_types(rows)
         await self._store.hold({"gone": gone, **asdict(rows)})
         if life == self._store.life:
+            self._doubted.difference_update(trace_ids)
             self._note(gone, held)
             self._note_types(rows)
 
@@ -344,41 +373,5 @@ class Copies:
                 if (copy := self._copies.get(str(row["experiment"]))) is not None:
                     copy.types.note(row["timestamp_ms"])
 
-    async def _traces(
-        self, trace_ids: Sequence[str]
-    ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]] | None:
-        """Infos and spans of those that are there; None: the answer is too long. Raises MlflowUnreachable."""
-        answer = await self._api.traces(trace_ids)
-        if answer.is_cut and len(trace_ids) > 1:
-            return None
-        found = [(each["trace_info"], each.get("spans", [])) for each in _document(answer).get("traces", ())]
-        # MLflow leaves out those that aren't complete
-        told = {info["trace_id"] for info, _ in found}
-        missing = [id for id in trace_ids if id not in told]
-        if missing:
-            infos = _document(await self._api.trace_infos(missing)).get("trace_infos", ())
-            found += [(info, await self._partial(info)) for info in infos]
-        return found
-
-    async def _partial(self, info: Mapping[str, Any]) -> list[dict[str, Any]]:
-        if not spans_are_stored(info):
-            return []
-        answer = await self._api.trace(str(info["trace_id"]).removeprefix("tr-"))
-        spans: list[dict[str, Any]] = _document(answer).get("trace", {}).get("spans", [])
-        return spans
-
 
 LISTED, REREAD = "listed", "reread"
-
-
-def _document(answer: MlflowAnswer) -> dict[str, Any]:
-    """Raises MlflowUnreachable: no answer that can be read."""
-    if answer.status != 200 or answer.is_cut:
-        raise MlflowUnreachable(f"it answers {answer.status}: {answer.error}")
-    try:
-        document = json.loads(answer.body)
-    except ValueError as error:
-        raise MlflowUnreachable("it answers no JSON") from error
-    if not isinstance(document, dict):
-        raise MlflowUnreachable("it answers no object")
-    return document

@@ -13,10 +13,17 @@ from dataclasses import dataclass
 # where MLflow keeps a value in a column of its own, beside tags and metadata
 NAME_TAG = "mlflow.traceName"
 SESSION_METADATA = "mlflow.trace.session"
-# compared with sums, or with links that MLflow's API doesn't tell
-NOT_HELD = frozenset({"mlflow.trace.tokenUsage", "mlflow.trace.cost", "mlflow.sourceRun"})
+# compared with sums, or with links that MLflow's API doesn't tell; or what a trace was asked and answered
+NOT_HELD = frozenset(
+    {
+        *("mlflow.trace.tokenUsage", "mlflow.trace.cost", "mlflow.sourceRun"),
+        *("mlflow.traceInputs", "mlflow.traceOutputs"),
+    }
+)
 # MLflow cuts longer ones when it tells of them
 MAX_CHARACTERS = {"tag": 4096, "metadata": 250}
+# of a key or a value that has no column of its own; MLflow cuts neither before
+MAX_ENTRY_CHARACTERS = 250
 
 _PLAIN = re.compile(
     r"""(?P<of>trace\.status|span\.(?:name|status|type)|assessment\.(?:name|type)
@@ -51,10 +58,16 @@ def read_filter(text: str) -> MetricFilter | None:
     return MetricFilter(table=table, column=column, value=value)
 
 
+def is_held(key: str, value: str) -> bool:
+    """Whether a tag or metadata is among the rows, and so can be asked for."""
+    return key not in NOT_HELD and max(len(key), len(value)) < MAX_ENTRY_CHARACTERS
+
+
 def _of_a_trace(kind: str, key: str, value: str) -> MetricFilter | None:
-    if key in NOT_HELD or len(value) >= MAX_CHARACTERS[kind]:
-        return None
     column = {("tag", NAME_TAG): "name", ("metadata", SESSION_METADATA): "session"}.get((kind, key))
     if column is not None:
-        return MetricFilter(table="trace", column=column, value=value)
+        held = len(value) < MAX_CHARACTERS[kind]
+        return MetricFilter(table="trace", column=column, value=value) if held else None
+    if not is_held(key, value):
+        return None
     return MetricFilter(table="trace", column=kind, key=key, value=value)

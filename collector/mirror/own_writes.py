@@ -1,5 +1,6 @@
 """What this service itself writes to MLflow, noticed where its requests leave."""
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -9,31 +10,44 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.mirror.writes import Writes
 from collector.mlflow.headers import EXPERIMENT_ID
-from collector.mlflow.rest import TRACE_WRITES, TRACES_ENDPOINT
+from collector.mlflow.rest import DELETE_TRACES, TRACE_WRITES, TRACES_ENDPOINT
 
 _TRACE = re.compile(TRACE_WRITES)
 
-Ended = Callable[[], None]
+# whether MLflow has answered
+Ended = Callable[[bool], None]
 
 
 def noticed(writes: Writes, path: str, body: bytes | None, headers: Mapping[str, str]) -> Ended | None:
     """What is to be called when a POST has its answer; None: it writes no traces."""
     if path == TRACES_ENDPOINT:
         return _spans(writes, body or b"", headers)
+    if path == DELETE_TRACES:
+        return _deleted(writes, body or b"")
     found = _TRACE.match(path)
     if found is None:
         return None
     write = writes.begins()
-    return lambda: write.ended([found[1]])
+    return lambda answered: write.ended([found[1]], answered=answered)
+
+
+def _deleted(writes: Writes, body: bytes) -> Ended:
+    document = json.loads(body)
+    experiment_id, ids = str(document["experiment_id"]), tuple(document.get("request_ids", ()))
+    write = writes.begins(experiment_id)
+    return lambda answered: write.ended(
+        ids, all_known=bool(ids), answered=answered, experiment_id=experiment_id
+    )
 
 
 def _spans(writes: Writes, body: bytes, headers: Mapping[str, str]) -> Ended:
     experiment_id = headers.get(EXPERIMENT_ID)
     write = writes.begins(experiment_id)
 
-    def ended() -> None:
-        ids = _trace_ids(body, headers) if writes.matters(experiment_id) else frozenset()
-        write.ended(ids or (), all_known=ids is not None, experiment_id=experiment_id)
+    def ended(answered: bool) -> None:
+        needed = not answered or writes.matters(experiment_id)
+        ids = _trace_ids(body, headers) if needed else frozenset()
+        write.ended(ids or (), all_known=ids is not None, answered=answered, experiment_id=experiment_id)
 
     return ended
 

@@ -36,6 +36,7 @@ class PassOnReason(StrEnum):
     WRITES_PENDING = "writes_pending"
     HELD_IN_PART = "held_in_part"
     SPAN_TYPES = "span_types"
+    SPAN_ENDS = "span_ends"
     FAILED = "failed"
 
 

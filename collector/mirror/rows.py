@@ -3,8 +3,9 @@
 Where the API doesn't tell a column with certainty, the row says so:
 
     traces         is_whole          else a name, a session or tokens were cut
-                   spans_are_held    else they aren't rows of MLflow's database
-    spans          type_is_certain   the API fills in a type that the column may lack
+                   spans_are_held    else they aren't rows of MLflow's database, or not told as they are there
+    spans          end_ns            NULL: the column has none, or 0
+                   type_is_certain   the API fills in a type that the column may lack
     assessments    text_is_certain   whole numbers don't tell whether they were written with a fraction
 
 Source: SqlTraceInfo, SqlSpan and SqlAssessments,
@@ -20,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from collector.mirror.filters import MAX_CHARACTERS, NAME_TAG, SESSION_METADATA
+from collector.mirror.filters import MAX_CHARACTERS, NAME_TAG, SESSION_METADATA, is_held
 
 Row = dict[str, Any]
 
@@ -28,6 +29,7 @@ TOKENS = tuple(f"{name}_tokens" for name in ("input", "output", "total", "cache_
     "cache_creation_input_tokens",
 )
 COSTS = ("input_cost", "output_cost", "total_cost")
+MODEL, PROVIDER = "mlflow.llm.model", "mlflow.llm.provider"
 MODEL_CHARACTERS = 500
 STORED = "TRACKING_STORE"
 _OWN_PREFIX = "mlflow."
@@ -55,19 +57,22 @@ def experiment_of(info: Mapping[str, Any]) -> str | None:
     return None if (id := location.get("experiment_id")) is None else str(id)
 
 
-def add_trace(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]) -> None:
-    """Add the rows of one trace. Raises ValueError, KeyError, TypeError: it isn't in MLflow's JSON."""
+def add_trace(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]] | None) -> None:
+    """Add the rows of one trace; `spans` None: they aren't known.
+
+    Raises ValueError, KeyError, TypeError: it isn't in MLflow's JSON.
+    """
     trace = _trace(info)
     of = {name: trace[name] for name in ("experiment", "trace_id", "timestamp_ms")}
+    trace["spans_are_held"] &= spans is not None and all(map(_is_told, spans))
     rows.traces.append(trace)
-    rows.spans.extend(of | _span(span) for span in spans)
+    rows.spans.extend(of | _span(span) for span in spans or ())
     rows.assessments.extend(of | _assessment(each) for each in info.get("assessments", ()))
     for kind, values in (("tag", info.get("tags", {})), ("metadata", info.get("trace_metadata", {}))):
         rows.entries.extend(
             {"trace_id": trace["trace_id"], "kind": kind, "key": key, "value": value}
             for key, value in values.items()
-            # a longer one can't be asked for
-            if len(key) < 250 and len(value) < 250
+            if is_held(key, value)
         )
 
 
@@ -111,21 +116,31 @@ def _duration_ms(text: str | None) -> int | None:
     return None if text is None else int(Decimal(text.removesuffix("s")) * 1000)
 
 
+def _is_told(span: Mapping[str, Any]) -> bool:
+    """Whether MLflow's columns follow from what it tells: not those of models that are no texts."""
+    told = {each["key"]: each.get("value", {}) for each in span.get("attributes", ())}
+    values = (_value(told.get(key)) for key in (MODEL, PROVIDER))
+    return all(value is None or isinstance(value, str) for value in values)
+
+
 def _span(span: Mapping[str, Any]) -> Row:
     attributes = {each["key"]: each.get("value", {}) for each in span.get("attributes", ())}
     cost = _value(attributes.get("mlflow.llm.cost"))
     type = _value(attributes.get("mlflow.spanType"))
+    is_text = isinstance(type, str)
     return {
         "name": span.get("name", ""),
-        "type": type if isinstance(type, str) else None,
+        "type": type if is_text else None,
         # what other conventions say of a span may have become its type on the way out
-        "type_is_certain": type is None or all(key.startswith(_OWN_PREFIX) for key in attributes),
+        "type_is_certain": type is None
+        or (is_text and all(key.startswith(_OWN_PREFIX) for key in attributes)),
         "status": str(span.get("status", {}).get("code", "UNSET")).removeprefix("STATUS_CODE_"),
-        "start_ns": int(span["start_time_unix_nano"]),
+        # JSON leaves out what is 0
+        "start_ns": int(span.get("start_time_unix_nano", 0)),
         "end_ns": int(span["end_time_unix_nano"]) if "end_time_unix_nano" in span else None,
         **{name: _finite(cost.get(name)) if isinstance(cost, dict) else None for name in COSTS},
-        "model": _model(_value(attributes.get("mlflow.llm.model"))),
-        "provider": _model(_value(attributes.get("mlflow.llm.provider"))),
+        "model": _model(_value(attributes.get(MODEL))),
+        "provider": _model(_value(attributes.get(PROVIDER))),
     }
 
 

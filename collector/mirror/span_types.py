@@ -19,6 +19,8 @@ AGAIN_SECONDS = 5.0
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 Measure = Callable[[MetricQuestion], Awaitable[Mapping[str, Any]]]
+# another number after each write to the experiment; None: one is on its way, or isn't read yet
+Quiet = Callable[[], int | None]
 
 
 @dataclass(slots=True)
@@ -41,17 +43,19 @@ class TypeProof:
         """Whether all types are certain."""
         return self.noted == self.proven
 
-    async def attempt(self, experiment_id: int, ask: Ask, measure: Measure) -> bool:
+    async def attempt(self, experiment_id: int, ask: Ask, measure: Measure, quiet: Quiet) -> bool:
         """Whether they are, after asking MLflow once; it goes on where the caller is cancelled."""
         if self.holds or time.monotonic() - self.failed_at < AGAIN_SECONDS:
             return self.holds
         if self.proving is None or self.proving.done():
-            self.proving = asyncio.create_task(self._prove(experiment_id, ask, measure))
+            self.proving = asyncio.create_task(self._prove(experiment_id, ask, measure, quiet))
         await asyncio.shield(self.proving)
         return self.holds
 
-    async def _prove(self, experiment_id: int, ask: Ask, measure: Measure) -> None:
-        noted = self.noted
+    async def _prove(self, experiment_id: int, ask: Ask, measure: Measure, quiet: Quiet) -> None:
+        noted, before = self.noted, quiet()
+        if before is None:
+            return
         question = _counts(experiment_id, since_ms=self.since_ms)
         try:
             theirs = await ask(_document(question))
@@ -59,7 +63,8 @@ class TypeProof:
         except Exception:  # whatever it was: nothing is proven
             self.failed_at = time.monotonic()
             return
-        if self.noted != noted:
+        # what MLflow counts already and we don't might make up for a type that was filled in
+        if (self.noted, quiet()) != (noted, before):
             return
         if _by_type(ours) == _by_type(theirs):
             self.proven, self.since_ms = noted, None

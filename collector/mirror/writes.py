@@ -8,6 +8,9 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
+# MLflow goes on with a request whose client has gone: that long until what it wrote is surely there
+LOST_SECONDS = 60.0
+
 
 @dataclass(slots=True)
 class Writes:
@@ -21,6 +24,10 @@ class Writes:
     others: int = 0
     # when it began -> the experiment, None: nobody knows which
     _open: dict[int, str | None] = field(default_factory=dict)
+    # experiment, None for any of them -> `number` at the last beginning or end
+    _touched: dict[str | None, int] = field(default_factory=dict)
+    # of those whose answer never came
+    _lost: dict[int, str | None] = field(default_factory=dict)
     # trace id -> when the first write of it began that wasn't read, when the last one ended
     _changed: dict[str, tuple[int, int]] = field(default_factory=dict)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,6 +36,7 @@ class Writes:
         """A request that writes is about to be sent."""
         self.number += 1
         self._open[self.number] = experiment_id
+        self._touched[experiment_id] = self.number
         return OpenWrite(self, self.number)
 
     def end(
@@ -36,12 +44,31 @@ class Writes:
     ) -> None:
         """It has its answer, or nobody waits for one any more."""
         self.number += 1
-        self._open.pop(begun, None)
+        self._touched[self._open.pop(begun, experiment_id)] = self.number
         if self.matters(experiment_id):
             self._note(trace_ids, begun)
         if not all_known:
             self.unknown_at = self.number
         self._wake()
+
+    def lose(
+        self, begun: int, trace_ids: Iterable[str], *, experiment_id: str | None, all_known: bool
+    ) -> None:
+        """Its answer won't come: MLflow may have written, may still write, or never will."""
+        self._lost[begun] = self._open.pop(begun, experiment_id)
+        ids = tuple(trace_ids)
+        asyncio.get_running_loop().call_later(
+            LOST_SECONDS, lambda: self._end_lost(begun, ids, experiment_id, all_known)
+        )
+        self._wake()
+
+    def _end_lost(self, begun: int, ids: Iterable[str], experiment_id: str | None, all_known: bool) -> None:
+        self._lost.pop(begun, None)
+        self.end(begun, ids, experiment_id=experiment_id, all_known=all_known)
+
+    def is_lost(self, among: Collection[str]) -> bool:
+        """Whether nobody knows yet what became of a write to these experiments."""
+        return any(of is None or of in among for of in self._lost.values())
 
     def note(self, trace_ids: Iterable[str]) -> None:
         """These are to be read again."""
@@ -75,6 +102,11 @@ class Writes:
             if trace_id in self._changed:
                 self._changed[trace_id] = self._changed.pop(trace_id)
 
+    def forget(self) -> None:
+        """Nothing is held any more that is to be read again."""
+        self._changed.clear()
+        self._wake()
+
     @property
     def backlog(self) -> int:
         """How many traces are to be read again."""
@@ -84,6 +116,12 @@ class Writes:
         """Whether all that had begun by `upto` in these experiments has ended, and was read."""
         is_open = any(begun <= upto and (of is None or of in among) for begun, of in self._open.items())
         return not is_open and all(begun > upto for begun, _ in self._changed.values())
+
+    def quiet(self, experiment_id: str) -> int | None:
+        """Another number after each write to this experiment; None: not all of them were read."""
+        if self.is_lost([experiment_id]) or not self.is_settled(self.number, [experiment_id]):
+            return None
+        return max(self._touched.get(experiment_id, 0), self._touched.get(None, 0))
 
     async def settled(self, upto: int, among: Collection[str]) -> None:
         """Wait for it."""
@@ -108,7 +146,16 @@ class OpenWrite:
     begun: int
 
     def ended(
-        self, trace_ids: Iterable[str], *, all_known: bool = True, experiment_id: str | None = None
+        self,
+        trace_ids: Iterable[str],
+        *,
+        all_known: bool = True,
+        answered: bool = True,
+        experiment_id: str | None = None,
     ) -> None:
-        """`trace_ids` are MLflow's (tr-…); `all_known` False: it may have changed others too."""
-        self.writes.end(self.begun, trace_ids, experiment_id=experiment_id, all_known=all_known)
+        """`trace_ids` are MLflow's (tr-…); `all_known` False: it may have changed others too.
+
+        `answered` False: its answer was lost, and it may be written yet.
+        """
+        end = self.writes.end if answered else self.writes.lose
+        end(self.begun, trace_ids, experiment_id=experiment_id, all_known=all_known)

@@ -79,8 +79,10 @@ class MlflowAnswer:
         return text[:500]
 
 
-# path, body and headers of a POST -> what is to be called when it has ended, or None
-Notice = Callable[[str, bytes | None, Mapping[str, str]], Callable[[], None] | None]
+# what gateways before MLflow answer where they don't know what became of a request
+GATEWAY_STATUSES = frozenset({502, 503, 504})
+# path, body and headers of a POST -> what is to be called when it has ended, with whether MLflow has answered
+Notice = Callable[[str, bytes | None, Mapping[str, str]], Callable[[bool], None] | None]
 
 
 class Mlflow:
@@ -121,13 +123,16 @@ class Mlflow:
     ) -> MlflowAnswer:
         """POST `body` as it is. Redirects are answers, not followed. Raises MlflowUnreachable."""
         ended = self.notice and self.notice(path, body, headers)
+        answered = False
         try:
-            return await self._request(
+            answer = await self._request(
                 "POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
             )
+            answered = answer.status not in GATEWAY_STATUSES
+            return answer
         finally:
             if ended:
-                ended()
+                ended(answered)
 
     async def post_json(
         self,

@@ -1,5 +1,6 @@
 """What may be answered in MLflow's place, who may ask, and which writes are heard of."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -36,8 +37,8 @@ class Answers:
         self.told.append("begins")
         return self
 
-    def ended(self, trace_ids: Iterable[str], *, all_known: bool = True) -> None:
-        self.told.append((tuple(trace_ids), all_known))
+    def ended(self, trace_ids: Iterable[str], *, all_known: bool = True, answered: bool = True) -> None:
+        self.told.append((tuple(trace_ids), all_known, *([] if answered else ["lost"])))
 
     def wrote_elsewhere(self) -> None:
         self.told.append("elsewhere")
@@ -153,3 +154,18 @@ async def test_writes_are_told_of(method: str, path: str, body: dict[str, Any], 
         async with client.request(method, url + path, json=body):
             pass
     assert answers.told == told
+
+
+async def test_a_write_whose_client_gave_up_is_told_of_as_lost() -> None:
+    answers = Answers()
+    async with stage(answers, policy=EVERYBODY) as (url, upstream, client):
+        upstream.behaviour = "stall"
+        path = f"/api/3.0/mlflow/traces/{TRACE}/tags"
+        writing = asyncio.create_task(client.patch(url + path, json={"key": "a"}))
+        async with asyncio.timeout(20):
+            while not upstream.seen:
+                await asyncio.sleep(0.01)
+            writing.cancel()
+            while len(answers.told) < 2:
+                await asyncio.sleep(0.01)
+    assert answers.told == ["begins", ((TRACE,), True, "lost")]

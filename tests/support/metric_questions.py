@@ -126,3 +126,37 @@ def _describe(dice: random.Random, span: Span, *, is_root: bool) -> None:
 
 def _set(span: Span, key: str, value: str) -> None:
     span.attributes.add(key=key).value.string_value = value
+
+
+def odd_traces(*, around_ms: int, untold: bool) -> ExportTraceServiceRequest:
+    """Traces that exporters rarely send; `untold`: MLflow's API doesn't tell all of their columns."""
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    start_ns, offset = around_ms * 1_000_000, 100 if untold else 200
+
+    def add(number: int, **changed: Any) -> Span:
+        number += offset
+        span = {"start_time_unix_nano": start_ns, "end_time_unix_nano": start_ns + 1_500_000} | changed
+        trace_id, span_id = number.to_bytes(16), number.to_bytes(8)
+        return scope.spans.add(**{"trace_id": trace_id, "span_id": span_id, "name": "odd"} | span)
+
+    if untold:
+        add(0, end_time_unix_nano=0)
+        add(4).attributes.add(key="mlflow.spanType").value.int_value = 5
+        add(5).attributes.add(key="mlflow.llm.model").value.int_value = 5
+    add(1, end_time_unix_nano=start_ns - 1_500_000)
+    add(2, name="a\x00b")
+    add(3, name="")
+    _set(add(6), "mlflow.llm.model", "7")
+    _set(
+        add(7), "mlflow.llm.cost", json.dumps({"input_cost": "0.5", "output_cost": True, "total_cost": None})
+    )
+    _set(add(8), "mlflow.llm.cost", '{"input_cost": NaN, "output_cost": -1, "total_cost": 1e16}')
+    _set(add(9), "mlflow.chat.tokenUsage", json.dumps({"input_tokens": 1.0, "output_tokens": 2**53 + 1}))
+    _set(add(10), "session.id", "s" * 249)
+    _set(add(11), "mlflow.traceTag.long", "x" * 300)
+    _set(add(12), "mlflow.spanType", "")
+    _set(add(13), "mlflow.llm.model", "m" * 600)
+    _set(add(14), "mlflow.traceName", "n" * 300)
+    _set(add(15), "mlflow.traceTag.mlflow.traceName", "renamed")
+    return request

@@ -18,7 +18,8 @@ import pytest
 from playwright.async_api import Response, async_playwright
 
 from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS
-from tests.support.metric_questions import Question, random_question, random_traces
+from tests.support.metric_questions import QUESTIONS as KINDS
+from tests.support.metric_questions import Question, odd_traces, random_question, random_traces
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
 
@@ -159,6 +160,43 @@ def test_answers_stay_mlflows_while_everything_changes(world: World) -> None:
             assert same(ours, after), differing(question, ours, after, mark)
         answered += mark is not None
     assert answered > QUESTIONS // 18, world.sidespan.health()["parts"]["questions"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("untold", [False, True])
+def test_odd_traces_have_mlflows_answers(world: World, untold: bool) -> None:
+    experiment = world.mlflow.create_experiment(f"odd-{uuid.uuid4().hex[:12]}")
+    post_bytes(
+        f"{world.sidespan.url}/v1/traces",
+        odd_traces(around_ms=AROUND_MS, untold=untold).SerializeToString(),
+        {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment},
+    )
+    world.sidespan.wait_delivered(60)
+    everything = EVERYTHING | {"experiment_ids": [experiment]}
+    deadline = time.monotonic() + WAIT_SECONDS
+    while world.ask(world.sidespan.url, everything)[1] is None:
+        assert time.monotonic() < deadline, world.sidespan.health()["parts"]["questions"]
+        time.sleep(0.1)
+    filters = {"TRACES": [[], [f"trace.tag.`long` = '{'x' * 300}'"]]}
+    wrong = []
+    for view, metric, aggregations, dimensions in KINDS:
+        for groups in [[], *([each] for each in dimensions)]:
+            for chosen in filters.get(view, [[]]):
+                question = {
+                    "experiment_ids": [experiment],
+                    "view_type": view,
+                    "metric_name": metric,
+                    "aggregations": [
+                        {"aggregation_type": each} for each in aggregations if each != "PERCENTILE"
+                    ],
+                    "dimensions": groups,
+                    "filters": chosen,
+                }
+                theirs, _none = world.ask(world.mlflow.url, question)
+                ours, mark = world.ask(world.sidespan.url, question)
+                if not same(ours, theirs):
+                    wrong.append(differing(question, ours, theirs, mark))
+    assert not wrong, "\n".join(wrong)
 
 
 def test_what_was_deleted_by_its_age_is_gone_from_answers(world: World) -> None:

@@ -24,7 +24,7 @@ from starlette.concurrency import iterate_in_threadpool
 from collector.index.duckdb import lookups
 from collector.index.duckdb.changes import changed
 from collector.index.duckdb.lookups import DuckdbTables
-from collector.index.duckdb.mirror import MirrorStore
+from collector.index.duckdb.mirror import MirrorStore, remove_mirror
 from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import EXPORTS, Store, open_store
 from collector.index.duckdb.take import Taker
@@ -299,6 +299,7 @@ class DuckdbIndex:
 
     def _open(self) -> tuple[Store, Taker]:
         settings = self._settings
+        remove_mirror(settings.folder)
         store = open_store(
             settings.folder, memory_bytes=settings.memory_bytes, threads=max(2, os.cpu_count() or 2)
         )

@@ -51,10 +51,9 @@ class MirrorStore:
 
     def __init__(self, folder: Path, *, memory_bytes: int) -> None:
         """Raises duckdb.Error, OSError."""
-        path = folder / FILE
-        for each in (path, path.with_suffix(".duckdb.wal")):
-            each.unlink(missing_ok=True)
-        self._db = duckdb.connect(str(path), config={"memory_limit": f"{memory_bytes}B"})
+        self._folder = folder
+        remove_mirror(folder)
+        self._db = duckdb.connect(str(folder / FILE), config={"memory_limit": f"{memory_bytes}B"})
         for name, columns in TABLES.items():
             listed = ", ".join(f"{column} {type}" for column, type in columns.items())
             self._db.execute(f"CREATE TABLE {name} ({listed})")
@@ -110,5 +109,12 @@ class MirrorStore:
             db.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and remove it."""
         self._db.close()
+        remove_mirror(self._folder)
+
+
+def remove_mirror(folder: Path) -> None:
+    """Remove what a process has left that had no time to do so. Raises OSError."""
+    for name in (FILE, f"{FILE}.wal"):
+        (folder / name).unlink(missing_ok=True)

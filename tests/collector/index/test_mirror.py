@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb.mirror import MirrorStore
+from collector.mirror.filters import read_filter
 from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
 from collector.mirror.rows import Rows, add_trace
 
@@ -65,6 +66,14 @@ def test_a_trace_takes_the_place_of_what_was_there(store: MirrorStore) -> None:
     assert ask(store, "SPANS", "span_count")["rows"] == [(1,)]
 
 
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "mirror.duckdb.wal").touch()
+    made = MirrorStore(tmp_path, memory_bytes=64 * 1024 * 1024)
+    hold(made, (info(1), []))
+    made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_experiment_can_be_forgotten(store: MirrorStore) -> None:
     hold(store, (info(1), [span(0, 5)]))
     store.clear(1)
@@ -73,10 +82,28 @@ def test_an_experiment_can_be_forgotten(store: MirrorStore) -> None:
 
 
 def test_times_are_milliseconds_and_spans_are_cut_to_them(store: MirrorStore) -> None:
-    hold(store, (info(1), [span(0, 1_999_999), span(5_000_000, 0), span(1, None)]))
+    hold(store, (info(1), [span(0, 1_999_999), span(5_000_000, 0)]))
     both = [Aggregation(type="MIN"), Aggregation(type="MAX")]
     assert ask(store, "TRACES", "latency", *both)["rows"] == [(1500, 1500)]
     assert ask(store, "SPANS", "latency", *both)["rows"] == [(-5, 1)]
+
+
+def test_spans_without_an_end_are_doubted_where_their_latency_is_asked_for(store: MirrorStore) -> None:
+    hold(store, (info(1), [span(0, 5), span(1, None)]))
+    assert ask(store, "SPANS", "latency", Aggregation(type="MIN")) == {"doubt": PassOnReason.SPAN_ENDS.value}
+    assert ask(store, "SPANS", "span_count")["rows"] == [(2,)]
+
+
+def test_a_span_that_begins_at_0_is_held(store: MirrorStore) -> None:
+    hold(store, (info(1), [{"name": "s", "end_time_unix_nano": 5}]))
+    assert ask(store, "SPANS", "span_count")["rows"] == [(1,)]
+
+
+def test_a_type_that_is_no_text_is_doubted(store: MirrorStore) -> None:
+    number = {"key": "mlflow.spanType", "value": {"int_value": "5"}}
+    hold(store, (info(1), [span(0, 1, number)]))
+    by_type = ask(store, "SPANS", "span_count", dimensions=["span_type"])
+    assert by_type == {"doubt": PassOnReason.SPAN_TYPES.value}
 
 
 def test_types_that_mlflow_may_have_filled_in_are_doubted(store: MirrorStore) -> None:
@@ -94,6 +121,25 @@ def test_spans_that_lie_elsewhere_are_doubted(store: MirrorStore) -> None:
     hold(store, (info(1, tags={"mlflow.trace.spansLocation": "ARCHIVE_REPO"}), []))
     assert ask(store, "SPANS", "span_count") == {"doubt": PassOnReason.HELD_IN_PART.value}
     assert ask(store, "TRACES", "trace_count")["rows"] == [(1,)]
+
+
+@pytest.mark.parametrize("characters", [1, 249, 250, 300, 4095, 4096])
+@pytest.mark.parametrize(("kind", "told"), [("tag", "tags"), ("metadata", "trace_metadata")])
+def test_what_can_be_asked_for_is_found(store: MirrorStore, kind: str, told: str, characters: int) -> None:
+    value = "x" * characters
+    hold(store, (info(1, **{told: {"team": value}}), []))
+    found = read_filter(f"trace.{kind}.`team` = '{value}'")
+    assert (found is None) == (characters >= 250)
+    if found is not None:
+        assert ask(store, "TRACES", "trace_count", filters=[found])["rows"] == [(1,)]
+
+
+@pytest.mark.parametrize("key", ["mlflow.traceInputs", "mlflow.traceOutputs"])
+def test_what_a_trace_was_asked_and_answered_is_not_held(store: MirrorStore, key: str) -> None:
+    rows = Rows()
+    add_trace(rows, info(1, trace_metadata={key: "secret"}), [])
+    assert "secret" not in str(rows)
+    assert read_filter(f"trace.metadata.`{key}` = 'secret'") is None
 
 
 def test_tokens_that_mlflow_has_cut_are_doubted(store: MirrorStore) -> None:

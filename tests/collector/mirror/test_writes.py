@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from collector.mirror import writes as writes_module
 from collector.mirror.writes import Writes
 
 TRACE = "tr-1"
@@ -85,3 +88,32 @@ def test_a_write_to_another_experiment_holds_nobody_up() -> None:
     made.begins("2")
     assert made.is_settled(made.number, ["1"])
     assert not made.is_settled(made.number, ["1", "2"])
+
+
+async def test_a_write_whose_answer_was_lost_is_doubted_until_it_must_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writes_module, "LOST_SECONDS", 0.01)
+    made = writes()
+    made.begins("1").ended([TRACE], answered=False, experiment_id="1")
+    asked = made.number
+    assert made.is_lost(["1"])
+    assert not made.is_lost(["2"])
+    async with asyncio.timeout(10):
+        while made.is_lost(["1"]):
+            await asyncio.sleep(0.01)
+    assert list(made.waiting(10)) == [TRACE]
+    assert not made.is_settled(asked, ["1"])
+
+
+def test_an_experiment_is_quiet_until_it_is_written_to() -> None:
+    made = writes()
+    before = made.quiet("1")
+    made.begins("2").ended((), experiment_id="2")
+    assert made.quiet("1") == before
+    write = made.begins()
+    assert made.quiet("1") is None
+    write.ended([TRACE])
+    assert made.quiet("1") is None
+    made.done(made.waiting(10))
+    assert made.quiet("1") not in (None, before)
