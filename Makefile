@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # tests run in so many processes; each has an MLflow of its own. One more than a small machine has processors:
 # tests of restarts, outages and bounds mostly wait
-WORKERS ?= 4
+WORKERS ?= 3
 # a second environment for the tests: an agent's process with pydantic-ai 1.x and nothing of the service
 AGENT_1 := $(VENV)/pydantic-ai-1
 AGENT_1_LOCK := tests/instrumentation/pydantic_ai_1.lock
