@@ -78,8 +78,10 @@ function place() {
 
 function placed(name, id, parameters) {
   const path = id ? `${name}/${encodeURIComponent(id)}` : name;
+  // a function gets the parameters of now: what is shown may be of an earlier address
   const go = (wanted) => {
-    location.hash = `#/${path}${address("", wanted)}`;
+    const chosen = typeof wanted === "function" ? wanted(place().parameters) : wanted;
+    location.hash = `#/${path}${address("", chosen)}`;
   };
   return { name, id, parameters, go };
 }

@@ -2,6 +2,7 @@
 // What rows are filtered by; it is in the address.
 
 import { Select } from "./components.js";
+import { without } from "./parts.js";
 import { html } from "./view.js";
 
 const TIMES = [
@@ -54,7 +55,7 @@ export const filtersOf = (what) =>
  * @param {{asked: any, facets: any, go: (parameters: any) => void, names?: string[]}} properties
  */
 export function Filters({ asked, facets, go, names = filtersOf("traces") }) {
-  const change = (values) => go({ ...asked, ...values });
+  const change = (values) => go((now) => ({ ...asked, ...without(now, "cursor"), ...values }));
   const shown = TEXTS.filter(
     ([name]) => names.includes(name) && (asked[name] || !ONLY_WHEN_SET.includes(name)),
   );

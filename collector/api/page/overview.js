@@ -86,7 +86,7 @@ function Bar({ parameters, asked, facets, go }) {
   const picker = (id, label, name, facet) =>
     html`<${Select}
       ...${{ id, label, options: named(facet), chosen: parameters[name] || "" }}
-      onChange=${(value) => go({ ...parameters, [name]: value })}
+      onChange=${(value) => go((now) => ({ ...now, [name]: value }))}
     />`;
   const others = FILTERS.filter(
     (name) => parameters[name] && !["experiment_name", "service", "agent"].includes(name),
@@ -94,7 +94,7 @@ function Bar({ parameters, asked, facets, go }) {
   return html`<form class="bar" onSubmit=${(event) => event.preventDefault()}>
     <${Select}
       ...${{ id: "range", label: "Time range", options: RANGES, chosen: asked.since, other: "Custom range" }}
-      onChange=${(since) => go({ ...parameters, since, until: "" })}
+      onChange=${(since) => go((now) => ({ ...now, since, until: "" }))}
     />
     ${picker("experiment", "Experiment", "experiment_name", "experiment")}
     ${picker("service", "Service", "service", "service")} ${picker("agent", "Agent", "agent", "agent")}
@@ -104,7 +104,7 @@ function Bar({ parameters, asked, facets, go }) {
           type="button"
           class="chip"
           title="Remove this filter"
-          onClick=${() => go({ ...parameters, [name]: "" })}
+          onClick=${() => go((now) => ({ ...now, [name]: "" }))}
         >
           ${name.replaceAll("_", " ")}: ${String(parameters[name])} <span aria-hidden="true">✕</span>
         </button>`,

@@ -114,7 +114,7 @@ export const versus = { title: "Compare", load, Show };
 
 function Sides({ asked, kind, values, by, go }) {
   const rest = common(asked);
-  const change = (wanted) => go({ ...asked, ...wanted });
+  const change = (wanted) => go((now) => ({ ...asked, ...now, ...wanted }));
   const start = (wanted) =>
     wanted === "time"
       ? go({ ...rest, since: "", until: "", by, ...before("-24h", "") })
