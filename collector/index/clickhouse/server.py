@@ -90,10 +90,6 @@ class ClickhouseServer:
         """As the URL names them."""
         return self.place.hosts
 
-    def ping(self) -> None:
-        """Raises IndexUnreachable: no host answers."""
-        self.rows("SELECT 1")
-
     def rows(
         self,
         sql: str,

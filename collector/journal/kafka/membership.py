@@ -98,7 +98,6 @@ class GroupMembership:
         self._to_load: set[int] = set()
         self._loading: dict[int, _Loading] = {}
         self._again: set[int] = set()
-        self._is_assigned = False
         self._events: list[Event] = []
         self._ends = threading.Event()
         self._leaves = True
@@ -106,11 +105,6 @@ class GroupMembership:
         self._thread = threading.Thread(target=self._run, name=f"sidespan-kafka-{members.name}", daemon=True)
         self._admin = AdminCalls(connection)
         self._group: Any = None
-
-    @property
-    def has_joined(self) -> bool:
-        """Whether the group has given it partitions, or none."""
-        return self._is_assigned
 
     def start(self) -> None:
         """Join."""
@@ -200,7 +194,6 @@ class GroupMembership:
         consumer.incremental_assign(spots)
         consumer.pause(spots)
         self._to_load.update(each.partition for each in partitions)
-        self._is_assigned = True
 
     def _on_revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
         self._lose([each.partition for each in partitions])
