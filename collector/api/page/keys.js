@@ -46,7 +46,7 @@ function step(by) {
 /** Close what is open, or go to the list from which a single thing was opened. */
 function leave() {
   const active = document.activeElement;
-  if (active instanceof HTMLElement && active.matches("input, select, #view tbody *")) {
+  if (active instanceof HTMLElement && active.checkVisibility() && active.matches("input, select, #view tbody *")) {
     active.blur();
     return;
   }
@@ -55,8 +55,10 @@ function leave() {
   location.hash = before.startsWith(`#/${list}`) ? before : `#/${list}`;
 }
 
+// the field of a dialog that was just closed keeps the focus until the page is drawn again, though nobody sees it
 const isTyping = (target) =>
   target instanceof HTMLElement &&
+  target.checkVisibility() &&
   (target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName));
 
 let goingUntil = 0;

@@ -280,10 +280,10 @@ async def test_a_trace_is_looked_up_by_keyboard_and_drawn() -> None:
             await expect(figures).to_contain_text(told)
         await expect(tab.locator(".waterfall .row")).to_have_count(6)
         await expect(tab.locator(".waterfall .warn")).to_contain_text("Recovered retry")
-        assert await tab.get_by_role("link", name="Open in MLflow").get_attribute("href") == (
-            f"../#/experiments/7/traces?selectedEvaluationId=tr-{RUN_ID}"
+        await expect(tab.get_by_role("link", name="Open in MLflow")).to_have_attribute(
+            "href", f"../#/experiments/7/traces?selectedEvaluationId=tr-{RUN_ID}"
         )
-        assert f"#/trace/tr-{RUN_ID}" in tab.url
+        await expect(tab).to_have_url(re.compile(f"#/trace/tr-{RUN_ID}"))
         await expect(tab.locator(".own-time")).to_contain_text("on the critical path")
         bars = await tab.locator(".waterfall .bar").evaluate_all(BARS)
         assert bars[0][1] == pytest.approx(bars[0][2], abs=1)
@@ -355,6 +355,26 @@ async def test_a_letters_trace_is_one_step_away_and_refreshing_keeps_the_focus()
         await expect(tab.locator(f"#trace-1-{RUN_ID}")).to_be_focused()
         await tab.keyboard.press("Enter")
         await expect(tab.locator(".title h3")).to_have_text("invoke_agent weather")
+
+
+@pytest.mark.slow
+async def test_keys_act_from_the_moment_at_which_a_dialog_closes() -> None:
+    """Its field keeps the focus until the page is drawn again."""
+    async with opened(Service(), "/-/#/health") as tab:
+        for key, dialog in (("Control+k", "#palette"), ("s", "#save")):
+            await tab.keyboard.press(key)
+            await expect(tab.locator(f"{dialog} input").first).to_be_focused()
+            await tab.evaluate(
+                """dialog => {
+                  document.querySelector(dialog).close();
+                  const pressed = new KeyboardEvent("keydown", {key: "?", bubbles: true, cancelable: true});
+                  document.activeElement.dispatchEvent(pressed);
+                }""",
+                dialog,
+            )
+            await expect(tab.locator("#help")).to_be_visible(timeout=5_000)
+            await tab.keyboard.press("Escape")
+            await expect(tab.locator("#help")).to_be_hidden()
 
 
 VIEWS: dict[str, dict[str, Any]] = {
