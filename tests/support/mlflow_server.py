@@ -21,6 +21,7 @@ from tests.support.ports import free_port
 START_SECONDS = 90
 # the Python that MLflow is installed for; `make test-mlflow-3.17` names that of another environment
 MLFLOW_PYTHON = os.path.abspath(os.environ.get("SIDESPAN_TEST_MLFLOW_PYTHON") or sys.executable)
+COMMAND = Path(__file__).with_name("mlflow_command.py")
 
 
 @cache
@@ -62,7 +63,7 @@ class MlflowServer:
         }
         self.process = subprocess.Popen(
             [
-                *(MLFLOW_PYTHON, "-m", "mlflow", "server"),
+                *(MLFLOW_PYTHON, str(COMMAND), "server"),
                 *("--backend-store-uri", f"sqlite:///{self.database}"),
                 *("--artifacts-destination", str(self.directory / "artifacts")),
                 *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
