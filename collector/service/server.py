@@ -64,7 +64,6 @@ async def run_service(settings: Settings, *, announce: Announce = lambda url, gr
         for each in listeners:
             stack.enter_context(each)
         if predecessor is not None:
-            _log.info("taking over", extra={"from_process": predecessor.process})
             await predecessor.leave()
         stop = _Stop()
 

@@ -66,6 +66,7 @@ class Predecessor:
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(self.timeout_seconds):
                 await loop.sock_sendall(self.connection, GO)
+                _log.info("taking over", extra={"from_process": self.process})
                 answer = await loop.sock_recv(self.connection, MAX_MESSAGE_BYTES)
         if answer == YOURS:
             return

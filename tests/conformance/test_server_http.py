@@ -191,7 +191,7 @@ async def test_h3_content_encoding_lines_are_one_list(
         b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
         b"%bcontent-length: %d\r\n\r\n%b" % (codings, len(sent), sent)
     )
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
     assert head.startswith(b"HTTP/1.1 %d" % expected)
     assert len(service.sink.span_names) == (3 if expected == 200 else 0)
@@ -210,7 +210,7 @@ class TestH4BodySize:
             b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\n"
             b"content-type: application/x-protobuf\r\ncontent-length: 1048577\r\n\r\n"
         )
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 413")
         writer.close()
 
@@ -222,7 +222,7 @@ class TestH4BodySize:
         )
         for _ in range(3):
             writer.write(b"80000\r\n" + bytes(0x80000) + b"\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 413")
         writer.close()
 
@@ -445,7 +445,7 @@ class TestH16Bounds:
 
     async def test_h16_a_slow_sender_is_503_and_gives_its_place_back(self, service: Service) -> None:
         async with _half_sent(service) as reader:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 503")
         assert service.bounds.requests == service.bounds.bytes == 0
         assert (await service.post(body())).status == 200
@@ -551,7 +551,7 @@ async def test_a_routing_header_given_twice_is_400(service: Service) -> None:
         b"x-mlflow-experiment-id: 2\r\ncontent-type: application/x-protobuf\r\n"
         b"content-length: %d\r\n\r\n%b" % (len(sent), sent)
     )
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     assert head.startswith(b"HTTP/1.1 400")
     writer.close()
 

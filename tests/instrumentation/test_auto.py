@@ -141,7 +141,7 @@ def serving(command: list[str], port: int, directory: Path, **environment: str) 
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)

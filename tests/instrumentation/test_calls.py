@@ -49,7 +49,7 @@ def test_check_says_that_a_span_arrived(service: Sidespan) -> None:
         )
     )
     assert told[0] is True
-    service.wait_delivered(30)
+    service.wait_delivered(120)
     found = remote.get_json(service.url, f"/-/traces/{told[2]}")
     assert (found["name"], found["service"]) == ("sidespan check", "checked")
 
@@ -160,7 +160,7 @@ def test_traces_are_linked_to_the_run_of_their_block(service: Sidespan, mlflow_s
         SIDESPAN_ENDPOINT=service.url,
         SIDESPAN_EXPERIMENT=experiment_id,
     )
-    service.wait_delivered(30)
+    service.wait_delivered(120)
     location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}}
     for filter_, count in ((f"attributes.run_id = '{run_id}'", 1), (None, 2)):
         document = {"locations": [location], **({"filter": filter_} if filter_ else {})}
@@ -284,7 +284,7 @@ def test_run_brings_the_traces_of_a_program_here(service: Sidespan, tmp_path: Pa
         *("--", sys.executable, str(script)),
     )
     assert done.returncode == 0, done.stderr
-    service.wait_delivered(30)
+    service.wait_delivered(120)
     document = {"filter": "name = 'launched'"}
     found = remote.post_json(
         service.url, "/api/2.0/mlflow/experiments/search", {**document, "max_results": 1}

@@ -98,7 +98,7 @@ print("flushed", handle.flush(60), flush=True)
 @pytest.mark.slow
 def test_spans_that_end_while_it_restarts_arrive(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     experiment_id = mlflow_server.create_experiment("restarts")
-    service = Sidespan(data_dir=tmp_path / "data", mlflow_url=mlflow_server.url)
+    service = Sidespan(data_dir=tmp_path / "data", mlflow_url=mlflow_server.url, index=False)
     service.start()
     agent = subprocess.Popen(
         [sys.executable, "-c", RESTARTED],

@@ -80,7 +80,7 @@ async def test_an_answer_that_breaks_off_never_looks_complete(stage: Stage, beha
 async def test_the_first_event_arrives_while_mlflow_still_holds_the_last(stage: Stage) -> None:
     stage.upstream.behaviour = "events"
     async with stage.client.get(stage.url + RUNS) as answer:
-        first = await asyncio.wait_for(answer.content.readany(), 2)
+        first = await asyncio.wait_for(answer.content.readany(), 60)
         assert first == b"data: one\n\n"
         stage.upstream.release.set()
         assert await answer.read() == b"data: two\n\n"
@@ -177,7 +177,7 @@ async def raw(stage: Stage, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(*stage.address)
     writer.write(request)
     try:
-        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     except asyncio.IncompleteReadError as error:
         return error.partial
     finally:
@@ -282,6 +282,6 @@ async def test_an_answer_before_the_upload_is_over_reaches_the_client(stage: Sta
     reader, writer = await asyncio.open_connection(*stage.address)
     writer.write(b"PUT %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50000000\r\n\r\n" % UPLOAD.encode())
     writer.write(b"x" * 100_000)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     assert head.startswith(b"HTTP/1.1 413")
     writer.close()

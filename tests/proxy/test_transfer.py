@@ -223,11 +223,11 @@ async def _alone(upstream_url: str) -> AsyncIterator[tuple[str, int]]:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", ALONE, upstream_url, str(port)])
     try:
-        await until(lambda: _listens(port), seconds=20)
+        await until(lambda: _listens(port), seconds=60)
         yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def _listens(port: int) -> bool:

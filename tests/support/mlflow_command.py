@@ -2,8 +2,8 @@
 
     python mlflow_command.py server …
 
-`mlflow server` starts uvicorn as a process of its own, and both import MLflow, which takes five seconds of the
-processor each time.
+`mlflow server` starts uvicorn as a process of its own, and both import MLflow: five seconds of the processor
+each time.
 """
 
 import os

@@ -95,7 +95,7 @@ class StrictSenders:
             thread.join()
 
     def _run(self, keep: bool, pause_seconds: float) -> None:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=15)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._stop.wait(pause_seconds):
             self._post(connection)
             if not keep:

@@ -60,7 +60,7 @@ class Senders:
             time.sleep(0.05)
 
     def _run(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._stop.is_set():
             request = self._build()
             body = request.SerializeToString()
@@ -110,7 +110,7 @@ class GrpcSenders(Senders):
         self, call: Any, request: ExportTraceServiceRequest, body: bytes, metadata: tuple[Any, ...]
     ) -> bool:
         try:
-            call(body, metadata=metadata, timeout=10)
+            call(body, metadata=metadata, timeout=60)
         except grpc.RpcError as error:
             return self._note(request, error.code().name)
         return self._note(request, "OK")

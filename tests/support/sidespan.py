@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
+
 from tests.support.forked import COMMAND_LINE, WITHOUT_PLUGINS, Forked, start_forked
 from tests.support.ports import free_port
 
@@ -116,7 +118,7 @@ class Sidespan:
             request = urllib.request.Request(f"{self.url}/-/ready")
             if self.token:
                 request.add_header("authorization", f"Bearer {self.token}")
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 health: dict[str, Any] = json.loads(answer.read())
         except urllib.error.HTTPError as error:
             health = json.loads(error.read())
@@ -158,6 +160,12 @@ class Sidespan:
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return sum(rss_bytes(int(child)) for child in children.split())
+
+    def processes(self) -> list[int]:
+        """The ids of its process, of those that it has started, and of theirs."""
+        assert self.process is not None
+        own = psutil.Process(self.process.pid)
+        return [each.pid for each in (own, *own.children(recursive=True))]
 
     def stop(self, number: int = signal.SIGTERM, *, seconds: float = 40) -> int:
         """Its exit code."""

@@ -131,14 +131,14 @@ class Stage:
         await self.journal.log.append([draft])
 
     async def logs_are_done(self) -> bool:
-        return (await self.logs.state()).pending_spans == 0
+        return (await self.logs.state()).pending_spans == 0 and not serves(self.log_worker)
 
     async def log_letters(self) -> Sequence[DeadLetter]:
         return await self.journal.dead_letters(LOGS).list()
 
     async def stop(self) -> None:
         self.worker.stop()
-        await asyncio.wait_for(self.task, 5)
+        await asyncio.wait_for(self.task, 60)
 
     async def cancel(self) -> None:
         self.task.cancel()
@@ -163,7 +163,8 @@ class Stage:
         await until(lambda: self._is_drained())
 
     async def _is_drained(self) -> bool:
-        return await self.pending() == 0
+        """Nothing is pending, and what became of the last window is counted as well."""
+        return await self.pending() == 0 and not serves(getattr(self, "worker", None))
 
     async def waits(self) -> bool:
         return self.worker.trouble is not None
@@ -201,6 +202,10 @@ class Stage:
         return list(await self.journal.dead_letters(CONSUMER).list())
 
 
+def serves(worker: DeliveryWorker | None) -> bool:
+    return worker is not None and bool(worker._active)
+
+
 @patient
 async def delivers_soon(stage: Stage, route: Route, *, seconds: float = 2.0) -> None:
     """A new span of this route is in MLflow within the time, whatever else waits."""
@@ -214,7 +219,7 @@ async def delivers_soon(stage: Stage, route: Route, *, seconds: float = 2.0) -> 
         await until(is_there)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -79,6 +79,8 @@ def test_what_others_take_of_the_processors_is_known() -> None:
         while held_up_seconds() - before < 0.05:
             assert time.monotonic() < deadline
         assert held_up_seconds(all_threads=True) >= 0.05
+        with within(0.5, processes=[other.pid for other in others]):
+            time.sleep(0.6)
     finally:
         for other in others:
             other.kill()

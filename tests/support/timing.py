@@ -3,7 +3,7 @@
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,11 +17,11 @@ class Late(AssertionError):
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise Late if the block takes longer, less what this thread was held up."""
-    began, before = time.monotonic(), held_up_seconds()
+def within(seconds: float, *, processes: Sequence[int] = ()) -> Iterator[None]:
+    """Raise Late if the block takes longer, less what this thread and these processes were held up."""
+    began, before = time.monotonic(), held_up_seconds() + _held_up(processes)
     yield
-    took = time.monotonic() - began - (held_up_seconds() - before)
+    took = time.monotonic() - began - (held_up_seconds() + _held_up(processes) - before)
     if took >= seconds:
         raise Late(f"took {took:.2f} s, may take {seconds} s")
 
@@ -31,7 +31,14 @@ def held_up_seconds(*, all_threads: bool = False) -> float:
 
     Zero where the system doesn't count it: https://docs.kernel.org/scheduler/sched-stats.html
     """
-    threads = Path("/proc/self/task").glob("*") if all_threads else [Path("/proc/thread-self")]
+    return _waited(Path("/proc/self/task").glob("*") if all_threads else [Path("/proc/thread-self")])
+
+
+def _held_up(processes: Iterable[int]) -> float:
+    return _waited(thread for process in processes for thread in Path(f"/proc/{process}/task").glob("*"))
+
+
+def _waited(threads: Iterable[Path]) -> float:
     found = 0
     for thread in threads:
         with suppress(OSError):  # a thread that has ended meanwhile

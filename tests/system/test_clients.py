@@ -53,7 +53,7 @@ def test_the_python_exporter(
         env=environment(shared_sidespan, experiment_id, OTEL_EXPORTER_OTLP_COMPRESSION=compression),
     )
     assert done.stderr == ""
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
     spans = mlflow_server.spans(experiment_id)
     assert {trace for trace, _ in spans} == {f"tr-{done.stdout.strip()}"}
     assert len(spans) == 2
@@ -79,7 +79,7 @@ def test_the_javascript_exporter_with_json(
         env=environment(shared_sidespan, experiment_id),
     )
     trace_id = done.stdout.strip()
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
     assert len(mlflow_server.spans(experiment_id)) == 3
 
     found = remote.get_json(mlflow_server.url, f"/api/3.0/mlflow/traces/get?trace_id=tr-{trace_id}")
@@ -101,7 +101,7 @@ def test_curl(mlflow_server: MlflowServer, shared_sidespan: Sidespan, experiment
         env=os.environ | {"SIDESPAN_URL": shared_sidespan.url, "EXPERIMENT_ID": experiment_id},
     )
     assert "200" in done.stdout
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
     assert len(mlflow_server.spans(experiment_id)) == 1
 
 
@@ -123,5 +123,5 @@ def test_curl_that_offers_http_2(
         check=True,
     )
     assert done.stdout == "200"
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
     assert len(mlflow_server.spans(experiment_id)) == 300

@@ -249,8 +249,10 @@ async def asked_by_pages(world: World) -> list[tuple[str, Any, str | None]]:
 
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        # one for all pages, so that MLflow's scripts come once
+        context = await browser.new_context()
         for view in PAGES:
-            page = await browser.new_page()
+            page = await context.new_page()
             page.on("response", note)
             before = len(found)
             path = f"/#/experiments/{world.experiments[0]}/{view}?startTimeLabel=ALL"

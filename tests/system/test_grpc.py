@@ -76,7 +76,9 @@ def _never() -> Iterator[bytes]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Iterator[Sidespan]:
     """One service for what leaves it as it was."""
-    found = Sidespan(tmp_path_factory.mktemp("grpc") / "data", mlflow_server.url, grpc_port=free_port())
+    found = Sidespan(
+        tmp_path_factory.mktemp("grpc") / "data", mlflow_server.url, grpc_port=free_port(), index=False
+    )
     found.start()
     yield found
     found.stop()
@@ -91,7 +93,7 @@ class TestExporters:
     ) -> None:
         headers = f"x-mlflow-experiment-id={experiment_id}"
         trace_id = run_exporter(shared, OTEL_EXPORTER_OTLP_HEADERS=headers, **compression)
-        shared.wait_delivered(30)
+        shared.wait_delivered(120)
         spans = mlflow_server.spans(experiment_id)
         assert {trace for trace, _ in spans} == {f"tr-{trace_id}"}
         assert len(spans) == 2
@@ -173,7 +175,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidespan
     home = tmp_path_factory.mktemp("clients")
     (home / "sidespan.toml").write_text(CLIENTS)
     tokens = tokens_for(home / "data" / "tokens.json", "writer", "reader")
-    found = Sidespan(home / "data", NOWHERE, grpc_port=free_port())
+    found = Sidespan(home / "data", NOWHERE, grpc_port=free_port(), index=False)
     found.arguments = ("--config", str(home / "sidespan.toml"))
     found.start()
     yield found, tokens
@@ -216,7 +218,8 @@ async def test_a_json_web_token_is_its_client(tmp_path: Path) -> None:
     issuer.add("k1", "ES256")
     config = tmp_path / "sidespan.toml"
     config.write_text(OIDC.format(issuer=issuer.url))
-    service = Sidespan(tmp_path / "data", NOWHERE, grpc_port=free_port(), arguments=("--config", str(config)))
+    service = Sidespan(tmp_path / "data", NOWHERE, grpc_port=free_port(), index=False)
+    service.arguments = ("--config", str(config))
     async with issuer.running():
         await asyncio.to_thread(service.start)
         found = {}
@@ -232,22 +235,21 @@ async def test_a_takeover_and_a_stop_under_load_lose_nothing(tmp_path: Path) -> 
     """The port can't be handed over: exporters are told to come again, by codes on which they do."""
     fake = FakeMlflow()
     async with running(fake, free_port()) as url:
-        service = Sidespan(tmp_path / "data", url, grpc_port=free_port())
+        service = Sidespan(tmp_path / "data", url, grpc_port=free_port(), index=False)
         await asyncio.to_thread(service.start)
         with GrpcSenders(service.grpc_port or 0, headers={"x-mlflow-experiment-id": "1"}) as senders:
             await asyncio.sleep(0.7)
             await asyncio.to_thread(take_over, service)
             await asyncio.sleep(0.7)
             assert await asyncio.to_thread(service.stop) == 0
-            before = len(senders.acknowledged)
+            enough = max(100, len(senders.acknowledged))
             service.arguments = ()
             await asyncio.to_thread(service.start)
-            while len(senders.acknowledged) == before:
+            while len(senders.acknowledged) <= enough:
                 await asyncio.sleep(0.05)
         await asyncio.to_thread(service.wait_delivered, 60)
         await asyncio.to_thread(service.stop)
     stored = {(f"tr-{trace.hex()}", span.hex()) for trace, span in fake.stored}
-    assert len(senders.acknowledged) > 100
     assert senders.acknowledged <= stored
     assert set(senders.statuses) <= {"OK", "UNAVAILABLE", "CANCELLED"}, senders.statuses
 
@@ -255,7 +257,7 @@ async def test_a_takeover_and_a_stop_under_load_lose_nothing(tmp_path: Path) -> 
 class TestStart:
     @pytest.fixture
     async def service(self, tmp_path: Path) -> AsyncIterator[Sidespan]:
-        found = Sidespan(tmp_path / "data", NOWHERE)
+        found = Sidespan(tmp_path / "data", NOWHERE, index=False)
         yield found
         await asyncio.to_thread(found.stop)
 

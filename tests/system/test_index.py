@@ -23,7 +23,7 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, export, trace_ids_of
 from tests.support.proxied import tokens_for
 from tests.support.sidespan import Sidespan
-from tests.support.timing import Late, patient
+from tests.support.timing import patient, within
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def send(service: Sidespan, request: ExportTraceServiceRequest, **headers: str) 
         data=request.SerializeToString(),
         headers={"content-type": "application/x-protobuf", **named},
     )
-    with urllib.request.urlopen(asked, timeout=20) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -48,7 +48,7 @@ def ask(service: Sidespan, path: str, token: str | None = None, **parameters: An
     asked = urllib.request.Request(f"{service.url}{path}?{query}")
     if token or service.token:
         asked.add_header("authorization", f"Bearer {token or service.token}")
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         found: dict[str, Any] = json.loads(answer.read())
         return found
 
@@ -61,7 +61,7 @@ def refused(service: Sidespan, path: str, token: str | None = None) -> tuple[int
         return error.code, error.read().decode()
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 30, service: Sidespan | None = None) -> float:
+def until(condition: Callable[[], bool], *, seconds: float = 120, service: Sidespan | None = None) -> float:
     """How long it took."""
     began = time.monotonic()
     while True:
@@ -96,14 +96,13 @@ def alone(tmp_path: Path) -> Iterator[Sidespan]:
 
 @patient
 def test_a_span_is_in_the_answers_within_two_seconds_while_mlflow_is_down(alone: Sidespan) -> None:
-    took, before = [], held(alone)[1]
+    before = held(alone)[1]
     for number in range(5):
         sent = agent_export()
         send(alone, sent, x_mlflow_experiment_id="1")
         count = before + 6 * (number + 1)
-        took.append(until(lambda count=count: held(alone)[1] == count, service=alone))
-    if sorted(took)[-2] >= 2.0:  # all but one, which a busy machine may hold up
-        raise Late(f"took {took}")
+        with within(2.0, processes=alone.processes()):
+            until(lambda count=count: held(alone)[1] == count, service=alone)
     [trace_id] = [each.hex() for each in trace_ids_of(sent)]
     row = ask(alone, "/-/traces", limit=1)["traces"][0]
     assert (row["trace_id"], row["experiment_id"], row["total_tokens"]) == (trace_id, "1", 963)
@@ -240,7 +239,7 @@ def test_every_question_is_narrowed_to_what_the_client_may_see(
                 send(service, request, x_mlflow_experiment_id=id)
                 sent[name] = next(iter(trace_ids_of(request))).hex()
         until(lambda: held(service)[0] == 4, service=service)
-        service.wait_delivered(30)
+        service.wait_delivered(120)
         until(
             lambda: ask(service, "/-/traces", experiment_name=f"b-{unique}")["traces"] != [], service=service
         )

@@ -237,7 +237,7 @@ class TestTracesByOtlp:
 
     def delivered(self, house: House) -> None:
         house.sidespan.token = house.tokens["root"]
-        house.sidespan.wait_delivered(30)
+        house.sidespan.wait_delivered(120)
 
     def test_a_client_exports_into_its_own_experiment(self, house: House) -> None:
         own = house.worlds["anna"]

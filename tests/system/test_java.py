@@ -74,7 +74,7 @@ def test_what_the_jdks_client_posts_is_stored(
     url = f"{sidespan.url}/v1/traces"
     answers = run(["java", JAVA / "Post.java", url, "application/x-protobuf", body, "3"], tmp_path)
     assert answers.split() == ["200"] * 3
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     assert len(mlflow_server.spans(sidespan.environment["SIDESPAN_ROUTING__DEFAULT_EXPERIMENT"])) == 5
 
 

@@ -243,5 +243,5 @@ def test_no_decoder_outlives_the_service(tmp_path: Path, number: int) -> None:
     assert post_body(service, large(), hostile.PROTOBUF, "identity") == 200
     [decoder] = decoders(service)
     service.stop(number)
-    decoder.wait(timeout=10)
+    decoder.wait(timeout=60)
     assert not decoder.is_running()

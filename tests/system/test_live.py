@@ -115,7 +115,7 @@ def test_a_trace_is_told_within_a_second_of_its_acknowledgement(alone: Sidespan)
     with Follower(alone) as follower:
         for number in range(5):
             trace_id = sent(alone)
-            with within(1.0):
+            with within(1.0, processes=alone.processes()):
                 follower.wait(number + 1)
             assert follower.trace_ids[-1] == trace_id
         assert {len(each["spans"]) for each in follower.told} == {6}
@@ -257,7 +257,7 @@ def test_a_kill_of_the_service_costs_no_event(tmp_path: Path) -> None:
             sent(service)
             first.wait(1)
             service.kill()
-            assert first.ended.wait(10)
+            assert first.ended.wait(60)
         started(service)
         between = [sent(service) for _ in range(2)]
         with Follower(service, last_event_id=first.events[-1].id) as again:
@@ -265,8 +265,8 @@ def test_a_kill_of_the_service_costs_no_event(tmp_path: Path) -> None:
             assert (again.trace_ids, again.missed) == (between, [])
             began = time.monotonic()
             service.stop()
-            assert again.ended.is_set()
             assert time.monotonic() - began < 10
+            assert again.ended.wait(60)
     finally:
         service.kill()
 

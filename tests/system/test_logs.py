@@ -236,7 +236,7 @@ def test_judgements_on_spans_become_assessments(
     for _ in range(2):  # a client sends a request again whose answer was lost
         send_spans(service, experiment_id, span)
         until(lambda: assessments(mlflow_server, trace_id) or None)
-        service.wait_delivered(30)
+        service.wait_delivered(120)
         wait_processed(service)
     found = {each["assessment_name"]: each for each in assessments(mlflow_server, trace_id)}
     assert len(assessments(mlflow_server, trace_id)) == 2
@@ -364,7 +364,7 @@ def test_a_span_that_is_sent_again_keeps_its_content(
     span.attributes.add(key="again").value.CopyFrom(any_value(True))
     for _ in range(2):
         send_spans(service, experiment_id, span)
-        service.wait_delivered(30)
+        service.wait_delivered(120)
         attributes = assert_content_is_there(mlflow_server, trace_id, span.span_id)
         assert "again" in attributes, "the client's newest word"
     names = [event["name"] for each in trace_in(mlflow_server, trace_id)["spans"] for event in each["events"]]
@@ -381,7 +381,7 @@ def test_a_span_of_which_a_later_one_tells_more_keeps_its_content(
     )
     call.parent_span_id = above
     send_spans(service, experiment_id, call)
-    service.wait_delivered(30)
+    service.wait_delivered(120)
     outer = span_of(
         trace_id,
         gen_ai__operation__name="chat",
@@ -392,7 +392,7 @@ def test_a_span_of_which_a_later_one_tells_more_keeps_its_content(
     )
     outer.span_id = above
     send_spans(service, experiment_id, outer)
-    service.wait_delivered(30)
+    service.wait_delivered(120)
     trace = trace_in(mlflow_server, trace_id)
     assert {"gen_ai.choice", "gen_ai.user.message"} <= set(messages_of(trace))
 
@@ -407,7 +407,7 @@ def test_after_a_kill_a_span_that_is_sent_again_keeps_its_content(
         service.kill()
         service.start()
         send_spans(service, experiment_id, span)
-        service.wait_delivered(30)
+        service.wait_delivered(120)
         assert_content_is_there(mlflow_server, trace_id, span.span_id)
     finally:
         service.kill()

@@ -46,7 +46,7 @@ def test_an_agents_trace_is_in_mlflow_and_summarised(
     )
     assert done.returncode == 0, done.stderr
     trace_id = json.loads(done.stdout)["trace_id"]
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
 
     assert {trace for trace, _ in mlflow_server.spans(experiment_id)} == {f"tr-{trace_id}"}
     summary = remote.get_json(shared_sidespan.url, f"/-/traces/{trace_id}")
@@ -94,7 +94,7 @@ def test_a_trace_goes_to_the_experiment_of_its_name_and_is_linked_to_its_run(
     request = agent_export()
     headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}
     assert post(shared_sidespan.port, request.SerializeToString(), headers)[0] == 200
-    shared_sidespan.wait_delivered(30)
+    shared_sidespan.wait_delivered(120)
     trace_id = f"tr-{trace_ids_of(request).pop().hex()}"
     found = remote.post_json(
         mlflow_server.url,
@@ -115,10 +115,10 @@ def test_delivered_entries_are_replayed_on_request(
     sidespan.environment = {"SIDESPAN_JOURNAL__RETENTION_SECONDS": "600"}
     sidespan.start()
     post(sidespan.port, export().SerializeToString(), {"x-mlflow-experiment-id": experiment_id})
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     done = run("-m", "collector", "replay", "--since", "10m", "--json", "--url", sidespan.url)
     assert json.loads(done.stdout) == {"replayed": 1}
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     assert len(mlflow_server.spans(experiment_id)) == 1
 
 

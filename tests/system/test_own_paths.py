@@ -20,7 +20,7 @@ from tests.support.sidespan import Sidespan
 def ask(
     service: Sidespan, method: str, path: str, *, body: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
     try:
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
@@ -37,12 +37,13 @@ def cli(service: Sidespan, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_metrics_count_what_happened(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
+    sidespan.index = False
     sidespan.start()
     request = export(spans=3)
     all_spans(request)[0].span_id = b""
     post(sidespan.port, request.SerializeToString(), {"x-mlflow-experiment-id": experiment_id})
     post(sidespan.port, b"\xff\xff")
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     ask(sidespan, "GET", "/version")
     status, headers, text = ask(sidespan, "GET", "/-/metrics")
     assert status == 200
@@ -61,12 +62,13 @@ def test_metrics_count_what_happened(
 def test_dead_letters_by_the_command_line(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str, tmp_path: Path
 ) -> None:
+    sidespan.index = False
     sidespan.start()
     request = export(spans=2)
     body = request.SerializeToString()
     headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": "0" * 32}
     assert post(sidespan.port, body, headers)[0] == 200
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
 
     listed = json.loads(cli(sidespan, "dead-letters", "list", "--json").stdout)
     assert listed["total"] == 1
@@ -89,7 +91,7 @@ def test_dead_letters_by_the_command_line(
     assert post(sidespan.port, file.read_bytes(), {"x-mlflow-experiment-id": experiment_id})[0] == 200
 
     assert cli(sidespan, "dead-letters", "retry", id).returncode == 0
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     again = json.loads(cli(sidespan, "dead-letters", "list", "--json").stdout)["dead_letters"]
     assert [found["reason"] for found in again] == ["unknown_run"]
     assert cli(sidespan, "dead-letters", "drop", str(again[0]["id"])).returncode == 0
@@ -100,6 +102,7 @@ def test_dead_letters_by_the_command_line(
 
 
 def test_a_bad_parameter_is_named(sidespan: Sidespan) -> None:
+    sidespan.index = False
     sidespan.start()
     cases = [
         ("GET", "/-/dead-letters?limit=0", None, "limit"),
@@ -115,6 +118,7 @@ def test_a_bad_parameter_is_named(sidespan: Sidespan) -> None:
 
 
 def test_our_own_paths_are_for_our_own_names_and_pages(sidespan: Sidespan) -> None:
+    sidespan.index = False
     sidespan.start()
     assert ask(sidespan, "GET", "/-/ready", host="evil.example")[0] == 403
     assert ask(sidespan, "GET", "/-/ready", host="localhost")[0] == 200
@@ -127,6 +131,7 @@ def test_our_own_paths_are_for_our_own_names_and_pages(sidespan: Sidespan) -> No
 
 def test_browser_sdks_may_send_where_their_origin_is_listed(sidespan: Sidespan) -> None:
     sidespan.environment = {"SIDESPAN_RECEIVER__CORS_ALLOWED_ORIGINS": "https://app.example"}
+    sidespan.index = False
     sidespan.start()
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     status, headers, _ = ask(sidespan, "OPTIONS", "/v1/traces", origin="https://app.example", **asked)
@@ -146,12 +151,13 @@ def test_browser_sdks_may_send_where_their_origin_is_listed(sidespan: Sidespan) 
 
 
 def test_logs_are_json_lines_without_content(sidespan: Sidespan, experiment_id: str) -> None:
+    sidespan.index = False
     sidespan.start()
     request = export()
     all_spans(request)[0].attributes.add(key="secret").value.string_value = "planted-content"
     headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": "0" * 32}
     post(sidespan.port, request.SerializeToString(), headers)
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     sidespan.stop()
     text = sidespan.log.read_text()
     assert "planted-content" not in text

@@ -82,7 +82,7 @@ async def opened(service: Sidespan, path: str, **context: Any) -> AsyncIterator[
 
 
 async def has_address(tab: Page, *parts: str) -> None:
-    """Until its address holds each of them: a browser tells of a new one when it has done what it was told."""
+    """Until its address holds each of them: a browser tells of a new one a moment later."""
     await expect(tab).to_have_url(re.compile("".join(f"(?=.*{re.escape(part)})" for part in parts)))
 
 
@@ -190,7 +190,7 @@ async def test_the_overview_follows_what_comes_in_and_an_empty_one_says_what_to_
         @patient
         async def follows_soon() -> None:
             number = next(sent)
-            with within(10):
+            with within(10, processes=sidespan.processes()):
                 await asyncio.to_thread(send, sidespan, agent_export(), x_mlflow_experiment_id=experiment_id)
                 await expect(tab.locator(".numbers > li").first).to_contain_text(str(number), timeout=60_000)
 

@@ -31,6 +31,7 @@ def test_poison_in_1_of_50_requests_costs_only_the_poison_spans(
 
     # harmonising would mend this one
     sidespan.environment = {"SIDESPAN_HARMONISE__CAPS": "false"}
+    sidespan.index = False
     sidespan.start()
     with Senders(
         sidespan.port,

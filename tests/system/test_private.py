@@ -37,7 +37,7 @@ def test_nothing_in_the_data_folder_is_open_to_others(sidespan: Sidespan, experi
     )
     urllib.request.urlopen(request, timeout=10).close()
     urllib.request.urlopen(f"{sidespan.url}/version", timeout=10).close()
-    sidespan.wait_delivered(20)
+    sidespan.wait_delivered(120)
     sidespan.wait_index()
     there = {str(path.relative_to(sidespan.data_dir)) for path in sidespan.data_dir.rglob("*")}
     assert {"journal.sqlite3-shm", "index/index.duckdb", "index/index.sock", "logs/access.jsonl"} <= there

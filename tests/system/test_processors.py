@@ -108,6 +108,7 @@ def test_without_redaction_it_would_be_found(
 def test_what_sampling_drops_is_not_in_mlflow_and_what_it_keeps_says_why(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
+    sidespan.index = False
     sidespan.environment = {
         "SIDESPAN_PROCESSORS": '[{type = "keep", one_in = 1000000000, sessions = ["vip-*"]}]'
     }
@@ -137,6 +138,7 @@ def test_what_sampling_drops_is_not_in_mlflow_and_what_it_keeps_says_why(
 def test_sampling_waits_for_a_root_no_longer_than_it_may(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
+    sidespan.index = False
     sidespan.environment = {"SIDESPAN_PROCESSORS": '[{type = "keep", one_in = 1, wait_seconds = 3}]'}
     sidespan.start()
     request = export(spans=2)
@@ -151,6 +153,7 @@ def test_sampling_waits_for_a_root_no_longer_than_it_may(
 def test_a_slim_trace_shows_the_same_in_mlflow(
     mlflow_server: MlflowServer, sidespan: Sidespan, experiment_id: str
 ) -> None:
+    sidespan.index = False
     sidespan.environment = {"SIDESPAN_PROCESSORS": '[{type = "slim"}]'}
     sidespan.start()
     full_id, full = fresh("pydantic_ai_v5_openinference")
@@ -159,6 +162,7 @@ def test_a_slim_trace_shows_the_same_in_mlflow(
     post(sidespan.port, slim.SerializeToString(), headers)
     sidespan.wait_delivered(60)
     sidespan.stop()
+    sidespan.index = False
     sidespan.environment = {}
     sidespan.start()
     post(sidespan.port, full.SerializeToString(), headers)

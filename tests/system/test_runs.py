@@ -89,7 +89,7 @@ def run_id(mlflow_server: MlflowServer, sidespan: Sidespan) -> str:
     }
     for _ in range(3):
         call(sidespan.url, "POST", "/v1/traces", agent_export().SerializeToString(), **headers)
-    sidespan.wait_delivered(30)
+    sidespan.wait_delivered(120)
     call(url, "POST", f"{V2}/runs/update", {"run_id": run, "status": "FINISHED", "end_time": 61_000})
     return run
 

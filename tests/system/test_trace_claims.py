@@ -98,13 +98,13 @@ def test_both_sides_stay_apart_and_neither_is_lost(house: House, first: str, awa
     house.sidespan.start()
     house.export(first, trace_id)
     if not away:
-        house.sidespan.wait_delivered(20)
+        house.sidespan.wait_delivered(120)
     house.export(second, trace_id)
     if away:
         house.sidespan.kill()
         house.sidespan.mlflow_url = there
         house.sidespan.start()
-    house.sidespan.wait_delivered(30)
+    house.sidespan.wait_delivered(120)
 
     (letter,) = house.get("root", "/-/dead-letters")["dead_letters"]
     assert (letter["reason"], letter["span_count"]) == ("foreign_trace", 2)

@@ -13,6 +13,7 @@ from collector.model.batch import Route
 from tests.support.fake_mlflow import error
 from tests.support.otlp import all_spans, new_trace_id
 from tests.support.stage import ONE, TWO, Stage, named, until
+from tests.support.timing import patient, within
 
 T = new_trace_id()
 OWNER, STRANGER = ("owner", ONE), ("stranger", TWO)
@@ -256,14 +257,16 @@ async def test_turns_are_taken_in_the_order_of_asking() -> None:
     assert seen.index("t begins") < seen.index("s1 ends")
 
 
+@patient
 async def test_after_a_turn_in_doubt_others_wait_longer_and_its_owner_doesnt() -> None:
     turns = Turns(doubt_seconds=0.2)
     loop = asyncio.get_running_loop()
     async with turns.take("s", {b"1"}) as turn:
         turn.in_doubt = True
     ended = loop.time()
-    async with turns.take("s", {b"1"}):
-        assert loop.time() - ended < 0.1
+    with within(0.1):
+        async with turns.take("s", {b"1"}):
+            pass
     async with turns.take("o", {b"1"}):
         assert loop.time() - ended >= 0.19
 
@@ -274,5 +277,5 @@ async def test_who_stops_waiting_lets_the_next_one_in() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02), turns.take("o", {b"1"}):
                 raise AssertionError("it was not free")
-    async with asyncio.timeout(1), turns.take("t", {b"1"}):
+    async with asyncio.timeout(60), turns.take("t", {b"1"}):
         pass

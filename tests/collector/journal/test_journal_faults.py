@@ -75,9 +75,9 @@ async def test_a_volume_that_goes_away_is_an_answer_and_no_hang(
 
             patch.setattr(os, "statvfs", gone)
             with pytest.raises(Unavailable) as raised:
-                await asyncio.wait_for(journal.log.append([draft(1)]), 5)
+                await asyncio.wait_for(journal.log.append([draft(1)]), 60)
             assert raised.value.reason is Reason.JOURNAL_FAILED
-        await asyncio.wait_for(journal.log.append([draft(2)]), 5)
+        await asyncio.wait_for(journal.log.append([draft(2)]), 60)
         assert await payloads(journal) == [(2).to_bytes(16, "big")]
 
 
@@ -355,7 +355,7 @@ async def main():
             payload = taken.to_bytes(8, "big") + os.urandom(100_000)
             draft = Draft(lane=LANE, payload=payload, span_count=1, trace_ids=frozenset({os.urandom(16)}))
             try:
-                await asyncio.wait_for(journal.log.append([draft]), 10)
+                await asyncio.wait_for(journal.log.append([draft]), 60)
                 taken += 1
             except Unavailable as error:
                 refused += 1
@@ -397,7 +397,7 @@ async def test_a_refused_append_is_unavailable_whatever_the_writer_meets(
 
         monkeypatch.setattr(os, "statvfs", gone)
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(journal.log.append([draft(1)]), 5)
+            await asyncio.wait_for(journal.log.append([draft(1)]), 60)
 
 
 async def test_too_little_free_disk_refuses(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def copied(server: Any, store: Rows, *, max_traces: int = 1000) -> AsyncIt
 
 
 async def covered(copies: Copies) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await copies.cover(["1"])
@@ -131,7 +131,7 @@ async def test_after_a_write_of_which_nobody_knows_what_it_changed_all_is_listed
         server.traces_held = ["tr-2", "tr-3"]
         write.ended((), all_known=False)
         assert await refused(copies) is PassOnReason.WRITES_PENDING
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while store.ids != {"tr-2": 1, "tr-3": 1}:
                 await asyncio.sleep(0.01)
         await covered(copies)
@@ -206,7 +206,7 @@ async def test_a_copy_that_grows_beyond_the_bound_is_let_go() -> None:
         await covered(copies)
         server.traces_held += ["tr-2", "tr-3"]
         copies.writes.begins().ended(["tr-2", "tr-3"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while copies.states():
                 copies.writes.note(())
                 await asyncio.sleep(0.01)
@@ -231,7 +231,7 @@ async def test_more_writes_than_can_be_read_are_not_remembered_for_good(
     async with copied(Server("tr-1"), Rows()) as copies:
         await covered(copies)
         copies.writes.begins().ended(["tr-1", "tr-2", "tr-3"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while copies.writes.backlog:
                 await asyncio.sleep(0.01)
         assert copies.states() == []

@@ -51,5 +51,5 @@ async def proof_of(ours: int, writes: Writes | None = None, before_measuring: An
             await before_measuring()
         return {"rows": [["LLM", ours]]}
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await proof.attempt(1, ask, measure, lambda: known.quiet("1"))

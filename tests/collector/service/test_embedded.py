@@ -44,4 +44,4 @@ async def test_the_mlflow_of_a_killed_process_is_ended(
     tmp_path: Path, server: subprocess.Popen[bytes]
 ) -> None:
     async with embedded_mlflow(tmp_path):
-        assert server.wait(timeout=10) != 0
+        assert server.wait(timeout=60) != 0
