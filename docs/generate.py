@@ -5,8 +5,11 @@ They come from the code and from tests/data/capture; a test fails when they are 
 python docs/generate.py
 """
 
+import ast
 import inspect
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -68,14 +71,14 @@ def _sections() -> Iterator[str]:
     yield "| key | default | meaning |\n| --- | --- | --- |"
     for name, field in Settings.model_fields.items():
         if not _is_section(field.annotation):
-            yield _row(name, field)
+            yield _row(name, field, _meanings(Settings)[name])
     for name, field in Settings.model_fields.items():
         if _is_section(field.annotation):
             section = field.annotation
             assert section is not None
             yield f"\n## [{name}]\n\n{section.__doc__}\n\n| key | default | meaning |\n| --- | --- | --- |"
             for key, inner in section.model_fields.items():
-                yield _row(f"{name}.{key}", inner)
+                yield _row(f"{name}.{key}", inner, _meanings(section)[key])
     yield from _table("[[forward]]", ForwardSettings)
     yield from _table("[[retention]]", RetentionSettings)
     yield from _alerts()
@@ -94,7 +97,7 @@ def _table(title: str, model: Any) -> Iterator[str]:
     yield "| key | default | meaning |\n| --- | --- | --- |"
     for key, field in model.model_fields.items():
         if key != "type":
-            yield _row(key, field)
+            yield _row(key, field, _meanings(model).get(key, "None"))
 
 
 def _processors() -> Iterator[str]:
@@ -106,13 +109,29 @@ def _processors() -> Iterator[str]:
         yield from _table(title, model)
 
 
-def _row(key: str, field: Any) -> str:
+@cache
+def _meanings(model: type) -> dict[str, str]:
+    """What stands beneath each field in the source of its class."""
+    found = {}
+    for base in reversed(model.__mro__):
+        if not base.__module__.startswith("collector."):
+            continue
+        [of_class] = ast.parse(inspect.getsource(base)).body
+        assert isinstance(of_class, ast.ClassDef)
+        for field, below in pairwise(of_class.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found
+
+
+def _row(key: str, field: Any, meaning: str) -> str:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     shown = "required" if field.is_required() else "" if default is None else f"`{_toml(default)}`"
     choices = get_args(field.annotation) if get_origin(field.annotation) is not None else ()
     allowed = [choice for choice in choices if isinstance(choice, str)]
     among = f" One of {', '.join(f'`{choice}`' for choice in allowed)}." if allowed else ""
-    return f"| `{key}` | {shown} | {' '.join((field.description or 'None').split())}{among} |"
+    return f"| `{key}` | {shown} | {' '.join(meaning.split())}{among} |"
 
 
 def _toml(value: Any) -> str:

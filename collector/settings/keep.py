@@ -13,9 +13,7 @@ class KeepSettings(BaseModel):
     A trace is forwarded if one of the conditions holds, else if it is the one in `one_in`.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     type: Literal["keep"] = "keep"
     """`keep`."""

@@ -15,9 +15,7 @@ PRESETS: tuple[Preset, ...] = ("email", "phone", "card", "api-keys", "passwords"
 class ProcessorSettings(BaseModel):
     """A frozen part of a processor's settings; unknown keys are errors."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ConditionSettings(ProcessorSettings):

@@ -4,11 +4,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A frozen part of the settings; unknown keys are errors."""
+    """A frozen part of the settings; unknown keys are errors.
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    docs/generate.py reads what stands beneath each field. Pydantic could (`use_attribute_docstrings`), but it
+    would parse the source at each start.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def is_loopback(host: str) -> bool:

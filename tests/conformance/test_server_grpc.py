@@ -5,7 +5,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,13 +98,17 @@ class TestSize:
 
     @pytest.mark.parametrize(
         ("sent", "compressed"),
-        [(b"x" * (MIB + 1), False), (body() + b"\0" * 300 * MIB, True), (body(spans=1001), False)],
+        [
+            (lambda: b"x" * (MIB + 1), False),
+            (lambda: body() + b"\0" * 300 * MIB, True),
+            (lambda: body(spans=1001), False),
+        ],
         ids=["on_the_wire", "a_bomb_of_300_mib", "too_many_spans"],
     )
     async def test_g2_what_is_too_large_is_refused_for_good(
-        self, receiver: Grpc, sent: bytes, compressed: bool
+        self, receiver: Grpc, sent: Callable[[], bytes], compressed: bool
     ) -> None:
-        answer = await receiver.call(sent, gzip=compressed)
+        answer = await receiver.call(sent(), gzip=compressed)
         assert (answer.code, answer.retry_seconds) == ("RESOURCE_EXHAUSTED", None)
         assert receiver.sink.drafts == []
 

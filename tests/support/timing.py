@@ -21,7 +21,8 @@ def within(seconds: float, *, processes: Sequence[int] = ()) -> Iterator[None]:
     """Raise Late if the block takes longer, less what this thread and these processes were held up."""
     began, before = time.monotonic(), held_up_seconds() + _held_up(processes)
     yield
-    took = time.monotonic() - began - (held_up_seconds() + _held_up(processes) - before)
+    held_up = held_up_seconds() + _held_up(processes) - before
+    took = max(0.0, time.monotonic() - began - held_up)
     if took >= seconds:
         raise Late(f"took {took:.2f} s, may take {seconds} s")
 
