@@ -110,7 +110,7 @@ def test_feedback_is_an_assessment_of_the_trace(service: Sidespan, mlflow_server
 def _assessments(mlflow_server: MlflowServer, trace_id: str) -> list[dict[str, Any]]:
     """Those of a trace, once there are any: its process has ended before they are written."""
     path = f"/api/3.0/mlflow/traces/tr-{trace_id}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         with suppress(Refused):
             info = remote.get_json(mlflow_server.url, path)["trace"]["trace_info"]

@@ -306,7 +306,7 @@ def test_mlflow_judges_credentials_that_it_would_be_shown(world: World) -> None:
 
 
 def test_reasons_are_counted(world: World) -> None:
-    with urllib.request.urlopen(f"{world.sidespan.url}/-/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{world.sidespan.url}/-/metrics", timeout=60) as answer:
         text = answer.read().decode()
     assert 'sidespan_proxy_questions_total{answer="index"}' in text
     assert 'sidespan_proxy_questions_total{answer="unreadable"}' in text

@@ -213,7 +213,7 @@ def test_dead_letters_by_target_and_a_target_that_comes_and_goes(
 
 
 def sidespan_metrics(service: Sidespan) -> str:
-    with urllib.request.urlopen(f"{service.url}/-/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{service.url}/-/metrics", timeout=60) as answer:
         text: str = answer.read().decode()
     return text
 

@@ -127,7 +127,7 @@ class TestExporters:
             "reason": f"accepts OTLP/gRPC at port {shared.grpc_port}",
             "url": f"http://127.0.0.1:{shared.grpc_port}",
         }
-        with urllib.request.urlopen(f"{shared.url}/-/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{shared.url}/-/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert 'sidespan_requests_refused_total{reason="malformed"}' in text
         with grpc.insecure_channel(f"127.0.0.1:{shared.grpc_port}") as channel:

@@ -167,8 +167,8 @@ def test_a_body_that_grows_costs_nobody_else_anything(service: Sidespan, name: s
 
 
 def settles(service: Sidespan, at_most_bytes: int) -> bool:
-    """Whether memory is back within some seconds."""
-    deadline = time.monotonic() + 15
+    """Whether memory is back after a while."""
+    deadline = time.monotonic() + 60
     while held_bytes(service) > at_most_bytes and time.monotonic() < deadline:
         time.sleep(0.1)
     return held_bytes(service) <= at_most_bytes

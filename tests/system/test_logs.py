@@ -422,7 +422,7 @@ def test_records_that_say_nothing_of_traces_are_dropped_and_counted(
 
 
 def _counted(service: Sidespan, labels: str) -> float:
-    with urllib.request.urlopen(f"{service.url}/-/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{service.url}/-/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     name = f"sidespan_log_records_delivered_total{{{labels}}} "
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))

@@ -35,8 +35,8 @@ def test_nothing_in_the_data_folder_is_open_to_others(sidespan: Sidespan, experi
         data=export(spans=3).SerializeToString(),
         headers={"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment_id},
     )
-    urllib.request.urlopen(request, timeout=10).close()
-    urllib.request.urlopen(f"{sidespan.url}/version", timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()
+    urllib.request.urlopen(f"{sidespan.url}/version", timeout=60).close()
     sidespan.wait_delivered(120)
     sidespan.wait_index()
     there = {str(path.relative_to(sidespan.data_dir)) for path in sidespan.data_dir.rglob("*")}
