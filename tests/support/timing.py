@@ -19,12 +19,23 @@ class Late(AssertionError):
 @contextmanager
 def within(seconds: float, *, processes: Sequence[int] = ()) -> Iterator[None]:
     """Raise Late if the block takes longer, less what this thread and these processes were held up."""
-    began, before = time.monotonic(), held_up_seconds() + _held_up(processes)
+    threads = [thread for each in processes for thread in Path(f"/proc/{each}/task").glob("*")]
+    took_seconds = stopwatch(*threads)
     yield
-    held_up = held_up_seconds() + _held_up(processes) - before
-    took = max(0.0, time.monotonic() - began - held_up)
+    took = took_seconds()
     if took >= seconds:
         raise Late(f"took {took:.2f} s, may take {seconds} s")
+
+
+def stopwatch(*threads: Path) -> Callable[[], float]:
+    """Tells how long it is since this call, less what this thread and these (/proc/1/task/1) were held up."""
+    began, before = time.monotonic(), held_up_seconds() + _waited(threads)
+
+    def seconds() -> float:
+        held_up = held_up_seconds() + _waited(threads) - before
+        return max(0.0, time.monotonic() - began - held_up)
+
+    return seconds
 
 
 def held_up_seconds(*, all_threads: bool = False) -> float:
@@ -33,10 +44,6 @@ def held_up_seconds(*, all_threads: bool = False) -> float:
     Zero where the system doesn't count it: https://docs.kernel.org/scheduler/sched-stats.html
     """
     return _waited(Path("/proc/self/task").glob("*") if all_threads else [Path("/proc/thread-self")])
-
-
-def _held_up(processes: Iterable[int]) -> float:
-    return _waited(thread for process in processes for thread in Path(f"/proc/{process}/task").glob("*"))
 
 
 def _waited(threads: Iterable[Path]) -> float:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from tests.support import hostile_bodies as hostile
 from tests.support.hostile_bodies import MIB
 from tests.support.otlp import export
 from tests.support.ports import free_port
-from tests.support.sidespan import Sidespan
-from tests.support.timing import Late, patient
+from tests.support.sidespan import Sidespan, rss_bytes
+from tests.support.timing import Late, patient, stopwatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -42,7 +42,10 @@ EXPECTED = dict.fromkeys(hostile.BODIES, {413}) | {
 
 @dataclass
 class Watch:
-    """The longest wait of a client beside, and the most memory of the service with what it started."""
+    """The longest wait of a client beside, and the most memory of the service with what it started.
+
+    How long others held the processors is left out of the wait.
+    """
 
     service: Sidespan
     before_bytes: int = 0
@@ -63,12 +66,14 @@ class Watch:
     def send_small_ones(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=120)
         body = export().SerializeToString()
+        assert self.service.process is not None
+        events = Path(f"/proc/{self.service.process.pid}/task/{self.service.process.pid}")
         while not self.stopping.is_set():
-            started = time.monotonic()
+            waited_seconds = stopwatch(events)
             connection.request("POST", "/v1/traces", body, {"content-type": hostile.PROTOBUF})
             answer = connection.getresponse()
             answer.read()
-            self.longest_seconds = max(self.longest_seconds, time.monotonic() - started)
+            self.longest_seconds = max(self.longest_seconds, waited_seconds())
             if answer.status != 200:
                 self.failures.append(answer.status)
             time.sleep(0.005)
@@ -82,26 +87,32 @@ class Watch:
 
 def held_bytes(service: Sidespan) -> int:
     """By the service and its decoder; the index is another's concern."""
-    assert service.process is not None
-    total = 0
-    for process in [psutil.Process(service.process.pid), *decoders(service)]:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
+    total = service.rss_bytes()
+    for process in _decoders(service):
+        with suppress(OSError, StopIteration):  # it has ended
+            total += rss_bytes(process)
     return total
 
 
 def decoders(service: Sidespan) -> list[psutil.Process]:
+    return [psutil.Process(process) for process in _decoders(service)]
+
+
+def _decoders(service: Sidespan) -> list[int]:
+    """Looked for among its children only: a look at all processes of the machine would take a processor."""
     assert service.process is not None
-    found = []
-    for child in psutil.Process(service.process.pid).children(recursive=True):
-        try:
-            if "collector.receivers.decoder" in child.cmdline():
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    children: list[int] = []
+    for listed in Path(f"/proc/{service.process.pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            children += map(int, listed.read_text().split())
+    return [child for child in children if _is_decoder(child)]
+
+
+def _is_decoder(process: int) -> bool:
+    try:
+        return b"collector.receivers.decoder" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -46,7 +46,11 @@ function step(by) {
 /** Close what is open, or go to the list from which a single thing was opened. */
 function leave() {
   const active = document.activeElement;
-  if (active instanceof HTMLElement && active.checkVisibility() && active.matches("input, select, #view tbody *")) {
+  if (
+    active instanceof HTMLElement &&
+    active.checkVisibility() &&
+    active.matches("input, select, #view tbody *")
+  ) {
     active.blur();
     return;
   }
