@@ -29,7 +29,7 @@ async def test_a_reader_sees_runs_and_is_told_that_he_may_not_delete(
         await page.get_by_role("menuitem", name="Delete").click()
         await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         told = page.get_by_text("may not delete runs")
-        await told.first.wait_for(timeout=15_000)
+        await told.first.wait_for(timeout=60_000)
         await page.screenshot(path=tmp_path / "denied.png")
         await browser.close()
 

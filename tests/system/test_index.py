@@ -289,6 +289,7 @@ def test_the_command_line_draws_prints_and_watches(alone: Sidespan) -> None:
     assert "gpt-4o" in stats.stdout and "9" in stats.stdout
     assert "6" in cli(alone, "index", "status").stdout
     assert cli(alone, "index", "rebuild").returncode == 0
+    until(lambda: held(alone)[0] == 3, service=alone)
     assert "No traces match" in cli(alone, "summary", "traces", "--service", "nobody").stdout
     for wrong, told in (
         (("summary", "traces", "--since", "soon"), "since = 'soon': must be"),

@@ -90,7 +90,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
 
 async def shown(tab: Page, view: str, sign: str) -> None:
     await tab.evaluate(f"location.hash = {view!r}")
-    await expect(tab.locator(sign).first).to_be_visible(timeout=15_000)
+    await expect(tab.locator(sign).first).to_be_visible(timeout=60_000)
     await expect(tab.locator("#message")).to_have_text("")
 
 

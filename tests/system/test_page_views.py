@@ -148,7 +148,7 @@ async def test_a_trace_is_drawn_with_its_critical_path_and_leads_to_its_session(
         await tab.get_by_role("link", name="chat/0").click()
         await expect(tab.locator("#view h2")).to_have_text("chat/0")
         await expect(tab.locator(".turn")).to_have_count(20)
-        await expect(tab.locator(".message.user").first).to_be_visible(timeout=20_000)
+        await expect(tab.locator(".message.user").first).to_be_visible(timeout=60_000)
 
 
 async def test_sessions_are_listed_with_their_turns(house: dict[str, Any]) -> None:
@@ -248,7 +248,7 @@ async def test_every_view_is_readable_in_every_look(house: dict[str, Any], look:
     async with opened(house["service"], "#/", **look) as tab:
         for view, sign in views.items():
             await tab.evaluate(f"location.hash = {view!r}")
-            await expect(tab.locator(sign).first).to_be_visible(timeout=20_000)
+            await expect(tab.locator(sign).first).to_be_visible(timeout=60_000)
             await expect(tab.locator("#message")).to_have_text("")
             await check_readable(tab)
 
