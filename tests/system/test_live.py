@@ -31,6 +31,8 @@ BOUNDS = {
     "SIDESPAN_LIVE__MAX_READERS": "4",
     "SIDESPAN_LIVE__HEARTBEAT_SECONDS": "0.3",
     "SIDESPAN_LIVE__MAX_WAITING_EVENTS": "5",
+    # after which a client that reads nothing is cut off
+    "SIDESPAN_SERVER__BODY_TIMEOUT_SECONDS": "600",
 }
 
 
