@@ -151,7 +151,7 @@ def serving(command: list[str], port: int, directory: Path, **environment: str) 
 
 
 def ask(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
         return str(answer.read().decode())
 
 

@@ -120,7 +120,7 @@ def send(server: MlflowServer, method: str, target: str, body: bytes | None) -> 
     headers = {} if body is None else {"content-type": "application/json"}
     request = urllib.request.Request(server.url + target, data=body, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

@@ -44,7 +44,7 @@ def send(url: str, method: str, body: Any) -> tuple[int, str]:
     headers = {} if data is None else {"content-type": "application/json"}
     request = urllib.request.Request(url, data=data, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -155,7 +155,7 @@ class MlflowServer:
             data=json.dumps({"name": name}).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(json.loads(answer.read())["experiment_id"])
 
     def create_run(self, experiment_id: str) -> str:
@@ -165,7 +165,7 @@ class MlflowServer:
             data=json.dumps({"experiment_id": experiment_id, "start_time": 1}).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(json.loads(answer.read())["run"]["info"]["run_id"])
 
     def spans(self, experiment_id: str) -> set[tuple[str, str]]:

@@ -52,7 +52,7 @@ class Retained:
                 "x-mlflow-experiment-id": experiment_id,
             },
         )
-        urllib.request.urlopen(asked, timeout=20).close()
+        urllib.request.urlopen(asked, timeout=60).close()
 
     def plan(self, experiment_id: str, *, limit: int = 0) -> dict[str, dict[str, Any]]:
         """What the rules would do in an experiment, by rule."""

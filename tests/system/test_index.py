@@ -365,7 +365,7 @@ def set_tag(server: MlflowServer, trace_id: str, key: str, value: str) -> None:
         headers={"content-type": "application/json"},
         method="PATCH",
     )
-    urllib.request.urlopen(asked, timeout=20).close()
+    urllib.request.urlopen(asked, timeout=60).close()
 
 
 TOLD = """

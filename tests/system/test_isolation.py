@@ -77,7 +77,7 @@ class House:
             headers=kind | {"authorization": f"Bearer {self.tokens[client]}"} | headers,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()

@@ -54,7 +54,7 @@ class Follower:
             request.add_header("Last-Event-ID", self.last_event_id)
         if self.token:
             request.add_header("authorization", f"Bearer {self.token}")
-        self.answer = urllib.request.urlopen(request, timeout=30)
+        self.answer = urllib.request.urlopen(request, timeout=60)
         self.reading = threading.Thread(target=self._read)
         self.reading.start()
         until(lambda: bool(self.events), service=self.service)
@@ -152,7 +152,7 @@ def test_filters_are_those_of_traces(alone: Sidespan) -> None:
 @pytest.mark.parametrize("parameters", ["sesion=a", "since=yesterday", "trace_id=abc", "sort=start"])
 def test_a_parameter_that_cannot_be_right_is_refused(alone: Sidespan, parameters: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as raised:
-        urllib.request.urlopen(f"{alone.url}/-/traces/live?{parameters}", timeout=30)
+        urllib.request.urlopen(f"{alone.url}/-/traces/live?{parameters}", timeout=60)
     with raised.value as error:
         assert error.code == 400
         assert json.loads(error.read())["error"]["parameter"] == parameters.partition("=")[0]
@@ -172,7 +172,7 @@ def test_a_reader_beyond_the_bound_is_told_why(alone: Sidespan) -> None:
         each.__enter__()
     try:
         with pytest.raises(urllib.error.HTTPError) as raised:
-            urllib.request.urlopen(f"{alone.url}/-/traces/live", timeout=30)
+            urllib.request.urlopen(f"{alone.url}/-/traces/live", timeout=60)
         with raised.value as error:
             assert (error.code, "live.max_readers" in error.read().decode()) == (503, True)
     finally:

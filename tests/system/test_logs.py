@@ -59,7 +59,7 @@ def send_logs(service: Sidespan, experiment_id: str, *records: LogRecord) -> Non
         data=logs(*records).SerializeToString(),
         headers={"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment_id},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -74,7 +74,7 @@ def trace_in(mlflow: MlflowServer, trace_id: bytes) -> dict[str, Any]:
     """The trace as MLflow has it; empty if it has none."""
     url = f"{mlflow.url}/api/3.0/mlflow/traces/get?trace_id=tr-{trace_id.hex()}&allow_partial=true"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             found: dict[str, Any] = json.loads(answer.read())["trace"]
             return found
     except urllib.error.HTTPError:

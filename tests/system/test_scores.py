@@ -50,7 +50,7 @@ def request(service: Sidespan, method: str, path: str, body: Any = None) -> Any:
         headers={"content-type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         return json.loads(answer.read() or b"{}")
 
 
@@ -172,7 +172,7 @@ def test_backfill_reads_mlflows_assessments_and_verify_compares_them(
         data=json.dumps(feedback(trace_id, "grade", "B")).encode(),
         headers={"content-type": "application/json"},
     )
-    urllib.request.urlopen(past, timeout=30).close()
+    urllib.request.urlopen(past, timeout=60).close()
     assert told(service, trace_id) == []
     [before] = ask(service, "/-/index/verify", experiment_id=experiment_id)["experiments"]
     assert before["scores"]["difference"] == -1

@@ -49,7 +49,7 @@ class House:
         request = urllib.request.Request(
             self.sidespan.url + path, headers={"authorization": f"Bearer {self.tokens[client]}"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
 
     def export(self, client: str, trace_id: bytes) -> None:
@@ -63,7 +63,7 @@ class House:
         }
         body = otlp.SerializeToString()
         request = urllib.request.Request(f"{self.sidespan.url}/v1/traces", data=body, headers=headers)
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def in_mlflow(self, client: str) -> set[str]:
         """The trace ids in the client's experiment."""
