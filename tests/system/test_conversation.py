@@ -192,7 +192,7 @@ async def test_a_span_shows_all_that_it_says_and_its_address_opens_it(place: dic
 
 async def test_two_traces_stand_side_by_side(place: dict[str, Any]) -> None:
     async with opened(place["service"], f"#/trace/{place['failed']}") as tab:
-        await tab.get_by_text("Compare", exact=True).last.click()
+        await tab.locator("details.compare summary").click()
         await tab.get_by_label("The other trace's id").fill(place["retried"])
         await tab.keyboard.press("Enter")
         figures = tab.get_by_role("region", name="Differences")

@@ -2,7 +2,7 @@
 
 schema.py     the tables; upgrade.py: those of earlier versions                    pure
 dialect.py    DuckDB's SQL, where it isn't standard                                pure
-store.py      the tables in a file, changed in transactions
+store.py      the tables in a file, changed in transactions; held.py: one process has it at a time
 scores.py     the table of scores, which MLflow has the last word on
 shard.py      entries of the journal -> rows in files, in one process or several
 take.py       the sentence: read on -> rows -> put

@@ -21,6 +21,7 @@ import duckdb
 from collector.files.private import make_folder
 from collector.index.duckdb import changes as change_table
 from collector.index.duckdb import scores as score_table
+from collector.index.duckdb.held import wait_until_free
 from collector.index.duckdb.schema import SCHEMA, SCHEMA_VERSION
 from collector.index.duckdb.shard import Batch, write_rows
 from collector.index.duckdb.upgrade import STEPS, upgrade
@@ -48,10 +49,11 @@ UNCUT = 1_000_000
 def open_store(folder: Path, *, memory_bytes: int, threads: int) -> "Store":
     """The index in `folder`. A file of an earlier version is brought up to date (upgrade.py).
 
-    One that is broken, or of a later version, is set aside.
+    One that is broken, or of a later version, is set aside. Raises BlockingIOError: another process keeps it.
     """
     make_folder(folder)
     path = folder / FILE_NAME
+    wait_until_free(path)
     for leftover in folder.glob("*.csv"):
         leftover.unlink()
     shutil.rmtree(folder / EXPORTS, ignore_errors=True)

@@ -1,6 +1,11 @@
 """The index: the same content whatever the order, the batches and the repeats; and how it starts."""
 
 import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -201,6 +206,57 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, damage: str) ->
     with store_in(tmp_path) as store:
         assert store.counts() == (0, 0)
     assert list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+HOLDER = """
+import sys, duckdb
+held = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """As by the index's process of a service that was killed, until it sees that it is alone."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+def test_a_file_that_another_process_still_has_is_waited_for(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        put(store, made_trace(1))
+        counts = store.counts()
+    with held_by_another_process(tmp_path / FILE_NAME) as holder:
+        assert holder.stdin is not None
+        ending = threading.Timer(0.5, holder.stdin.close)
+        ending.start()
+        with store_in(tmp_path) as store:
+            assert store.counts() == counts
+        ending.join()
+    assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+
+
+def test_a_file_that_another_process_keeps_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_in(tmp_path) as store:
+        put(store, made_trace(1))
+        counts = store.counts()
+    monkeypatch.setattr("collector.index.duckdb.held.HELD_SECONDS", 0.1)
+    with held_by_another_process(tmp_path / FILE_NAME):
+        with pytest.raises(BlockingIOError, match="another process has the index's file"), store_in(tmp_path):
+            pass
+    assert not list(tmp_path.glob(f"{FILE_NAME}.broken-*"))
+    with store_in(tmp_path) as store:
+        assert store.counts() == counts
 
 
 def test_cursors_of_another_journal_are_worth_nothing(tmp_path: Path) -> None:
