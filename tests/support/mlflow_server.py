@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.ports import free_port
 
-START_SECONDS = 90
+START_SECONDS = 180
 # the Python that MLflow is installed for; `make test-mlflow-3.17` names that of another environment
 MLFLOW_PYTHON = os.path.abspath(os.environ.get("SIDESPAN_TEST_MLFLOW_PYTHON") or sys.executable)
 COMMAND = Path(__file__).with_name("mlflow_command.py")

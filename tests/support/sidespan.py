@@ -18,7 +18,7 @@ import psutil
 from tests.support.forked import COMMAND_LINE, WITHOUT_PLUGINS, Forked, start_forked
 from tests.support.ports import free_port
 
-START_SECONDS = 90
+START_SECONDS = 180
 
 
 @dataclass
