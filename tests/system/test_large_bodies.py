@@ -195,6 +195,7 @@ def settles(service: Sidespan, at_most_bytes: int) -> bool:
     return held_bytes(service) <= at_most_bytes
 
 
+@pytest.mark.timeout(900)  # half a minute of the processor, which a busy machine may hand out slowly
 @patient
 def test_all_of_them_at_once_take_little_more_than_one(service: Sidespan) -> None:
     for name in hostile.BODIES:
