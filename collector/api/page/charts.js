@@ -34,6 +34,10 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
   holder.setAttribute("aria-label", `${title}. Latest ${last.join(", ")}`);
   const ink = color("quiet");
   const grid = { stroke: color("line"), width: 1 };
+  const latest = xs.findLastIndex((_, place) => lines.some(({ values }) => values[place] !== null));
+  // the legend says the latest values until somebody points at others
+  const tellLatest = (plot) => plot.cursor.left < 0 && latest >= 0 && plot.setLegend({ idx: latest });
+  const when = (x) => (time ? new Date(x * 1000).toLocaleString() : plain(x));
   const options = {
     width: 300,
     height: HEIGHT,
@@ -48,7 +52,7 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
       { stroke: ink, grid, ticks: grid, size: 70, values: (_, ticks) => ticks.map((tick) => say(tick)) },
     ],
     series: [
-      {},
+      { label: time ? "Time" : "Step", value: (_, x) => (x === null || x === undefined ? "–" : when(x)) },
       ...lines.map(({ label }, place) => ({
         label,
         stroke: color(COLORS[place % COLORS.length]),
@@ -60,6 +64,8 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
       })),
     ],
     hooks: {
+      ready: [tellLatest],
+      setCursor: [tellLatest],
       setSelect: [
         (plot) => {
           if (!onRange || plot.select.width < 4) return;

@@ -39,17 +39,16 @@ function hear({ body }) {
   at("version").textContent = body.version || "";
 }
 
+/** Ask how the service is; the dead letters too while somebody looks at them. */
 export async function refreshHealth() {
-  await Promise.all([
-    ask("ready").then(hear, () => showState(AWAY, false)),
-    ask("dead-letters").then(
-      ({ body }) => {
-        if (body && Array.isArray(body.dead_letters)) known.letters = body;
-      },
-      () => {}, // the pill already shows it
-    ),
-  ]);
+  const state = ask("ready").then(hear, () => showState(AWAY, false));
+  await Promise.all(known.heard.size ? [state, refreshLetters()] : [state]);
   for (const tell of known.heard) tell();
+}
+
+async function refreshLetters() {
+  const { body } = await ask("dead-letters").catch(() => ({ body: null })); // the pill already shows it
+  if (body && Array.isArray(body.dead_letters)) known.letters = body;
 }
 
 // ---- the view
@@ -59,6 +58,7 @@ function Show() {
   useEffect(() => {
     const tell = () => setTurn((turn) => turn + 1);
     known.heard.add(tell);
+    refreshLetters().then(tell);
     return () => known.heard.delete(tell);
   }, []);
   return html`<section aria-labelledby="health-title">

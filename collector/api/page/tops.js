@@ -161,14 +161,36 @@ function Errors({ asked, into, again }) {
 
 /** How often an error occurred, step by step. */
 export function Trend({ stats, error }) {
-  const group = stats && stats.groups.find(({ key }) => key.error === error);
-  if (!group || !group.series) return html`<span class="spark"></span>`;
-  const known = new Map(
-    group.series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
+  const values = stats && trendsOf(stats).get(error);
+  return values ? html`<${Spark} values=${values} tone="bad" />` : html`<span class="spark"></span>`;
+}
+
+/** @type {WeakMap<any, Map<string, number[]>>} */
+const trends = new WeakMap();
+
+/** How often each error occurred at each step that any of them has, once for all rows of a table. */
+export function trendsOf(stats) {
+  const found = trends.get(stats) || new Map();
+  if (trends.has(stats)) return found;
+  trends.set(stats, found);
+  const groups = stats.groups.filter(({ series }) => series);
+  const starts = groups
+    .flatMap(({ series }) => series.map((step) => step.start_unix_ns))
+    .sort((a, b) => a - b);
+  const ends = starts.length ? [starts[0], starts[starts.length - 1]] : [];
+  const { xs } = columns(
+    ends.map((start_unix_ns) => ({ start_unix_ns, values: {} })),
+    stats.bucket_seconds,
+    [],
   );
-  const all = stats.groups.flatMap(({ series }) => series || []);
-  const ordered = all.sort((one, other) => one.start_unix_ns - other.start_unix_ns);
-  const { xs } = columns(ordered, stats.bucket_seconds, []);
-  const steps = xs.map((x) => known.get(x) || 0);
-  return html`<${Spark} values=${steps} tone="bad" />`;
+  for (const { key, series } of groups) {
+    const known = new Map(
+      series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
+    );
+    found.set(
+      key.error,
+      xs.map((x) => known.get(x) || 0),
+    );
+  }
+  return found;
 }
