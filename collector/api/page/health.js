@@ -58,7 +58,6 @@ function Show() {
   useEffect(() => {
     const tell = () => setTurn((turn) => turn + 1);
     known.heard.add(tell);
-    refreshLetters().then(tell);
     return () => known.heard.delete(tell);
   }, []);
   return html`<section aria-labelledby="health-title">
@@ -68,7 +67,13 @@ function Show() {
     <${Letters} letters=${known.letters} />`;
 }
 
-export const health = { title: "Service", load: async () => null, Show };
+/** Both are there before anything is shown, so that nothing moves. */
+async function load() {
+  const state = known.health ? null : ask("ready").then(hear, () => showState(AWAY, false));
+  await Promise.all([state, refreshLetters()]);
+}
+
+export const health = { title: "Service", load, Show };
 
 function Parts({ parts }) {
   const none = !parts ? "Loading…" : parts.length ? "" : "The service reports no parts.";
@@ -82,7 +87,8 @@ function Parts({ parts }) {
 }
 
 function Part({ name, part: { ok, reason, ...values } }) {
-  const said = Object.entries(values).filter(([, value]) => value !== null);
+  const isSaid = (value) => value !== null && (typeof value !== "object" || Object.keys(value).length > 0);
+  const said = Object.entries(values).filter(([, value]) => isSaid(value));
   return html`<li>
     <h3>
       <span>${titled(name)}</span>

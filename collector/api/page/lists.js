@@ -46,7 +46,7 @@ function Pages({ cursor, next, asked, go }) {
 function Exports({ path, asked }) {
   const file = (format) => address(path, { ...without(asked, "cursor"), format });
   return html`<p class="quiet small exports">
-    <${CompareLink} asked=${asked} /> Export all rows as
+    <${CompareLink} asked=${asked} /> Export all rows as${" "}
     <a href=${file("csv")} download="${path}.csv">CSV</a> or${" "}
     <a href=${file("parquet")} download="${path}.parquet">Parquet</a>
   </p>`;
@@ -78,7 +78,7 @@ function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, beside
     const rows = rowsOf(found);
     const onSort = (wanted) => go({ ...filters, sort: wanted });
     const [marked, setMarked] = useState(/** @type {string[]} */ ([]));
-    const shown = beside ? [...columns, marks(keyOf, marked, setMarked)] : columns;
+    const shown = beside ? withBoxes(columns, keyOf, marked, setMarked) : columns;
     return html`<div class="heading">
         <h2>${title}</h2>
         <${Exports} path=${path} asked=${filters} />
@@ -99,22 +99,19 @@ function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, beside
 
 const COMPARED = 2;
 
-/** A column of boxes; of three that are checked the first one is let go. */
-function marks(keyOf, marked, setMarked) {
+/** The columns, with a box in the first one; of three boxes that are checked the first one is let go. */
+function withBoxes([first, ...rest], keyOf, marked, setMarked) {
   const mark = (key, on) =>
     setMarked(on ? [...marked, key].slice(-COMPARED) : marked.filter((each) => each !== key));
-  return {
-    title: "Compare",
-    words: true,
-    cell: (row) =>
-      html`<input
-        type="checkbox"
-        class="mark"
-        aria-label=${`Compare ${row.name}, ${keyOf(row).slice(0, 8)}`}
-        checked=${marked.includes(keyOf(row))}
-        onChange=${(event) => mark(keyOf(row), event.target.checked)}
-      />`,
-  };
+  const box = (row) =>
+    html`<input
+      type="checkbox"
+      class="mark"
+      aria-label=${`Compare ${row.name}, ${keyOf(row).slice(0, 8)}`}
+      checked=${marked.includes(keyOf(row))}
+      onChange=${(event) => mark(keyOf(row), event.target.checked)}
+    />`;
+  return [{ ...first, cell: (row) => html`${box(row)}${first.cell(row)}` }, ...rest];
 }
 
 /** What is chosen, kept in sight while the rows scroll. */
@@ -155,7 +152,7 @@ const TRACES = [
   { title: "Cost", sort: "cost", cell: cost },
   { title: "Agent", words: true, cell: (row) => row.agent || "" },
   { title: "Models", words: true, cell: (row) => html`<${Clip} text=${row.models.join(", ")} />` },
-  { title: "Service", words: true, cell: (row) => row.service || "" },
+  { title: "Service", words: true, cell: (row) => html`<${Clip} text=${row.service || ""} />` },
   {
     title: "Scores",
     words: true,
