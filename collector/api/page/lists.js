@@ -99,8 +99,12 @@ function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, beside
 
 const COMPARED = 2;
 
-/** The columns, with a box in the first one; of three boxes that are checked the first one is let go. */
-function withBoxes([first, ...rest], keyOf, marked, setMarked) {
+/**
+ * The columns, with a box in the first one; of three boxes that are checked the first one is let go.
+ * @param {any[]} columns
+ */
+function withBoxes(columns, keyOf, marked, setMarked) {
+  const [first, ...rest] = columns;
   const mark = (key, on) =>
     setMarked(on ? [...marked, key].slice(-COMPARED) : marked.filter((each) => each !== key));
   const box = (row) =>
