@@ -37,7 +37,7 @@ function Session({ id, data }) {
 }
 
 function Turns({ turns }) {
-  const [loading, setLoading] = useState(/** @type {Set<string>} */ (new Set()));
+  const [loading, setLoading] = useState(() => new Set(turns.slice(0, 1).map((turn) => turn.trace_id)));
   const onLoading = useCallback(
     (id, is) => setLoading((old) => new Set(is ? [...old, id] : [...old].filter((each) => each !== id))),
     [],
@@ -127,10 +127,10 @@ export function Conversation({ traceId, version = "", onSpan, onLoading }) {
   useEffect(() => (isNear ? undefined : whenNear(place.current, () => setNear(true))), [isNear]);
   const isLoading = isNear && !found;
   useLayoutEffect(() => {
-    if (!onLoading) return undefined;
+    if (!onLoading || !isNear) return undefined;
     onLoading(traceId, isLoading);
     return () => onLoading(traceId, false);
-  }, [traceId, isLoading]);
+  }, [traceId, isNear, isLoading]);
   useEffect(() => {
     if (!isNear) return undefined;
     let isGone = false;
