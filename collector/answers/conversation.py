@@ -31,7 +31,8 @@ def conversation(
 
     {"messages": [{"role", "name", "span_id", "time_unix_ns", "parts": [...], "error"}], "from_message",
     "message_count", "earlier_messages"}; rendering.py says what parts look like. At most MAX_MESSAGES
-    that have MAX_PAGE_CHARACTERS together, or one, whose parts are cut; `message_count` is how many there are.
+    that have MAX_PAGE_CHARACTERS together, or one, whose parts are cut; `message_count` is how many there
+    are.
     """
     thread = thread_of(export, trace_id)
     shown = thread.messages[wanted.from_message : wanted.from_message + MAX_MESSAGES]

@@ -1,4 +1,4 @@
-"""Rows that are chosen, things that are found by their names, and views that stay in place while they come."""
+"""Rows that are chosen, charts and comparisons, and views that stay in place while they come."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.system.test_page_views import opened
 pytestmark = pytest.mark.slow
 TRACES = 24
 HOUR_NS = 3_600 * 10**9
-# as Chromium measures it for https://web.dev/articles/cls; what follows a click within half a second is left out
+# what https://web.dev/articles/cls is made of; what follows a click within half a second is left out
 SHIFTS = """window.shifted = 0; new PerformanceObserver(list => list.getEntries().forEach(
   entry => { window.shifted += entry.hadRecentInput ? 0 : entry.value; }
 )).observe({type: 'layout-shift', buffered: true})"""

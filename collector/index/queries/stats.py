@@ -123,7 +123,9 @@ class ShareWithin:
     where: str
 
 
-StatsMetric = Count | CountDistinct | Sum | Mean | Deviation | Maximum | Percentile | Share | Ratio | ShareWithin
+StatsMetric = (
+    Count | CountDistinct | Sum | Mean | Deviation | Maximum | Percentile | Share | Ratio | ShareWithin
+)
 
 
 def _spread(name: str, value: str, per_unit: int = 1) -> dict[str, StatsMetric]:
