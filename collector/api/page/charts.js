@@ -23,7 +23,12 @@ const COLORS = ["line-1", "line-2", "line-3", "line-4", "line-5", "line-6"];
  * @param {{unit?: string, time?: boolean, bars?: boolean, width?: number,
  *   onRange?: (from: number, to: number) => void}} [options] `width` in pixels, until it is on the page
  */
-export function chart(title, xs, lines, { unit = "count", time = true, bars = false, width = 300, onRange } = {}) {
+export function chart(
+  title,
+  xs,
+  lines,
+  { unit = "count", time = true, bars = false, width = 300, onRange } = {},
+) {
   const say = UNITS[unit];
   const holder = make("div", { className: "plot" });
   const figure = make("figure", {

@@ -12,8 +12,8 @@ const SHOWN_ERRORS = 8;
 const AGAIN_MILLISECONDS = 15000;
 
 /**
- * Columns of a table of groups: [title, metric, format, filters and order of its rows]; the first one names the
- * group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads
+ * Columns of a table of groups: [title, metric or (values) -> value, format, filters and order of its rows]; the
+ * first one names the group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads
  * to its rows: to the errors where `rows` is "errors", else to traces.
  */
 function groupColumns(title, filter, asked, cells, groups = []) {
@@ -32,7 +32,7 @@ function groupColumns(title, filter, asked, cells, groups = []) {
     valueOf(group) === null ? "not set" : html`<a href=${into(group, {})}>${valueOf(group)}</a>`;
   const column = ([head, metric, say, rows = {}]) => ({
     title: head,
-    cell: (group) => linked(group, say(group.values[metric]), rows),
+    cell: (group) => linked(group, say(valueIn(group, metric)), rows),
   });
   const whole = groups.reduce((sum, { values }) => sum + (values.cost_usd || 0), 0);
   const cost = {
@@ -43,6 +43,13 @@ function groupColumns(title, filter, asked, cells, groups = []) {
   };
   return [{ title, words: true, cell: named }, ...cells.map(column), ...(groups.length ? [cost] : [])];
 }
+
+const valueIn = ({ values }, metric) => (typeof metric === "function" ? metric(values) : values[metric]);
+const slowest = { sort: "-duration" };
+/** How long all traces of a group took together. */
+const together = ({ count, duration_seconds_mean: mean }) => (mean === null ? null : count * mean);
+const TRACES_TIME = ["Time", together, duration, slowest];
+const OWN_TIME = ["Own time", "self_seconds", duration, slowest];
 
 function Block({ title, groups, columns: cells, none = "No data.", wide = false }) {
   return html`<section class=${wide ? "wide-block" : ""}>
@@ -64,17 +71,18 @@ export function Tops({ found, asked, into }) {
   ];
   const failed = ["Errors", "error_rate", share, { status: "ERROR" }];
   const p95 = ["p95", "duration_seconds_p95", duration, { sort: "-duration" }];
-  const models = groupColumns("Model", "model", asked, [...calls, p95], found.models);
+  const models = groupColumns("Model", "model", asked, [...calls, p95, OWN_TIME], found.models);
   const tools = groupColumns("Tool", "tool", asked, [
     ...calls,
     ["Retries", "recovered_retries", number.format],
     p95,
+    OWN_TIME,
   ]);
   const agents = groupColumns(
     "Agent",
     "agent",
     asked,
-    [["Traces", "count", number.format], failed, p95],
+    [["Traces", "count", number.format], failed, p95, TRACES_TIME],
     found.agents,
   );
   const scores = groupColumns("Score", "score", asked, [
@@ -99,7 +107,7 @@ export function Tops({ found, asked, into }) {
 }
 
 function Users({ asked, again }) {
-  const metrics = ["cost_usd", "count", "error_rate", "total_tokens"];
+  const metrics = ["cost_usd", "count", "error_rate", "total_tokens", "duration_seconds_mean"];
   const path = address("traces/stats", { ...asked, by: "user", metric: metrics, top: 8 });
   const { body, error } = useAnswer(path, again);
   const groups = (body ? body.groups : []).filter(({ key }) => key.user !== null);
@@ -111,6 +119,7 @@ function Users({ asked, again }) {
       ["Traces", "count", number.format],
       ["Errors", "error_rate", share, { status: "ERROR" }],
       ["Tokens", "total_tokens", compact, { sort: "-tokens" }],
+      TRACES_TIME,
     ],
     groups,
   );
