@@ -168,8 +168,8 @@ def _shrink(path: Path) -> None:
 
 
 async def _take_sheet(browser: Browser, url: str, name: str, viewport: ViewportSize, trace_id: str) -> None:
-    """Every view at a size, beside each other on one picture; dark for the tablet and the widest."""
-    theme: Literal["dark", "light"] = "dark" if name in ("tablet", "wide") else "light"
+    """Every view at a size, beside each other on one picture; the widest in the dark."""
+    theme: Literal["dark", "light"] = "dark" if name == "wide" else "light"
     page = await browser.new_page(viewport=viewport, color_scheme=theme)
     taken = []
     for path, sign in VIEWS:
