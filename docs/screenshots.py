@@ -173,6 +173,7 @@ async def _take_sheet(browser: Browser, url: str, name: str, viewport: ViewportS
     page = await browser.new_page(viewport=viewport, color_scheme=theme)
     taken = []
     for path, sign in VIEWS:
+        await page.goto("about:blank")  # a new start: what was open in a view isn't in the next picture
         await page.goto(f"{url}/-/{path.format(trace_id=trace_id)}")
         await page.locator(sign).nth(0).wait_for(timeout=60_000)
         await page.wait_for_timeout(1000)

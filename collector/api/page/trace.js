@@ -78,6 +78,7 @@ function Trace({ id, data: trace, parameters }) {
   const [tab, setTab] = useState(parameters.view === "conversation" ? TABS[1] : TABS[0]);
   const [selected, setSelected] = useState(/** @type {string | null} */ (parameters.span || null));
   useEffect(() => setSelected(parameters.span || null), [parameters.span]);
+  useEffect(() => setTab(parameters.view === "conversation" ? TABS[1] : TABS[0]), [parameters.view]);
   const span = selected && trace.spans.find((each) => each.span_id === selected);
   const show = (view, spanId) => {
     setTab(view);

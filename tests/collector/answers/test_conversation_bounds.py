@@ -7,11 +7,12 @@ import pytest
 
 from collector.answers import conversation as module
 from collector.answers.chat.rendering import ChatBounds
-from collector.answers.conversation import MAX_PAGE_CHARACTERS, ConversationPage, conversation
+from collector.answers.conversation import ConversationPage, conversation
 from tests.support.conversations import message, model_call
 from tests.support.otlp import all_spans
 
-LONG = "word " * 40_000
+LONG = "word " * 4_000
+PAGE = 1_000_000
 WHOLE = ChatBounds(max_characters=1_000_000, max_media_characters=8_000_000)
 
 
@@ -30,21 +31,22 @@ def size_of(page: dict[str, Any]) -> int:
     return len(json.dumps(page["messages"], ensure_ascii=False))
 
 
-def test_many_long_messages_come_in_pages_of_a_bounded_size() -> None:
+def test_many_long_messages_come_in_pages_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PAGE_CHARACTERS", PAGE)
     request = model_call([message("user", f"{number} {LONG}") for number in range(120)], [], session="a")
     found = pages(request)
     assert len(found) == 3
-    assert all(size_of(page) < MAX_PAGE_CHARACTERS * 1.01 for page in found)
+    assert all(size_of(page) < PAGE * 1.01 for page in found)
     said = [each["parts"][0] for page in found for each in page["messages"]]
     assert [int(part["text"].split()[0]) for part in said] == list(range(120))
     assert all(len(part["text"]) == part["characters"] for part in said)
 
 
 def test_a_message_of_many_long_parts_has_less_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PAGE_CHARACTERS", 1_000_000)
+    monkeypatch.setattr(module, "MAX_PAGE_CHARACTERS", PAGE // 10)
     request = model_call([message("user", *[LONG] * 50), message("user", "and now?")], [], session="a")
     first, second = pages(request)
-    assert size_of(first) <= 1_000_000
+    assert size_of(first) <= PAGE // 10 + 2
     [long] = first["messages"]
     assert len(long["parts"]) == 50 and all(len(part["text"]) < part["characters"] for part in long["parts"])
     assert second["messages"][0]["parts"][0]["text"] == "and now?"
