@@ -273,7 +273,8 @@ def _said_itself(counted: SpanFacts, own_facts: str | None) -> SpanFacts:
 
 def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[Any]) -> SpanFacts:
     """What a span says itself; `row` holds FACT_COLUMNS, the tags, links, error message and own facts."""
-    known = {"name": ""} | {fact: row[place] for fact, place in _PLACES if row[place] is not None}
+    known: dict[str, Any] = {fact: row[place] for fact, place in _PLACES if row[place] is not None}
+    known.setdefault("name", "")
     known |= {sums: _tokens_of(row[counts]) for sums, counts in _SUMS}
     tags, links, message, own_facts = row[len(FACT_COLUMNS) :]
     known |= {
@@ -290,8 +291,8 @@ def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[
     return _said_itself(made_of(SpanFacts, known), own_facts)
 
 
-def _tokens_of(counts: Row) -> Tokens:
-    if counts == _NO_COUNTS:
+def _tokens_of(counts: Sequence[Any]) -> Tokens:
+    if tuple(counts) == _NO_COUNTS:
         return NO_TOKENS
     named = zip(TOKEN_KINDS, counts, strict=True)
     return made_of(Tokens, {kind: count for kind, count in named if count is not None})
