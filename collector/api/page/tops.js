@@ -13,8 +13,8 @@ const AGAIN_MILLISECONDS = 15000;
 
 /**
  * Columns of a table of groups: [title, metric or (values) -> value, format, filters and order of its rows]; the
- * first one names the group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads
- * to its rows: to the errors where `rows` is "errors", else to traces.
+ * first one names the group, the last one is the cost with its share of the cost of `groups`, if there are any.
+ * Every number leads to its rows: to the errors where `rows` is "errors", else to traces.
  */
 function groupColumns(title, filter, asked, cells, groups = []) {
   const valueOf = ({ key }) => Object.values(key)[0];
