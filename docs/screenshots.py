@@ -4,6 +4,7 @@ python docs/screenshots.py
 """
 
 import asyncio
+import io
 import random
 import re
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,24 @@ IMAGES = ROOT / "docs" / "images"
 PORT = "4399"
 DAY_NS = 86_400 * 10**9
 SIZES = {"phone": (360, 740), "tablet": (768, 1000), "desktop": (1280, 860), "wide": (1920, 1080)}
+# one view each, and what is there once it is drawn
+VIEWS = (
+    ("#/", ".tops tbody tr"),
+    ("#/traces", "tbody tr"),
+    ("#/sessions", "tbody tr"),
+    ("#/session/weather%2F1", ".message.assistant"),
+    ("#/trace/{trace_id}", ".waterfall .row"),
+    ("#/trace/{trace_id}?view=conversation", ".message.assistant"),
+    ("#/errors", "tbody tr"),
+    ("#/tools", "tbody tr"),
+    ("#/models", "tbody tr"),
+    ("#/compare", "tbody tr"),
+    ("#/alerts", "#view *"),
+    ("#/health", "#parts h3"),
+)
+# of a sheet of all views: how wide a view is on it, in pixels, and how many stand in a row
+SHEETS = {"phone": (240, 6), "tablet": (400, 4), "desktop": (560, 3), "wide": (560, 3)}
+COLOURS = 128
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -107,7 +127,9 @@ async def _take(url: str, trace_id: str) -> None:
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         for name, (width, height) in SIZES.items():
-            await _take_lists(browser, url, name, {"width": width, "height": height})
+            viewport: ViewportSize = {"width": width, "height": height}
+            await _take_lists(browser, url, name, viewport)
+            await _take_sheet(browser, url, name, viewport, trace_id)
         page = await browser.new_page(viewport={"width": 1200, "height": 860})
         await page.goto(f"{url}/-/")
         await page.locator(".chart canvas").nth(4).wait_for(timeout=20_000)
@@ -136,6 +158,36 @@ async def _take(url: str, trace_id: str) -> None:
         await page.wait_for_timeout(1500)
         await page.screenshot(path=IMAGES / "mlflow.png")
         await browser.close()
+    for path in IMAGES.glob("*.png"):
+        _shrink(path)
+
+
+def _shrink(path: Path) -> None:
+    """A palette is enough for a screenshot, and a third of the bytes."""
+    Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+
+
+async def _take_sheet(browser: Browser, url: str, name: str, viewport: ViewportSize, trace_id: str) -> None:
+    """Every view at a size, beside each other on one picture; the widest in the dark."""
+    theme: Literal["dark", "light"] = "dark" if name == "wide" else "light"
+    page = await browser.new_page(viewport=viewport, color_scheme=theme)
+    taken = []
+    for path, sign in VIEWS:
+        await page.goto("about:blank")  # a new start: what was open in a view isn't in the next picture
+        await page.goto(f"{url}/-/{path.format(trace_id=trace_id)}")
+        await page.locator(sign).nth(0).wait_for(timeout=60_000)
+        await page.wait_for_timeout(1000)
+        taken.append(Image.open(io.BytesIO(await page.screenshot())).convert("RGB"))
+    await page.close()
+    width, columns = SHEETS[name]
+    height = width * viewport["height"] // viewport["width"]
+    sheet = Image.new(
+        "RGB", (columns * (width + 8) - 8, -(-len(taken) // columns) * (height + 8) - 8), "#808890"
+    )
+    for number, view in enumerate(taken):
+        place = (number % columns * (width + 8), number // columns * (height + 8))
+        sheet.paste(view.resize((width, height), Image.Resampling.LANCZOS), place)
+    sheet.save(IMAGES / f"views-{name}.webp", quality=60, method=6)
 
 
 async def _take_lists(browser: Browser, url: str, name: str, viewport: ViewportSize) -> None:

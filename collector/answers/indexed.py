@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from collector.index.protocol import Index, IndexAway, IndexFailure, QueryTimedOut, TraceQuery
 from collector.journal import CannotTell, Consumer, PendingTraces, SharedLog
 from collector.model.errors import Unavailable
-from collector.spans.summary_models import ScoreRow
+from collector.spans.summary_models import RowsOfSpans, ScoreRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +23,18 @@ class IndexedTraces:
     shared: SharedLog | None = None
 
     async def whole(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None
     ) -> bytes | None:
         """The trace, if it is in there with its root, without gaps or cut texts, and nothing of it waits."""
         if await self._may_wait(bytes.fromhex(trace_id)):
             return None
-        return await self._ask(trace_id, max_spans, experiments, whole=True, incomplete=None)
+        return await self._ask(trace_id, rows, experiments, whole=True, incomplete=None)
 
     async def anything(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None, why: str
     ) -> bytes | None:
         """What the index has of it, where nobody else has more; `why` says so in the answer."""
-        return await self._ask(trace_id, max_spans, experiments, whole=False, incomplete=why)
+        return await self._ask(trace_id, rows, experiments, whole=False, incomplete=why)
 
     async def scores(self, trace_id: str, *, experiments: Sequence[str] | None) -> Sequence[ScoreRow]:
         """The scores of a trace that the index has; none if it can't be asked."""
@@ -69,7 +69,7 @@ class IndexedTraces:
     async def _ask(
         self,
         trace_id: str,
-        max_spans: int,
+        rows: RowsOfSpans,
         experiments: Sequence[str] | None,
         *,
         whole: bool,
@@ -77,7 +77,8 @@ class IndexedTraces:
     ) -> bytes | None:
         query = TraceQuery(
             trace_id=trace_id,
-            max_spans=max_spans,
+            max_spans=rows.most,
+            omit_empty=rows.omit_empty,
             experiment_ids=None if experiments is None else frozenset(experiments),
             whole=whole,
             incomplete=incomplete,

@@ -23,7 +23,7 @@ from collector.answers.rights import ReadRights
 from collector.answers.span_detail import span_detail
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.spans.summary import summarise
-from collector.spans.summary_models import ScoreRow
+from collector.spans.summary_models import RowsOfSpans, ScoreRow
 
 TRACE_ID = re.compile(r"(?:tr-)?([0-9a-f]{32})", re.IGNORECASE)
 
@@ -50,12 +50,12 @@ class ReadsIndex(Protocol):
     """The index; `IndexedTraces` is one. Answers are summaries as JSON."""
 
     async def whole(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None
     ) -> bytes | None:
         """The trace, if the index is sure to have all of it."""
 
     async def anything(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None, why: str
     ) -> bytes | None:
         """What the index has of it, where nobody else has more."""
 
@@ -74,33 +74,33 @@ class TraceAnswers:
     where: Where | None = None
 
     async def summary(
-        self, trace_id: str, *, max_spans: int, rights: ReadRights
+        self, trace_id: str, rows: RowsOfSpans, *, rights: ReadRights
     ) -> EncodedJson | Unanswered | None:
-        """The summary of a trace (32 hex digits, lower case) with at most `max_spans` rows of spans.
+        """The summary of a trace (32 hex digits, lower case) with `rows` of its spans.
 
         Of an archived trace it says where the content is (`archived`). None: nobody knows the trace.
         Unanswered: the journal doesn't, and MLflow can't be asked.
         """
-        found = await self._summary(trace_id, max_spans=max_spans, rights=rights)
+        found = await self._summary(trace_id, rows, rights)
         if self.where is None or found is None or isinstance(found, Unanswered):
             return found
         return with_archived(found, await self.where(trace_id))
 
     async def _summary(
-        self, trace_id: str, *, max_spans: int, rights: ReadRights
+        self, trace_id: str, rows: RowsOfSpans, rights: ReadRights
     ) -> EncodedJson | Unanswered | None:
         experiments = rights.experiment_ids
         if self.index is not None:
-            indexed = await self.index.whole(trace_id, max_spans=max_spans, experiments=experiments)
+            indexed = await self.index.whole(trace_id, rows, experiments=experiments)
             if indexed is not None:
                 return EncodedJson(indexed)
         found = await self._source(rights).read(trace_id)
         if isinstance(found, FoundTrace):
             known = await self.index.scores(trace_id, experiments=experiments) if self.index else ()
-            return await asyncio.to_thread(_summary, found, max_spans, known or found.scores)
+            return await asyncio.to_thread(_summary, found, rows, known or found.scores)
         if self.index is not None:
             indexed = await self.index.anything(
-                trace_id, max_spans=max_spans, experiments=experiments, why=_why_incomplete(found)
+                trace_id, rows, experiments=experiments, why=_why_incomplete(found)
             )
             if indexed is not None:
                 return EncodedJson(indexed)
@@ -162,7 +162,7 @@ def _encoded(export: ExportTraceServiceRequest, trace_id: bytes, read: Reads) ->
     return None if document is None else encode_json(document)
 
 
-def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> EncodedJson:
+def _summary(found: FoundTrace, rows: RowsOfSpans, scores: Sequence[ScoreRow]) -> EncodedJson:
     summary = summarise(
         found.spans,
         trace_id=found.trace_id,
@@ -170,6 +170,6 @@ def _summary(found: FoundTrace, max_spans: int, scores: Sequence[ScoreRow]) -> E
         experiment_name=found.experiment_name,
         incomplete=found.incomplete,
         labels=found.labels,
-        max_spans=max_spans,
+        max_spans=rows.most,
     )
-    return encode_json(replace(summary, scores=tuple(scores)).to_json())
+    return encode_json(replace(summary, scores=tuple(scores)).to_json(omit_empty=rows.omit_empty))

@@ -39,6 +39,14 @@ def whole_number(request: Request, name: str, *, default: int, low: int, high: i
     return parse_whole_number(text, name, low=low, high=high)
 
 
+def yes_or_no(request: Request, name: str) -> bool:
+    """A parameter of the query that is `true` or `false`; false where it is missing."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadParameter(name, text[:MAX_SHOWN_CHARACTERS], "must be true or false")
+    return text == "true"
+
+
 def parse_whole_number(text: str, name: str, *, low: int, high: int, or_else: str = "") -> int:
     """The number; `or_else` says what else is allowed."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:

@@ -25,10 +25,12 @@ from collector.answers.opening import Answers
 from collector.answers.trace_source import Unanswered
 from collector.answers.traces import parse_trace_id
 from collector.api.error_answers import error_answer
+from collector.api.json_answers import json_answer
 from collector.api.own_route import OwnRoute, Parameter
-from collector.api.reading import rights_of, whole_number
+from collector.api.reading import rights_of, whole_number, yes_or_no
 from collector.model.parameters import BadParameter
 from collector.spans.summary import MAX_SPANS
+from collector.spans.summary_models import RowsOfSpans
 
 MOST_SPANS = 30_000
 MAX_SHOWN_CHARACTERS = 200
@@ -41,9 +43,11 @@ SPAN_ID = re.compile(r"[0-9a-f]{16}")
 
 async def _summary(request: Request, answers: Answers) -> Response:
     trace_id = _trace_id(request)
-    max_spans = whole_number(request, "max_spans", default=MAX_SPANS, low=0, high=MOST_SPANS)
-    answer = await answers.traces.summary(trace_id, max_spans=max_spans, rights=rights_of(request))
-    return _rendered(request, answer)
+    rows = RowsOfSpans(
+        most=whole_number(request, "max_spans", default=MAX_SPANS, low=0, high=MOST_SPANS),
+        omit_empty=yes_or_no(request, "omit_empty"),
+    )
+    return await _rendered(request, await answers.traces.summary(trace_id, rows, rights=rights_of(request)))
 
 
 async def _content(request: Request, answers: Answers) -> Response:
@@ -56,7 +60,7 @@ async def _content(request: Request, answers: Answers) -> Response:
             request, "max_characters", default=DEFAULT_CONTENT_CHARACTERS, low=0, high=MAX_CONTENT_CHARACTERS
         ),
     )
-    return _rendered(request, await answers.traces.content(trace_id, wanted, rights=rights_of(request)))
+    return await _rendered(request, await answers.traces.content(trace_id, wanted, rights=rights_of(request)))
 
 
 async def _conversation(request: Request, answers: Answers) -> Response:
@@ -65,7 +69,9 @@ async def _conversation(request: Request, answers: Answers) -> Response:
         from_message=whole_number(request, "from_message", default=0, low=0, high=2**31),
         bounds=_bounds(request),
     )
-    return _rendered(request, await answers.traces.conversation(trace_id, wanted, rights=rights_of(request)))
+    return await _rendered(
+        request, await answers.traces.conversation(trace_id, wanted, rights=rights_of(request))
+    )
 
 
 async def _span(request: Request, answers: Answers) -> Response:
@@ -76,7 +82,7 @@ async def _span(request: Request, answers: Answers) -> Response:
     if answer is None:
         message = "neither the journal nor MLflow has this trace with this span"
         return error_answer(404, {"parameter": "span_id", "value": span_id, "message": message})
-    return _rendered(request, answer)
+    return await _rendered(request, answer)
 
 
 def _bounds(request: Request) -> ChatBounds:
@@ -92,7 +98,7 @@ def _bounds(request: Request) -> ChatBounds:
 
 async def _explanation(request: Request, answers: Answers) -> Response:
     trace_id = _trace_id(request)
-    return _rendered(request, await answers.traces.explanation(trace_id, rights=rights_of(request)))
+    return await _rendered(request, await answers.traces.explanation(trace_id, rights=rights_of(request)))
 
 
 def _trace_id(request: Request) -> str:
@@ -104,7 +110,7 @@ def _trace_id(request: Request) -> str:
     return trace_id
 
 
-def _rendered(request: Request, answer: EncodedJson | Unanswered | None) -> Response:
+async def _rendered(request: Request, answer: EncodedJson | Unanswered | None) -> Response:
     match answer:
         case None:
             return _no_trace(request, 404, "neither the journal nor MLflow has this trace")
@@ -112,7 +118,7 @@ def _rendered(request: Request, answer: EncodedJson | Unanswered | None) -> Resp
             message = f"the journal does not have this trace, and MLflow could not be queried: {reason}"
             return _no_trace(request, 503, message)
         case encoded:
-            return Response(encoded, media_type="application/json")
+            return await json_answer(request, encoded)
 
 
 def _no_trace(request: Request, status: int, message: str) -> Response:
@@ -149,6 +155,10 @@ ROUTES = (
             Parameter(
                 name="max_spans",
                 description=f"Maximum number of spans to list, 0 to {MOST_SPANS:,}; default {MAX_SPANS:,}",
+            ),
+            Parameter(
+                name="omit_empty",
+                description="true: leave out what is null, false or empty in each span; default false",
             ),
         ),
     ),

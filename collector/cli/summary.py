@@ -18,6 +18,9 @@ summary = typer.Typer(help="Query traces, sessions and runs.", no_args_is_help=T
 def summary_trace(
     trace_id: Annotated[str, typer.Argument(help="Trace id: 32 hex digits, with or without tr-.")],
     one_line: Annotated[bool, typer.Option("--one-line", help="Print one line only.")] = False,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Show what was said: messages and tool calls.")
+    ] = False,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -27,13 +30,35 @@ def summary_trace(
     from collector.cli.render_trace import one_line as line
     from collector.cli.render_trace import render_trace
 
-    document = remote.get_json(url, f"/-/traces/{quote(trace_id, safe='')}")
+    path = f"/-/traces/{quote(trace_id, safe='')}"
+    if conversation:
+        _show_conversation(url, path, as_json=as_json)
+        return
+    document = remote.get_json(url, path)
     if as_json:
         typer.echo(json.dumps(document))
     elif one_line:
         typer.echo(line(document))
     else:
         render_trace(document, Console())
+
+
+def _show_conversation(url: str, path: str, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from collector.cli.render_conversation import render_conversation
+
+    document = remote.get_json(url, f"{path}/conversation")
+    messages = document["messages"]
+    while messages and len(messages) < document["message_count"]:
+        page = remote.get_json(url, f"{path}/conversation?from_message={len(messages)}")
+        if not page["messages"]:  # it has changed meanwhile
+            break
+        messages += page["messages"]
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        render_conversation(messages, Console())
 
 
 @summary.command("run")

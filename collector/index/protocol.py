@@ -141,11 +141,13 @@ class FileAnswer:
 class TraceQuery:
     """A question about one trace. `whole`: only if the index is sure to have all of it.
 
-    `incomplete` is what the summary says about parts that are missing.
+    `incomplete` is what the summary says about parts that are missing, `omit_empty` is that of
+    TraceSummary.to_json.
     """
 
     trace_id: str
     max_spans: int
+    omit_empty: bool = False
     experiment_ids: frozenset[str] | None = None
     whole: bool = False
     incomplete: str | None = None

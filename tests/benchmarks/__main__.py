@@ -17,6 +17,7 @@ ALL = (
     "fast_mlflow",
     "alerts",
     "live",
+    "page",
     "deliver",
     "process",
     "forward",

@@ -8,7 +8,11 @@ const values = (count, errors, seconds, usd) => {
     count: side(count),
     errors: side(errors),
     duration_seconds_mean: side(seconds),
+    duration_seconds_stddev: side(seconds.map((mean) => mean / 2)),
     cost_usd: side(usd),
+    cost_usd_mean: side(usd.map((sum, place) => sum / count[place])),
+    cost_usd_stddev: side(usd.map((sum, place) => sum / count[place] / 2)),
+    traces_with_cost: side(count),
   };
 };
 const answer = (dimension, total, groups) => ({
@@ -58,6 +62,13 @@ test("what every trace has drives nothing, and an error rate is judged by its sh
 test("what chance makes, or too few traces, is no change", () => {
   const groups = [["a", values([10, 14], [1, 3], [1, 1], [1, 5])]];
   assert.deepEqual(driversOf({ agent: answer("agent", groups[0][1], groups) }), []);
+});
+
+test("a cost that a few large traces make is no change", () => {
+  const total = values([100, 100], [1, 1], [1, 1], [1, 1.8]);
+  assert.equal(driversOf({ agent: answer("agent", total, []) })[0].title, "Cost");
+  total.cost_usd_stddev = { a: 0.02, b: 0.08 };
+  assert.deepEqual(driversOf({ agent: answer("agent", total, []) }), []);
 });
 
 test("the time before has the same length and ends where this one begins", () => {

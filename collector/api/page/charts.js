@@ -5,6 +5,8 @@ import { compact, duration, make, money, share } from "./parts.js";
 import { html, useLayoutEffect, useRef } from "./view.js";
 
 const HEIGHT = 170;
+// padding and border of a figure, both sides
+const FRAME = 28;
 const plain = (value) => (value === null || value === undefined ? "" : String(Number(value.toPrecision(4))));
 const UNITS = { seconds: duration, usd: money, share, count: compact, plain };
 const drawn = new Set();
@@ -18,9 +20,15 @@ const COLORS = ["line-1", "line-2", "line-3", "line-4", "line-5", "line-6"];
  * @param {string} title
  * @param {number[]} xs
  * @param {{label: string, values: (number | null)[]}[]} lines
- * @param {{unit?: string, time?: boolean, bars?: boolean, onRange?: (from: number, to: number) => void}} [options]
+ * @param {{unit?: string, time?: boolean, bars?: boolean, width?: number,
+ *   onRange?: (from: number, to: number) => void}} [options] `width` in pixels, until it is on the page
  */
-export function chart(title, xs, lines, { unit = "count", time = true, bars = false, onRange } = {}) {
+export function chart(
+  title,
+  xs,
+  lines,
+  { unit = "count", time = true, bars = false, width = 300, onRange } = {},
+) {
   const say = UNITS[unit];
   const holder = make("div", { className: "plot" });
   const figure = make("figure", {
@@ -34,8 +42,12 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
   holder.setAttribute("aria-label", `${title}. Latest ${last.join(", ")}`);
   const ink = color("quiet");
   const grid = { stroke: color("line"), width: 1 };
+  const latest = xs.findLastIndex((_, place) => lines.some(({ values }) => values[place] !== null));
+  // the legend says the latest values until somebody points at others
+  const tellLatest = (plot) => plot.cursor.left < 0 && latest >= 0 && plot.setLegend({ idx: latest });
+  const when = (x) => (time ? new Date(x * 1000).toLocaleString() : plain(x));
   const options = {
-    width: 300,
+    width,
     height: HEIGHT,
     cursor: { y: false, drag: { x: Boolean(onRange), y: false, setScale: false } },
     legend: { live: true },
@@ -48,7 +60,7 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
       { stroke: ink, grid, ticks: grid, size: 70, values: (_, ticks) => ticks.map((tick) => say(tick)) },
     ],
     series: [
-      {},
+      { label: time ? "Time" : "Step", value: (_, x) => (x === null || x === undefined ? "–" : when(x)) },
       ...lines.map(({ label }, place) => ({
         label,
         stroke: color(COLORS[place % COLORS.length]),
@@ -60,6 +72,8 @@ export function chart(title, xs, lines, { unit = "count", time = true, bars = fa
       })),
     ],
     hooks: {
+      ready: [tellLatest],
+      setCursor: [tellLatest],
       setSelect: [
         (plot) => {
           if (!onRange || plot.select.width < 4) return;
@@ -94,7 +108,9 @@ export function Chart({ title, xs, lines, options = {} }) {
   const shown = JSON.stringify([title, xs, lines, plainOptions, dark]);
   useLayoutEffect(() => {
     const listen = onRange ? (from, to) => range.current(from, to) : undefined;
-    holder.current.replaceChildren(chart(title, xs, lines, { ...plainOptions, onRange: listen }));
+    // as wide as its place from the start, or its legend would have other lines
+    const width = Math.max(60, holder.current.clientWidth - FRAME);
+    holder.current.replaceChildren(chart(title, xs, lines, { ...plainOptions, width, onRange: listen }));
     tidyCharts();
   }, [shown]);
   return html`<div class="chart-place" ref=${holder}></div>`;

@@ -1,13 +1,16 @@
 // @ts-check
 // What changed since the time before, and what drives it: the groups that have most of the difference.
 
-import { countsDiffer, enough, sharesDiffer } from "./chance.js";
+import { countsDiffer, sharesDiffer, sumsDiffer } from "./chance.js";
 import { Change, Meter, useAnswer } from "./components.js";
 import { address, duration, money, number, share, without } from "./parts.js";
 import { html } from "./view.js";
 
 const DIMENSIONS = ["agent", "model", "tool", "version", "user"];
-const METRICS = ["count", "errors", "duration_seconds_mean", "cost_usd"];
+const METRICS = [
+  ...["count", "errors", "duration_seconds_mean", "duration_seconds_stddev"],
+  ...["cost_usd", "cost_usd_mean", "cost_usd_stddev", "traces_with_cost"],
+];
 // a change is told of from a tenth on; a group if it has a fifth of the change, and a tenth more than its share of
 // what was before: what is in every trace drives nothing
 const LEAST_CHANGE = 0.1;
@@ -27,7 +30,13 @@ function errors(values, total) {
   return { a: (a * (total.count.b || 0)) / (total.count.a || 1), b };
 }
 
-const manyTraces = ({ count }) => enough(count.a || 0, count.b || 0);
+const sampled = (values, of, side, count) => ({
+  n: values[count][side] || 0,
+  mean: values[`${of}_mean`][side],
+  deviation: values[`${of}_stddev`][side],
+});
+const isSumSure = (of, count) => (values) =>
+  sumsDiffer(sampled(values, of, "a", count), sampled(values, of, "b", count));
 const isRateSure = (total) => {
   const { a, b } = rate(total);
   return sharesDiffer({ share: a, n: total.count.a || 0 }, { share: b, n: total.count.b || 0 });
@@ -46,7 +55,7 @@ const CHANGES = [
     say: money,
     worse: true,
     rows: { sort: "-cost" },
-    sure: manyTraces,
+    sure: isSumSure("cost_usd", "traces_with_cost"),
   },
   {
     title: "Error rate",
@@ -57,7 +66,14 @@ const CHANGES = [
     rows: { status: "ERROR" },
     sure: isRateSure,
   },
-  { title: "Time", read: time, say: duration, worse: true, rows: { sort: "-duration" }, sure: manyTraces },
+  {
+    title: "Time",
+    read: time,
+    say: duration,
+    worse: true,
+    rows: { sort: "-duration" },
+    sure: isSumSure("duration_seconds", "count"),
+  },
   {
     title: "Traces",
     read: sum("count"),

@@ -39,17 +39,16 @@ function hear({ body }) {
   at("version").textContent = body.version || "";
 }
 
+/** Ask how the service is; the dead letters too while somebody looks at them. */
 export async function refreshHealth() {
-  await Promise.all([
-    ask("ready").then(hear, () => showState(AWAY, false)),
-    ask("dead-letters").then(
-      ({ body }) => {
-        if (body && Array.isArray(body.dead_letters)) known.letters = body;
-      },
-      () => {}, // the pill already shows it
-    ),
-  ]);
+  const state = ask("ready").then(hear, () => showState(AWAY, false));
+  await Promise.all(known.heard.size ? [state, refreshLetters()] : [state]);
   for (const tell of known.heard) tell();
+}
+
+async function refreshLetters() {
+  const { body } = await ask("dead-letters").catch(() => ({ body: null })); // the pill already shows it
+  if (body && Array.isArray(body.dead_letters)) known.letters = body;
 }
 
 // ---- the view
@@ -68,7 +67,13 @@ function Show() {
     <${Letters} letters=${known.letters} />`;
 }
 
-export const health = { title: "Service", load: async () => null, Show };
+/** Both are there before anything is shown, so that nothing moves. */
+async function load() {
+  const state = known.health ? null : ask("ready").then(hear, () => showState(AWAY, false));
+  await Promise.all([state, refreshLetters()]);
+}
+
+export const health = { title: "Service", load, Show };
 
 function Parts({ parts }) {
   const none = !parts ? "Loading…" : parts.length ? "" : "The service reports no parts.";
@@ -82,7 +87,8 @@ function Parts({ parts }) {
 }
 
 function Part({ name, part: { ok, reason, ...values } }) {
-  const said = Object.entries(values).filter(([, value]) => value !== null);
+  const isSaid = (value) => value !== null && (typeof value !== "object" || Object.keys(value).length > 0);
+  const said = Object.entries(values).filter(([, value]) => isSaid(value));
   return html`<li>
     <h3>
       <span>${titled(name)}</span>

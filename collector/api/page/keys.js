@@ -9,6 +9,7 @@ const KEYS = [
   ["j", "Next row"],
   ["k", "Previous row"],
   ["Enter", "Open it"],
+  ["x", "Choose the row, to compare it with another one"],
   ["Esc", "Close, or back to the list"],
   ["s", "Save this view"],
   ["g, then o t s e r c a h", "Overview, traces, sessions, errors, runs, compare, alerts, service"],
@@ -43,6 +44,12 @@ function step(by) {
   all[next].scrollIntoView({ block: "nearest" });
 }
 
+/** Check or clear the box of the row that has the focus. */
+function choose() {
+  const box = document.activeElement?.closest("#view tbody tr")?.querySelector("input.mark");
+  if (box instanceof HTMLElement) box.click();
+}
+
 /** Close what is open, or go to the list from which a single thing was opened. */
 function leave() {
   const active = document.activeElement;
@@ -74,7 +81,7 @@ let before = "";
  * @param {{look: () => void, search: () => void, save: () => void}} actions
  */
 export function listenToKeys({ look, search, save }) {
-  const act = { "/": look, j: () => step(1), k: () => step(-1), s: save, "?": showHelp };
+  const act = { "/": look, j: () => step(1), k: () => step(-1), s: save, x: choose, "?": showHelp };
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (document.querySelector("dialog[open]") || event.defaultPrevented) return;

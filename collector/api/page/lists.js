@@ -18,7 +18,7 @@ import {
   without,
 } from "./parts.js";
 import { Trend } from "./tops.js";
-import { html } from "./view.js";
+import { html, useState } from "./view.js";
 
 const SHOWN = 50;
 
@@ -46,7 +46,7 @@ function Pages({ cursor, next, asked, go }) {
 function Exports({ path, asked }) {
   const file = (format) => address(path, { ...without(asked, "cursor"), format });
   return html`<p class="quiet small exports">
-    <${CompareLink} asked=${asked} /> Export all rows as
+    <${CompareLink} asked=${asked} /> Export all rows as${" "}
     <a href=${file("csv")} download="${path}.csv">CSV</a> or${" "}
     <a href=${file("parquet")} download="${path}.parquet">Parquet</a>
   </p>`;
@@ -60,11 +60,13 @@ function CompareLink({ asked }) {
 }
 
 /**
- * A view of rows: filters, a table, pages. `rowsOf(answer)` are the rows, `none(facets)` what stands in their place.
+ * A view of rows: filters, a table, pages. `rowsOf(answer)` are the rows, `none(facets)` what stands in their place,
+ * `beside(a, b)` the address of two of them side by side, by their keys, if there is one.
  * @param {{title: string, path: string, since: string, sort: string, columns: any[], rowsOf: (answer: any) => any[],
- *   keyOf: (row: any) => any, none: (facets: any) => any, follows?: any, live?: boolean}} what
+ *   keyOf: (row: any) => any, none: (facets: any) => any, follows?: any, live?: boolean,
+ *   beside?: ((a: string, b: string) => string) | null}} what
  */
-function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, ...rest }) {
+function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, beside = null, ...rest }) {
   const load = async ({ parameters }) => {
     const asked = { since, sort, ...parameters, limit: SHOWN };
     const [found, facets] = await Promise.all([get(address(path, asked)), knownFacets()]);
@@ -75,19 +77,57 @@ function listed({ title, path, since, sort, columns, rowsOf, keyOf, none, ...res
     const filters = without(asked, "cursor", "limit");
     const rows = rowsOf(found);
     const onSort = (wanted) => go({ ...filters, sort: wanted });
+    const [marked, setMarked] = useState(/** @type {string[]} */ ([]));
+    const shown = beside ? withBoxes(columns, keyOf, marked, setMarked) : columns;
     return html`<div class="heading">
         <h2>${title}</h2>
         <${Exports} path=${path} asked=${filters} />
       </div>
       <${Filters} asked=${filters} facets=${facets} go=${go} />
+      ${beside && marked.length > 0 && html`<${Chosen} ...${{ marked, setMarked, beside }} />`}
       ${
         rows.length
-          ? html`<${Table} label=${title} ...${{ columns, rows, sort: asked.sort, onSort, keyOf }} />`
+          ? html`<${Table} label=${title} ...${{ columns: shown, rows, sort: asked.sort, onSort, keyOf }} />`
           : none(facets)
       }
       <${Pages} cursor=${cursor} next=${found.next_cursor} asked=${filters} go=${go} />`;
   };
   return { title, load, Show, ...rest };
+}
+
+// ---- two rows to put beside each other
+
+const COMPARED = 2;
+
+/**
+ * The columns, with a box in the first one; of three boxes that are checked the first one is let go.
+ * @param {any[]} columns
+ */
+function withBoxes(columns, keyOf, marked, setMarked) {
+  const [first, ...rest] = columns;
+  const mark = (key, on) =>
+    setMarked(on ? [...marked, key].slice(-COMPARED) : marked.filter((each) => each !== key));
+  const box = (row) =>
+    html`<input
+      type="checkbox"
+      class="mark"
+      aria-label=${`Compare ${row.name}, ${keyOf(row).slice(0, 8)}`}
+      checked=${marked.includes(keyOf(row))}
+      onChange=${(event) => mark(keyOf(row), event.target.checked)}
+    />`;
+  return [{ ...first, cell: (row) => html`${box(row)}${first.cell(row)}` }, ...rest];
+}
+
+/** What is chosen, kept in sight while the rows scroll. */
+function Chosen({ marked, setMarked, beside }) {
+  const [a, b] = marked;
+  return html`<div class="chosen" role="status">
+    <span
+      >${b ? "Two traces are chosen." : "One trace is chosen: choose another one to compare it with."}</span
+    >
+    ${b && html`<a class="button" href=${beside(a, b)}>Side by side</a>`}
+    <button type="button" class="plain" onClick=${() => setMarked([])}>Clear</button>
+  </div>`;
 }
 
 // ---- traces
@@ -116,7 +156,7 @@ const TRACES = [
   { title: "Cost", sort: "cost", cell: cost },
   { title: "Agent", words: true, cell: (row) => row.agent || "" },
   { title: "Models", words: true, cell: (row) => html`<${Clip} text=${row.models.join(", ")} />` },
-  { title: "Service", words: true, cell: (row) => row.service || "" },
+  { title: "Service", words: true, cell: (row) => html`<${Clip} text=${row.service || ""} />` },
   {
     title: "Scores",
     words: true,
@@ -138,6 +178,7 @@ export const traces = listed({
   columns: TRACES,
   rowsOf: (answer) => answer.traces,
   keyOf: (row) => row.trace_id,
+  beside: (a, b) => address("#/beside", { a, b }),
   none: (facets) => noRows("No traces match.", facets),
   live: true,
   follows: ({ parameters }) => (parameters.cursor ? null : { since: "-24h", ...parameters, sort: "" }),

@@ -21,6 +21,8 @@ const VIEWS = [
   ["Slowest traces of the last day", "#/traces?since=-24h&sort=-duration"],
 ];
 const FOUND = 6;
+const EXPERIMENTS = 20;
+const KNOWN_MILLISECONDS = 60000;
 const PAUSE_MILLISECONDS = 150;
 const TRACE_ID = /^(tr-)?[0-9a-f]{32}$/i;
 
@@ -50,6 +52,7 @@ async function asked(words) {
     return rows(`runs/${text}`, (run) => [item("run", run.name || run.run_id, `#/run/${run.run_id}`)]);
   const filters = { since: "-30d", limit: FOUND };
   const found = await Promise.all([
+    runsCalled(text, rows),
     rows(address("traces", { ...filters, name: `${text}*` }), ({ traces }) =>
       traces.map((each) => item("trace", each.name, `#/trace/${each.trace_id}`)),
     ),
@@ -58,6 +61,36 @@ async function asked(words) {
     ),
   ]);
   return found.flat();
+}
+
+/** @type {{at: number, ids: Promise<string[]> | null}} */
+const experiments = { at: 0, ids: null };
+
+/** Where the client's runs may be: the experiments that MLflow changed last. */
+function lastExperiments() {
+  if (!experiments.ids || Date.now() - experiments.at > KNOWN_MILLISECONDS) {
+    experiments.at = Date.now();
+    const body = JSON.stringify({ max_results: EXPERIMENTS, order_by: ["last_update_time DESC"] });
+    const headers = { "Content-Type": "application/json" };
+    experiments.ids = ask("../ajax-api/2.0/mlflow/experiments/search", { method: "POST", headers, body })
+      .then((answer) =>
+        ((answer.status === 200 && answer.body.experiments) || []).map((each) => each.experiment_id),
+      )
+      .catch(() => []);
+  }
+  return experiments.ids;
+}
+
+/** A text in MLflow's filters that stands anywhere in a name; quotes and wildcards can't be escaped there. */
+export const runFilter = (text) => `attributes.run_name ILIKE '%${text.replace(/['"`%_\\]/g, "_")}%'`;
+
+async function runsCalled(text, rows) {
+  const ids = await lastExperiments();
+  if (!ids.length) return [];
+  const path = address("runs", { experiment_id: ids, filter: runFilter(text), limit: FOUND });
+  return rows(path, ({ runs }) =>
+    runs.map((run) => item("run", run.name || run.run_id, `#/run/${run.run_id}`)),
+  );
 }
 
 function Palette({ close }) {
@@ -105,7 +138,7 @@ function Palette({ close }) {
       aria-controls="palette-rows"
       aria-activedescendant=${rows.length ? `palette-${place}` : undefined}
       aria-label="Search views, traces, sessions and runs"
-      placeholder="A view, a trace id, or the beginning of a name"
+      placeholder="A view, an id, or a name"
       autocomplete="off"
       spellcheck="false"
       value=${words}

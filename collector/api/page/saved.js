@@ -8,13 +8,19 @@ const MAX_SAVED = 100;
 export function savedViews() {
   try {
     const list = JSON.parse(localStorage.getItem(KEY) || "[]");
-    return Array.isArray(list)
-      ? list.filter(({ name, hash }) => typeof name === "string" && /^#\//.test(hash))
-      : [];
+    return Array.isArray(list) ? list.filter(isView) : [];
   } catch {
     return []; // no storage, or not ours
   }
 }
+
+/** Other pages of this address may write there too: what isn't a view is left out. */
+const isView = (each) =>
+  each !== null &&
+  typeof each === "object" &&
+  typeof each.name === "string" &&
+  typeof each.hash === "string" &&
+  each.hash.startsWith("#/");
 
 function store(views) {
   try {

@@ -4,7 +4,7 @@
 import { Messages } from "./chat.js";
 import { Figures, Moment, Pill } from "./components.js";
 import { address, compact, duration, get, messageOf, money, number, scoreText, sentence } from "./parts.js";
-import { html, useEffect, useRef, useState } from "./view.js";
+import { html, useCallback, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 const WHOLE = { max_characters: 1000000, max_media_characters: 8000000 };
 const FIRST = { max_media_characters: 1500000 };
@@ -32,10 +32,29 @@ function Session({ id, data }) {
         html`${sessions.length > 1 && html`<h3>In ${sums.experiment_name || sums.experiment_id}</h3>`}
           <${SessionFigures} sums=${sums} />`,
     )}
-    <ol class="turns">
-      ${turns.map((turn, at) => html`<${Turn} key=${turn.trace_id} turn=${turn} number=${at + 1} />`)}
-    </ol>
+    <${Turns} turns=${turns} />
     ${omitted > 0 && html`<p class="quiet">and ${number.format(omitted)} more turns</p>`}`;
+}
+
+function Turns({ turns }) {
+  const [loading, setLoading] = useState(() => new Set(turns.slice(0, 1).map((turn) => turn.trace_id)));
+  const onLoading = useCallback(
+    (id, is) => setLoading((old) => new Set(is ? [...old, id] : [...old].filter((each) => each !== id))),
+    [],
+  );
+  // how high a turn is isn't known before it is read: those below it wait, so that nothing moves
+  const reading = turns.findIndex((turn) => loading.has(turn.trace_id));
+  return html`<ol class="turns">
+    ${turns.map(
+      (turn, at) =>
+        html`<${Turn}
+          key=${turn.trace_id}
+          ...${{ turn, onLoading }}
+          number=${at + 1}
+          isWaiting=${reading >= 0 && at > reading}
+        />`,
+    )}
+  </ol>`;
 }
 
 function SessionFigures({ sums }) {
@@ -52,10 +71,14 @@ function SessionFigures({ sums }) {
   return html`<${Figures} items=${figures} />`;
 }
 
-function Turn({ turn, number: at }) {
-  return html`<li class="turn" id=${`turn-${turn.trace_id}`}>
+function Turn({ turn, number: at, isWaiting, onLoading }) {
+  return html`<li class=${isWaiting ? "turn behind" : "turn"} id=${`turn-${turn.trace_id}`}>
     <div class="said">
-      <${Conversation} traceId=${turn.trace_id} version=${`${turn.duration_seconds} ${turn.span_count}`} />
+      <${Conversation}
+        traceId=${turn.trace_id}
+        version=${`${turn.duration_seconds} ${turn.span_count}`}
+        onLoading=${onLoading}
+      />
     </div>
     <aside aria-label=${`Turn ${at}`}>
       <p>
@@ -93,14 +116,21 @@ function TurnFacts({ turn }) {
 
 /**
  * What was said in a trace, read once it comes near the sight, and again when `version` changes.
- * @param {{traceId: string, version?: string, onSpan?: (spanId: string) => void}} properties
+ * @param {{traceId: string, version?: string, onSpan?: (spanId: string) => void,
+ *   onLoading?: (traceId: string, isLoading: boolean) => void}} properties
  */
-export function Conversation({ traceId, version = "", onSpan }) {
+export function Conversation({ traceId, version = "", onSpan, onLoading }) {
   const place = useRef(/** @type {any} */ (null));
   const [isNear, setNear] = useState(false);
   const [isWhole, setWhole] = useState(false);
   const [found, setFound] = useState(/** @type {any} */ (null));
   useEffect(() => (isNear ? undefined : whenNear(place.current, () => setNear(true))), [isNear]);
+  const isLoading = isNear && !found;
+  useLayoutEffect(() => {
+    if (!onLoading || !isNear) return undefined;
+    onLoading(traceId, isLoading);
+    return () => onLoading(traceId, false);
+  }, [traceId, isNear, isLoading]);
   useEffect(() => {
     if (!isNear) return undefined;
     let isGone = false;

@@ -12,9 +12,9 @@ const SHOWN_ERRORS = 8;
 const AGAIN_MILLISECONDS = 15000;
 
 /**
- * Columns of a table of groups: [title, metric, format, filters and order of its rows]; the first one names the
- * group, the last one is the cost with its share of the cost of `groups`, if there are any. Every number leads
- * to its rows: to the errors where `rows` is "errors", else to traces.
+ * Columns of a table of groups: [title, metric or (values) -> value, format, filters and order of its rows]; the
+ * first one names the group, the last one is the cost with its share of the cost of `groups`, if there are any.
+ * Every number leads to its rows: to the errors where `rows` is "errors", else to traces.
  */
 function groupColumns(title, filter, asked, cells, groups = []) {
   const valueOf = ({ key }) => Object.values(key)[0];
@@ -32,7 +32,7 @@ function groupColumns(title, filter, asked, cells, groups = []) {
     valueOf(group) === null ? "not set" : html`<a href=${into(group, {})}>${valueOf(group)}</a>`;
   const column = ([head, metric, say, rows = {}]) => ({
     title: head,
-    cell: (group) => linked(group, say(group.values[metric]), rows),
+    cell: (group) => linked(group, say(valueIn(group, metric)), rows),
   });
   const whole = groups.reduce((sum, { values }) => sum + (values.cost_usd || 0), 0);
   const cost = {
@@ -43,6 +43,13 @@ function groupColumns(title, filter, asked, cells, groups = []) {
   };
   return [{ title, words: true, cell: named }, ...cells.map(column), ...(groups.length ? [cost] : [])];
 }
+
+const valueIn = ({ values }, metric) => (typeof metric === "function" ? metric(values) : values[metric]);
+const slowest = { sort: "-duration" };
+/** How long all traces of a group took together. */
+const together = ({ count, duration_seconds_mean: mean }) => (mean === null ? null : count * mean);
+const TRACES_TIME = ["Time", together, duration, slowest];
+const OWN_TIME = ["Own time", "self_seconds", duration, slowest];
 
 function Block({ title, groups, columns: cells, none = "No data.", wide = false }) {
   return html`<section class=${wide ? "wide-block" : ""}>
@@ -64,17 +71,18 @@ export function Tops({ found, asked, into }) {
   ];
   const failed = ["Errors", "error_rate", share, { status: "ERROR" }];
   const p95 = ["p95", "duration_seconds_p95", duration, { sort: "-duration" }];
-  const models = groupColumns("Model", "model", asked, [...calls, p95], found.models);
+  const models = groupColumns("Model", "model", asked, [...calls, p95, OWN_TIME], found.models);
   const tools = groupColumns("Tool", "tool", asked, [
     ...calls,
     ["Retries", "recovered_retries", number.format],
     p95,
+    OWN_TIME,
   ]);
   const agents = groupColumns(
     "Agent",
     "agent",
     asked,
-    [["Traces", "count", number.format], failed, p95],
+    [["Traces", "count", number.format], failed, p95, TRACES_TIME],
     found.agents,
   );
   const scores = groupColumns("Score", "score", asked, [
@@ -99,7 +107,7 @@ export function Tops({ found, asked, into }) {
 }
 
 function Users({ asked, again }) {
-  const metrics = ["cost_usd", "count", "error_rate", "total_tokens"];
+  const metrics = ["cost_usd", "count", "error_rate", "total_tokens", "duration_seconds_mean"];
   const path = address("traces/stats", { ...asked, by: "user", metric: metrics, top: 8 });
   const { body, error } = useAnswer(path, again);
   const groups = (body ? body.groups : []).filter(({ key }) => key.user !== null);
@@ -111,6 +119,7 @@ function Users({ asked, again }) {
       ["Traces", "count", number.format],
       ["Errors", "error_rate", share, { status: "ERROR" }],
       ["Tokens", "total_tokens", compact, { sort: "-tokens" }],
+      TRACES_TIME,
     ],
     groups,
   );
@@ -161,14 +170,36 @@ function Errors({ asked, into, again }) {
 
 /** How often an error occurred, step by step. */
 export function Trend({ stats, error }) {
-  const group = stats && stats.groups.find(({ key }) => key.error === error);
-  if (!group || !group.series) return html`<span class="spark"></span>`;
-  const known = new Map(
-    group.series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
+  const values = stats && trendsOf(stats).get(error);
+  return values ? html`<${Spark} values=${values} tone="bad" />` : html`<span class="spark"></span>`;
+}
+
+/** @type {WeakMap<any, Map<string, number[]>>} */
+const trends = new WeakMap();
+
+/** How often each error occurred at each step that any of them has, once for all rows of a table. */
+export function trendsOf(stats) {
+  const found = trends.get(stats) || new Map();
+  if (trends.has(stats)) return found;
+  trends.set(stats, found);
+  const groups = stats.groups.filter(({ series }) => series);
+  const starts = groups
+    .flatMap(({ series }) => series.map((step) => step.start_unix_ns))
+    .sort((a, b) => a - b);
+  const ends = starts.length ? [starts[0], starts[starts.length - 1]] : [];
+  const { xs } = columns(
+    ends.map((start_unix_ns) => ({ start_unix_ns, values: {} })),
+    stats.bucket_seconds,
+    [],
   );
-  const all = stats.groups.flatMap(({ series }) => series || []);
-  const ordered = all.sort((one, other) => one.start_unix_ns - other.start_unix_ns);
-  const { xs } = columns(ordered, stats.bucket_seconds, []);
-  const steps = xs.map((x) => known.get(x) || 0);
-  return html`<${Spark} values=${steps} tone="bad" />`;
+  for (const { key, series } of groups) {
+    const known = new Map(
+      series.map((step) => [Math.round(step.start_unix_ns / 1e9), step.values.count || 0]),
+    );
+    found.set(
+      key.error,
+      xs.map((x) => known.get(x) || 0),
+    );
+  }
+  return found;
 }

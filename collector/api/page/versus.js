@@ -2,7 +2,7 @@
 // Two sides compared: times, versions, models, prompts or any other filter; what changed, by how much, and whether
 // there are enough samples to say so. Runs are compared in runs.js.
 
-import { durationsDiffer, enough, sharesDiffer } from "./chance.js";
+import { countsDiffer, durationsDiffer, enough, meansDiffer, sharesDiffer, sumsDiffer } from "./chance.js";
 import { Change, Empty, Select, Table } from "./components.js";
 import { before } from "./drivers.js";
 import { RANGES } from "./overview.js";
@@ -27,7 +27,10 @@ const BREAKDOWNS = ["agent", "model", "tool", "service", "version", "user", "nam
 const METRICS = [
   ...["count", "error_rate", "duration_seconds_p50", "duration_seconds_p90", "duration_seconds_p95"],
   ...["time_to_first_token_seconds_p50", "total_tokens", "cost_usd", "model_calls_a_trace"],
-  ...["tool_calls_a_trace", "recovered_retries", "truncated_share"],
+  ...["tool_calls_a_trace", "recovered_retries_mean", "truncated_share", "model_calls"],
+  ...["traces_with_cost", "traces_with_tokens", "cost_usd_mean", "total_tokens_mean"],
+  ...["cost_usd_stddev", "total_tokens_stddev", "model_calls_stddev", "tool_calls_stddev"],
+  "recovered_retries_stddev",
 ];
 const SAID = {
   yes: ["good", "More than chance"],
@@ -52,6 +55,12 @@ function kindOf(parameters) {
     (each) => !["since", "until"].includes(each),
   );
   return name || "time";
+}
+
+/** Whether both sides are as long, to a minute: only then can their sums be compared. */
+function areEqualTimes(asked) {
+  const [one, other] = ["a", "b"].map((name) => side(asked, name)).map(({ since, until }) => until - since);
+  return Math.abs(one - other) < 60;
 }
 
 /** What isn't in the address: the last day and the one before, or the last week for sides that aren't times. */
@@ -99,13 +108,15 @@ function Show({ data: { asked, kind, by, values, totals, groups }, go }) {
   const into = (name, more = {}) =>
     `#/traces${address("", { ...common(asked), ...side(asked, name), ...more })}`;
   const { a, b } = totals.total.count;
+  const isTime = kind === "time" && areEqualTimes(asked);
   if (!a && !b)
     return html`<h2>Compare</h2>
       ${form}<${Empty} title="No traces match on either side."
         ><p class="quiet">Choose other times or values.</p><//
       >`;
   return html`<h2>Compare</h2>
-    ${form} <${Whole} total=${totals.total} into=${into} /> <${Groups} ...${{ groups, by, into }} />`;
+    ${form} <${Whole} total=${totals.total} into=${into} isTime=${isTime} />
+    <${Groups} ...${{ groups, by, into, isTime }} />`;
 }
 
 export const versus = { title: "Compare", load, Show };
@@ -184,67 +195,90 @@ function Times({ name, asked, change }) {
 
 // ---- what came out
 
-const each = (values, name, count) =>
-  values[name] === null || !values[count] ? null : values[name] / values[count];
 const of = (total, name) =>
   Object.fromEntries(Object.entries(total).map(([metric, both]) => [metric, both[name]]));
 
+const sample =
+  (mean, deviation, count = "count") =>
+  (values) => ({
+    n: values[count] || 0,
+    mean: values[mean],
+    deviation: values[deviation],
+  });
+const costs = sample("cost_usd_mean", "cost_usd_stddev", "traces_with_cost");
+const shares = (rate, count) => (values) => ({ n: values[count] || 0, share: values[rate] || 0 });
+const percentiles = (values) => ({
+  n: values.count || 0,
+  p50: values.duration_seconds_p50,
+  p90: values.duration_seconds_p90,
+  p95: values.duration_seconds_p95,
+});
+
+// How a figure is judged: (values of a, values of b, whether both are times of the same length) -> {said, low, high}
+const verdictOf = (said) => ({ said });
+const asCounts = (a, b, isTime) => verdictOf(isTime ? countsDiffer(a.count || 0, b.count || 0) : null);
+const asCosts = (a, b, isTime) => verdictOf(isTime ? sumsDiffer(costs(a), costs(b)) : null);
+const asShares = (read) => (a, b) => verdictOf(sharesDiffer(read(a), read(b)));
+const asPercentiles = (which) => (a, b) => verdictOf(durationsDiffer(which, percentiles(a), percentiles(b)));
+const asMeans = (read) => (a, b) => meansDiffer(read(a), read(b));
+const asEnough = (a, b) => verdictOf(enough(a.count || 0, b.count || 0) === "few" ? "few" : "enough");
+
 /** @type {any[]} title, value, format, whether more is worse, how it is judged */
 const ROWS = [
-  ["Traces", (values) => values.count, number.format, null, "none"],
-  ["Error rate", (values) => values.error_rate, share, true, "share"],
-  ["Duration p50", (values) => values.duration_seconds_p50, duration, true, "p50"],
-  ["Duration p95", (values) => values.duration_seconds_p95, duration, true, "p95"],
-  ["Time to first token p50", (values) => values.time_to_first_token_seconds_p50, duration, true, "enough"],
-  ["Cost", (values) => values.cost_usd, money, null, "none"],
-  ["Cost a trace", (values) => each(values, "cost_usd", "count"), money, true, "enough"],
+  ["Traces", (values) => values.count, number.format, null, asCounts],
+  ["Error rate", (values) => values.error_rate, share, true, asShares(shares("error_rate", "count"))],
+  ["Duration p50", (values) => values.duration_seconds_p50, duration, true, asPercentiles("p50")],
+  ["Duration p95", (values) => values.duration_seconds_p95, duration, true, asPercentiles("p95")],
+  ["Time to first token p50", (values) => values.time_to_first_token_seconds_p50, duration, true, asEnough],
+  ["Cost", (values) => values.cost_usd, money, null, asCosts],
+  ["Cost a trace", (values) => values.cost_usd_mean, money, true, asMeans(costs)],
   [
     "Tokens a trace",
-    (values) => each(values, "total_tokens", "count"),
+    (values) => values.total_tokens_mean,
     (value) => compact(Math.round(value)),
     true,
-    "enough",
+    asMeans(sample("total_tokens_mean", "total_tokens_stddev", "traces_with_tokens")),
   ],
   [
     "Model calls a trace",
     (values) => values.model_calls_a_trace,
     (value) => value.toFixed(2),
     null,
-    "enough",
+    asMeans(sample("model_calls_a_trace", "model_calls_stddev")),
   ],
-  ["Tool calls a trace", (values) => values.tool_calls_a_trace, (value) => value.toFixed(2), null, "enough"],
+  [
+    "Tool calls a trace",
+    (values) => values.tool_calls_a_trace,
+    (value) => value.toFixed(2),
+    null,
+    asMeans(sample("tool_calls_a_trace", "tool_calls_stddev")),
+  ],
   [
     "Retries a trace",
-    (values) => each(values, "recovered_retries", "count"),
+    (values) => values.recovered_retries_mean,
     (value) => value.toFixed(2),
     true,
-    "enough",
+    asMeans(sample("recovered_retries_mean", "recovered_retries_stddev")),
   ],
-  ["Truncated answers", (values) => values.truncated_share, share, true, "enough"],
+  [
+    "Truncated answers",
+    (values) => values.truncated_share,
+    share,
+    true,
+    asShares(shares("truncated_share", "model_calls")),
+  ],
 ];
 
-/** Whether the difference is more than chance, in the words of chance.js. */
-function judged(how, a, b) {
-  const sample = (values) => ({
-    n: values.count || 0,
-    share: values.error_rate || 0,
-    p50: values.duration_seconds_p50,
-    p90: values.duration_seconds_p90,
-    p95: values.duration_seconds_p95,
-  });
-  if (how === "none") return null;
-  if (how === "share") return sharesDiffer(sample(a), sample(b));
-  if (how === "p50" || how === "p95") return durationsDiffer(how, sample(a), sample(b));
-  return enough(a.count || 0, b.count || 0) === "few" ? "few" : "enough";
-}
-
-function Verdict({ said }) {
+/** How sure it is, and, of a mean, between which bounds the difference is. */
+function Verdict({ judged: { said, low, high }, say }) {
   if (!said) return null;
   const [tone, text] = SAID[said];
-  return html`<span class=${tone === "good" ? "sure" : tone}>${text}</span>`;
+  const signed = (value) => `${value < 0 ? "−" : "+"}${say(Math.abs(value))}`;
+  return html`<span class=${tone === "good" ? "sure" : tone}>${text}</span>
+    ${low !== undefined && low < high && html` <span class="quiet small">${signed(low)} to ${signed(high)}</span>`}`;
 }
 
-function Whole({ total, into }) {
+function Whole({ total, into, isTime }) {
   const [a, b] = [of(total, "a"), of(total, "b")];
   const rows = ROWS.filter(([, read]) => read(a) !== null || read(b) !== null);
   const said = (value, say) => (value === null || value === undefined ? "–" : say(value));
@@ -255,37 +289,38 @@ function Whole({ total, into }) {
     {
       title: "Change",
       words: true,
-      cell: ([, read, say, worse, how]) => {
-        const few = judged(how, a, b) !== "yes" && how !== "none";
+      cell: ([, read, say, worse, judge]) => {
+        const { said: sure } = judge(a, b, isTime);
+        const few = Boolean(sure) && sure !== "yes";
         return html`<${Change} before=${read(a)} now=${read(b)} ...${{ worse, say, few }} from="" />`;
       },
     },
     {
       title: "Certainty",
       words: true,
-      cell: ([, , , , how]) => html`<${Verdict} said=${judged(how, a, b)} />`,
+      cell: ([, , say, , judge]) => html`<${Verdict} judged=${judge(a, b, isTime)} say=${say} />`,
     },
   ];
   return html`<${Table} label="Comparison" columns=${columns} rows=${rows} />`;
 }
 
-function Groups({ groups, by, into }) {
+function Groups({ groups, by, into, isTime }) {
   const [sort, setSort] = useState("-cost");
   const keyed = { count: "count", errors: "error_rate", p50: "duration_seconds_p50", cost: "cost_usd" };
   const name = keyed[sort.replace("-", "")];
   const sign = sort.startsWith("-") ? -1 : 1;
   const difference = ({ values }) => Math.abs((values[name].b || 0) - (values[name].a || 0));
   const rows = [...groups.groups].sort((one, other) => sign * (difference(one) - difference(other)));
-  const cell = (metric, say, worse, how) => (row) => {
+  const cell = (metric, say, worse, judge) => (row) => {
     const [a, b] = [of(row.values, "a"), of(row.values, "b")];
-    const verdict = judged(how, a, b);
+    const { said } = judge(a, b, isTime);
     const value = b[metric] === null ? "–" : say(b[metric]);
     return html`${value}${" "}<${Change}
         before=${a[metric]}
         now=${b[metric]}
         say=${say}
         worse=${worse}
-        few=${verdict !== null && verdict !== "yes"}
+        few=${Boolean(said) && said !== "yes"}
         from="A"
       />`;
   };
@@ -300,10 +335,18 @@ function Groups({ groups, by, into }) {
       cell: ({ key }) =>
         key[by] === null ? "not set" : html`${key[by]} ${rowsLink("a", key[by])} ${rowsLink("b", key[by])}`,
     },
-    { title: "Traces", sort: "count", cell: cell("count", number.format, null, "none") },
-    { title: "Error rate", sort: "errors", cell: cell("error_rate", share, true, "share") },
-    { title: "Duration p50", sort: "p50", cell: cell("duration_seconds_p50", duration, true, "p50") },
-    { title: "Cost", sort: "cost", cell: cell("cost_usd", money, null, "none") },
+    { title: "Traces", sort: "count", cell: cell("count", number.format, null, asCounts) },
+    {
+      title: "Error rate",
+      sort: "errors",
+      cell: cell("error_rate", share, true, asShares(shares("error_rate", "count"))),
+    },
+    {
+      title: "Duration p50",
+      sort: "p50",
+      cell: cell("duration_seconds_p50", duration, true, asPercentiles("p50")),
+    },
+    { title: "Cost", sort: "cost", cell: cell("cost_usd", money, null, asCosts) },
   ];
   return html`<h2>By ${by}, most changed first</h2>
     <${Table}

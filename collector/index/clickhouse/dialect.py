@@ -21,6 +21,10 @@ class ClickhouseDialect:
         # of no values it is no number, or the first of an empty list
         return f"if(count({value}) = 0 OR isNaN({found}), NULL, {found})"
 
+    def deviation(self, value: str) -> str:
+        """The stable one; of one value it is no number."""
+        return f"CASE WHEN count({value}) > 1 THEN stddevSampStable({value}) END"
+
     def whole_division(self, dividend: str, divisor: int) -> str:
         """Rounds down, for times since 1970."""
         return f"intDiv({dividend}, {divisor})"

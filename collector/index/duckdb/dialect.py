@@ -15,6 +15,10 @@ class DuckdbDialect:
         """Equal expressions are worked out once, so all quantiles of a value cost one sort."""
         return f"quantile_cont({value}, {list(shares)})[{number + 1}]"
 
+    def deviation(self, value: str) -> str:
+        """As in the protocol."""
+        return f"stddev_samp({value})"
+
     def whole_division(self, dividend: str, divisor: int) -> str:
         """Rounds down."""
         return f"{dividend} // {divisor}"

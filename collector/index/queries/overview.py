@@ -25,13 +25,24 @@ AXIS = (
 )
 # name in the answer -> (of, by, metrics)
 TOPS: Mapping[str, tuple[str, str, Sequence[str]]] = {
-    "agents": ("traces", "agent", ("count", "error_rate", "duration_seconds_p95", "cost_usd")),
+    "agents": (
+        "traces",
+        "agent",
+        ("count", "error_rate", "duration_seconds_p95", "duration_seconds_mean", "cost_usd"),
+    ),
     "models": (
         "models",
         "model",
-        ("count", "error_rate", "duration_seconds_p95", "input_tokens", "output_tokens", "cost_usd"),
+        (
+            *("count", "error_rate", "duration_seconds_p95", "self_seconds"),
+            *("input_tokens", "output_tokens", "cost_usd"),
+        ),
     ),
-    "tools": ("tools", "tool", ("count", "error_rate", "recovered_retries", "duration_seconds_p95")),
+    "tools": (
+        "tools",
+        "tool",
+        ("count", "error_rate", "recovered_retries", "duration_seconds_p95", "self_seconds"),
+    ),
     "errors": ("errors", "error", ("traces", "count")),
     "scores": ("scores", "score", ("count", "traces", "score_mean", "pass_rate", "errors")),
 }

@@ -74,6 +74,14 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
+class Deviation:
+    """The standard deviation of a value, of a sample; none of fewer than two values."""
+
+    value: str
+    per_unit: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Maximum:
     """The largest value."""
 
@@ -115,7 +123,9 @@ class ShareWithin:
     where: str
 
 
-StatsMetric = Count | CountDistinct | Sum | Mean | Maximum | Percentile | Share | Ratio | ShareWithin
+StatsMetric = (
+    Count | CountDistinct | Sum | Mean | Deviation | Maximum | Percentile | Share | Ratio | ShareWithin
+)
 
 
 def _spread(name: str, value: str, per_unit: int = 1) -> dict[str, StatsMetric]:
@@ -137,6 +147,7 @@ _TOKEN_SUMS = _sums(*(f"{name}_tokens" for name in TOKENS))
 _TOKENS_PER_SECOND: dict[str, StatsMetric] = {
     "output_tokens_per_second": Ratio("output_tokens", "duration_ns", NS_A_SECOND)
 }
+_VARYING = ("cost_usd", "total_tokens", "recovered_retries", "model_calls", "tool_calls")
 _TRACES: Mapping[str, StatsMetric] = {
     "count": Count(),
     "errors": Count("error"),
@@ -149,6 +160,12 @@ _TRACES: Mapping[str, StatsMetric] = {
     **_TOKENS_PER_SECOND,
     "cost_usd": Sum("cost_usd", decimals=COST_DECIMALS),
     **_sums("unpriced_model_calls"),
+    # of the traces that have one, for tests and intervals
+    "traces_with_cost": Count("with_cost"),
+    "traces_with_tokens": Count("with_tokens"),
+    **{f"{name}_mean": Mean(name) for name in ("cost_usd", "total_tokens", "recovered_retries")},
+    **{f"{name}_stddev": Deviation(name) for name in _VARYING},
+    "duration_seconds_stddev": Deviation("duration_ns", NS_A_SECOND),
     "truncated_share": Ratio("truncated_calls", "model_calls"),
     "spans": Sum("span_count"),
     **_sums("model_calls", "tool_calls"),

@@ -48,7 +48,8 @@ def summary_of(
         max_spans=query.max_spans,
         incomplete=query.incomplete,
     )
-    return json.dumps(summary.to_json() | {"scores": list(scores)}).encode()
+    document = summary.to_json(omit_empty=query.omit_empty)
+    return json.dumps(document | {"scores": list(scores)}, separators=(",", ":")).encode()
 
 
 def _is_uncut(spans: Sequence[SpanFacts], preview_characters: int) -> bool:

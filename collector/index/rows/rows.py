@@ -29,7 +29,7 @@ from collector.spans.same_call import united
 from collector.spans.score_facts import ScoreFact
 from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
 from collector.spans.tree import Tree, build_tree, self_times_ns
-from collector.spans.values import NO_TOKENS, SpanFacts, SpanLink, Tokens
+from collector.spans.values import NO_TOKENS, SpanFacts, SpanLink, Tokens, made_of
 
 Row = tuple[Any, ...]
 MAX_LISTED = 20
@@ -41,6 +41,13 @@ _counts = attrgetter(*TOKEN_KINDS)
 _start, _agent, _prompt_name = map(attrgetter, ("start_unix_ns", "agent", "prompt_name"))
 _behind_counts = attrgetter(*_FACTS[_FIRST_COUNT + 2 * len(TOKEN_KINDS) :])
 _NO_COUNTS = (None,) * len(TOKEN_KINDS)
+_FIRST_SUM, _SECOND_SUM = _FIRST_COUNT + len(TOKEN_KINDS), _FIRST_COUNT + 2 * len(TOKEN_KINDS)
+# where a row holds the sums of tokens, and where its other facts
+_SUMS = (
+    ("tokens", slice(_FIRST_COUNT, _FIRST_SUM)),
+    ("aggregated_tokens", slice(_FIRST_SUM, _SECOND_SUM)),
+)
+_PLACES = tuple((fact, place) for place, fact in enumerate(_FACTS) if not _FIRST_COUNT <= place < _SECOND_SUM)
 # which of a span's sums of tokens is counted: of its own call, or over the run below it
 OWN, RUN = "own", "run"
 
@@ -266,26 +273,33 @@ def _said_itself(counted: SpanFacts, own_facts: str | None) -> SpanFacts:
 
 def facts_of_row(trace_id: str, span_id: int, parent: int | None, row: Sequence[Any]) -> SpanFacts:
     """What a span says itself; `row` holds FACT_COLUMNS, the tags, links, error message and own facts."""
-    known = {
-        column.fact: value for column, value in zip(FACT_COLUMNS, row, strict=False) if value is not None
-    }
-    tokens = {
-        sums: Tokens(**{each.name: known.pop(f"{sums}.{each.name}", None) for each in fields(Tokens)})
-        for sums in ("tokens", "aggregated_tokens")
-    }
+    known: dict[str, Any] = {fact: row[place] for fact, place in _PLACES if row[place] is not None}
+    known.setdefault("name", "")
+    known |= {sums: _tokens_of(row[counts]) for sums, counts in _SUMS}
     tags, links, message, own_facts = row[len(FACT_COLUMNS) :]
-    known["end_unix_ns"] = known["start_unix_ns"] + known.pop("duration_ns")
-    enums = {"kind": ObservationKind(known["kind"]), "cost_source": CostSource(known["cost_source"])}
-    counted = SpanFacts(
-        **{"name": ""} | known | tokens | enums,
-        trace_id=trace_id,
-        span_id=f"{span_id:016x}",
-        parent_span_id=None if parent is None else f"{parent:016x}",
-        tags=tuple((name, value) for name, value in json.loads(tags)) if tags else (),
-        links=tuple(SpanLink(trace_id=trace, span_id=span) for trace, span in json.loads(links or "[]")),
-        error_message=message,
-    )
-    return _said_itself(counted, own_facts)
+    known |= {
+        "trace_id": trace_id,
+        "span_id": f"{span_id:016x}",
+        "parent_span_id": None if parent is None else f"{parent:016x}",
+        "end_unix_ns": known["start_unix_ns"] + known.pop("duration_ns"),
+        "kind": ObservationKind(known["kind"]),
+        "cost_source": CostSource(known["cost_source"]),
+        "tags": tuple((name, value) for name, value in json.loads(tags)) if tags else (),
+        "links": _links_of(links) if links else (),
+        "error_message": message,
+    }
+    return _said_itself(made_of(SpanFacts, known), own_facts)
+
+
+def _tokens_of(counts: Sequence[Any]) -> Tokens:
+    if tuple(counts) == _NO_COUNTS:
+        return NO_TOKENS
+    named = zip(TOKEN_KINDS, counts, strict=True)
+    return made_of(Tokens, {kind: count for kind, count in named if count is not None})
+
+
+def _links_of(pairs: str) -> tuple[SpanLink, ...]:
+    return tuple(SpanLink(trace_id=trace, span_id=span) for trace, span in json.loads(pairs))
 
 
 def pairs_of(tags: str | None) -> tuple[tuple[str, str], ...]:

@@ -51,7 +51,12 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "status": f"CASE WHEN {_FAILED} THEN 'ERROR' ELSE 'OK' END",
     "error": "error_group",
 }
-_TRACE_CONDITIONS = {"error": "status = 'ERROR'", "incomplete": "NOT complete"}
+_TRACE_CONDITIONS = {
+    "error": "status = 'ERROR'",
+    "incomplete": "NOT complete",
+    "with_cost": "cost_usd IS NOT NULL",
+    "with_tokens": "total_tokens IS NOT NULL",
+}
 # several reasons stand with ", " between them
 _TRUNCATED = " OR ".join(
     f"position(', {reason}, ' IN ', ' || finish_reason || ', ') > 0" for reason in sorted(TRUNCATED)

@@ -14,6 +14,9 @@ class Dialect(Protocol):
     def quantile(self, value: str, shares: Sequence[float], number: int) -> str:
         """Of these exact quantiles of `value`, the one at `number`: between neighbours in proportion."""
 
+    def deviation(self, value: str) -> str:
+        """Aggregate: the standard deviation of a sample; NULL of fewer than two values."""
+
     def whole_division(self, dividend: str, divisor: int) -> str:
         """How often `divisor` goes into a whole number."""
 

@@ -5,10 +5,12 @@ from functools import partial
 from typing import assert_never
 
 from collector.index.queries.stats import (
+    COST_DECIMALS,
     NS_A_SECOND,
     TOKENS,
     Count,
     CountDistinct,
+    Deviation,
     Maximum,
     Mean,
     Percentile,
@@ -94,6 +96,8 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
             return total if decimals is None else f"round({total}, {decimals})"
         case Mean(value=value, per_unit=unit):
             return f"avg({table.value(value)}){_per(unit)}"
+        case Deviation(value=value, per_unit=unit):
+            return f"round({dialect.deviation(table.value(value))}{_per(unit)}, {COST_DECIMALS})"
         case Maximum(value=value, per_unit=unit):
             return f"max({table.value(value)}){_per(unit)}"
         case Percentile(value=value, share=share, per_unit=unit):

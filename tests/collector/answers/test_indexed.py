@@ -12,6 +12,7 @@ from collector.journal import CannotTell, PartitionLag
 from collector.journal.memory import MemoryJournal
 from collector.model.batch import Draft, Route
 from collector.model.errors import Reason, Unavailable
+from collector.spans.summary_models import RowsOfSpans
 
 ONE, TWO = Route(experiment_id="1"), Route(experiment_id="2")
 TRACE = b"t" * 16
@@ -40,7 +41,7 @@ async def answer(journal: MemoryJournal, pending: Any = None) -> bytes | None:
         consumer=journal.consumer("index"),
         pending=pending or journal.pending_traces,
     )
-    return await traces.whole(TRACE.hex(), max_spans=10, experiments=None)
+    return await traces.whole(TRACE.hex(), RowsOfSpans(most=10), experiments=None)
 
 
 @pytest.mark.parametrize(
@@ -100,4 +101,6 @@ async def test_where_others_index_a_trace_is_whole_while_nothing_of_its_partitio
         pending=NoLookup(),
         shared=SharedBy(lags),
     )
-    assert (await traces.whole(TRACE.hex(), max_spans=10, experiments=None) is not None) == is_answered
+    assert (
+        await traces.whole(TRACE.hex(), RowsOfSpans(most=10), experiments=None) is not None
+    ) == is_answered

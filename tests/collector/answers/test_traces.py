@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.answers.rights import EVERYTHING, ReadRights
 from collector.answers.trace_source import FoundTrace, Unanswered
 from collector.answers.traces import TraceAnswers
-from collector.spans.summary_models import ScoreRow
+from collector.spans.summary_models import RowsOfSpans, ScoreRow
 from tests.support.spans import TRACE_ID, spanfacts
 
 FOUND = FoundTrace(trace_id=TRACE_ID, spans=[spanfacts("a")])
@@ -44,13 +44,13 @@ class IndexOf:
     scored: Sequence[ScoreRow] = ()
 
     async def whole(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None
     ) -> bytes | None:
         self.experiments.append(experiments)
         return b'{"from": "index"}' if self.is_whole else None
 
     async def anything(
-        self, trace_id: str, *, max_spans: int, experiments: Sequence[str] | None, why: str
+        self, trace_id: str, rows: RowsOfSpans, *, experiments: Sequence[str] | None, why: str
     ) -> bytes | None:
         self.experiments.append(experiments)
         return json.dumps({"incomplete": why}).encode() if self.has_some else None
@@ -72,7 +72,7 @@ def answers(
 
 
 async def summary(of: TraceAnswers, rights: ReadRights = EVERYTHING) -> Any:
-    answer = await of.summary(TRACE_ID, max_spans=10, rights=rights)
+    answer = await of.summary(TRACE_ID, RowsOfSpans(most=10), rights=rights)
     return json.loads(answer) if isinstance(answer, bytes) else answer
 
 

@@ -1,8 +1,9 @@
 """Questions to the index against the same numbers worked out span by span."""
 
 import json
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,22 @@ def of_traces(group: list[TraceSummary]) -> dict[str, Any]:
         "unpriced_model_calls": sum(each.cost.unpriced_model_calls for each in group),
         "sessions": len({each.session for each in group} - {None}),
         "incomplete": sum(not each.complete for each in group),
+        "traces_with_cost": len(known(each.cost.usd for each in group)),
+        "cost_usd_mean": of_sample(statistics.mean, 1, [each.cost.usd for each in group]),
+        "cost_usd_stddev": of_sample(statistics.stdev, 2, [each.cost.usd for each in group]),
+        "duration_seconds_stddev": of_sample(statistics.stdev, 2, durations),
+        "tool_calls_stddev": of_sample(statistics.stdev, 2, [each.tool_call_count for each in group]),
     }
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def of_sample(figure: Callable[[Sequence[float]], float], least: int, values: Iterable[float | None]) -> Any:
+    """A figure of the values that are known; None of fewer than `least`."""
+    listed = known(values)
+    return figure(listed) if len(listed) >= least else None
 
 
 TRACE_GROUPS: Mapping[str, Callable[[TraceSummary], Any]] = {
