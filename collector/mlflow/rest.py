@@ -202,15 +202,23 @@ class MlflowApi:
         return await self._post_page(f"{V3}/traces/search", document, page_token)
 
     async def traces_of_run(
-        self, experiment_ids: Sequence[str], run_id: str, *, page_token: str = ""
+        self,
+        experiment_ids: Sequence[str],
+        run_id: str,
+        *,
+        also: str | None = None,
+        page_token: str = "",
     ) -> MlflowAnswer:
-        """POST traces/search: a page of the traces of these experiments that are linked to a run."""
+        """POST traces/search: a page of the traces of these experiments that are linked to a run.
+
+        `also`: only those that this filter matches too.
+        """
         document = {
             "locations": [
                 {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}
                 for id in experiment_ids
             ],
-            "filter": f"attributes.run_id = '{run_id}'",
+            "filter": f"attributes.run_id = '{run_id}'" + (f" AND {also}" if also else ""),
             "max_results": MAX_TRACES,
         }
         return await self._post_page(f"{V3}/traces/search", document, page_token)
