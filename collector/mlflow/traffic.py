@@ -10,10 +10,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 REMEMBERED = 200
 # for so long after a request others may follow
 BUSY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Others:
+    """Whether somebody waited for MLflow at the same time."""
+
+    came: bool
 
 
 class Traffic:
@@ -27,7 +35,7 @@ class Traffic:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._ended_at = float("-inf")
-        self._behind = self._behind_begun = 0
+        self._begun = self._behind = self._behind_begun = 0
         self._undisturbed: deque[float] = deque(maxlen=REMEMBERED)
 
     @contextmanager
@@ -35,6 +43,7 @@ class Traffic:
         """Somebody waits for MLflow in the block."""
         began, is_alone, behind_begun = time.monotonic(), not self._behind, self._behind_begun
         self.in_flight += 1
+        self._begun += 1
         self._quiet.clear()
         try:
             yield
@@ -47,13 +56,15 @@ class Traffic:
                 self._undisturbed.append(self._ended_at - began)
 
     @contextmanager
-    def behind(self) -> Iterator[None]:
-        """MLflow works in the block for nobody who waits."""
+    def behind(self) -> Iterator["Others"]:
+        """MLflow works in the block for nobody who waits; yields whether somebody came meanwhile."""
         self._behind += 1
         self._behind_begun += 1
+        others, begun = Others(came=bool(self.in_flight)), self._begun
         try:
-            yield
+            yield others
         finally:
+            others.came |= self._begun > begun
             self._behind -= 1
 
     async def quiet(self, *, at_most_seconds: float) -> None:

@@ -152,18 +152,22 @@ class Cleaner:
         """Those that the archive holds now, by MLflow's id."""
         copies: dict[str, ArchivedCopy] = {}
         held: list[Mapping[str, Any]] = []
-        size = 0
+        sizes: dict[str, int] = {}
         async for some in self.store.whole([trace.id for trace in traces]):
             # of others MLflow has more than it says, as older versions kept it in files
             held += (each for each in some if each.get("spans"))
-            size += await asyncio.to_thread(sum, map(size_of, some))
-            if len(held) >= self.settings.batch_traces or size >= MAX_HELD_BYTES:
-                copies |= await self._write_days(experiment_id, rule, held)
-                held, size = [], 0
-        return copies | await self._write_days(experiment_id, rule, held)
+            sizes |= await asyncio.to_thread(_sizes, some)
+            if len(held) >= self.settings.batch_traces or sum(sizes.values()) >= MAX_HELD_BYTES:
+                copies |= await self._write_days(experiment_id, rule, held, sizes)
+                held, sizes = [], {}
+        return copies | await self._write_days(experiment_id, rule, held, sizes)
 
     async def _write_days(
-        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[Mapping[str, Any]]
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[Mapping[str, Any]],
+        sizes: Mapping[str, int],
     ) -> dict[str, ArchivedCopy]:
         days: dict[str, list[Mapping[str, Any]]] = {}
         for trace in traces:
@@ -171,7 +175,7 @@ class Cleaner:
         written: list[Mapping[str, Any]] = []
         for day, whole in days.items():
             written += await self._write(experiment_id, day, whole, rule.name)
-        return {str(each["trace_info"]["trace_id"]): _copy(each) for each in written}
+        return {(id := _id_of(each)): _copy(each, sizes[id]) for each in written}
 
     async def _write(
         self, experiment_id: str, day: str, traces: Sequence[Mapping[str, Any]], rule: str
@@ -326,8 +330,16 @@ def _found_deleted(experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> De
     )
 
 
-def _copy(trace: Mapping[str, Any]) -> ArchivedCopy:
-    return ArchivedCopy(info=trace["trace_info"], spans=len(trace["spans"]), bytes=size_of(trace))
+def _id_of(trace: Mapping[str, Any]) -> str:
+    return str(trace["trace_info"]["trace_id"])
+
+
+def _sizes(traces: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {_id_of(trace): size_of(trace) for trace in traces}
+
+
+def _copy(trace: Mapping[str, Any], size: int) -> ArchivedCopy:
+    return ArchivedCopy(info=trace["trace_info"], spans=len(trace["spans"]), bytes=size)
 
 
 def _is_hex(trace: RetainedTrace) -> bool:

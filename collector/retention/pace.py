@@ -6,6 +6,7 @@ after each one     a pause in proportion to the time that MLflow took, however f
 """
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,9 +21,26 @@ LEAST_SHARE = 0.03
 QUIET_SECONDS = 0.5
 BESIDE_OTHERS = 0.6
 LEAST_SECONDS = 0.03
-# how much the next request may differ from the last
-MOST_GROWTH, MOST_CUT = 1.5, 0.4
+# how many requests are looked at before the next ones are larger or smaller, and by how much at most
+SAMPLES = 3
+MOST_GROWTH, MOST_CUT = 2.0, 0.4
 FIRST_COUNT = 5.0
+
+
+@dataclass(slots=True)
+class RequestSize:
+    """How many things to ask for at once, so that MLflow takes a certain time. One slow answer says little."""
+
+    count: float = FIRST_COUNT
+    _took_seconds: list[float] = field(default_factory=list)
+
+    def learn(self, took_seconds: float, *, target_seconds: float) -> None:
+        """A request for so many took so long."""
+        self._took_seconds.append(took_seconds)
+        if len(self._took_seconds) == SAMPLES:
+            wanted = target_seconds / max(1e-6, statistics.median(self._took_seconds))
+            self.count = max(1.0, self.count * min(MOST_GROWTH, max(MOST_CUT, wanted)))
+            self._took_seconds.clear()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,35 +49,41 @@ class Pace:
 
     traffic: Traffic
     share: float
-    _counts: dict[tuple[str, bool], float] = field(default_factory=dict)
+    _sizes: dict[tuple[str, bool], RequestSize] = field(default_factory=dict)
     _took_seconds: float = 0.0
+    _not_before: float = 0.0
 
     def count(self, of: str, *, most: int) -> int:
         """How many things of a kind to ask for at once, going by how long it took before."""
-        return max(1, min(most, int(self._counts.get((of, self.traffic.is_busy), FIRST_COUNT))))
+        return min(most, int(self._size(of).count))
 
     @asynccontextmanager
     async def request(self, of: str = "", count: int = 1) -> AsyncIterator[None]:
         """MLflow is asked for so many things of a kind in the block."""
-        await self.traffic.quiet(at_most_seconds=min(MAX_PAUSE_SECONDS, self._took_seconds / LEAST_SHARE))
-        is_busy = self.traffic.is_busy
+        await self._wait()
+        size, target_seconds = self._size(of), self.target_seconds
         began = time.monotonic()
-        with self.traffic.behind():
+        with self.traffic.behind() as others:
             yield
-        took = self._took_seconds = time.monotonic() - began
-        self._counts[of, is_busy] = self._next_count(of, is_busy, count, took)
-        await asyncio.sleep(min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1)))
+        ended = time.monotonic()
+        took = self._took_seconds = ended - began
+        # fewer than that were all that there was; beside others' requests every one of ours takes long
+        if count >= int(size.count) and not others.came:
+            size.learn(took, target_seconds=target_seconds)
+        self._not_before = ended + min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1))
 
-    def _next_count(self, of: str, is_busy: bool, count: int, took_seconds: float) -> float:
-        before = self._counts.get((of, is_busy), FIRST_COUNT)
-        wanted = self.target_seconds(is_busy) / max(took_seconds, 1e-6)
-        if count < int(before) and wanted > 1:  # it was all that there was
-            return before
-        return max(1.0, count * min(MOST_GROWTH, max(MOST_CUT, wanted)))
+    async def _wait(self) -> None:
+        """For the pause since the last request, in which our own work is done too, and for others."""
+        await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+        await self.traffic.quiet(at_most_seconds=min(MAX_PAUSE_SECONDS, self._took_seconds / LEAST_SHARE))
 
-    def target_seconds(self, is_busy: bool) -> float:
-        """How long a request may take."""
+    def _size(self, of: str) -> RequestSize:
+        return self._sizes.setdefault((of, self.traffic.is_busy), RequestSize())
+
+    @property
+    def target_seconds(self) -> float:
+        """How long a request may take now."""
         usual = self.traffic.usual_seconds
-        if not is_busy or usual is None:
+        if not self.traffic.is_busy or usual is None:
             return QUIET_SECONDS
         return min(QUIET_SECONDS, max(LEAST_SECONDS, BESIDE_OTHERS * usual))

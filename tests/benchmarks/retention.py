@@ -1,8 +1,8 @@
 """What the retention rules cost others: the p95 of other calls while traces are archived and deleted.
 
-MLflow holds 100,000 traces of 6 spans in one experiment. A client asks what people ask, a call every quarter of
-a second or so: through Sidespan, as the UI and the SDK do, but spans it logs past it. First nothing else
-happens, then the rules run too, then they run alone.
+MLflow holds 100,000 traces of 6 spans in one experiment. A client asks what people ask, four calls a second
+or so: through Sidespan, as the UI and the SDK do, but spans it logs past it. First nothing else happens, then
+the rules run too, then they run alone.
 """
 
 import base64
