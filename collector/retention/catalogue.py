@@ -14,6 +14,7 @@ import json
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from collector.model.errors import Misconfigured
 from collector.retention.frames import FrameRecord
 
 FILE_NAME = "retention.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 AT_ONCE = 500
 _SCHEMA = """
 CREATE TABLE traces (
@@ -38,7 +39,14 @@ CREATE TABLE frames (
     file TEXT, start INTEGER, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (file, start));
 CREATE TABLE places (trace_id TEXT, file TEXT, start INTEGER, PRIMARY KEY (trace_id, file, start));
 CREATE TABLE files (file TEXT PRIMARY KEY, data_bytes INTEGER NOT NULL, manifest_bytes INTEGER NOT NULL);
+CREATE TABLE owner (id TEXT NOT NULL);
 CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, report TEXT NOT NULL);
+"""
+# the first one had no name of its own, and restored spans only
+_FROM_1 = """
+CREATE TABLE owner (id TEXT NOT NULL);
+UPDATE traces SET state = 'returned' WHERE state = 'restored';
+CREATE INDEX restored ON traces (state) WHERE state = 'restored';
 """
 
 
@@ -90,6 +98,14 @@ class Catalogue:
         """Bytes of a day's frames and of its manifest that are known to be whole."""
         rows = self._rows("SELECT data_bytes, manifest_bytes FROM files WHERE file = ?", file)
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def owner(self) -> str:
+        """The name under which this service writes to the archive, the same after a restart."""
+        with self._transaction() as db:
+            found = db.execute("SELECT id FROM owner").fetchone() or (uuid.uuid4().hex,)
+            db.execute("DELETE FROM owner")
+            db.execute("INSERT INTO owner VALUES (?)", found)
+        return str(found[0])
 
     def newest_file(self) -> str | None:
         """The day's file that was begun last."""
@@ -258,9 +274,11 @@ def open_catalogue(data_dir: Path) -> Catalogue:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+        if version == 1:
+            db.executescript(f"BEGIN IMMEDIATE; {_FROM_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
     except (OSError, sqlite3.Error) as error:
         raise Misconfigured(f"the catalogue of the archive, {str(path)!r}, can't be read: {error}") from error
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, 1, SCHEMA_VERSION):
         db.close()
         raise Misconfigured(f"{str(path)!r} is of another version of Sidespan (schema {version})")
     return Catalogue(db)

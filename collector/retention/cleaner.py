@@ -7,7 +7,8 @@ in the catalogue before the next one begins: whatever ends the process, the next
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -131,13 +132,15 @@ class Cleaner:
         )
         gone: list[RetainedTrace] = []
         done = 0
-        while some := traces[done : done + self.store.deleted_at_once()]:
-            done += len(some)
-            chosen = await self._unchanged(experiment_id, some, copies, rule, protected, kept)
-            if chosen:
-                went = await self._delete(experiment_id, rule, chosen, turn)
-                kept["not_deleted"] += len(chosen) - len(went)
-                gone += went
+        async with _together() as begin:  # while some are marked, MLflow is asked about the next
+            while some := traces[done : done + self.store.deleted_at_once()]:
+                done += len(some)
+                chosen = await self._unchanged(experiment_id, some, copies, rule, protected, kept)
+                if chosen:
+                    went = await self._delete(experiment_id, rule, chosen, turn)
+                    kept["not_deleted"] += len(chosen) - len(went)
+                    gone += went
+                    begin(self._mark(experiment_id, rule, chosen, went))
         return gone
 
     async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:
@@ -225,19 +228,26 @@ class Cleaner:
         self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
     ) -> list[RetainedTrace]:
         """Those that are gone now."""
-        catalogue = self.archive.catalogue
         trace_ids = [trace.trace_id for trace in traces]
-        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.DELETING)
-        gone = await self._ask_to_delete(experiment_id, rule, traces, turn)
-        left = set(trace_ids) - {trace.trace_id for trace in gone}
-        await asyncio.to_thread(catalogue.move, left, ArchiveState.WRITTEN, out_of=ArchiveState.DELETING)
+        await asyncio.to_thread(self.archive.catalogue.move, trace_ids, ArchiveState.DELETING)
+        return await self._ask_to_delete(experiment_id, rule, traces, turn)
+
+    async def _mark(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        asked: Sequence[RetainedTrace],
+        gone: Sequence[RetainedTrace],
+    ) -> None:
+        """Note what has become of traces that MLflow was asked to delete."""
+        move = partial(self.archive.catalogue.move, out_of=ArchiveState.DELETING)
+        left = {trace.trace_id for trace in asked} - {trace.trace_id for trace in gone}
+        if left:
+            await asyncio.to_thread(move, left, ArchiveState.WRITTEN)
         if rule.action == "archive":
             await self.marks.archived(experiment_id, [trace.info for trace in gone])
         # not what was restored meanwhile
-        await asyncio.to_thread(
-            catalogue.move, trace_ids, ArchiveState.ARCHIVED, out_of=ArchiveState.DELETING
-        )
-        return gone
+        await asyncio.to_thread(move, [trace.trace_id for trace in gone], ArchiveState.ARCHIVED)
 
     async def _ask_to_delete(
         self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
@@ -328,6 +338,18 @@ def _found_deleted(experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> De
         trace_ids=[read_stored(info).trace_id for info in infos],
         seconds=0.0,
     )
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+    """Yields what begins something beside the block. The end waits for it, and raises its first error."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield lambda what: tasks.append(asyncio.create_task(what))
+    except BaseException:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    await asyncio.gather(*tasks)
 
 
 def _id_of(trace: Mapping[str, Any]) -> str:

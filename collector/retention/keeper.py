@@ -142,6 +142,8 @@ class Keeper:
             raise
         finally:
             state.ended_unix_ns = time.time_ns()
+            with suppress(OSError):  # it runs out
+                self.archive.leave()
         traces = sum(rule["traces"] for rule in state.rules)
         _log.info("the retention rules were applied", extra={"traces": traces})
         await asyncio.to_thread(self.archive.catalogue.note_run, state.to_json())

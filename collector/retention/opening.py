@@ -1,5 +1,6 @@
 """Retention, from the settings."""
 
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -12,7 +13,7 @@ from collector.journal import Journal, Log
 from collector.mlflow.client import Mlflow
 from collector.mlflow.rest import DELETE_TRACES
 from collector.model.errors import Misconfigured
-from collector.retention.archive import Archive
+from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import FILE_NAME, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
@@ -40,7 +41,8 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive | None]:
         yield None
         return
     with closing(open_catalogue(settings.data_dir)) as catalogue:
-        archive = Archive(files=files, catalogue=catalogue)
+        where = f"{socket.gethostname()} {settings.data_dir.absolute()}"
+        archive = open_archive_of(files, catalogue, where=where)
         try:
             archive.catch_up()
         except (OSError, ArchiveDamaged) as error:

@@ -29,7 +29,7 @@ FIRST_COUNT = 5.0
 
 @dataclass(slots=True)
 class RequestSize:
-    """How many things to ask for at once, so that MLflow takes a certain time. One slow answer says little."""
+    """How many things to ask for at once, so that MLflow takes a certain time. One slow answer is nothing."""
 
     count: float = FIRST_COUNT
     _took_seconds: list[float] = field(default_factory=list)

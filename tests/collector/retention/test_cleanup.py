@@ -12,7 +12,7 @@ import pytest
 from collector.delivery.mlflow.turns import Turns
 from collector.model.errors import Reason, Unavailable
 from collector.model.experiment import ExperimentReference
-from collector.retention.archive import Archive
+from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
@@ -156,7 +156,7 @@ def scene(folder: Path, store: FakeStore, steps: Steps, rules: Sequence[Retentio
     catalogue = CutCatalogue(opened._db)
     catalogue.steps = steps
     store.steps = steps
-    archive = Archive(files=CutFiles(folder / "archive", steps), catalogue=catalogue)
+    archive = open_archive_of(CutFiles(folder / "archive", steps), catalogue, where="here")
     archive.catch_up()
     told: list[Deletion] = []
     cleaner = Cleaner(
@@ -203,7 +203,7 @@ async def test_a_kill_at_any_step_loses_nothing_and_the_next_run_goes_on(tmp_pat
         with pytest.raises(Crash):
             await life(folder, store, last=last)
         with closing(open_catalogue(folder)) as catalogue:
-            archive = Archive(files=FolderFiles(folder / "archive"), catalogue=catalogue)
+            archive = open_archive_of(FolderFiles(folder / "archive"), catalogue, where="here")
             archive.catch_up()
             gone = some_traces().keys() - store.traces.keys()
             known = archive.known([id.removeprefix("tr-") for id in gone])
