@@ -92,7 +92,7 @@ class _Noticing:
 
 
 class Mlflow:
-    """A pool of connections to one MLflow server. `notice` is told of each write.
+    """A pool of connections to one MLflow server. `notice` is told of each POST.
 
     `traffic` counts its requests, unless it is for what nobody waits for (`behind_others`).
     """
@@ -106,7 +106,7 @@ class Mlflow:
 
     @property
     def notice(self) -> Notice | None:
-        """What is told of each write, whoever sends it over these connections."""
+        """What is told of each POST over these connections."""
         return self._noticing.notice
 
     @notice.setter
@@ -148,25 +148,11 @@ class Mlflow:
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> MlflowAnswer:
         """POST `body` as it is. Redirects are answers, not followed. Raises MlflowUnreachable."""
-        return await self._write(
-            "POST", path, body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
-        )
-
-    async def _write(
-        self,
-        method: str,
-        path: str,
-        body: bytes,
-        *,
-        headers: Mapping[str, str],
-        timeout_seconds: float | None,
-        max_bytes: int,
-    ) -> MlflowAnswer:
         ended = self.notice and self.notice(path, body, headers)
         answered = False
         try:
             answer = await self._request(
-                method, path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
+                "POST", path, data=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
             )
             answered = answer.status not in GATEWAY_STATUSES
             return answer
@@ -188,22 +174,6 @@ class Mlflow:
         body = json.dumps(document).encode()
         return await self.post(
             path, body=body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
-        )
-
-    async def patch_json(
-        self,
-        path: str,
-        document: Any,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> MlflowAnswer:
-        """PATCH with `document` as JSON. Raises MlflowUnreachable."""
-        headers = {"content-type": "application/json", **(headers or {})}
-        body = json.dumps(document).encode()
-        return await self._write(
-            "PATCH", path, body, headers=headers, timeout_seconds=timeout_seconds, max_bytes=max_bytes
         )
 
     async def _request(

@@ -15,6 +15,7 @@ from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 DELETE_TRACES = f"{V3}/traces/delete-traces"
+START_TRACE = f"{V3}/traces"
 EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
 TRACES_ENDPOINT = "/v1/traces"
 # the beginning of paths at which something of one trace is written
@@ -167,6 +168,13 @@ class MlflowApi:
         MLflow takes it as often as it is sent.
         """
         return await self._post(assessments_path(trace_id), document)
+
+    async def start_trace(self, info: Mapping[str, Any]) -> MlflowAnswer:
+        """POST traces: what MLflow is to say of a trace, which may have spans already.
+
+        Tags, metadata and assessments that it has and `info` has not stay.
+        """
+        return await self._post(START_TRACE, {"trace": {"trace_info": info}})
 
     async def delete_traces(self, experiment_id: str, trace_ids: Sequence[str]) -> MlflowAnswer:
         """POST traces/delete-traces: by MLflow's ids (tr-...), those of one experiment."""

@@ -1,11 +1,12 @@
 """What is in the archive, and how far its way out of MLflow or back has come: one SQLite file. Synchronous.
 
-    written -> deleting -> archived -> restored -> written …
+    written -> deleting -> archived -> restored -> returned -> written …
 
     written    the archive has it, and MLflow too
     deleting   MLflow is asked to delete it; after a crash nobody knows whether it has
     archived   only the archive has it
     restored   its spans are in the journal, on their way back to MLflow
+    returned   MLflow has all of it again
 
 The archive's own manifests say what is in its files; whatever is missing here is read from them again.
 """
@@ -35,6 +36,7 @@ CREATE TABLE traces (
     archived_unix_ns INTEGER NOT NULL, restored_unix_ns INTEGER);
 CREATE INDEX traces_by_experiment ON traces (experiment_id, state);
 CREATE INDEX unsettled ON traces (state) WHERE state = 'deleting';
+CREATE INDEX restored ON traces (state) WHERE state = 'restored';
 CREATE TABLE frames (
     file TEXT, start INTEGER, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (file, start));
 CREATE TABLE places (trace_id TEXT, file TEXT, start INTEGER, PRIMARY KEY (trace_id, file, start));
@@ -57,6 +59,7 @@ class ArchiveState(StrEnum):
     DELETING = "deleting"
     ARCHIVED = "archived"
     RESTORED = "restored"
+    RETURNED = "returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,11 +322,13 @@ class Cleaner:
             await self.marks.archived(experiment_id, said)
 
     async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
-        """Those that were restored a short time ago (hex)."""
+        """Those that were restored a short time ago, or not wholly yet (hex)."""
         known = await asyncio.to_thread(self.archive.known, [trace.trace_id for trace in traces])
         now = self.now_unix_ns()
         return frozenset(
-            id for id, each in known.items() if is_fresh(each.restored_unix_ns, self.settings, now)
+            id
+            for id, each in known.items()
+            if each.state is ArchiveState.RESTORED or is_fresh(each.restored_unix_ns, self.settings, now)
         )
 
 

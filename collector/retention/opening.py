@@ -17,6 +17,7 @@ from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import FILE_NAME, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
+from collector.retention.completing import Completion
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
@@ -82,12 +83,14 @@ async def open_keeper(
         labels = {"rule": deletion.rule, "action": deletion.action}
         metrics.retention_traces.labels(**labels).inc(len(deletion.trace_ids))
 
+    store = TraceStore(mlflow=mlflow, share=settings.cleanup.mlflow_share)
+    waiting = [journal.consumer(name) for name in (DELIVERY, LOGS)]
     cleaner = Cleaner(
-        store=TraceStore(mlflow=mlflow, share=settings.cleanup.mlflow_share),
+        store=store,
         archive=archive,
         marks=Marks(index=index),
         turns=carriers.joins.turns,
-        waiting=[journal.consumer(name) for name in (DELIVERY, LOGS)],
+        waiting=waiting,
         settings=settings.cleanup,
         tell=tell,
         now_unix_ns=time.time_ns,
@@ -95,10 +98,14 @@ async def open_keeper(
     keeper = Keeper(
         cleanup=Cleanup(rules=settings.retention, cleaner=cleaner, now_unix_ns=time.time_ns),
         restorer=_restorer(archive, journal.log, index),
+        completion=Completion(archive=archive, store=store, waiting=waiting),
         archive=archive,
         every_seconds=settings.cleanup.every_seconds if settings.retention else None,
     )
-    async with supervised("retention", keeper.run, pause=RESTART_PAUSE):
+    async with (
+        supervised("retention", keeper.run, pause=RESTART_PAUSE),
+        supervised("restored traces", keeper.complete, pause=RESTART_PAUSE),
+    ):
         yield keeper
 
 

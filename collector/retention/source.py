@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ RUNS_A_PAGE = 500
 DAY_MS = 86_400_000
 # traces with their spans in one request
 MAX_READ = 100
+# what MLflow says of a description that it will never take
+DESCRIBED = (200, 400, 404, 413, 422)
 
 
 class CleanupTrouble(SidespanError):
@@ -36,6 +38,10 @@ class CleanupTrouble(SidespanError):
 
 class StoreTrouble(CleanupTrouble):
     """MLflow can't be asked, or has not answered as it should."""
+
+
+class TraceRefused(StoreTrouble):
+    """MLflow does not take what it is to say of a trace."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,6 +178,12 @@ class TraceStore:
         answer = await self._ask(self._api.delete_traces(experiment_id, ids), of="delete", count=len(ids))
         return int(answer.get("traces_deleted") or 0)
 
+    async def describe(self, info: Mapping[str, Any]) -> None:
+        """Have MLflow say this of a trace (its JSON, without spans). Raises TraceRefused."""
+        answer = await self._answer(self._api.start_trace(info), statuses=DESCRIBED)
+        if answer.status != 200:
+            raise TraceRefused(f"MLflow answered with status {answer.status}: {answer.error}")
+
     async def protected(self, experiment_ids: Sequence[str], *, runs: bool, datasets: bool) -> Protected:
         """Traces of these experiments that runs are linked to, and those from which datasets were made.
 
@@ -281,14 +293,21 @@ class TraceStore:
             raise StoreTrouble(f"MLflow's answer is no JSON object: {answer.error[:100]!r}")
         return document
 
-    async def _answer(self, asking: Awaitable[MlflowAnswer], *, of: str = "", count: int = 1) -> MlflowAnswer:
-        """A 200. `of` and `count` say what is asked for, and of how many."""
+    async def _answer(
+        self,
+        asking: Awaitable[MlflowAnswer],
+        *,
+        of: str = "",
+        count: int = 1,
+        statuses: Collection[int] = (200,),
+    ) -> MlflowAnswer:
+        """One with such a status. `of` and `count` say what is asked for, and of how many."""
         try:
             async with self.pace.request(of, count):
                 answer = await asking
         except MlflowUnreachable as error:
             raise StoreTrouble(f"MLflow can't be asked: {error}") from error
-        if answer.status != 200:
+        if answer.status not in statuses:
             raise StoreTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
         return answer
 

@@ -16,6 +16,7 @@ from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
+from collector.retention.completing import Completion
 from collector.retention.frames import count_spans
 from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
@@ -265,9 +266,10 @@ async def test_what_was_restored_lately_is_left_alone(tmp_path: Path, store: Fak
         ids = [id.removeprefix("tr-") for id in store.traces]
         catalogue = found.archive.catalogue
         catalogue.move(ids[:2], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
-        catalogue.move(ids[2:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        catalogue.move(ids[2:4], ArchiveState.RETURNED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        catalogue.move(ids[4:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)  # not wholly yet
         await found.cleanup.run(progress=lambda _: None)
-    assert store.traces.keys() == {f"tr-{id}" for id in ids[:2]}
+    assert store.traces.keys() == {f"tr-{id}" for id in (*ids[:2], *ids[4:])}
 
 
 async def test_each_deletion_is_told(tmp_path: Path, store: FakeStore) -> None:
@@ -426,6 +428,7 @@ def keeper_of(found: Scene) -> Keeper:
     return Keeper(
         cleanup=found.cleanup,
         restorer=restorer,
+        completion=Completion(archive=found.archive, store=found.cleanup.cleaner.store, waiting=()),
         archive=found.archive,
         every_seconds=None,
         retry_seconds=0.001,
