@@ -117,7 +117,7 @@ class Backfill:
 
         What the index keeps of archived traces, which MLflow has no more, is no difference. Sessions, users
         and tags are compared for the newest MAX_COMPARED traces of each experiment. Raises MlflowSays,
-        IndexAway.
+        IndexAway, QueryTimedOut.
         """
         here = {counts.id: asdict(counts) for counts in (await self._index.state()).experiments}
         ids = list(experiment_ids) or [id for id in here if id is not None]
