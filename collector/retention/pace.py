@@ -17,6 +17,8 @@ from collector.mlflow.traffic import Traffic
 MAX_PAUSE_SECONDS = 30.0
 # what is to be done is done in the end, though there are others all the time: this share of the time is ours
 LEAST_SHARE = 0.03
+# of the share that is set, what is taken while there are others
+SHARE_BESIDE_OTHERS = 0.5
 # how long a request may take MLflow: beside others in proportion to their usual time
 QUIET_SECONDS = 0.5
 BESIDE_OTHERS = 0.6
@@ -53,15 +55,18 @@ class Pace:
     _took_seconds: float = 0.0
     _not_before: float = 0.0
 
-    def count(self, of: str, *, most: int) -> int:
-        """How many things of a kind to ask for at once, going by how long it took before."""
-        return min(most, int(self._size(of).count))
+    def count(self, of: str, *, most: int, least: int = 1) -> int:
+        """How many things of a kind to ask for at once, going by how long it took before.
+
+        `least` of them take MLflow hardly longer than one, whatever else goes on.
+        """
+        return min(most, max(least, int(self._size(of).count)))
 
     @asynccontextmanager
     async def request(self, of: str = "", count: int = 1) -> AsyncIterator[None]:
         """MLflow is asked for so many things of a kind in the block."""
         await self._wait()
-        size, target_seconds = self._size(of), self.target_seconds
+        size, target_seconds, share = self._size(of), self.target_seconds, self._share
         began = time.monotonic()
         with self.traffic.behind() as others:
             yield
@@ -70,7 +75,7 @@ class Pace:
         # fewer than that were all that there was; beside others' requests every one of ours takes long
         if count >= int(size.count) and not others.came:
             size.learn(took, target_seconds=target_seconds)
-        self._not_before = ended + min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1))
+        self._not_before = ended + min(MAX_PAUSE_SECONDS, took * (1 / share - 1))
 
     async def _wait(self) -> None:
         """For the pause since the last request, in which our own work is done too, and for others."""
@@ -79,6 +84,10 @@ class Pace:
 
     def _size(self, of: str) -> RequestSize:
         return self._sizes.setdefault((of, self.traffic.is_busy), RequestSize())
+
+    @property
+    def _share(self) -> float:
+        return self.share * (SHARE_BESIDE_OTHERS if self.traffic.is_busy else 1.0)
 
     @property
     def target_seconds(self) -> float:

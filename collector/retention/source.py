@@ -28,6 +28,8 @@ RUNS_A_PAGE = 500
 DAY_MS = 86_400_000
 # traces with their spans in one request
 MAX_READ = 100
+# the least of what is asked for at once
+LEAST: Mapping[str, int] = {"page": 50, "whole": 4, "infos": 10, "look_again": 20, "delete": 20}
 # what MLflow says of a description that it will never take
 DESCRIBED = (200, 400, 404, 413, 422)
 
@@ -94,7 +96,7 @@ class TraceStore:
         found: list[RetainedTrace] = []
         while True:
             wanted = search_filter(rule, from_unix_ms=start, before_unix_ms=before_unix_ms)
-            limit = self.pace.count("page", most=MAX_TRACES)
+            limit = self._at_once("page", MAX_TRACES)
             page = await self._ask(
                 self._api.search_traces(
                     experiment_id,
@@ -150,7 +152,7 @@ class TraceStore:
         """
         left = list(ids)
         while left:
-            some = left[: self.pace.count("whole", most=MAX_READ)]
+            some = left[: self._at_once("whole", MAX_READ)]
             answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
             while answer.is_cut and len(some) > 1:
                 some = some[: len(some) // 2]
@@ -165,13 +167,13 @@ class TraceStore:
         """MLflow's answers about these ids, which are asked for in pieces that it answers quickly."""
         done = 0
         while done < len(ids):
-            some = ids[done : done + self.pace.count(of, most=MAX_TRACES)]
+            some = ids[done : done + self._at_once(of, MAX_TRACES)]
             yield await self._answer(ask(some), of=of, count=len(some))
             done += len(some)
 
     def deleted_at_once(self) -> int:
         """How many traces to delete in one request."""
-        return self.pace.count("delete", most=MAX_TRACES)
+        return self._at_once("delete", MAX_TRACES)
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
         """Delete traces (tr-...) of an experiment; how many MLflow had."""
@@ -310,6 +312,9 @@ class TraceStore:
         if answer.status not in statuses:
             raise StoreTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
         return answer
+
+    def _at_once(self, of: str, most: int) -> int:
+        return self.pace.count(of, most=most, least=LEAST[of])
 
     @property
     def _api(self) -> MlflowApi:

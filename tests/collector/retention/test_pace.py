@@ -108,6 +108,24 @@ async def test_the_pause_leaves_mlflow_its_share_of_the_time(clock: Clock) -> No
     assert clock.slept == [0.0, pytest.approx(1.7)]
 
 
+async def test_the_pause_is_longer_beside_others(clock: Clock) -> None:
+    traffic = Traffic()
+    pace = Pace(traffic=traffic, share=0.5)
+    others(traffic, clock, seconds=0.1, count=1)
+    for _ in range(2):
+        async with pace.request("x", 1):
+            clock.now += 0.5
+    assert clock.slept == [0.0, pytest.approx(1.5)]
+
+
+async def test_no_fewer_are_asked_for_than_make_a_difference(clock: Clock) -> None:
+    pace = Pace(traffic=Traffic(), share=1.0)
+    for _ in range(9):
+        async with pace.request("x", pace.count("x", most=500, least=20)):
+            clock.now += 100.0
+    assert pace.count("x", most=500, least=20) == 20
+
+
 async def test_a_few_that_are_left_say_nothing_of_how_many_can_be_asked_for(clock: Clock) -> None:
     pace = Pace(traffic=Traffic(), share=1.0)
     many = await settled(pace, clock, 0.01, lambda: None)
