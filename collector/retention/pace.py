@@ -46,7 +46,7 @@ class RequestSize:
 
 
 @dataclass(slots=True, kw_only=True)
-class Pace:
+class MlflowPace:
     """One for all requests to an MLflow server for which nobody waits. `share` of the time is theirs."""
 
     traffic: Traffic

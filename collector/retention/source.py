@@ -11,7 +11,7 @@ from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, Mlf
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
-from collector.retention.pace import Pace
+from collector.retention.pace import MlflowPace
 from collector.retention.rules import (
     Protected,
     RetainedTrace,
@@ -56,11 +56,11 @@ class TraceStore:
     mlflow: Mlflow
     share: float
     linked_seconds: float = 0.0
-    pace: Pace = field(init=False)
+    pace: MlflowPace = field(init=False)
     _datasets: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pace = Pace(traffic=self.mlflow.traffic, share=self.share)
+        self.pace = MlflowPace(traffic=self.mlflow.traffic, share=self.share)
 
     async def experiments(self) -> list[ExperimentReference]:
         """Those that aren't deleted."""

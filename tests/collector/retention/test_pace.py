@@ -8,7 +8,7 @@ import pytest
 from collector.mlflow import traffic as traffic_module
 from collector.mlflow.traffic import Traffic
 from collector.retention import pace as pace_module
-from collector.retention.pace import Pace
+from collector.retention.pace import MlflowPace
 
 
 class Clock:
@@ -41,7 +41,7 @@ def others(traffic: Traffic, clock: Clock, *, seconds: float, count: int = 20) -
             clock.now += seconds
 
 
-async def settled(pace: Pace, clock: Clock, seconds_each: float, around: Callable[[], None]) -> int:
+async def settled(pace: MlflowPace, clock: Clock, seconds_each: float, around: Callable[[], None]) -> int:
     """How many things are asked for at once in the end, where each takes MLflow so long."""
     for _ in range(60):
         around()
@@ -54,7 +54,7 @@ async def settled(pace: Pace, clock: Clock, seconds_each: float, around: Callabl
 
 async def test_requests_are_long_while_nobody_else_asks_and_short_beside_others(clock: Clock) -> None:
     traffic = Traffic()
-    pace = Pace(traffic=traffic, share=0.5)
+    pace = MlflowPace(traffic=traffic, share=0.5)
     alone = await settled(pace, clock, 0.004, lambda: None)
     beside = await settled(pace, clock, 0.004, lambda: others(traffic, clock, seconds=0.1, count=1))
     assert 100 <= alone <= 130  # half a second
@@ -62,7 +62,7 @@ async def test_requests_are_long_while_nobody_else_asks_and_short_beside_others(
 
 
 async def test_one_slow_answer_does_not_make_requests_smaller(clock: Clock) -> None:
-    pace = Pace(traffic=Traffic(), share=1.0)
+    pace = MlflowPace(traffic=Traffic(), share=1.0)
     many = await settled(pace, clock, 0.004, lambda: None)
     for took in (0.5, 20.0, 0.5):
         async with pace.request("x", many):
@@ -72,7 +72,7 @@ async def test_one_slow_answer_does_not_make_requests_smaller(clock: Clock) -> N
 
 async def test_a_request_of_ours_waits_for_those_of_others(clock: Clock) -> None:
     traffic = Traffic()
-    pace = Pace(traffic=traffic, share=1.0)
+    pace = MlflowPace(traffic=traffic, share=1.0)
     async with pace.request("x", 1):
         clock.now += 1.0
     with traffic.request():
@@ -83,7 +83,7 @@ async def test_a_request_of_ours_waits_for_those_of_others(clock: Clock) -> None
     await asking
 
 
-async def _asks(pace: Pace) -> None:
+async def _asks(pace: MlflowPace) -> None:
     async with pace.request("x", 1):
         pass
 
@@ -95,11 +95,11 @@ async def test_a_request_is_sent_in_the_end_though_others_never_cease(
     traffic = Traffic()
     with traffic.request():
         async with asyncio.timeout(30):
-            await _asks(Pace(traffic=traffic, share=1.0))
+            await _asks(MlflowPace(traffic=traffic, share=1.0))
 
 
 async def test_the_pause_leaves_mlflow_its_share_of_the_time(clock: Clock) -> None:
-    pace = Pace(traffic=Traffic(), share=0.2)
+    pace = MlflowPace(traffic=Traffic(), share=0.2)
     async with pace.request("x", 1):
         clock.now += 0.5
     clock.now += 0.3  # what was read is archived
@@ -110,7 +110,7 @@ async def test_the_pause_leaves_mlflow_its_share_of_the_time(clock: Clock) -> No
 
 async def test_the_pause_is_longer_beside_others(clock: Clock) -> None:
     traffic = Traffic()
-    pace = Pace(traffic=traffic, share=0.5)
+    pace = MlflowPace(traffic=traffic, share=0.5)
     others(traffic, clock, seconds=0.1, count=1)
     for _ in range(2):
         async with pace.request("x", 1):
@@ -119,7 +119,7 @@ async def test_the_pause_is_longer_beside_others(clock: Clock) -> None:
 
 
 async def test_no_fewer_are_asked_for_than_make_a_difference(clock: Clock) -> None:
-    pace = Pace(traffic=Traffic(), share=1.0)
+    pace = MlflowPace(traffic=Traffic(), share=1.0)
     for _ in range(9):
         async with pace.request("x", pace.count("x", most=500, least=20)):
             clock.now += 100.0
@@ -127,7 +127,7 @@ async def test_no_fewer_are_asked_for_than_make_a_difference(clock: Clock) -> No
 
 
 async def test_a_few_that_are_left_say_nothing_of_how_many_can_be_asked_for(clock: Clock) -> None:
-    pace = Pace(traffic=Traffic(), share=1.0)
+    pace = MlflowPace(traffic=Traffic(), share=1.0)
     many = await settled(pace, clock, 0.01, lambda: None)
     async with pace.request("x", 1):
         clock.now += 0.02
