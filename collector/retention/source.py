@@ -236,11 +236,12 @@ class TraceStore:
         self, experiment_ids: Sequence[str], *, among: Sequence[str] | None = None
     ) -> frozenset[str]:
         found: set[str] = set()
+        wanted = None if among is None else ids_filter(among)
         for run_id in await self._runs():
             async for info in self._all(
                 "traces",
                 lambda token, id=run_id: self._api.traces_of_run(
-                    experiment_ids, id, also=among and ids_filter(among), page_token=token
+                    experiment_ids, id, also=wanted, page_token=token
                 ),
                 id_of=lambda info: info["trace_id"],
             ):

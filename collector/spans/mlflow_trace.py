@@ -249,12 +249,13 @@ def _attributes(document: dict[str, Any], keys: Collection[str] | None) -> Itera
 
 def _plain(attribute: Mapping[str, Any]) -> KeyValue | None:
     """An attribute with a value of one of the common kinds, read eight times as fast; None: another."""
-    match attribute:
-        case {"key": str(key), "value": {**value}} if len(attribute) == 2 and len(value) == 1:
-            ((kind, content),) = value.items()
-            if type(content) is PLAIN_KINDS.get(kind):
-                try:
-                    return KeyValue(key=key, value=AnyValue(**{kind: content}))
-                except ValueError:  # a number that is too large, text that is no Unicode
-                    return None
-    return None
+    key, value = attribute.get("key"), attribute.get("value")
+    if len(attribute) != 2 or not isinstance(key, str) or not isinstance(value, dict) or len(value) != 1:
+        return None
+    ((kind, content),) = value.items()
+    if type(content) is not PLAIN_KINDS.get(kind):
+        return None
+    try:
+        return KeyValue(key=key, value=AnyValue(**{kind: content}))
+    except ValueError:  # a number that is too large, text that is no Unicode
+        return None
