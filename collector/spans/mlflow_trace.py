@@ -252,10 +252,11 @@ def _plain(attribute: Mapping[str, Any]) -> KeyValue | None:
     key, value = attribute.get("key"), attribute.get("value")
     if len(attribute) != 2 or not isinstance(key, str) or not isinstance(value, dict) or len(value) != 1:
         return None
-    ((kind, content),) = value.items()
+    given: dict[str, Any] = value
+    ((kind, content),) = given.items()
     if type(content) is not PLAIN_KINDS.get(kind):
         return None
     try:
-        return KeyValue(key=key, value=AnyValue(**{kind: content}))
+        return KeyValue(key=key, value=AnyValue(**given))
     except ValueError:  # a number that is too large, text that is no Unicode
         return None
