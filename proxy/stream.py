@@ -7,7 +7,7 @@ the client's transfer too: it must never look complete. A client that goes away 
 import asyncio
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -28,7 +28,10 @@ MAX_CHANGED_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """The MLflow server. `authorization`: the value of the header to send; `ssl` as aiohttp takes it."""
+    """The MLflow server. `authorization`: the value of the header to send; `ssl` as aiohttp takes it.
+
+    While a client waits for it, a block of `counted` is open.
+    """
 
     url: str
     authorization: str | None
@@ -36,6 +39,7 @@ class Upstream:
     connect_timeout_seconds: float
     read_timeout_seconds: float
     max_connections: int
+    counted: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class BrokenTransfer(Exception):
@@ -113,7 +117,8 @@ async def exchange(
     streamed = outgoing.has_body and outgoing.body is None
     body = _Body(receive, has_body=streamed, patience_seconds=upstream.read_timeout_seconds, tally=tally)
     async with _while_the_client_is_there(body):
-        await _answer(session, upstream, outgoing, body, send, tally)
+        with upstream.counted():
+            await _answer(session, upstream, outgoing, body, send, tally)
 
 
 @asynccontextmanager

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from collector.answers.errors import AnswerUnavailable
 from collector.answers.many_traces import index_off
 from collector.index.backfill import Backfill
-from collector.index.protocol import Index
+from collector.index.protocol import Index, QueryTimedOut
 from collector.journal import Consumer
 
 
@@ -25,10 +26,13 @@ class IndexUpkeep:
         return asdict(await self.index.state()) | {"trouble": self.index.trouble}
 
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """As Backfill.verify. Raises BadParameter, MlflowSays, IndexAway."""
+        """As Backfill.verify. Raises BadParameter, AnswerUnavailable, MlflowSays, IndexAway."""
         if self.backfiller is None:
             raise index_off()
-        return await self.backfiller.verify(experiment_ids)
+        try:
+            return await self.backfiller.verify(experiment_ids)
+        except QueryTimedOut as error:
+            raise AnswerUnavailable(error.parameter, error.value, str(error)) from error
 
     async def backfill(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """As Backfill.step. Raises BadParameter, MlflowSays, IndexAway."""

@@ -106,7 +106,10 @@ def index_table(answer: Json, width: int) -> RenderableType:
 def verify_table(answer: Json) -> RenderableType:
     """The counts of the index beside MLflow's."""
     table = Table(
-        "experiment", "name", "what", *(Column(n, justify="right") for n in ("index", "MLflow", "±"))
+        "experiment",
+        "name",
+        "what",
+        *(Column(n, justify="right") for n in ("index", "MLflow", "archived", "±")),
     )
     for row in answer["experiments"]:
         for what in ("traces", "spans", "scores"):
@@ -118,13 +121,15 @@ def verify_table(answer: Json) -> RenderableType:
                 what,
                 f"{counts['index']:,}",
                 f"{counts['mlflow']:,}",
+                f"{counts['archived']:,}",
                 Text(f"{more:+,}" if more else "same", style="yellow" if more else "green"),
             )
         for what, count in row["labels"]["different"].items():
             same = row["labels"]["compared"] - count
             differs = Text(f"{count:,} differ" if count else "same", style="yellow" if count else "green")
             of = (row["experiment_id"], printable(row["experiment_name"] or ""))
-            table.add_row(*of, f"{what} of traces", f"{same:,}", f"{row['labels']['compared']:,}", differs)
+            compared = f"{row['labels']['compared']:,}"
+            table.add_row(*of, f"{what} of traces", f"{same:,}", compared, "", differs)
     return table
 
 

@@ -22,13 +22,21 @@ from typing import Any
 from collector.files.private import make_folder, opener
 from collector.index.delivered import delivered
 from collector.index.differences import LabelComparison
-from collector.index.protocol import Index, IndexFailure, UnreadableTraces
+from collector.index.protocol import (
+    Index,
+    IndexFailure,
+    IndexQuery,
+    JsonAnswer,
+    QueryKind,
+    UnreadableTraces,
+)
 from collector.journal import Consumer
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
 from collector.model.parameters import BadParameter
+from collector.spans.labels import ARCHIVED_TAG
 from collector.spans.mlflow_trace import read_labelled
 
 PAGE = 200
@@ -107,8 +115,9 @@ class Backfill:
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Traces, spans and scores of experiments, in the index and in MLflow; and how the traces differ.
 
-        Sessions, users and tags are compared for the newest MAX_COMPARED traces of each experiment. Raises
-        MlflowSays, IndexAway.
+        What the index keeps of archived traces, which MLflow has no more, is no difference. Sessions, users
+        and tags are compared for the newest MAX_COMPARED traces of each experiment. Raises MlflowSays,
+        IndexAway, QueryTimedOut.
         """
         here = {counts.id: asdict(counts) for counts in (await self._index.state()).experiments}
         ids = list(experiment_ids) or [id for id in here if id is not None]
@@ -122,6 +131,7 @@ class Backfill:
                 "spans": await self._count(id, 0, "SPANS"),
                 "scores": await self._count(id, 0, "ASSESSMENTS"),
             }
+            gone = await self._archived(id)
             rows.append(
                 {
                     "experiment_id": id,
@@ -130,7 +140,8 @@ class Backfill:
                         key: {
                             "index": mine[key],
                             "mlflow": theirs[key],
-                            "difference": mine[key] - theirs[key],
+                            "archived": gone[key],
+                            "difference": mine[key] - gone[key] - theirs[key],
                         }
                         for key in ("traces", "spans", "scores")
                     },
@@ -138,6 +149,20 @@ class Backfill:
                 }
             )
         return rows
+
+    async def _archived(self, id: str) -> dict[str, int]:
+        """Traces, spans and scores of an experiment that the index has of archived traces."""
+        asked = {"experiment_id": [id], "tag": [f"{ARCHIVED_TAG}=*"]}
+        traces = await self._total(asked | {"metric": ["count", "spans"]})
+        scores = await self._total(asked | {"of": ["scores"], "metric": ["count"]})
+        found = {"traces": traces["count"], "spans": traces["spans"], "scores": scores["count"]}
+        return {key: int(value or 0) for key, value in found.items()}
+
+    async def _total(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, float | None]:
+        answer = await self._index.ask(IndexQuery(kind=QueryKind.STATS, parameters=parameters))
+        assert isinstance(answer, JsonAnswer)
+        total: dict[str, float | None] = json.loads(answer.body)["total"]
+        return total
 
     async def _compare(self, id: str) -> LabelComparison:
         """The newest traces of an experiment in MLflow, beside what the index says of them."""

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.mirror.writes import Writes
 from collector.mlflow.headers import EXPERIMENT_ID
-from collector.mlflow.rest import DELETE_TRACES, TRACE_WRITES, TRACES_ENDPOINT
+from collector.mlflow.rest import DELETE_TRACES, START_TRACE, TRACE_WRITES, TRACES_ENDPOINT
 
 _TRACE = re.compile(TRACE_WRITES)
 
@@ -24,11 +24,15 @@ def noticed(writes: Writes, path: str, body: bytes | None, headers: Mapping[str,
         return _spans(writes, body or b"", headers)
     if path == DELETE_TRACES:
         return _deleted(writes, body or b"")
+    if path == START_TRACE:
+        return _of_one(writes, str(json.loads(body or b"")["trace"]["trace_info"]["trace_id"]))
     found = _TRACE.match(path)
-    if found is None:
-        return None
+    return None if found is None else _of_one(writes, found[1])
+
+
+def _of_one(writes: Writes, trace_id: str) -> Ended:
     write = writes.begins()
-    return lambda answered: write.ended([found[1]], answered=answered)
+    return lambda answered: write.ended([trace_id], answered=answered)
 
 
 def _deleted(writes: Writes, body: bytes) -> Ended:

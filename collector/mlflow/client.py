@@ -8,13 +8,14 @@ import base64
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from collector.mlflow.traffic import Traffic
 from collector.model.errors import Misconfigured, SidespanError
 from collector.settings import MlflowSettings
 
@@ -85,13 +86,38 @@ GATEWAY_STATUSES = frozenset({502, 503, 504})
 Notice = Callable[[str, bytes | None, Mapping[str, str]], Callable[[bool], None] | None]
 
 
+@dataclass(slots=True)
+class _Noticing:
+    notice: Notice | None = None
+
+
 class Mlflow:
-    """A pool of connections to one MLflow server. `notice` is told of each POST."""
+    """A pool of connections to one MLflow server. `notice` is told of each POST.
+
+    `traffic` counts its requests, unless it is for what nobody waits for (`behind_others`).
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self.url = url
-        self.notice: Notice | None = None
+        self.traffic = Traffic()
+        self._noticing = _Noticing()
+        self._is_counted = True
+
+    @property
+    def notice(self) -> Notice | None:
+        """What is told of each POST over these connections."""
+        return self._noticing.notice
+
+    @notice.setter
+    def notice(self, notice: Notice | None) -> None:
+        self._noticing.notice = notice
+
+    def behind_others(self) -> "Mlflow":
+        """The same connections, for requests that don't count as somebody's who waits."""
+        other = Mlflow(self._session, self.url)
+        other.traffic, other._noticing, other._is_counted = self.traffic, self._noticing, False
+        return other
 
     async def get(
         self,
@@ -155,13 +181,15 @@ class Mlflow:
     ) -> MlflowAnswer:
         if timeout_seconds is not None:
             kwargs["timeout"] = aiohttp.ClientTimeout(total=timeout_seconds)
+        counted = self.traffic.request() if self._is_counted else nullcontext()
         try:
-            async with self._session.request(
-                method, self.url + path, allow_redirects=False, **kwargs
-            ) as answer:
-                body, is_cut = await _read(answer.content, max_bytes)
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return MlflowAnswer(status=answer.status, body=body, headers=headers, is_cut=is_cut)
+            with counted:
+                async with self._session.request(
+                    method, self.url + path, allow_redirects=False, **kwargs
+                ) as answer:
+                    body, is_cut = await _read(answer.content, max_bytes)
+                    headers = {name.lower(): value for name, value in answer.headers.items()}
+                    return MlflowAnswer(status=answer.status, body=body, headers=headers, is_cut=is_cut)
         except TimeoutError as error:
             raise MlflowTimeout(f"MLflow at {self.url} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:

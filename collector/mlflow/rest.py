@@ -15,6 +15,7 @@ from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 DELETE_TRACES = f"{V3}/traces/delete-traces"
+START_TRACE = f"{V3}/traces"
 EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
 TRACES_ENDPOINT = "/v1/traces"
 # the beginning of paths at which something of one trace is written
@@ -168,6 +169,13 @@ class MlflowApi:
         """
         return await self._post(assessments_path(trace_id), document)
 
+    async def start_trace(self, info: Mapping[str, Any]) -> MlflowAnswer:
+        """POST traces: what MLflow is to say of a trace, which may have spans already.
+
+        Tags, metadata and assessments that it has and `info` has not stay.
+        """
+        return await self._post(START_TRACE, {"trace": {"trace_info": info}})
+
     async def delete_traces(self, experiment_id: str, trace_ids: Sequence[str]) -> MlflowAnswer:
         """POST traces/delete-traces: by MLflow's ids (tr-...), those of one experiment."""
         document = {"experiment_id": experiment_id, "request_ids": list(trace_ids)}
@@ -202,15 +210,23 @@ class MlflowApi:
         return await self._post_page(f"{V3}/traces/search", document, page_token)
 
     async def traces_of_run(
-        self, experiment_ids: Sequence[str], run_id: str, *, page_token: str = ""
+        self,
+        experiment_ids: Sequence[str],
+        run_id: str,
+        *,
+        also: str | None = None,
+        page_token: str = "",
     ) -> MlflowAnswer:
-        """POST traces/search: a page of the traces of these experiments that are linked to a run."""
+        """POST traces/search: a page of the traces of these experiments that are linked to a run.
+
+        `also`: only those that this filter matches too.
+        """
         document = {
             "locations": [
                 {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": id}}
                 for id in experiment_ids
             ],
-            "filter": f"attributes.run_id = '{run_id}'",
+            "filter": f"attributes.run_id = '{run_id}'" + (f" AND {also}" if also else ""),
             "max_results": MAX_TRACES,
         }
         return await self._post_page(f"{V3}/traces/search", document, page_token)

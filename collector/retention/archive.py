@@ -27,6 +27,7 @@ from collector.retention.frames import (
     to_line,
     unpack,
 )
+from collector.retention.lease import Lease
 from collector.retention.store import ArchiveFiles
 
 
@@ -36,6 +37,7 @@ class Archive:
 
     files: ArchiveFiles
     catalogue: Catalogue
+    lease: Lease
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def write(
@@ -49,12 +51,13 @@ class Archive:
     ) -> None:
         """Traces of MLflow's answer (traces/batchGet), of one day: written, checked, and in the catalogue.
 
-        Raises OSError; ArchiveDamaged: what was read back is not what was written; ValueError: a span can't
-        be read. Then nothing of it counts, and MLflow keeps the traces.
+        Raises OSError (ArchiveTaken: another service writes); ArchiveDamaged: what was read back is not what
+        was written; ValueError: a span can't be read. Then nothing of it counts, and MLflow keeps the traces.
         """
         exports = [_export_of(trace) for trace in traces]
         frame = pack(exports)
         with self._writing, self.files.writing():
+            self.lease.take()
             file = f"{experiment_id}/{day}"
             self._catch_up(file)
             at, manifest_at = self.catalogue.sizes(file)
@@ -75,8 +78,14 @@ class Archive:
             self.files.append(file + MANIFEST, line, at=manifest_at)
             if self.files.read(file + MANIFEST, offset=manifest_at) != line:
                 raise ArchiveDamaged(f"the line at byte {manifest_at} of {file}{MANIFEST} is not as written")
+            self.lease.check()
             end = manifest_at + len(line)
             self.catalogue.add(file, experiment_id, [record], end, state=ArchiveState.WRITTEN)
+
+    def leave(self) -> None:
+        """Let another service write. Raises OSError."""
+        with self._writing:
+            self.lease.leave()
 
     def read(self, trace: CataloguedTrace) -> list[ExportTraceServiceRequest]:
         """What the archive has of a trace, the oldest first. Raises OSError, ArchiveDamaged."""
@@ -135,6 +144,12 @@ class Archive:
     def known(self, trace_ids: Collection[str]) -> dict[str, CataloguedTrace]:
         """Those of these traces (hex) that it has."""
         return self.catalogue.find(trace_ids)
+
+
+def open_archive_of(files: ArchiveFiles, catalogue: Catalogue, *, where: str) -> Archive:
+    """The archive as one service writes to it. `where` tells people of other services which one that is."""
+    lease = Lease(files=files, owner=catalogue.owner(), where=where)
+    return Archive(files=files, catalogue=catalogue, lease=lease)
 
 
 def _export_of(trace: Mapping[str, Any]) -> ExportTraceServiceRequest:

@@ -1,11 +1,12 @@
 """What is in the archive, and how far its way out of MLflow or back has come: one SQLite file. Synchronous.
 
-    written -> deleting -> archived -> restored -> written …
+    written -> deleting -> archived -> restored -> returned -> written …
 
     written    the archive has it, and MLflow too
     deleting   MLflow is asked to delete it; after a crash nobody knows whether it has
     archived   only the archive has it
     restored   its spans are in the journal, on their way back to MLflow
+    returned   MLflow has all of it again
 
 The archive's own manifests say what is in its files; whatever is missing here is read from them again.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from collector.model.errors import Misconfigured
 from collector.retention.frames import FrameRecord
 
 FILE_NAME = "retention.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 AT_ONCE = 500
 _SCHEMA = """
 CREATE TABLE traces (
@@ -34,11 +36,19 @@ CREATE TABLE traces (
     archived_unix_ns INTEGER NOT NULL, restored_unix_ns INTEGER);
 CREATE INDEX traces_by_experiment ON traces (experiment_id, state);
 CREATE INDEX unsettled ON traces (state) WHERE state = 'deleting';
+CREATE INDEX restored ON traces (state) WHERE state = 'restored';
 CREATE TABLE frames (
     file TEXT, start INTEGER, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (file, start));
 CREATE TABLE places (trace_id TEXT, file TEXT, start INTEGER, PRIMARY KEY (trace_id, file, start));
 CREATE TABLE files (file TEXT PRIMARY KEY, data_bytes INTEGER NOT NULL, manifest_bytes INTEGER NOT NULL);
+CREATE TABLE owner (id TEXT NOT NULL);
 CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, report TEXT NOT NULL);
+"""
+# the first one had no name of its own, and restored spans only
+_FROM_1 = """
+CREATE TABLE owner (id TEXT NOT NULL);
+UPDATE traces SET state = 'returned' WHERE state = 'restored';
+CREATE INDEX restored ON traces (state) WHERE state = 'restored';
 """
 
 
@@ -49,6 +59,7 @@ class ArchiveState(StrEnum):
     DELETING = "deleting"
     ARCHIVED = "archived"
     RESTORED = "restored"
+    RETURNED = "returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +101,14 @@ class Catalogue:
         """Bytes of a day's frames and of its manifest that are known to be whole."""
         rows = self._rows("SELECT data_bytes, manifest_bytes FROM files WHERE file = ?", file)
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def owner(self) -> str:
+        """The name under which this service writes to the archive, the same after a restart."""
+        with self._transaction() as db:
+            found = db.execute("SELECT id FROM owner").fetchone() or (uuid.uuid4().hex,)
+            db.execute("DELETE FROM owner")
+            db.execute("INSERT INTO owner VALUES (?)", found)
+        return str(found[0])
 
     def newest_file(self) -> str | None:
         """The day's file that was begun last."""
@@ -258,9 +277,11 @@ def open_catalogue(data_dir: Path) -> Catalogue:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+        if version == 1:
+            db.executescript(f"BEGIN IMMEDIATE; {_FROM_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
     except (OSError, sqlite3.Error) as error:
         raise Misconfigured(f"the catalogue of the archive, {str(path)!r}, can't be read: {error}") from error
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, 1, SCHEMA_VERSION):
         db.close()
         raise Misconfigured(f"{str(path)!r} is of another version of Sidespan (schema {version})")
     return Catalogue(db)

@@ -1,4 +1,4 @@
-"""One batch of traces out of MLflow: look again -> archive -> delete -> mark in the index.
+"""One batch of traces out of MLflow: archive -> what is linked? -> look again -> delete -> mark in the index.
 
 Delivery waits with spans of these traces meanwhile, so none comes between reading and deleting. Each step is
 in the catalogue before the next one begins: whatever ends the process, the next run goes on from there.
@@ -7,7 +7,8 @@ in the catalogue before the next one begins: whatever ends the process, the next
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,12 +26,15 @@ from collector.retention.rules import (
     matches,
     protection,
     read_stored,
+    says_the_same,
     size_of,
 )
-from collector.retention.source import CleanupTrouble, TooMuch, TraceStore
+from collector.retention.source import CleanupTrouble, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
 
 OWNER = "retention"
+# of spans as MLflow's JSON has them: so much is held in memory before it is archived
+MAX_HELD_BYTES = 32 * 1024 * 1024
 
 
 class ArchiveTrouble(CleanupTrouble):
@@ -69,6 +73,15 @@ class Cleaned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedCopy:
+    """What of a trace is in the archive now. `info` is what MLflow said of it."""
+
+    info: Mapping[str, Any]
+    spans: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaner:
     """What the batches of all rules need. `waiting`: the consumers that bring data to MLflow."""
 
@@ -82,44 +95,53 @@ class Cleaner:
     now_unix_ns: Callable[[], int]
 
     async def clean(
-        self,
-        experiment_id: str,
-        rule: RetentionSettings,
-        traces: Sequence[RetainedTrace],
-        protected: Protected,
+        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
     ) -> Cleaned:
         """Carry out the rule on these traces of an experiment. Raises CleanupTrouble, IndexAway."""
-        try:
-            return await self._clean(experiment_id, rule, traces, protected)
-        except TooMuch:  # nothing is written yet
-            half = len(traces) // 2
-            first = await self.clean(experiment_id, rule, traces[:half], protected)
-            return first.plus(await self.clean(experiment_id, rule, traces[half:], protected))
+        ours = [trace for trace in traces if _is_hex(trace)]
+        kept: Counter[str] = Counter(other_id=len(traces) - len(ours))
+        async with self.turns.take(OWNER, [bytes.fromhex(trace.trace_id) for trace in ours]) as turn:
+            free = await self._free(ours)
+            kept["pending"] += len(ours) - len(free)
+            copies: dict[str, ArchivedCopy] = {}
+            if rule.action == "archive":
+                copies = await self._archived(experiment_id, rule, free)
+                kept["unreadable"] += len(free) - len(copies)
+                free = [trace for trace in free if trace.id in copies]
+            gone = await self._deleted(experiment_id, rule, free, copies, turn, kept)
+        size = sum(trace.size_bytes or copies[trace.id].bytes for trace in gone if trace.id in copies)
+        size += sum(trace.size_bytes for trace in gone if trace.id not in copies)
+        spans = sum(copies[trace.id].spans for trace in gone if trace.id in copies)
+        return Cleaned(traces=len(gone), spans=spans, bytes=size, kept=+kept)
 
-    async def _clean(
+    async def _deleted(
         self,
         experiment_id: str,
         rule: RetentionSettings,
         traces: Sequence[RetainedTrace],
-        protected: Protected,
-    ) -> Cleaned:
-        kept: Counter[str] = Counter()
-        ids = [bytes.fromhex(trace.trace_id) for trace in traces if _is_hex(trace)]
-        async with self.turns.take(OWNER, ids) as turn:
-            free = await self._free([trace for trace in traces if _is_hex(trace)])
-            kept["pending"] += len(ids) - len(free)
-            kept["other_id"] += len(traces) - len(ids)
-            known: dict[str, Mapping[str, Any]] = {}
-            if free and rule.action == "archive":
-                known = await self._archived(experiment_id, rule, free)
-                kept["unreadable"] += len(free) - len(known)
-            chosen = [trace for trace in free if trace.id in known or rule.action == "delete"]
-            chosen = await self._unchanged(chosen, known, rule, protected, kept)
-            gone = await self._delete(experiment_id, rule, chosen, turn) if chosen else []
-            kept["not_deleted"] += len(chosen) - len(gone)
-        spans = sum(len(known[trace.id].get("spans") or ()) for trace in gone if trace.id in known)
-        size = sum(trace.size_bytes or size_of(known.get(trace.id, {})) for trace in gone)
-        return Cleaned(traces=len(gone), spans=spans, bytes=size, kept=+kept)
+        copies: Mapping[str, ArchivedCopy],
+        turn: Turn,
+        kept: Counter[str],
+    ) -> list[RetainedTrace]:
+        """Those that are gone now. What MLflow says of each is looked at right before it is deleted."""
+        protected = await self.store.linked(
+            experiment_id,
+            [trace.id for trace in traces],
+            runs="run" not in rule.even_if,
+            datasets="dataset" not in rule.even_if,
+        )
+        gone: list[RetainedTrace] = []
+        done = 0
+        async with _together() as begin:  # while some are marked, MLflow is asked about the next
+            while some := traces[done : done + self.store.deleted_at_once()]:
+                done += len(some)
+                chosen = await self._unchanged(experiment_id, some, copies, rule, protected, kept)
+                if chosen:
+                    went = await self._delete(experiment_id, rule, chosen, turn)
+                    kept["not_deleted"] += len(chosen) - len(went)
+                    gone += went
+                    begin(self._mark(experiment_id, rule, chosen, went))
+        return gone
 
     async def _free(self, traces: Sequence[RetainedTrace]) -> list[RetainedTrace]:
         """Those of which nothing waits for delivery."""
@@ -129,21 +151,38 @@ class Cleaner:
 
     async def _archived(
         self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
-    ) -> dict[str, Mapping[str, Any]]:
-        """Those that the archive holds now, by MLflow's id, as MLflow had them."""
-        found = {str(each["trace_info"]["trace_id"]): each for each in await self._read(traces)}
+    ) -> dict[str, ArchivedCopy]:
+        """Those that the archive holds now, by MLflow's id."""
+        copies: dict[str, ArchivedCopy] = {}
+        held: list[Mapping[str, Any]] = []
+        sizes: dict[str, int] = {}
+        async for some in self.store.whole([trace.id for trace in traces]):
+            # of others MLflow has more than it says, as older versions kept it in files
+            held += (each for each in some if each.get("spans"))
+            sizes |= await asyncio.to_thread(_sizes, some)
+            if len(held) >= self.settings.batch_traces or sum(sizes.values()) >= MAX_HELD_BYTES:
+                copies |= await self._write_days(experiment_id, rule, held, sizes)
+                held, sizes = [], {}
+        return copies | await self._write_days(experiment_id, rule, held, sizes)
+
+    async def _write_days(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[Mapping[str, Any]],
+        sizes: Mapping[str, int],
+    ) -> dict[str, ArchivedCopy]:
         days: dict[str, list[Mapping[str, Any]]] = {}
         for trace in traces:
-            if trace.id in found:
-                days.setdefault(trace.day, []).append(found[trace.id])
-        written: dict[str, Mapping[str, Any]] = {}
+            days.setdefault(read_stored(trace["trace_info"]).day, []).append(trace)
+        written: list[Mapping[str, Any]] = []
         for day, whole in days.items():
-            written |= await self._write(experiment_id, day, whole, rule.name)
-        return written
+            written += await self._write(experiment_id, day, whole, rule.name)
+        return {(id := _id_of(each)): _copy(each, sizes[id]) for each in written}
 
     async def _write(
         self, experiment_id: str, day: str, traces: Sequence[Mapping[str, Any]], rule: str
-    ) -> dict[str, Mapping[str, Any]]:
+    ) -> list[Mapping[str, Any]]:
         """Those that could be written. One with a span that OTLP can't hold stays out, and in MLflow."""
         write = partial(
             self.archive.write, experiment_id, day, traces, rule=rule, now_unix_ns=self.now_unix_ns()
@@ -152,29 +191,24 @@ class Cleaner:
             await asyncio.to_thread(write)
         except ValueError:
             if len(traces) == 1:
-                return {}
+                return []
             alone = [await self._write(experiment_id, day, [each], rule) for each in traces]
-            return {id: trace for each in alone for id, trace in each.items()}
+            return [trace for each in alone for trace in each]
         except (OSError, ArchiveDamaged) as error:
             raise ArchiveTrouble(f"the archive can't be written: {error}") from error
-        return {str(each["trace_info"]["trace_id"]): each for each in traces}
-
-    async def _read(self, traces: Sequence[RetainedTrace]) -> list[Mapping[str, Any]]:
-        """Those with spans: of others MLflow has more than it says, as older versions kept it in files."""
-        return [each for each in await self.store.whole([trace.id for trace in traces]) if each.get("spans")]
+        return list(traces)
 
     async def _unchanged(
         self,
+        experiment_id: str,
         traces: Sequence[RetainedTrace],
-        read: Mapping[str, Mapping[str, Any]],
+        copies: Mapping[str, ArchivedCopy],
         rule: RetentionSettings,
         protected: Protected,
         kept: Counter[str],
     ) -> list[RetainedTrace]:
         """Those of which MLflow says what it said before, and that the rule may still delete."""
-        if not traces:
-            return []
-        now = await self.store.infos([trace.id for trace in traces])
+        now = await self.store.look_again(experiment_id, [trace.id for trace in traces])
         left = []
         for trace in traces:
             found = now.get(trace.id)
@@ -183,7 +217,7 @@ class Cleaner:
             elif (why := protection(found, protected, rule, keep_tag=self.settings.keep_tag)) is not None:
                 kept[why] += 1
             elif not matches(found, rule) or (
-                trace.id in read and found.info != read[trace.id]["trace_info"]
+                trace.id in copies and not says_the_same(found.info, copies[trace.id].info)
             ):
                 kept["changed"] += 1
             else:
@@ -194,19 +228,26 @@ class Cleaner:
         self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
     ) -> list[RetainedTrace]:
         """Those that are gone now."""
-        catalogue = self.archive.catalogue
         trace_ids = [trace.trace_id for trace in traces]
-        await asyncio.to_thread(catalogue.move, trace_ids, ArchiveState.DELETING)
-        gone = await self._ask_to_delete(experiment_id, rule, traces, turn)
-        left = set(trace_ids) - {trace.trace_id for trace in gone}
-        await asyncio.to_thread(catalogue.move, left, ArchiveState.WRITTEN, out_of=ArchiveState.DELETING)
+        await asyncio.to_thread(self.archive.catalogue.move, trace_ids, ArchiveState.DELETING)
+        return await self._ask_to_delete(experiment_id, rule, traces, turn)
+
+    async def _mark(
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        asked: Sequence[RetainedTrace],
+        gone: Sequence[RetainedTrace],
+    ) -> None:
+        """Note what has become of traces that MLflow was asked to delete."""
+        move = partial(self.archive.catalogue.move, out_of=ArchiveState.DELETING)
+        left = {trace.trace_id for trace in asked} - {trace.trace_id for trace in gone}
+        if left:
+            await asyncio.to_thread(move, left, ArchiveState.WRITTEN)
         if rule.action == "archive":
             await self.marks.archived(experiment_id, [trace.info for trace in gone])
         # not what was restored meanwhile
-        await asyncio.to_thread(
-            catalogue.move, trace_ids, ArchiveState.ARCHIVED, out_of=ArchiveState.DELETING
-        )
-        return gone
+        await asyncio.to_thread(move, [trace.trace_id for trace in gone], ArchiveState.ARCHIVED)
 
     async def _ask_to_delete(
         self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace], turn: Turn
@@ -218,7 +259,7 @@ class Cleaner:
         try:
             count = await self.store.delete(experiment_id, [trace.id for trace in traces])
             if count != len(traces):
-                there = await self.store.infos([trace.id for trace in traces])
+                there = await self.store.look_again(experiment_id, [trace.id for trace in traces])
                 gone = [trace for trace in traces if trace.id not in there]
             is_sure = True
         finally:
@@ -281,11 +322,13 @@ class Cleaner:
             await self.marks.archived(experiment_id, said)
 
     async def restored_lately(self, traces: Sequence[RetainedTrace]) -> frozenset[str]:
-        """Those that were restored a short time ago (hex)."""
+        """Those that were restored a short time ago, or not wholly yet (hex)."""
         known = await asyncio.to_thread(self.archive.known, [trace.trace_id for trace in traces])
         now = self.now_unix_ns()
         return frozenset(
-            id for id, each in known.items() if is_fresh(each.restored_unix_ns, self.settings, now)
+            id
+            for id, each in known.items()
+            if each.state is ArchiveState.RESTORED or is_fresh(each.restored_unix_ns, self.settings, now)
         )
 
 
@@ -297,6 +340,30 @@ def _found_deleted(experiment_id: str, infos: Sequence[Mapping[str, Any]]) -> De
         trace_ids=[read_stored(info).trace_id for info in infos],
         seconds=0.0,
     )
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+    """Yields what begins something beside the block. The end waits for it, and raises its first error."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield lambda what: tasks.append(asyncio.create_task(what))
+    except BaseException:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    await asyncio.gather(*tasks)
+
+
+def _id_of(trace: Mapping[str, Any]) -> str:
+    return str(trace["trace_info"]["trace_id"])
+
+
+def _sizes(traces: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {_id_of(trace): size_of(trace) for trace in traces}
+
+
+def _copy(trace: Mapping[str, Any], size: int) -> ArchivedCopy:
+    return ArchivedCopy(info=trace["trace_info"], spans=len(trace["spans"]), bytes=size)
 
 
 def _is_hex(trace: RetainedTrace) -> bool:

@@ -3,6 +3,7 @@
 for each experiment -> for each of its rules -> oldest traces first -> protected? -> batch -> cleaner.py
 """
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,11 +20,11 @@ from collector.retention.rules import (
     protection,
     size_of,
 )
-from collector.retention.source import TooMuch
 from collector.settings import RetentionSettings
 
-# what is linked or put into a dataset while a run lasts is seen after so long
-PROTECTED_NS = 300 * 1_000_000_000
+# a batch is larger where it takes long to find out what is linked
+LINKED_SECONDS = 1.0
+MOST_BATCHES = 20
 MAX_LISTED = 1000
 # traces of which a plan reads the spans, to estimate the size of all
 SAMPLED = 20
@@ -82,21 +83,13 @@ class RuleReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Known:
-    """The protected traces, as of a time."""
-
-    protected: Protected = field(default_factory=Protected)
-    at_unix_ns: int | None = None
-
-
-@dataclass(slots=True, kw_only=True)
 class Cleanup:
     """The rules over the traces of one MLflow server."""
 
     rules: Sequence[RetentionSettings]
     cleaner: Cleaner
     now_unix_ns: Callable[[], int]
-    _known: _Known = field(default_factory=_Known)
+    _protected: Protected | None = None
 
     async def plan(self, *, listed: int = 0) -> list[RuleReport]:
         """What each rule would do now, with the first `listed` ids. Raises CleanupTrouble."""
@@ -125,11 +118,7 @@ class Cleanup:
             report.bytes += round(sum(sizes) / max(1, len(sizes)) * report.unsized)
 
     async def _sizes(self, ids: Sequence[str]) -> list[int]:
-        try:
-            return [size_of(each) for each in await self.cleaner.store.whole(ids)]
-        except TooMuch:
-            half = len(ids) // 2
-            return [*await self._sizes(ids[:half]), *await self._sizes(ids[half:])]
+        return [size_of(each) async for some in self.cleaner.store.whole(ids) for each in some]
 
     async def run(self, *, progress: Callable[[Sequence[RuleReport]], None]) -> list[RuleReport]:
         """Carry the rules out; `progress` hears of each batch. Raises CleanupTrouble, IndexAway."""
@@ -140,8 +129,7 @@ class Cleanup:
                 reports.append(_report(rule, experiment))
                 async for batch in self._batches(experiment, rule, reports[-1]):
                     assert experiment.id is not None
-                    protected = await self._protected()
-                    reports[-1].cleaned(await self.cleaner.clean(experiment.id, rule, batch, protected))
+                    reports[-1].cleaned(await self.cleaner.clean(experiment.id, rule, batch))
                     progress(reports)
         return reports
 
@@ -154,11 +142,17 @@ class Cleanup:
                 report.kept[why] += 1
                 continue
             batch.append(trace)
-            if len(batch) == self.cleaner.settings.batch_traces:
+            if len(batch) >= self._batch_traces():
                 yield batch
                 batch = []
         if batch:
             yield batch
+
+    def _batch_traces(self) -> int:
+        """How many traces to delete together: more where it takes long to find out what is linked."""
+        settings, store = self.cleaner.settings, self.cleaner.store
+        longer = math.ceil(store.linked_seconds / LINKED_SECONDS)
+        return settings.batch_traces * min(MOST_BATCHES, max(1, longer))
 
     async def _selected(
         self,
@@ -193,20 +187,17 @@ class Cleanup:
                 yield trace, "restored" if trace.trace_id in fresh else await self._kept_by(trace, rule)
 
     async def _kept_by(self, trace: RetainedTrace, rule: RetentionSettings) -> str | None:
-        return protection(trace, await self._protected(), rule, keep_tag=self.cleaner.settings.keep_tag)
+        return protection(trace, await self._all_protected(), rule, keep_tag=self.cleaner.settings.keep_tag)
 
-    async def _protected(self) -> Protected:
-        """What no rule may take, asked again after a while."""
-        now = self.now_unix_ns()
-        if self._known.at_unix_ns is None or now - self._known.at_unix_ns > PROTECTED_NS:
-            ids = [str(each.id) for each, _ in await self._experiments()]
-            self._known.protected = await self.cleaner.store.protected(
-                ids,
+    async def _all_protected(self) -> Protected:
+        """What the rules must leave, as it was when first asked; each batch asks for its own traces anew."""
+        if self._protected is None:
+            self._protected = await self.cleaner.store.protected(
+                [str(each.id) for each, _ in await self._experiments()],
                 runs=any("run" not in rule.even_if for rule in self.rules),
                 datasets=any("dataset" not in rule.even_if for rule in self.rules),
             )
-            self._known.at_unix_ns = self.now_unix_ns()
-        return self._known.protected
+        return self._protected
 
     async def _experiments(self) -> list[tuple[ExperimentReference, list[RetentionSettings]]]:
         """Those that rules name, with their rules."""
@@ -218,7 +209,7 @@ class Cleanup:
 
     def forget(self) -> None:
         """Ask anew what is protected."""
-        self._known = _Known()
+        self._protected = None
 
 
 def _report(rule: RetentionSettings, experiment: ExperimentReference) -> RuleReport:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -146,7 +146,9 @@ def only(export: ExportTraceServiceRequest, trace_ids: Collection[str]) -> list[
 
 def to_line(record: FrameRecord) -> bytes:
     """As the manifest has it."""
-    return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    document = {each.name: getattr(record, each.name) for each in fields(record)}
+    document["traces"] = [{key.name: getattr(one, key.name) for key in fields(one)} for one in record.traces]
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def from_line(line: bytes) -> FrameRecord:

@@ -13,7 +13,8 @@ from collector.model.parameters import BadParameter
 from collector.retention.archive import Archive
 from collector.retention.catalogue import ArchiveState, CataloguedTrace
 from collector.retention.cleanup import Cleanup, RuleReport
-from collector.retention.frames import DATA
+from collector.retention.completing import Completion
+from collector.retention.frames import DATA, ArchiveDamaged
 from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.source import CleanupTrouble
 
@@ -21,6 +22,9 @@ _log = logging.getLogger("sidespan.retention")
 
 # until MLflow is asked again what became of a deletion: late spans of its traces are refused meanwhile
 RETRY_SECONDS = 30.0
+# between looks at whether spans of restored traces have arrived, and at whether any were restored
+ARRIVING_SECONDS = 0.2
+COMPLETE_SECONDS = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,11 +53,13 @@ class Keeper:
 
     cleanup: Cleanup
     restorer: Restorer
+    completion: Completion
     archive: Archive
     every_seconds: float | None
     retry_seconds: float = RETRY_SECONDS
     _state: RunState = field(default_factory=RunState)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _restored: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def plan(self, *, listed: int) -> dict[str, Any]:
         """As in the protocol."""
@@ -83,7 +89,9 @@ class Keeper:
         if not known:
             raise BadParameter("trace_id", trace_id, "the archive does not have this trace")
         await self._need_experiment(known[trace_id].experiment_id)
-        return {"traces": 1, "spans": await self.restorer.restore([trace_id]), "left": 0}
+        spans = await self.restorer.restore([trace_id])
+        self._restored.set()
+        return {"traces": 1, "spans": spans, "left": 0}
 
     async def restore_experiment(self, experiment_id: str) -> dict[str, Any]:
         """As in the protocol."""
@@ -91,6 +99,7 @@ class Keeper:
         if counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED):
             await self._need_experiment(experiment_id)
         traces, left = await self.restorer.experiment(experiment_id)
+        self._restored.set()
         return {"traces": traces, "left": left}
 
     async def where(self, trace_id: str) -> dict[str, Any] | None:
@@ -120,6 +129,19 @@ class Keeper:
             self._asked.clear()
             await self._run()
 
+    async def complete(self) -> None:
+        """Bring back what MLflow said of restored traces, as their spans arrive there, until cancelled."""
+        while True:
+            self._restored.clear()
+            try:
+                left = await self.completion.complete()
+            except (CleanupTrouble, OSError, ArchiveDamaged) as error:
+                left = 0
+                _log.warning("restored traces lack what MLflow said of them", extra={"reason": str(error)})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ARRIVING_SECONDS if left else COMPLETE_SECONDS):
+                    await self._restored.wait()
+
     async def _due_seconds(self) -> float | None:
         """How long until the next run on schedule, counted from the last one's end across restarts."""
         if self.every_seconds is None:
@@ -142,6 +164,8 @@ class Keeper:
             raise
         finally:
             state.ended_unix_ns = time.time_ns()
+            with suppress(OSError):  # it runs out
+                self.archive.leave()
         traces = sum(rule["traces"] for rule in state.rules)
         _log.info("the retention rules were applied", extra={"traces": traces})
         await asyncio.to_thread(self.archive.catalogue.note_run, state.to_json())

@@ -10,10 +10,10 @@ from typing import Any
 from collector.index.protocol import Index, IndexAway, IndexFailure, UnreadableTraces
 from collector.retention.frames import DATA
 from collector.retention.rules import read_stored
+from collector.spans.labels import ARCHIVED_TAG
 
 _log = logging.getLogger("sidespan.retention")
 
-TAG = "sidespan.archived"
 READY_SECONDS = 60.0
 
 
@@ -49,4 +49,4 @@ class Marks:
 
 
 def _tagged(info: Mapping[str, Any], file: str) -> dict[str, Any]:
-    return {**info, "tags": {**(info.get("tags") or {}), TAG: file}}
+    return {**info, "tags": {**(info.get("tags") or {}), ARCHIVED_TAG: file}}

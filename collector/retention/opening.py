@@ -1,5 +1,6 @@
 """Retention, from the settings."""
 
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -12,10 +13,11 @@ from collector.journal import Journal, Log
 from collector.mlflow.client import Mlflow
 from collector.mlflow.rest import DELETE_TRACES
 from collector.model.errors import Misconfigured
-from collector.retention.archive import Archive
+from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import FILE_NAME, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
+from collector.retention.completing import Completion
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
@@ -40,7 +42,8 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive | None]:
         yield None
         return
     with closing(open_catalogue(settings.data_dir)) as catalogue:
-        archive = Archive(files=files, catalogue=catalogue)
+        where = f"{socket.gethostname()} {settings.data_dir.absolute()}"
+        archive = open_archive_of(files, catalogue, where=where)
         try:
             archive.catch_up()
         except (OSError, ArchiveDamaged) as error:
@@ -80,12 +83,14 @@ async def open_keeper(
         labels = {"rule": deletion.rule, "action": deletion.action}
         metrics.retention_traces.labels(**labels).inc(len(deletion.trace_ids))
 
+    store = TraceStore(mlflow=mlflow, share=settings.cleanup.mlflow_share)
+    waiting = [journal.consumer(name) for name in (DELIVERY, LOGS)]
     cleaner = Cleaner(
-        store=TraceStore(mlflow=mlflow, share=settings.cleanup.mlflow_share),
+        store=store,
         archive=archive,
         marks=Marks(index=index),
         turns=carriers.joins.turns,
-        waiting=[journal.consumer(name) for name in (DELIVERY, LOGS)],
+        waiting=waiting,
         settings=settings.cleanup,
         tell=tell,
         now_unix_ns=time.time_ns,
@@ -93,10 +98,14 @@ async def open_keeper(
     keeper = Keeper(
         cleanup=Cleanup(rules=settings.retention, cleaner=cleaner, now_unix_ns=time.time_ns),
         restorer=_restorer(archive, journal.log, index),
+        completion=Completion(archive=archive, store=store, waiting=waiting),
         archive=archive,
         every_seconds=settings.cleanup.every_seconds if settings.retention else None,
     )
-    async with supervised("retention", keeper.run, pause=RESTART_PAUSE):
+    async with (
+        supervised("retention", keeper.run, pause=RESTART_PAUSE),
+        supervised("restored traces", keeper.complete, pause=RESTART_PAUSE),
+    ):
         yield keeper
 
 

@@ -68,6 +68,16 @@ def size_of(trace: Mapping[str, Any]) -> int:
     return len(json.dumps(spans, separators=(",", ":"))) if spans else 0
 
 
+def says_the_same(info: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether MLflow says of a trace what it said before; assessments come in any order."""
+
+    def ordered(each: Mapping[str, Any]) -> Any:
+        found = sorted(each.get("assessments") or (), key=lambda one: str(one.get("assessment_id")))
+        return {**each, "assessments": found}
+
+    return bool(ordered(info) == ordered(before))
+
+
 def _size_bytes(metadata: Mapping[str, Any]) -> int:
     try:
         stats = json.loads(metadata.get(SIZE_STATS) or "{}")
@@ -124,6 +134,11 @@ def search_filter(rule: RetentionSettings, *, from_unix_ms: int, before_unix_ms:
     if len(rule.status) == 1:
         clauses.append(f"attributes.status = '{rule.status[0]}'")
     return " AND ".join(clauses)
+
+
+def ids_filter(ids: Sequence[str]) -> str:
+    """These traces (tr-...) as a filter of traces/search."""
+    return f"attributes.request_id IN ({', '.join(quoted(id) for id in ids)})"
 
 
 def quoted(text: str) -> str:

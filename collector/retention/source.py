@@ -1,29 +1,37 @@
-"""MLflow as retention asks it: one request at a time, with a pause after each.
-
-The pause is in proportion to the time that MLflow took, so that it is busy with this for a share of the time
-only, however fast it is.
-"""
+"""MLflow as retention asks it: one request at a time, at the pace that others leave it."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow, MlflowAnswer, MlflowUnreachable
-from collector.mlflow.rest import MlflowApi
+from collector.mlflow.rest import MAX_TRACES, MlflowApi
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
-from collector.retention.rules import Protected, RetainedTrace, metric_filters, read_stored, search_filter
+from collector.retention.pace import MlflowPace
+from collector.retention.rules import (
+    Protected,
+    RetainedTrace,
+    ids_filter,
+    metric_filters,
+    read_stored,
+    search_filter,
+)
 from collector.settings import RetentionSettings
 
 TIMEOUT_SECONDS = 60.0
-MAX_PAUSE_SECONDS = 30.0
-PAGE = 100
 MANY = 1000
 RUNS_A_PAGE = 500
 DAY_MS = 86_400_000
+# traces with their spans in one request
+MAX_READ = 100
+# the least of what is asked for at once
+LEAST: Mapping[str, int] = {"page": 50, "whole": 4, "infos": 10, "look_again": 20, "delete": 20}
+# what MLflow says of a description that it will never take
+DESCRIBED = (200, 400, 404, 413, 422)
 
 
 class CleanupTrouble(SidespanError):
@@ -34,16 +42,25 @@ class StoreTrouble(CleanupTrouble):
     """MLflow can't be asked, or has not answered as it should."""
 
 
-class TooMuch(StoreTrouble):
-    """These traces together are more than is read at once: ask for fewer."""
+class TraceRefused(StoreTrouble):
+    """MLflow does not take what it is to say of a trace."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TraceStore:
-    """The traces of one MLflow server. Each verb raises StoreTrouble."""
+    """The traces of one MLflow server. Each verb raises StoreTrouble.
+
+    `linked_seconds` is how long it took the last time to ask what is linked, pauses included.
+    """
 
     mlflow: Mlflow
     share: float
+    linked_seconds: float = 0.0
+    pace: MlflowPace = field(init=False)
+    _datasets: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pace = MlflowPace(traffic=self.mlflow.traffic, share=self.share)
 
     async def experiments(self) -> list[ExperimentReference]:
         """Those that aren't deleted."""
@@ -79,14 +96,17 @@ class TraceStore:
         found: list[RetainedTrace] = []
         while True:
             wanted = search_filter(rule, from_unix_ms=start, before_unix_ms=before_unix_ms)
+            limit = self._at_once("page", MAX_TRACES)
             page = await self._ask(
                 self._api.search_traces(
                     experiment_id,
                     filter_string=wanted,
                     order_by=["timestamp_ms ASC"],
-                    limit=PAGE,
+                    limit=limit,
                     page_token=token,
-                )
+                ),
+                of="page",
+                count=limit,
             )
             traces = [_stored(info) for info in page.get("traces") or ()]
             found += [trace for trace in traces if trace.id not in seen]
@@ -103,27 +123,68 @@ class TraceStore:
             seen |= {trace.id for trace in traces if trace.started_unix_ms == start}
 
     async def infos(self, ids: Sequence[str]) -> dict[str, RetainedTrace]:
-        """Those of these traces (tr-...) that MLflow has."""
-        found = [
-            _stored(info) for info in (await self._ask(self._api.trace_infos(ids))).get("trace_infos", ())
-        ]
-        return {trace.id: trace for trace in found}
+        """Those of these traces (tr-...) that MLflow has, in whatever experiment."""
+        found: dict[str, RetainedTrace] = {}
+        async for answer in self._pieces("infos", ids, self._api.trace_infos):
+            for info in (await self._document(answer)).get("trace_infos") or ():
+                trace = _stored(info)
+                found[trace.id] = trace
+        return found
 
-    async def whole(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
-        """These traces (tr-...) with their spans, as MLflow's JSON has them.
+    async def look_again(self, experiment_id: str, ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        """Those of these traces (tr-...) that the experiment has. MLflow reads a list ten times as fast."""
 
-        One that is missing is gone, or too large to be read. Raises TooMuch for several that are too large
-        together.
+        def search(some: Sequence[str]) -> Awaitable[MlflowAnswer]:
+            wanted = ids_filter(some)
+            return self._api.search_traces(experiment_id, filter_string=wanted, limit=len(some))
+
+        found: dict[str, RetainedTrace] = {}
+        async for answer in self._pieces("look_again", ids, search):
+            for info in (await self._document(answer)).get("traces") or ():
+                trace = _stored(info)
+                found[trace.id] = trace
+        return found
+
+    async def whole(self, ids: Sequence[str]) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """These traces (tr-...) with their spans, as MLflow's JSON has them, some at a time.
+
+        One that is missing is gone, or too large to be read.
         """
-        answer = await self._answer(self._api.traces(ids))
-        if answer.is_cut and len(ids) > 1:
-            raise TooMuch(f"{len(ids)} traces have over {MAX_CONTENT_BYTES} bytes")
-        return [] if answer.is_cut else (await asyncio.to_thread(answer.json)).get("traces") or []
+        left = list(ids)
+        while left:
+            some = left[: self._at_once("whole", MAX_READ)]
+            answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
+            while answer.is_cut and len(some) > 1:
+                some = some[: len(some) // 2]
+                answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
+            del left[: len(some)]
+            if not answer.is_cut:
+                yield (await self._document(answer)).get("traces") or []
+
+    async def _pieces(
+        self, of: str, ids: Sequence[str], ask: Callable[[Sequence[str]], Awaitable[MlflowAnswer]]
+    ) -> AsyncIterator[MlflowAnswer]:
+        """MLflow's answers about these ids, which are asked for in pieces that it answers quickly."""
+        done = 0
+        while done < len(ids):
+            some = ids[done : done + self._at_once(of, MAX_TRACES)]
+            yield await self._answer(ask(some), of=of, count=len(some))
+            done += len(some)
+
+    def deleted_at_once(self) -> int:
+        """How many traces to delete in one request."""
+        return self._at_once("delete", MAX_TRACES)
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
         """Delete traces (tr-...) of an experiment; how many MLflow had."""
-        answer = await self._ask(self._api.delete_traces(experiment_id, ids))
+        answer = await self._ask(self._api.delete_traces(experiment_id, ids), of="delete", count=len(ids))
         return int(answer.get("traces_deleted") or 0)
+
+    async def describe(self, info: Mapping[str, Any]) -> None:
+        """Have MLflow say this of a trace (its JSON, without spans). Raises TraceRefused."""
+        answer = await self._answer(self._api.start_trace(info), statuses=DESCRIBED)
+        if answer.status != 200:
+            raise TraceRefused(f"MLflow answered with status {answer.status}: {answer.error}")
 
     async def protected(self, experiment_ids: Sequence[str], *, runs: bool, datasets: bool) -> Protected:
         """Traces of these experiments that runs are linked to, and those from which datasets were made.
@@ -132,31 +193,67 @@ class TraceStore:
         """
         return Protected(
             in_datasets=await self._in_datasets() if datasets else frozenset(),
-            in_runs=await self._in_runs(experiment_ids) if runs else frozenset(),
+            in_runs=await self._in_runs(experiment_ids) if runs and experiment_ids else frozenset(),
         )
 
+    async def linked(
+        self, experiment_id: str, ids: Sequence[str], *, runs: bool, datasets: bool
+    ) -> Protected:
+        """The same of these traces (tr-...) of an experiment alone, which is fast where there are many."""
+        began = time.monotonic()
+        found = Protected(
+            in_datasets=await self._in_datasets() if datasets else frozenset(),
+            in_runs=await self._in_runs([experiment_id], among=ids) if runs and ids else frozenset(),
+        )
+        self.linked_seconds = time.monotonic() - began
+        return found
+
     async def _in_datasets(self) -> frozenset[str]:
-        found: set[str] = set()
+        """Of datasets that have not changed since they were read, what was read then."""
+        known: dict[str, tuple[Any, frozenset[str]]] = {}
         async for dataset in self._all(
             "datasets",
             lambda token: self._api.search_datasets(limit=MANY, page_token=token),
             id_of=lambda each: each["dataset_id"],
         ):
-            id, token = str(dataset["dataset_id"]), ""
-            while True:
-                page = await self._ask(self._api.dataset_records(id, limit=MANY, page_token=token))
-                found |= _sources(page.get("records"))
-                token = str(page.get("next_page_token") or "")
-                if not token:
-                    break
+            id, changed = str(dataset["dataset_id"]), dataset.get("last_update_time")
+            before = self._datasets.get(id)
+            is_known = before is not None and changed is not None and before[0] == changed
+            known[id] = before if before and is_known else (changed, await self._sources_of(id))
+        self._datasets = known
+        return frozenset().union(*[ids for _, ids in known.values()])
+
+    async def _sources_of(self, dataset_id: str) -> frozenset[str]:
+        found: set[str] = set()
+        token, pages = "", 0
+        while token or not pages:
+            page = await self._ask(self._api.dataset_records(dataset_id, limit=MANY, page_token=token))
+            found |= _sources(page.get("records"))
+            token, pages = str(page.get("next_page_token") or ""), pages + 1
         return frozenset(found)
 
-    async def _in_runs(self, experiment_ids: Sequence[str]) -> frozenset[str]:
+    async def _in_runs(
+        self, experiment_ids: Sequence[str], *, among: Sequence[str] | None = None
+    ) -> frozenset[str]:
         found: set[str] = set()
+        wanted = None if among is None else ids_filter(among)
+        for run_id in await self._runs():
+            async for info in self._all(
+                "traces",
+                lambda token, id=run_id: self._api.traces_of_run(
+                    experiment_ids, id, also=wanted, page_token=token
+                ),
+                id_of=lambda info: info["trace_id"],
+            ):
+                found.add(str(info["trace_id"]))
+        return frozenset(found)
+
+    async def _runs(self) -> list[str]:
+        """The ids of all that aren't deleted, of experiments that aren't."""
         everywhere = [str(each.id) for each in await self.experiments()]
-        if not experiment_ids or not everywhere:
-            return frozenset()
-        runs = [
+        if not everywhere:
+            return []
+        return [
             str(run["info"]["run_id"])
             async for run in self._all(
                 "runs",
@@ -166,14 +263,6 @@ class TraceStore:
                 id_of=lambda run: run["info"]["run_id"],
             )
         ]
-        for id in runs:
-            async for info in self._all(
-                "traces",
-                lambda token, id=id: self._api.traces_of_run(experiment_ids, id, page_token=token),
-                id_of=lambda info: info["trace_id"],
-            ):
-                found.add(str(info["trace_id"]))
-        return frozenset(found)
 
     async def _all(
         self, key: str, ask: Any, *, id_of: Callable[[dict[str, Any]], str]
@@ -196,8 +285,10 @@ class TraceStore:
             if pages == 1:
                 return
 
-    async def _ask(self, asking: Awaitable[MlflowAnswer]) -> dict[str, Any]:
-        answer = await self._answer(asking)
+    async def _ask(self, asking: Awaitable[MlflowAnswer], *, of: str = "", count: int = 1) -> dict[str, Any]:
+        return await self._document(await self._answer(asking, of=of, count=count))
+
+    async def _document(self, answer: MlflowAnswer) -> dict[str, Any]:
         if answer.is_cut:
             raise StoreTrouble(f"MLflow's answer is larger than {MAX_CONTENT_BYTES} bytes")
         document = await asyncio.to_thread(lambda: answer.document)
@@ -205,22 +296,31 @@ class TraceStore:
             raise StoreTrouble(f"MLflow's answer is no JSON object: {answer.error[:100]!r}")
         return document
 
-    async def _answer(self, asking: Awaitable[MlflowAnswer]) -> MlflowAnswer:
-        """A 200, after the pause."""
-        began = time.monotonic()
+    async def _answer(
+        self,
+        asking: Awaitable[MlflowAnswer],
+        *,
+        of: str = "",
+        count: int = 1,
+        statuses: Collection[int] = (200,),
+    ) -> MlflowAnswer:
+        """One with such a status. `of` and `count` say what is asked for, and of how many."""
         try:
-            answer = await asking
+            async with self.pace.request(of, count):
+                answer = await asking
         except MlflowUnreachable as error:
             raise StoreTrouble(f"MLflow can't be asked: {error}") from error
-        took = time.monotonic() - began
-        await asyncio.sleep(min(MAX_PAUSE_SECONDS, took * (1 / self.share - 1)))
-        if answer.status != 200:
+        if answer.status not in statuses:
             raise StoreTrouble(f"MLflow answered with status {answer.status}: {answer.error}")
         return answer
 
+    def _at_once(self, of: str, most: int) -> int:
+        return self.pace.count(of, most=most, least=LEAST[of])
+
     @property
     def _api(self) -> MlflowApi:
-        return MlflowApi(connection=self.mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
+        behind = self.mlflow.behind_others()
+        return MlflowApi(connection=behind, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
 
 
 def _stored(info: Mapping[str, Any]) -> RetainedTrace:

@@ -7,6 +7,7 @@ when that is stored; after a crash the file has the old length, the new one, or 
 import fcntl
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -38,6 +39,15 @@ class ArchiveFiles(Protocol):
 
     def append(self, name: str, data: bytes, *, at: int) -> None:
         """Cut the file to `at` bytes, and add to it."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a small file; False: it is there. Not every store at a URL can tell two that do it at once."""
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Make a small file anew, whole or not at all."""
+
+    def remove(self, name: str) -> None:
+        """Nothing happens if there is none."""
 
     def writing(self) -> AbstractContextManager[None]:
         """No other process of this machine writes in the block; of stores at a URL nobody can promise it."""
@@ -87,6 +97,34 @@ class FolderFiles:
         if name not in self._synced:
             _sync_folders(path.parent)
             self._synced.add(name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """As in the protocol."""
+        unfinished = self._unfinished(name, data)
+        try:
+            os.link(unfinished, self._folder / name)
+        except FileExistsError:
+            return False
+        finally:
+            unfinished.unlink()
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        """As in the protocol."""
+        self._unfinished(name, data).replace(self._folder / name)
+
+    def _unfinished(self, name: str, data: bytes) -> Path:
+        make_folder(self._folder)
+        path = self._folder / f"{name}.{uuid.uuid4().hex}"
+        with open(path, "wb", opener=opener) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def remove(self, name: str) -> None:
+        """As in the protocol."""
+        (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -155,6 +193,26 @@ class RemoteFiles:
             target.write(data)
         self._system.mv(unfinished, path)
         self._system.invalidate_cache()
+
+    def create(self, name: str, data: bytes) -> bool:
+        """As in the protocol."""
+        self._system.invalidate_cache()
+        self._system.makedirs(self._root, exist_ok=True)
+        try:
+            self._system.pipe_file(self._path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        """As in the protocol."""
+        self._system.pipe_file(self._path(name), data)
+        self._system.invalidate_cache()
+
+    def remove(self, name: str) -> None:
+        """As in the protocol."""
+        if self.size(name):
+            self._system.rm_file(self._path(name))
 
     def writing(self) -> AbstractContextManager[None]:
         """As in the protocol."""

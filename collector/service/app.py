@@ -85,7 +85,10 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
-        proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=mirror))
+        proxied = open_mlflow_proxy(
+            settings, access, metrics, labels=labels, answering=mirror, traffic=mlflow.traffic
+        )
+        proxy = await opened(proxied)
         receiver, grpc = await opened(
             open_receivers(settings, journal.log, bounds, access, experiments, metrics)
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 
 from prometheus_client import Counter
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from collector.api.access import access_settings, identity_headers
 from collector.index.label_feed import LabelFeed
 from collector.mlflow.client import authorization, tls
+from collector.mlflow.traffic import Traffic
 from collector.model.errors import Misconfigured
 from collector.settings import Role, Settings
 from collector.telemetry.metrics import Metrics
@@ -46,16 +48,18 @@ async def open_mlflow_proxy(
     *,
     labels: LabelFeed | None,
     answering: Answering | None = None,
+    traffic: Traffic,
 ) -> AsyncIterator[ASGIApp]:
     """The proxy in front of MLflow, or what refuses where there is no role for it. Raises Misconfigured.
 
     `labels` hears of the traces that clients change in MLflow; `answering` may answer in MLflow's place.
+    `traffic` counts the requests that are passed on.
     """
     if Role.PROXY not in settings.roles:
         yield no_proxy
         return
     async with open_proxy(
-        upstream=upstream_of(settings),
+        upstream=replace(upstream_of(settings), counted=traffic.request),
         settings=_proxy_settings(settings),
         access=access,
         observe=partial(_observe, metrics),

@@ -66,11 +66,12 @@ class CleanupSettings(Section):
     archive_url: str | None = None
     """Folder of the archive: a path, `file:///FOLDER`, or another URL of fsspec such as `s3://BUCKET/PREFIX`
     (needs `sidespan[archive]` and fsspec's package for it). By default `archive` in the data folder."""
-    mlflow_share: float = Field(0.25, gt=0, le=1)
-    """Share of the time in which MLflow may work for the rules. At 0.25, Sidespan pauses after each request
-    for three times as long as it took, at most 30 seconds."""
-    batch_traces: int = Field(20, ge=1, le=100)
-    """Traces in one request to MLflow."""
+    mlflow_share: float = Field(0.5, gt=0, le=1)
+    """Share of the time in which MLflow may work for the rules. At 0.5, Sidespan pauses after each request
+    for as long as it took, at most 30 seconds. Requests of others that Sidespan sees go first in any case."""
+    batch_traces: int = Field(100, ge=1, le=500)
+    """Traces that are archived and deleted together. A request to MLflow is for fewer where MLflow would take
+    long for it."""
     keep_tag: str = Field("keep", min_length=1, max_length=250)
     """Tag that protects a trace in MLflow, with any value but `false`."""
     late_spans: Literal["dead-letter", "reopen"] = "dead-letter"

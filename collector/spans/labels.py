@@ -20,6 +20,8 @@ NOT_IN_TAG_NAMES = re.compile(r"[^\w\-. :/]")
 SESSION, USER, BY_CLIENT = "mlflow.trace.session", "mlflow.trace.user", "mlflow.trace.infoFinalized"
 # tags that say what the resource of the spans does
 OF_RESOURCE = ("mlflow.", "service.", "telemetry.", "deployment.environment")
+# of a trace that is in the archive and not in MLflow: the file
+ARCHIVED_TAG = "sidespan.archived"
 # what harmonising gives a tag that is a word without a value
 NO_VALUE = "true"
 

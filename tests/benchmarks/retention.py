@@ -1,14 +1,18 @@
-"""What the retention rules cost MLflow: the p95 of other calls while traces are archived and deleted.
+"""What the retention rules cost others: the p95 of other calls while traces are archived and deleted.
 
-MLflow holds 100,000 traces of 6 spans in one experiment. One client asks what people ask, one call after
-the other, before the run and during it. The run is stopped after SECONDS; it goes on at the same speed.
+MLflow holds 100,000 traces of 6 spans in one experiment. A client asks what people ask, four calls a second
+or so: through Sidespan, as the UI and the SDK do, but spans it logs past it. First nothing else happens, then
+the rules run too, then they run alone.
 """
 
 import base64
 import os
+import random
 import sqlite3
 import statistics
 import time
+import urllib.request
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,14 +23,15 @@ from tests.support.retained import V3, Retained, call
 from tests.support.sidespan import Sidespan
 
 TRACES = int(os.environ.get("SIDESPAN_BENCH_TRACES", "100000"))
-SECONDS = float(os.environ.get("SIDESPAN_BENCH_SECONDS", "80"))
-BEFORE_SECONDS = 20.0
-PAUSE_SECONDS = 0.02
+# of each of the three parts; the last one also ends when no trace is left
+SECONDS = float(os.environ.get("SIDESPAN_BENCH_SECONDS", "45"))
+ALONE_SECONDS = float(os.environ.get("SIDESPAN_BENCH_ALONE_SECONDS", "30"))
+MEAN_PAUSE_SECONDS = 0.2
 BAR = 1.5
 RULES = """
 [[retention]]
 name = "all"
-older_than_seconds = 0
+older_than_seconds = 60                # what the client logs meanwhile stays
 even_if = ["run"]
 """
 TABLES = (
@@ -110,51 +115,77 @@ def _value(name: str, key: str) -> str:
 
 
 def _measure(retained: Retained) -> None:
-    calls = _calls(retained)
-    before = _times(retained.mlflow.url, calls, BEFORE_SECONDS)
     held = len(retained.ids("0"))
+    calls = _calls(retained)
+    before = _times(calls, SECONDS)
     retained.begin()
     began = time.monotonic()
-    during = _times(retained.mlflow.url, calls, SECONDS)
-    state = retained.state()["run"]
-    took = time.monotonic() - began
-    gone = sum(rule["traces"] for rule in state["rules"])
-    print(f"   {held:,} traces; {gone:,} archived and deleted in {took:.0f} s, {gone / took:,.1f}/s")
-    print(f"   trouble: {state['trouble']}; kept: {[rule['kept'] for rule in state['rules']]}")
+    during = _times(calls, SECONDS)
+    beside, took = _gone(retained), time.monotonic() - began
+    print(f"   {held:,} traces; beside other calls {beside:,} archived and deleted, {beside / took:,.1f}/s")
     for name in before:
         _compare(name, before[name], during[name])
     _compare(f"all (bar {BAR})", sum(before.values(), []), sum(during.values(), []))
+    _alone(retained)
+
+
+def _alone(retained: Retained) -> None:
+    before, began = _gone(retained), time.monotonic()
+    while retained.state()["run"]["running"] and time.monotonic() - began < ALONE_SECONDS:
+        time.sleep(1.0)
+    gone, took = _gone(retained), time.monotonic() - began
+    print(f"   alone {gone - before:,} in {took:.0f} s, {(gone - before) / took:,.1f}/s")
+    state = retained.state()["run"]
+    print(f"   trouble: {state['trouble']}; kept: {[rule['kept'] for rule in state['rules']]}")
     size = sum(file.stat().st_size for file in retained.archive("0"))
     print(f"   {size / max(1, gone):,.0f} bytes a trace in the archive")
 
 
+def _gone(retained: Retained) -> int:
+    return sum(rule["traces"] for rule in retained.state()["run"]["rules"])
+
+
 def _compare(name: str, before: list[float], during: list[float]) -> None:
     old, new = _p95(before), _p95(during)
-    print(f"   {name}: p95 {old * 1000:.1f} ms before, {new * 1000:.1f} ms during, {new / old:.2f}")
+    middle = statistics.median(before) * 1000, statistics.median(during) * 1000
+    print(
+        f"   {name}: p95 {old * 1000:.1f} ms before, {new * 1000:.1f} ms during, {new / old:.2f};"
+        f" median {middle[0]:.1f} and {middle[1]:.1f}; {len(before)} and {len(during)} calls"
+    )
 
 
-def _calls(retained: Retained) -> dict[str, tuple[str, str, Any]]:
+def _calls(retained: Retained) -> dict[str, Callable[[], Any]]:
     place = [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}]
     search = {"locations": place, "max_results": 50, "order_by": ["timestamp_ms DESC"]}
-    newest = call(retained.mlflow.url, "POST", f"{V3}/traces/search", search)["traces"][0]["trace_id"]
+    url = retained.service.url
+    newest = call(url, "POST", f"{V3}/traces/search", search)["traces"][0]["trace_id"]
+    runs = {"experiment_ids": ["0"]}
     return {
-        "traces/search": ("POST", f"{V3}/traces/search", search),
-        "traces/get": ("GET", f"{V3}/traces/get?trace_id={newest}", None),
-        "experiments/get": ("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", None),
-        "runs/search": ("POST", "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0"]}),
+        "traces/search": lambda: call(url, "POST", f"{V3}/traces/search", search),
+        "traces/get": lambda: call(url, "GET", f"{V3}/traces/get?trace_id={newest}"),
+        "runs/search": lambda: call(url, "POST", "/api/2.0/mlflow/runs/search", runs),
+        "log spans": lambda: _log_spans(retained.mlflow.url),
     }
 
 
-def _times(url: str, calls: dict[str, tuple[str, str, Any]], seconds: float) -> dict[str, list[float]]:
-    """Of each call how long each took, one after the other."""
+def _log_spans(url: str) -> None:
+    headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": "0"}
+    body = _trace().SerializeToString()
+    request = urllib.request.Request(f"{url}/v1/traces", data=body, headers=headers)
+    urllib.request.urlopen(request, timeout=60).close()
+
+
+def _times(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
+    """Of each call how long each took, one after the other, at random times."""
     found: dict[str, list[float]] = {name: [] for name in calls}
+    chance = random.Random(1)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for name, (method, path, document) in calls.items():
+        for name, ask in calls.items():
+            time.sleep(chance.expovariate(1 / MEAN_PAUSE_SECONDS))
             began = time.perf_counter()
-            call(url, method, path, document)
+            ask()
             found[name].append(time.perf_counter() - began)
-            time.sleep(PAUSE_SECONDS)
     return found
 
 

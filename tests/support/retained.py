@@ -100,6 +100,13 @@ class Retained:
         """The traces that MLflow has in an experiment (hex)."""
         return {id.removeprefix("tr-") for id, _ in self.mlflow.spans(experiment_id)}
 
+    def linked(self, run_id: str, experiment_id: str) -> set[str]:
+        """The traces of an experiment that MLflow has linked to a run (hex)."""
+        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment_id}}
+        asked = {"locations": [place], "filter": f"attributes.run_id = '{run_id}'"}
+        found = call(self.mlflow.url, "POST", f"{V3}/traces/search", asked)
+        return {each["trace_id"].removeprefix("tr-") for each in found.get("traces", ())}
+
     def archive(self, experiment_id: str) -> list[Path]:
         """The files of an experiment in the archive."""
         return sorted((self.service.data_dir / "archive" / experiment_id).glob("*"))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,6 +172,71 @@ def test_a_restored_trace_equals_what_was_archived_span_by_span(retained: Retain
     assert retained.ids(id) == before.keys()
 
 
+def test_a_restored_trace_has_again_what_was_set_in_mlflow(retained: Retained) -> None:
+    id = experiment(retained.mlflow, "all")
+    plain, labelled = sorted(retained.send(export(traces=2), id))
+    url = retained.mlflow.url
+    run = protect(retained.mlflow, id, dict.fromkeys(("assessments", "dataset", "run", "tag"), labelled))
+    for key, value in (("team", "a"), ("mlflow.traceName", "renamed"), ("note", 'it\'s "so"')):
+        call(url, "PATCH", f"{V3}/traces/tr-{labelled}/tags", {"key": key, "value": value})
+    before = {trace_id: _info(retained, trace_id) for trace_id in (plain, labelled)}
+    assert len(before[labelled]["assessments"]) == 1
+    retained.run(id)
+    assert retained.ids(id) == set()
+    for trace_id in (plain, labelled):
+        retained.restore(trace_id=trace_id)
+    until(lambda: retained.state()["archive"]["experiments"][id] == {"returned": 2})
+    for trace_id in (plain, labelled):
+        assert _info(retained, trace_id) == before[trace_id]
+    # MLflow has kept who is linked to it
+    linked = retained.linked(run, id)
+    assert linked == {labelled}
+
+
+def test_an_attachment_of_an_archived_trace_is_there_after_its_restore(retained: Retained) -> None:
+    id = experiment(retained.mlflow, "old")
+    (trace_id,) = retained.send(export(), id)
+    attachment = str(uuid.uuid4())
+    place = f"/api/2.0/mlflow-artifacts/artifacts/{id}/traces/tr-{trace_id}/artifacts/attachments"
+    written = urllib.request.Request(
+        f"{retained.mlflow.url}{place}/{attachment}",
+        data=b"GIF",
+        method="PUT",
+        headers={"content-type": "application/octet-stream"},
+    )
+    urllib.request.urlopen(written, timeout=20).close()
+    asked = f"/ajax-api/2.0/mlflow/get-trace-artifact?request_id=tr-{trace_id}&path={attachment}"
+    retained.run(id)
+    assert retained.ids(id) == set()
+    retained.restore(trace_id=trace_id)
+    retained.service.wait_delivered(60)
+    with urllib.request.urlopen(retained.mlflow.url + asked, timeout=20) as answer:
+        assert answer.read() == b"GIF"
+
+
+def _info(retained: Retained, trace_id: str) -> dict[str, Any]:
+    """All that MLflow says of a trace, but whether it is final: what was brought back is."""
+    stored = retained.stored(trace_id)
+    assert stored is not None
+    metadata = dict(stored["trace_info"].get("trace_metadata") or {})
+    metadata.pop("mlflow.trace.infoFinalized", None)
+    return {**stored["trace_info"], "trace_metadata": metadata}
+
+
+def test_archived_traces_are_no_difference_to_mlflow(retained: Retained) -> None:
+    id = experiment(retained.mlflow, "old")
+    retained.send(export(traces=3, spans=2), id)
+    url = retained.service.url
+    until(lambda: len(remote.get_json(url, f"/-/traces?experiment_id={id}")["traces"]) == 3)
+    retained.run(id)
+    retained.send(export(spans=4), id)
+    until(lambda: len(remote.get_json(url, f"/-/traces?experiment_id={id}")["traces"]) == 4)
+    (row,) = remote.get_json(url, f"/-/index/verify?experiment_id={id}")["experiments"]
+    assert row["traces"] == {"index": 4, "mlflow": 1, "archived": 3, "difference": 0}
+    assert row["spans"] == {"index": 10, "mlflow": 4, "archived": 6, "difference": 0}
+    assert row["scores"] == {"index": 0, "mlflow": 0, "archived": 0, "difference": 0}
+
+
 def _by_id(spans: list[dict[str, Any]]) -> dict[str, Any]:
     """Without the order of attributes, which MLflow sorts as it likes."""
     return {
@@ -180,8 +246,8 @@ def _by_id(spans: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def protect(mlflow: MlflowServer, experiment_id: str, ids: dict[str, str]) -> None:
-    """Each of these traces in another way."""
+def protect(mlflow: MlflowServer, experiment_id: str, ids: dict[str, str]) -> str:
+    """Each of these traces in another way; the run to which one is linked."""
     url = mlflow.url
     assessment = {
         "assessment_name": "good",
@@ -203,6 +269,7 @@ def protect(mlflow: MlflowServer, experiment_id: str, ids: dict[str, str]) -> No
     linked = {"trace_ids": [f"tr-{ids['run']}"], "run_id": run}
     call(url, "POST", "/api/2.0/mlflow/traces/link-to-run", linked)
     call(url, "PATCH", f"{V3}/traces/tr-{ids['tag']}/tags", {"key": "keep", "value": "yes"})
+    return run
 
 
 @pytest.mark.parametrize("prefix", ["old", "all"])

@@ -179,4 +179,4 @@ def test_backfill_reads_mlflows_assessments_and_verify_compares_them(
     remote.post_json(service.url, "/-/index/backfill", {"experiment_id": experiment_id})
     assert told(service, trace_id) == [("grade", None, "B")]
     [after] = ask(service, "/-/index/verify", experiment_id=experiment_id)["experiments"]
-    assert after["scores"] == {"index": 1, "mlflow": 1, "difference": 0}
+    assert after["scores"] == {"index": 1, "mlflow": 1, "archived": 0, "difference": 0}

@@ -21,12 +21,17 @@ def deleted(**which: object) -> bytes:
     return json.dumps({"experiment_id": "1", **which}).encode()
 
 
+def described() -> bytes:
+    return json.dumps({"trace": {"trace_info": {"trace_id": TRACE}}}).encode()
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         pytest.param("/v1/traces", spans(), id="spans"),
         pytest.param(f"/api/3.0/mlflow/traces/{TRACE}/assessments", b"{}", id="an_assessment"),
         pytest.param("/api/3.0/mlflow/traces/delete-traces", deleted(request_ids=[TRACE]), id="a_delete"),
+        pytest.param("/api/3.0/mlflow/traces", described(), id="what_is_said_of_it"),
     ],
 )
 async def test_a_trace_that_is_written_is_read_again(path: str, body: bytes) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from collector.model.errors import Misconfigured
-from collector.retention.archive import Archive
+from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, open_catalogue
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
+from collector.retention.lease import ArchiveTaken
 from collector.retention.restore import PORTION_BYTES, RESTORED_AT_ONCE, portions
 from collector.retention.store import ArchiveFiles, RemoteFiles, open_files
 
@@ -55,7 +56,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> ArchiveFiles:
 @pytest.fixture
 def archive(files: ArchiveFiles, tmp_path: Path) -> Iterator[Archive]:
     with closing(open_catalogue(tmp_path / "data")) as catalogue:
-        yield Archive(files=files, catalogue=catalogue)
+        yield open_archive_of(files, catalogue, where="here")
 
 
 def write(archive: Archive, *traces: dict[str, Any]) -> None:
@@ -93,8 +94,9 @@ def test_what_a_crash_cut_short_is_written_over(archive: Archive, name: str) -> 
 def test_a_catalogue_that_is_lost_is_read_from_the_manifests_again(archive: Archive, tmp_path: Path) -> None:
     write(archive, trace(1), trace(2))
     write(archive, trace(3))
+    archive.leave()
     with closing(open_catalogue(tmp_path / "other")) as catalogue:
-        again = Archive(files=archive.files, catalogue=catalogue)
+        again = open_archive_of(archive.files, catalogue, where="here")
         again.catch_up()
         assert [spans(again, number) for number in (1, 2, 3)] == [2, 2, 2]
         # MLflow is asked whether it has them
@@ -130,7 +132,7 @@ def test_a_write_that_is_not_what_is_read_back_is_no_archive(archive: Archive) -
         def read(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
             return archive.files.read(name, offset=offset, length=length)[:-1] + b"\0"
 
-    lossy = Archive(files=Lossy(), catalogue=archive.catalogue)
+    lossy = open_archive_of(Lossy(), archive.catalogue, where="here")
     with pytest.raises(ArchiveDamaged):
         write(lossy, trace(1))
     assert archive.known(ids(1)) == {}
@@ -144,10 +146,16 @@ def test_a_url_without_its_package_stops_the_start(tmp_path: Path) -> None:
 def test_two_services_with_one_archive_do_not_write_over_each_other(archive: Archive, tmp_path: Path) -> None:
     write(archive, trace(1))
     with closing(open_catalogue(tmp_path / "other")) as catalogue:
-        other = Archive(files=archive.files, catalogue=catalogue)
+        other = open_archive_of(archive.files, catalogue, where="here")
         other.catch_up()
         write(archive, trace(2))
+        with pytest.raises(ArchiveTaken, match=r"writes to the archive: here, until"):
+            write(other, trace(3))
+        archive.leave()
         write(other, trace(3))
+        with pytest.raises(ArchiveTaken):
+            write(archive, trace(4))
+        other.leave()
         write(archive, trace(4))
         assert [spans(archive, number) for number in (1, 2, 3, 4)] == [2, 2, 2, 2]
         other.catch_up()
@@ -170,7 +178,7 @@ def test_nothing_is_written_where_an_archive_is_not_mounted(
     archive: Archive, tmp_path: Path, day: str
 ) -> None:
     write(archive, trace(1))
-    elsewhere = Archive(files=open_files(None, tmp_path / "unmounted"), catalogue=archive.catalogue)
+    elsewhere = open_archive_of(open_files(None, tmp_path / "unmounted"), archive.catalogue, where="here")
     with pytest.raises(ArchiveDamaged, match="shorter"):
         elsewhere.write("7", day, [trace(2)], rule="old", now_unix_ns=1)
     assert archive.known(ids(2)) == {}
@@ -184,7 +192,7 @@ def test_a_manifest_that_is_not_what_is_read_back_is_no_archive(archive: Archive
         def append(self, name: str, data: bytes, *, at: int) -> None:
             archive.files.append(name, data[:-9] if name.endswith(MANIFEST) else data, at=at)
 
-    lossy = Archive(files=Lossy(), catalogue=archive.catalogue)  # type: ignore[arg-type]
+    lossy = open_archive_of(Lossy(), archive.catalogue, where="here")  # type: ignore[arg-type]
     with pytest.raises(ArchiveDamaged, match="as written"):
         write(lossy, trace(1))
     assert archive.known(ids(1)) == {}

@@ -12,16 +12,17 @@ import pytest
 from collector.delivery.mlflow.turns import Turns
 from collector.model.errors import Reason, Unavailable
 from collector.model.experiment import ExperimentReference
-from collector.retention.archive import Archive
+from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, Catalogue, open_catalogue
 from collector.retention.cleaner import Cleaner, Deletion
 from collector.retention.cleanup import Cleanup
+from collector.retention.completing import Completion
 from collector.retention.frames import count_spans
 from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
 from collector.retention.restore import CannotRestore, Restorer
 from collector.retention.rules import Protected, RetainedTrace, read_stored
-from collector.retention.source import StoreTrouble, TooMuch
+from collector.retention.source import StoreTrouble
 from collector.retention.store import FolderFiles
 from collector.settings import CleanupSettings, RetentionSettings
 from tests.collector.retention.test_archive import trace
@@ -55,6 +56,7 @@ class FakeStore:
     traces: dict[str, dict[str, Any]]
     steps: Steps = field(default_factory=Steps)
     in_runs: frozenset[str] = frozenset()
+    linked_seconds: float = 0.0
 
     async def experiments(self) -> list[ExperimentReference]:
         return [ExperimentReference(id="7", name="checkout")]
@@ -71,9 +73,16 @@ class FakeStore:
         self.steps.take()
         return {id: read_stored(self.traces[id]["trace_info"]) for id in ids if id in self.traces}
 
-    async def whole(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        self.steps.take()
-        return [self.traces[id] for id in ids if id in self.traces]
+    async def look_again(self, experiment_id: str, ids: Sequence[str]) -> dict[str, RetainedTrace]:
+        return await self.infos(ids)
+
+    async def whole(self, ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
+        for id in ids:
+            self.steps.take()
+            yield [self.traces[id]] if id in self.traces else []
+
+    def deleted_at_once(self) -> int:
+        return 2
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
         self.steps.take()
@@ -84,6 +93,11 @@ class FakeStore:
 
     async def protected(self, experiment_ids: Sequence[str], *, runs: bool, datasets: bool) -> Protected:
         return Protected(in_runs=self.in_runs)
+
+    async def linked(
+        self, experiment_id: str, ids: Sequence[str], *, runs: bool, datasets: bool
+    ) -> Protected:
+        return Protected(in_runs=self.in_runs if runs else frozenset())
 
 
 class CutFiles(FolderFiles):
@@ -143,7 +157,7 @@ def scene(folder: Path, store: FakeStore, steps: Steps, rules: Sequence[Retentio
     catalogue = CutCatalogue(opened._db)
     catalogue.steps = steps
     store.steps = steps
-    archive = Archive(files=CutFiles(folder / "archive", steps), catalogue=catalogue)
+    archive = open_archive_of(CutFiles(folder / "archive", steps), catalogue, where="here")
     archive.catch_up()
     told: list[Deletion] = []
     cleaner = Cleaner(
@@ -190,7 +204,7 @@ async def test_a_kill_at_any_step_loses_nothing_and_the_next_run_goes_on(tmp_pat
         with pytest.raises(Crash):
             await life(folder, store, last=last)
         with closing(open_catalogue(folder)) as catalogue:
-            archive = Archive(files=FolderFiles(folder / "archive"), catalogue=catalogue)
+            archive = open_archive_of(FolderFiles(folder / "archive"), catalogue, where="here")
             archive.catch_up()
             gone = some_traces().keys() - store.traces.keys()
             known = archive.known([id.removeprefix("tr-") for id in gone])
@@ -204,12 +218,12 @@ async def test_a_trace_that_changes_while_it_is_archived_stays(tmp_path: Path, s
     first = next(iter(store.traces))
     read = store.whole
 
-    async def whole(ids: Sequence[str]) -> list[dict[str, Any]]:
-        found = await read(ids)
+    async def whole(ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
+        async for found in read(ids):
+            yield found
         if first in ids:
             changed = {**store.traces[first], "trace_info": {**store.traces[first]["trace_info"], "x": 1}}
             store.traces[first] = changed
-        return found
 
     store.whole = whole  # type: ignore[method-assign]
     found = scene(tmp_path, store, Steps(), [RULE])
@@ -222,14 +236,14 @@ async def test_a_trace_that_changes_while_it_is_archived_stays(tmp_path: Path, s
 async def test_what_is_protected_meanwhile_stays(tmp_path: Path, store: FakeStore) -> None:
     first = next(iter(store.traces))
     found = scene(tmp_path, store, Steps(), [RULE])
-    told = found.cleanup.cleaner.store.infos
+    told = store.look_again
 
-    async def infos(ids: Sequence[str]) -> dict[str, RetainedTrace]:
+    async def look_again(experiment_id: str, ids: Sequence[str]) -> dict[str, RetainedTrace]:
         if first in ids:
             store.traces[first]["trace_info"]["assessments"] = [{"assessment_id": "a"}]
-        return await told(ids)
+        return await told(experiment_id, ids)
 
-    store.infos = infos  # type: ignore[method-assign]
+    store.look_again = look_again  # type: ignore[method-assign]
     with closing(found.archive.catalogue):
         await found.cleanup.run(progress=lambda _: None)
     assert store.traces.keys() == {first}
@@ -252,9 +266,10 @@ async def test_what_was_restored_lately_is_left_alone(tmp_path: Path, store: Fak
         ids = [id.removeprefix("tr-") for id in store.traces]
         catalogue = found.archive.catalogue
         catalogue.move(ids[:2], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 1)
-        catalogue.move(ids[2:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        catalogue.move(ids[2:4], ArchiveState.RETURNED, now_unix_ns=NOW_UNIX_NS - 10**18)
+        catalogue.move(ids[4:], ArchiveState.RESTORED, now_unix_ns=NOW_UNIX_NS - 10**18)  # not wholly yet
         await found.cleanup.run(progress=lambda _: None)
-    assert store.traces.keys() == {f"tr-{id}" for id in ids[:2]}
+    assert store.traces.keys() == {f"tr-{id}" for id in (*ids[:2], *ids[4:])}
 
 
 async def test_each_deletion_is_told(tmp_path: Path, store: FakeStore) -> None:
@@ -413,6 +428,7 @@ def keeper_of(found: Scene) -> Keeper:
     return Keeper(
         cleanup=found.cleanup,
         restorer=restorer,
+        completion=Completion(archive=found.archive, store=found.cleanup.cleaner.store, waiting=()),
         archive=found.archive,
         every_seconds=None,
         retry_seconds=0.001,
@@ -462,24 +478,49 @@ async def test_nothing_is_restored_into_a_deleted_experiment(tmp_path: Path, sto
         assert found.archived() == dict.fromkeys(some_traces(), 2)
 
 
-async def test_traces_that_are_too_much_together_are_read_and_archived_apart(
-    tmp_path: Path, store: FakeStore
+async def test_little_is_held_in_memory_before_it_is_archived(
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = store.whole
-
-    async def one(ids: Sequence[str]) -> list[dict[str, Any]]:
-        if len(ids) > 1:
-            raise TooMuch("too much")
-        return await read(ids)
-
-    store.whole = one  # type: ignore[method-assign]
+    monkeypatch.setattr("collector.retention.cleaner.MAX_HELD_BYTES", 1)
     found = scene(tmp_path, store, Steps(), [RULE])
     with closing(found.archive.catalogue):
         (plan,) = await found.cleanup.plan()
         (done,) = await found.cleanup.run(progress=lambda _: None)
         assert found.archived() == dict.fromkeys(some_traces(), 2)
-    assert plan.bytes > 0
+        ids = [id.removeprefix("tr-") for id in some_traces()]
+        places = [each.places[0].offset for each in found.archive.known(ids).values()]
+    assert len(set(places)) == 5
     assert (done.traces, done.spans, done.bytes) == (5, 10, plan.bytes)
+
+
+@pytest.mark.parametrize(("even_if", "stays"), [((), True), (("run",), False)])
+async def test_a_trace_that_is_linked_while_it_is_archived_stays(
+    tmp_path: Path, store: FakeStore, even_if: Any, stays: bool
+) -> None:
+    first = next(iter(store.traces))
+    read = store.whole
+
+    async def whole(ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
+        async for found in read(ids):
+            yield found
+        store.in_runs = frozenset({first})
+
+    store.whole = whole  # type: ignore[method-assign]
+    found = scene(tmp_path, store, Steps(), [RULE.model_copy(update={"even_if": even_if})])
+    with closing(found.archive.catalogue):
+        (report,) = await found.cleanup.run(progress=lambda _: None)
+    assert (first in store.traces, report.kept) == (stays, {"run": 1} if stays else {})
+
+
+async def test_more_go_together_where_it_takes_long_to_find_out_what_is_linked(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    store.linked_seconds = 1.5
+    found = scene(tmp_path, store, Steps(), [RULE])
+    store.deleted_at_once = lambda: 100  # type: ignore[method-assign]
+    with closing(found.archive.catalogue):
+        await found.cleanup.run(progress=lambda _: None)
+    assert [len(each.trace_ids) for each in found.told] == [4, 1]
 
 
 async def test_a_damaged_frame_keeps_back_its_own_traces_only(tmp_path: Path, store: FakeStore) -> None:

@@ -1,5 +1,6 @@
 """What MLflow's answers are taken for."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from collector.mlflow.client import open_mlflow
-from collector.retention.source import StoreTrouble, TooMuch, TraceStore
+from collector.retention.source import StoreTrouble, TraceStore
 from collector.settings import MlflowSettings, RetentionSettings
 from tests.support.ports import free_port
 
@@ -75,16 +76,53 @@ async def test_traces_of_one_moment_come_in_their_order_though_the_reader_delete
 
 async def test_no_more_is_read_at_once_than_one_answer_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.retention.source.MAX_CONTENT_BYTES", 1_000)
+    sizes = {f"tr-{number}": 1_200 if number == 3 else 600 for number in range(7)}
 
     async def traces(request: web.Request) -> web.Response:
-        return web.json_response(
-            {"traces": [{"trace_id": id, "x": "y" * 600} for id in request.query.values()]}
-        )
+        asked = request.query.values()
+        return web.json_response({"traces": [{"trace_id": id, "x": "y" * sizes[id]} for id in asked]})
 
     async with asking(traces) as store:
-        assert len(await store.whole(["tr-1"])) == 1
-        with pytest.raises(TooMuch):
-            await store.whole(["tr-1", "tr-2"])
+        found = [each["trace_id"] async for some in store.whole(list(sizes)) for each in some]
+    assert found == [id for id in sizes if id != "tr-3"]  # that is too large alone
+
+
+async def test_links_are_looked_for_among_the_traces_that_are_to_go() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        document = await request.json()
+        if request.path.endswith("/experiments/search"):
+            return web.json_response({"experiments": [{"experiment_id": "1", "name": "one"}]})
+        if request.path.endswith("/runs/search"):
+            return web.json_response({"runs": [{"info": {"run_id": "r"}}]})
+        asked.append(document["filter"])
+        return web.json_response({"traces": [{"trace_id": "tr-2"}]})
+
+    async with asking(answer) as store:
+        found = await store.linked("1", ["tr-1", "tr-2"], runs=True, datasets=False)
+    assert found.in_runs == {"tr-2"}
+    assert asked == ["attributes.run_id = 'r' AND attributes.request_id IN ('tr-1', 'tr-2')"]
+
+
+async def test_a_dataset_that_has_not_changed_is_not_read_again() -> None:
+    changed, read = {"one": 1, "two": 1}, list[str]()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/datasets/search"):
+            listed = [{"dataset_id": id, "last_update_time": at} for id, at in changed.items()]
+            return web.json_response({"datasets": listed})
+        read.append(request.path.split("/")[-2])
+        source = {"source_data": {"trace_id": f"tr-{read[-1]}-{changed[read[-1]]}"}}
+        return web.json_response({"records": json.dumps([{"source": source}])})
+
+    async with asking(answer) as store:
+        first = await store.linked("1", ["tr-1"], runs=False, datasets=True)
+        changed["two"] = 2
+        second = await store.linked("1", ["tr-1"], runs=False, datasets=True)
+    assert read == ["one", "two", "two"]
+    assert first.in_datasets == {"tr-one-1", "tr-two-1"}
+    assert second.in_datasets == {"tr-one-1", "tr-two-2"}
 
 
 async def test_a_run_that_is_deleted_while_runs_are_listed_hides_no_other_one() -> None:
