@@ -18,7 +18,7 @@ POM = Path(__file__).parent / "kafka" / "pom.xml"
 LIBS = Path.home() / ".cache" / "sidespan-tests" / "kafka-4.3.1"
 CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 HEAP = "-Xmx320m"
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 
 _PROPERTIES = """
 process.roles=broker,controller
@@ -42,6 +42,7 @@ log.segment.bytes=67108864
 log.index.size.max.bytes=65536
 controlled.shutdown.enable=false
 broker.session.timeout.ms=6000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=2000
 """
 
 
@@ -102,6 +103,19 @@ class Brokers:
             except KafkaException:
                 time.sleep(0.2)
         raise AssertionError(f"Kafka is not ready: {_tail(self.brokers[0])}")
+
+    def are_in_step(self) -> bool:
+        """Whether every copy of every partition is in step: then any one broker may be lost."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": ",".join(self.hosts), "logger": _silent()})
+        try:
+            topics = admin.list_topics(timeout=10).topics.values()
+        except KafkaException:
+            return False
+        partitions = [each for topic in topics for each in topic.partitions.values()]
+        return all(len(each.isrs) == len(each.replicas) for each in partitions)
 
     def stop(self) -> None:
         for broker in self.brokers:
@@ -165,7 +179,7 @@ def _format(brokers: list[Broker]) -> None:
         for broker in brokers
     ]
     for process in running:
-        assert process.wait(60) == 0
+        assert process.wait(READY_SECONDS) == 0
 
 
 def _tail(broker: Broker) -> str:

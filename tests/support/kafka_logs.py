@@ -59,7 +59,7 @@ class KafkaLogPlace:
             keep_claims=1000,
         ) as journal:
             for group in journal.groups.values() if settles else ():
-                await asyncio.wait_for(group.assigned(), 30)
+                await asyncio.wait_for(group.assigned(), 120)
             yield journal
 
 
@@ -106,7 +106,7 @@ async def take_all(
     return taken
 
 
-async def until(condition: Any, *, seconds: float = 60.0) -> None:
+async def until(condition: Any, *, seconds: float = 180.0) -> None:
     """Wait for what an awaitable function says."""
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -78,7 +78,7 @@ async def replicas(clickhouse: ClickhouseStage, tmp_path: Path) -> AsyncIterator
 async def until_told(index: Index, after: int, wanted: set[str]) -> list[str]:
     """Follow as a reader does, from position to position, until all of these were told."""
     found: list[str] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not wanted <= set(found):
         assert time.monotonic() < deadline
         step = await told(index, after)
@@ -142,7 +142,7 @@ async def test_what_was_stored_and_not_noted_is_told_when_it_comes_again(
             await replicas.indexed(0)
     connection = Connection(replicas.place, ClickhouseSettings())
     assert (count(connection, "spans"), count(connection, "changes")) == (6, 0)
-    await asyncio.wait_for(replicas.indexers[0].ready(), 60)
+    await asyncio.wait_for(replicas.indexers[0].ready(), 180)
     await replicas.take(0)
     (trace_id,) = [f"{int(id):032x}" for (id,) in connection.rows("SELECT trace_id FROM traces")]
     assert await until_told(replicas.asking, start, {trace_id}) == [trace_id]
