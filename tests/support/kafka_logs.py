@@ -33,7 +33,8 @@ class KafkaLogPlace:
     followers: Sequence[str] = ()
 
     def settings(self, **more: Any) -> KafkaSettings:
-        told = {"partitions": self.partitions, "session_timeout_seconds": 6} | self.more | more
+        patient = {"session_timeout_seconds": 6, "delivery_timeout_seconds": 60}
+        told = {"partitions": self.partitions} | patient | self.more | more
         return KafkaSettings(replicas=self.replicas, min_insync_replicas=min(2, self.replicas), **told)
 
     @property

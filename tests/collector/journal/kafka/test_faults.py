@@ -95,7 +95,7 @@ class Deliverers:
 
 @pytest.fixture
 def deliverers(three_brokers: Brokers) -> Iterator[Deliverers]:
-    found = Deliverers(place_of(three_brokers))
+    found = Deliverers(place_of(three_brokers, more={"delivery_timeout_seconds": 5}))
     yield found
     found.stop()
 
