@@ -174,7 +174,9 @@ class Security:
         plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         users = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        protocols = ("CONTROLLER:PLAINTEXT", "PLAINTEXT:PLAINTEXT", "SASL_SSL:SASL_SSL", "SSL:SSL")
         return (
+            f"listener.security.protocol.map={','.join(protocols)}\n"
             f"ssl.keystore.type=PEM\nssl.keystore.location={store}\n"
             f"ssl.truststore.type=PEM\nssl.truststore.location={self.certificates / 'ca.pem'}\n"
             "listener.name.ssl.ssl.client.auth=required\n"
