@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,44 @@ class CannotBuild(Exception):
     """The Collector can't be built here; the message says why."""
 
 
-def otelcol_binary() -> Path:
-    """The Collector with the OTLP receiver and the exporters otlp, otlphttp and file. Raises CannotBuild.
+OTLP_MODULES: Mapping[str, Sequence[str]] = {
+    "receivers": (f"{CORE}/receiver/otlpreceiver",),
+    "exporters": (
+        f"{CORE}/exporter/otlpexporter",
+        f"{CORE}/exporter/otlphttpexporter",
+        f"{CONTRIB}/exporter/fileexporter",
+    ),
+}
+KAFKA_MODULES: Mapping[str, Sequence[str]] = {
+    "receivers": (f"{CORE}/receiver/otlpreceiver", f"{CONTRIB}/receiver/kafkareceiver"),
+    "exporters": (f"{CONTRIB}/exporter/fileexporter", f"{CONTRIB}/exporter/kafkaexporter"),
+}
+
+
+def otelcol_binary(
+    modules: Mapping[str, Sequence[str]] = OTLP_MODULES, *, name: str = f"otelcol-{VERSION}"
+) -> Path:
+    """The Collector with these modules, kept under this name. Raises CannotBuild.
 
     The first build takes minutes, and 1 GB for Go's caches.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    binary = cache / "sidespan-tests" / f"otelcol-{VERSION}" / "otelcol"
+    binary = cache / "sidespan-tests" / name / "otelcol"
     if not binary.exists():
         if shutil.which("go") is None:
             raise CannotBuild("needs go")
         with tempfile.TemporaryDirectory() as folder:
-            built = _build(Path(folder))
+            built = _build(Path(folder), modules)
             binary.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(built, binary.with_suffix(".new"))
         binary.with_suffix(".new").rename(binary)
     return binary
 
 
-def _build(folder: Path) -> Path:
-    manifest = {
-        "dist": {"name": "otelcol", "output_path": str(folder / "source")},
-        "receivers": [{"gomod": f"{CORE}/receiver/otlpreceiver v{VERSION}"}],
-        "exporters": [
-            {"gomod": f"{CORE}/exporter/otlpexporter v{VERSION}"},
-            {"gomod": f"{CORE}/exporter/otlphttpexporter v{VERSION}"},
-            {"gomod": f"{CONTRIB}/exporter/fileexporter v{VERSION}"},
-        ],
-    }
+def _build(folder: Path, modules: Mapping[str, Sequence[str]]) -> Path:
+    manifest: dict[str, Any] = {"dist": {"name": "otelcol", "output_path": str(folder / "source")}}
+    for kind, paths in modules.items():
+        manifest[kind] = [{"gomod": f"{path} v{VERSION}"} for path in paths]
     (folder / "builder.yaml").write_text(yaml.safe_dump(manifest))
     _run(folder, "go", "install", f"{CORE}/cmd/builder@v{VERSION}")
     # the builder itself would fetch what only the modules' tests need

@@ -5,6 +5,7 @@ zombie. Nothing that was acknowledged is lost, nothing is there twice, and the o
 """
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from tests.support.forked import sidespan_command
 from tests.support.kafka_brokers import Brokers, kafka
 from tests.support.logs import logs, result
 from tests.support.mlflow_server import MlflowServer
-from tests.support.otlp import all_spans
+from tests.support.otlp import agent_export, all_spans
 from tests.support.senders import Senders, SpanKey, post
 from tests.support.sidespan import Sidespan
 from tests.system.harmonise_table import fresh, shown
@@ -228,6 +229,42 @@ def test_every_replica_knows_the_same_clients_and_says_what_is_not_its_role(flee
     parts = {name: set(each.health()["parts"]) for name, each in fleet.replicas.items()}
     assert "receiver" in parts["receive-1"] and "receiver" not in parts["deliver-1"]
     assert {"delivery", "logs"} <= parts["deliver-1"] & parts["query"]
+
+
+def test_the_query_process_follows_reads_and_explains_what_others_took(
+    fleet: Fleet, mlflow_server: MlflowServer
+) -> None:
+    experiment_id = mlflow_server.create_experiment(f"live-{uuid.uuid4().hex[:12]}")
+    url, request = fleet["query"].url, agent_export()
+    trace_id = all_spans(request)[0].trace_id.hex()
+    begun, told = threading.Event(), list[str]()
+
+    def follow() -> None:
+        path = f"/-/traces/live?experiment_id={experiment_id}"
+        for line in remote.get_lines(url, path, timeout_seconds=PATIENCE_SECONDS):
+            begun.set()
+            if line.startswith("data: "):
+                told.append(json.loads(line.removeprefix("data: "))["trace"]["trace_id"])
+                return
+
+    reader = threading.Thread(target=follow, daemon=True)
+    reader.start()
+    assert begun.wait(PATIENCE_SECONDS)
+    headers = {"x-mlflow-experiment-id": experiment_id}
+    until(
+        lambda: post(fleet["receive-1"].port, request.SerializeToString(), headers)[0] == 200, "it is taken"
+    )
+    reader.join(PATIENCE_SECONDS)
+    assert told == [trace_id]
+
+    def has_all_spans(of: str) -> bool:
+        try:
+            return len(remote.get_json(url, f"/-/traces/{trace_id}{of}")["spans"]) == len(all_spans(request))
+        except remote.Refused:  # neither MLflow nor the index has it yet, and this process can't tell
+            return False
+
+    until(lambda: has_all_spans(""), "its summary")
+    until(lambda: has_all_spans("/explanation"), "its explanation")
 
 
 def test_lag_is_counted_by_group_and_partition(fleet: Fleet) -> None:
