@@ -87,11 +87,14 @@ def move(server: ClickhouseServer, *, of: int, to: int) -> None:
 def changed(server: ClickhouseServer, query: ChangesQuery, *, now_unix_ns: int) -> Changes:
     """What changed. Raises BadParameter, QueryTimedOut."""
     wheres = wheres_of(query, CLICKHOUSE, now_unix_ns=now_unix_ns)
-    return changes_between(ClickhouseTables(server), _NOTED, query, wheres, _bounds(server))
+    return changes_between(ClickhouseTables(server), _NOTED, query, wheres, _bounds(server, query.after or 0))
 
 
-def _bounds(server: ClickhouseServer) -> ChangeBounds:
-    """How far it is known what changed. Where nothing did for long, both go on with the time."""
+def _bounds(server: ClickhouseServer, after: int) -> ChangeBounds:
+    """How far it is known what changed. Where nothing did for long, both go on with the time.
+
+    `after` is how far another server may have told it, whose clock is a little ahead.
+    """
     newest = "(SELECT position FROM changes WHERE position <= {} ORDER BY position DESC LIMIT 1)"
     now = "toUnixTimestamp64Nano(now64(9))"
     [(now_ns, made_seconds, newest_ns, passed_ns)] = server.rows(
@@ -102,4 +105,6 @@ def _bounds(server: ClickhouseServer) -> ChangeBounds:
     made_ns = (made_seconds or 0) * 10**9
     # whatever is newer than this is there
     known_ns = now_ns - 2 * KEPT_NS if passed_ns is None else passed_ns
-    return ChangeBounds(oldest=max(made_ns, known_ns), newest=max(made_ns, newest_ns or 0, now_ns - KEPT_NS))
+    told_ns = after if after <= now_ns else 0
+    newest_ns = max(made_ns, newest_ns or 0, told_ns, now_ns - KEPT_NS)
+    return ChangeBounds(oldest=max(made_ns, known_ns), newest=newest_ns)

@@ -196,6 +196,15 @@ async def test_positions_that_are_known(
     assert ages == pytest.approx([oldest_minutes, newest_minutes], abs=0.9)
 
 
+async def test_a_position_that_another_server_told_a_moment_ago_is_known(replicas: Replicas) -> None:
+    connection = Connection(replicas.place, ClickhouseSettings())
+    noted_at(connection, time.time_ns() - MINUTE_NS)
+    ahead = time.time_ns() - changes.SETTLED_NS // 4
+    found = await told(replicas.asking, ahead)
+    assert (list(found.traces), found.newest) == ([], ahead)
+    assert found.oldest <= ahead
+
+
 async def test_a_database_that_is_new_knows_all_since_it_was_made(replicas: Replicas) -> None:
     found = await told(replicas.asking, None)
     assert found.oldest == found.newest
