@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-VERSION = "0.120.0"
 CORE = "go.opentelemetry.io/collector"
 CONTRIB = "github.com/open-telemetry/opentelemetry-collector-contrib"
 BUILD_SECONDS = 1500
@@ -26,46 +25,62 @@ class CannotBuild(Exception):
     """The Collector can't be built here; the message says why."""
 
 
-OTLP_MODULES: Mapping[str, Sequence[str]] = {
-    "receivers": (f"{CORE}/receiver/otlpreceiver",),
-    "exporters": (
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """A Collector of these modules, and the name that it is kept under."""
+
+    name: str
+    version: str
+    receivers: Sequence[str]
+    exporters: Sequence[str]
+
+
+WITH_OTLP = Distribution(
+    name="otelcol",
+    version="0.120.0",
+    receivers=(f"{CORE}/receiver/otlpreceiver",),
+    exporters=(
         f"{CORE}/exporter/otlpexporter",
         f"{CORE}/exporter/otlphttpexporter",
         f"{CONTRIB}/exporter/fileexporter",
     ),
-}
-KAFKA_MODULES: Mapping[str, Sequence[str]] = {
-    "receivers": (f"{CORE}/receiver/otlpreceiver", f"{CONTRIB}/receiver/kafkareceiver"),
-    "exporters": (f"{CONTRIB}/exporter/fileexporter", f"{CONTRIB}/exporter/kafkaexporter"),
-}
+)
+WITH_KAFKA = Distribution(
+    name="otelcol-kafka",
+    version="0.155.0",
+    receivers=(f"{CORE}/receiver/otlpreceiver", f"{CONTRIB}/receiver/kafkareceiver"),
+    exporters=(f"{CONTRIB}/exporter/fileexporter", f"{CONTRIB}/exporter/kafkaexporter"),
+)
 
 
-def otelcol_binary(
-    modules: Mapping[str, Sequence[str]] = OTLP_MODULES, *, name: str = f"otelcol-{VERSION}"
-) -> Path:
-    """The Collector with these modules, kept under this name. Raises CannotBuild.
+def otelcol_binary(distribution: Distribution = WITH_OTLP) -> Path:
+    """The Collector with these modules. Raises CannotBuild.
 
     The first build takes minutes, and 1 GB for Go's caches.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    binary = cache / "sidespan-tests" / name / "otelcol"
+    folder_name = f"{distribution.name}-{distribution.version}"
+    binary = cache / "sidespan-tests" / folder_name / "otelcol"
     if not binary.exists():
         if shutil.which("go") is None:
             raise CannotBuild("needs go")
         with tempfile.TemporaryDirectory() as folder:
-            built = _build(Path(folder), modules)
+            built = _build(Path(folder), distribution)
             binary.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(built, binary.with_suffix(".new"))
         binary.with_suffix(".new").rename(binary)
     return binary
 
 
-def _build(folder: Path, modules: Mapping[str, Sequence[str]]) -> Path:
-    manifest: dict[str, Any] = {"dist": {"name": "otelcol", "output_path": str(folder / "source")}}
-    for kind, paths in modules.items():
-        manifest[kind] = [{"gomod": f"{path} v{VERSION}"} for path in paths]
+def _build(folder: Path, distribution: Distribution) -> Path:
+    version = distribution.version
+    manifest = {
+        "dist": {"name": "otelcol", "output_path": str(folder / "source")},
+        "receivers": [{"gomod": f"{path} v{version}"} for path in distribution.receivers],
+        "exporters": [{"gomod": f"{path} v{version}"} for path in distribution.exporters],
+    }
     (folder / "builder.yaml").write_text(yaml.safe_dump(manifest))
-    _run(folder, "go", "install", f"{CORE}/cmd/builder@v{VERSION}")
+    _run(folder, "go", "install", f"{CORE}/cmd/builder@v{version}")
     # the builder itself would fetch what only the modules' tests need
     _run(folder, "./builder", "--config", "builder.yaml", "--skip-compilation", "--skip-get-modules")
     _run(folder / "source", "go", "build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", "../otelcol", ".")

@@ -15,9 +15,9 @@ from collector.index.clickhouse import changes, preparing
 from collector.index.clickhouse.schema import Layout
 from collector.index.clickhouse.server import ClickhouseServer as Connection
 from collector.index.feed import CONSUMER
-from collector.index.protocol import Changes, ChangesQuery, Index, IndexUnreachable, Look, TellsChanges
+from collector.index.protocol import Changes, ChangesQuery, Index, IndexUnreachable, Lane, Look, TellsChanges
 from collector.journal.sqlite.journal import SqliteJournal
-from collector.model.batch import Position
+from collector.model.batch import Position, Route
 from collector.model.experiment import ExperimentReference
 from collector.settings import ClickhouseSettings, EnginePlace
 from tests.collector.index.test_clickhouse_index import LANE, count
@@ -30,7 +30,7 @@ MINUTE_NS = 60 * 10**9
 
 async def told(index: Index, after: int | None, **more: Any) -> Changes:
     assert isinstance(index, TellsChanges)
-    return await index.changes(ChangesQuery(after=after, looks=[Look()], most=50, **more))
+    return await index.changes(ChangesQuery(after=after, most=50, **{"looks": [Look()]} | more))
 
 
 def trace_ids(found: Changes) -> list[str]:
@@ -157,12 +157,21 @@ async def test_a_batch_that_comes_again_whole_is_told_once(replicas: Replicas) -
     assert len(await until_told(replicas.asking, start, {last})) == 2
 
 
-async def test_a_trace_that_got_its_experiment_later_is_still_told(replicas: Replicas) -> None:
+async def test_a_trace_whose_experiment_gets_its_id_later_is_told_under_it(replicas: Replicas) -> None:
     start = (await told(replicas.asking, None)).newest
-    await replicas.indexers[0].name(ExperimentReference(name="desk"))
-    trace_id = await replicas.indexed(0)
-    await replicas.indexers[0].name(ExperimentReference(id="1", name="desk"))
-    assert trace_id in await until_told(replicas.asking, start, {trace_id})
+    await replicas.indexers[0].name(ExperimentReference(id="9"))
+    route = Route(experiment_name="desk")
+    draft = agent_draft(route=route)
+    (trace_id,) = draft.trace_ids
+    await replicas.logs[0].log.append([draft])
+    by_name = Lane(lane=route.lane, experiment=ExperimentReference(name="desk"))
+    await replicas.indexers[0].take([by_name], limit_spans=10**6)
+    await replicas.indexers[0].name(ExperimentReference(id="9", name="desk"))
+    found = await until_told(replicas.asking, start, {trace_id.hex()})
+    assert found == [trace_id.hex()]
+    under_it = Look(experiment_ids=frozenset({"9"}))
+    step = await told(replicas.asking, start, looks=[under_it])
+    assert trace_ids(step) == [trace_id.hex()]
 
 
 def noted_at(connection: Connection, position: int) -> None:

@@ -16,7 +16,7 @@ from tests.collector.journal.kafka.test_foreign import export, routing, spans_of
 from tests.collector.journal.kafka.test_partitioning import export as draft_of_traces
 from tests.support.kafka_brokers import Brokers
 from tests.support.kafka_logs import place_of, until
-from tests.support.otelcol import KAFKA_MODULES, VERSION, CannotBuild, OtelCollector, otelcol_binary
+from tests.support.otelcol import WITH_KAFKA, CannotBuild, OtelCollector, otelcol_binary
 from tests.support.ports import free_port
 from tests.support.senders import post
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.scale, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def binary() -> Path:
     try:
-        return otelcol_binary(KAFKA_MODULES, name=f"otelcol-kafka-{VERSION}")
+        return otelcol_binary(WITH_KAFKA)
     except CannotBuild as error:
         pytest.skip(f"the OpenTelemetry Collector can't be built here: {error}")
 
