@@ -127,7 +127,10 @@ def unreachable(connection: KafkaConnection, error: Exception) -> Misconfigured:
 
     Blocks for some seconds.
     """
-    why = _told_at_connecting(connection) or error.args[0].str()
+    why = _told_at_connecting(connection)
+    if why is None:  # they close connections without a word
+        why = error.args[0].str()
+        why += "" if connection.settings.tls else "; if they want TLS, set kafka.tls = true"
     return Misconfigured(f"no broker of {connection.place.shown} answers: {why}")
 
 

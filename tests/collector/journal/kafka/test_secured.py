@@ -61,7 +61,7 @@ async def test_a_certificate_is_enough_where_brokers_ask_for_one(
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "wrong_password": ("SASL_SSL", {"username": USER, "password": WRONG}, "Authentication failed|auth"),
+    "wrong_password": ("SASL_SSL", {"username": USER, "password": WRONG}, "[Aa]uthentication"),
     "wrong_mechanism": (
         "SASL_SSL",
         {"username": USER, "password": WRONG, "sasl_mechanism": "PLAIN"},
@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "certificate verify failed",
     ),
     "no_certificate": ("SSL", {}, "certificate"),
-    "no_tls": ("SASL_SSL", {"username": USER, "password": PASSWORD, "tls": False}, "security.protocol"),
+    "no_tls": ("SASL_SSL", {"username": USER, "password": PASSWORD, "tls": False}, r"kafka\.tls = true"),
 }
 
 
@@ -89,7 +89,7 @@ async def test_who_is_refused_is_told_why_and_no_password_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("collector.journal.kafka.topics.CALL_SECONDS", 3.0)
-    monkeypatch.setattr(client, "TOLD_SECONDS", 20.0)
+    monkeypatch.setattr(client, "TOLD_SECONDS", 8.0)
     caplog.set_level(logging.DEBUG)
     trusted = certificates if settings.get("ca_file") is None else certificates_in(tmp_path)
     files = {} if settings.get("tls") is False else {"ca_file": trusted / "ca.pem"}
