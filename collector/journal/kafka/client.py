@@ -140,12 +140,16 @@ def _told_at_connecting(connection: KafkaConnection) -> str | None:
 
     clear = (KafkaError._AUTHENTICATION, KafkaError._SSL)
     told: list[Any] = []
-    client = require_client().Producer({**connection.common(), "error_cb": told.append})
+
+    def tell(error: Any) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            told.append(error)
+
+    client = require_client().Producer({**connection.common(), "error_cb": tell})
     until = time.monotonic() + TOLD_SECONDS
     while time.monotonic() < until and not any(error.code() in clear for error in told):
         client.poll(0.1)
-    said = [error for error in told if error.code() != KafkaError._ALL_BROKERS_DOWN]
-    first = next((error for error in said if error.code() in clear), said[0] if said else None)
+    first = next((error for error in told if error.code() in clear), told[0] if told else None)
     return None if first is None else str(first.str())
 
 

@@ -89,7 +89,7 @@ async def test_who_is_refused_is_told_why_and_no_password_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("collector.journal.kafka.topics.CALL_SECONDS", 3.0)
-    monkeypatch.setattr(client, "TOLD_SECONDS", 8.0)
+    monkeypatch.setattr(client, "TOLD_SECONDS", 15.0)
     caplog.set_level(logging.DEBUG)
     trusted = certificates if settings.get("ca_file") is None else certificates_in(tmp_path)
     files = {} if settings.get("tls") is False else {"ca_file": trusted / "ca.pem"}
