@@ -7,13 +7,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+VERSION = "0.120.0"
 CORE = "go.opentelemetry.io/collector"
 CONTRIB = "github.com/open-telemetry/opentelemetry-collector-contrib"
 BUILD_SECONDS = 1500
@@ -25,62 +26,36 @@ class CannotBuild(Exception):
     """The Collector can't be built here; the message says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Distribution:
-    """A Collector of these modules, and the name that it is kept under."""
-
-    name: str
-    version: str
-    receivers: Sequence[str]
-    exporters: Sequence[str]
-
-
-WITH_OTLP = Distribution(
-    name="otelcol",
-    version="0.120.0",
-    receivers=(f"{CORE}/receiver/otlpreceiver",),
-    exporters=(
-        f"{CORE}/exporter/otlpexporter",
-        f"{CORE}/exporter/otlphttpexporter",
-        f"{CONTRIB}/exporter/fileexporter",
-    ),
-)
-WITH_KAFKA = Distribution(
-    name="otelcol-kafka",
-    version="0.155.0",
-    receivers=(f"{CORE}/receiver/otlpreceiver", f"{CONTRIB}/receiver/kafkareceiver"),
-    exporters=(f"{CONTRIB}/exporter/fileexporter", f"{CONTRIB}/exporter/kafkaexporter"),
-)
-
-
-def otelcol_binary(distribution: Distribution = WITH_OTLP) -> Path:
-    """The Collector with these modules. Raises CannotBuild.
+def otelcol_binary() -> Path:
+    """The Collector with the OTLP receiver and the exporters otlp, otlphttp and file. Raises CannotBuild.
 
     The first build takes minutes, and 1 GB for Go's caches.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder_name = f"{distribution.name}-{distribution.version}"
-    binary = cache / "sidespan-tests" / folder_name / "otelcol"
+    binary = cache / "sidespan-tests" / f"otelcol-{VERSION}" / "otelcol"
     if not binary.exists():
         if shutil.which("go") is None:
             raise CannotBuild("needs go")
         with tempfile.TemporaryDirectory() as folder:
-            built = _build(Path(folder), distribution)
+            built = _build(Path(folder))
             binary.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(built, binary.with_suffix(".new"))
         binary.with_suffix(".new").rename(binary)
     return binary
 
 
-def _build(folder: Path, distribution: Distribution) -> Path:
-    version = distribution.version
+def _build(folder: Path) -> Path:
     manifest = {
         "dist": {"name": "otelcol", "output_path": str(folder / "source")},
-        "receivers": [{"gomod": f"{path} v{version}"} for path in distribution.receivers],
-        "exporters": [{"gomod": f"{path} v{version}"} for path in distribution.exporters],
+        "receivers": [{"gomod": f"{CORE}/receiver/otlpreceiver v{VERSION}"}],
+        "exporters": [
+            {"gomod": f"{CORE}/exporter/otlpexporter v{VERSION}"},
+            {"gomod": f"{CORE}/exporter/otlphttpexporter v{VERSION}"},
+            {"gomod": f"{CONTRIB}/exporter/fileexporter v{VERSION}"},
+        ],
     }
     (folder / "builder.yaml").write_text(yaml.safe_dump(manifest))
-    _run(folder, "go", "install", f"{CORE}/cmd/builder@v{version}")
+    _run(folder, "go", "install", f"{CORE}/cmd/builder@v{VERSION}")
     # the builder itself would fetch what only the modules' tests need
     _run(folder, "./builder", "--config", "builder.yaml", "--skip-compilation", "--skip-get-modules")
     _run(folder / "source", "go", "build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", "../otelcol", ".")
