@@ -23,12 +23,20 @@ settings.register_profile("sidespan", deadline=None, derandomize=True)
 settings.load_profile("sidespan")
 
 
+SCALE_SECONDS = 600
+
 # hundreds of tests start a service: importing it each time would take minutes
 Sidespan.forks = True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several workers, each takes a file after the other: the longest first, so that all end together."""
+    """Of several workers, each takes a file after the other: the longest first, so that all end together.
+
+    Tests with brokers and servers of their own may take longer than others before they count as hung.
+    """
+    for item in items:
+        if item.get_closest_marker("scale") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SCALE_SECONDS))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: order_of(item.path))
 

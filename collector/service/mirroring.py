@@ -27,7 +27,8 @@ def answering_of(
     _check(settings)
     if not isinstance(index, IndexClient):
         raise Misconfigured(
-            'proxy.answer_from_index = "auto" needs the index in DuckDB; set index.enabled and index.url'
+            'proxy.answer_from_index = "auto" needs the index in DuckDB: set index.enabled = true, and no'
+            " index.url that names ClickHouse"
         )
     api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
     store = IndexMirror(index)
@@ -60,7 +61,10 @@ def _check(settings: Settings) -> None:
 
 
 def _hindrance(settings: Settings) -> str | None:
-    if frozenset(settings.roles) != frozenset(ALL_ROLES) or not settings.log_place.engine.is_embedded:
+    if not settings.log_place.engine.is_embedded:
+        product = settings.log_place.engine.product
+        return f"needs the embedded journal, and journal.url names {product}: no replica sees all writes"
+    if frozenset(settings.roles) != frozenset(ALL_ROLES):
         return "needs one process with all roles, which sees all that is written"
     if settings.server.takeover:
         return "and server.takeover exclude each other: the old process still writes"

@@ -2,25 +2,31 @@
 
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from collector.journal import Journal
+from collector.journal.kafka import state
+from collector.journal.kafka.client import KafkaConnection, require_client
 from collector.journal.kafka.journal import KafkaJournal, open_kafka_journal
 from collector.journal.kafka.owned import OwnedPartition
-from collector.journal.kafka.records import HeldRecord
+from collector.journal.kafka.records import HeldRecord, Spot
 from collector.journal.kafka.state import ConsumerGroupState
 from collector.journal.memory import MemoryJournal
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
-from collector.model.batch import Position
+from collector.model.batch import Draft, Position, signal_of
 from collector.settings import JournalSettings
 from collector.settings.engines import Engine, EnginePlace, KafkaSettings
 
 # reads log records, and no spans
 LOGS = "logs"
+# what brokers on a busy machine may take
+PATIENCE_SECONDS = 120.0
 
 
 # the positions on Kafka in the order in which they were first seen; None: the form counts from one
@@ -174,7 +180,27 @@ class KafkaHome:
         )
         for group in self.journal.groups.values():
             await group.assigned()
+        self._keep_order(self.journal)
         return self.journal
+
+    def _keep_order(self, journal: KafkaJournal) -> None:
+        """Append only when all that was written is seen: Kafka keeps no order between two topics."""
+        append = journal.appender.append
+
+        async def seen(spots: Sequence[Spot]) -> None:
+            journal.expect(spots)
+            for group in journal.groups.values():
+                await group.state.see_own()
+
+        async def append_in_order(drafts: Sequence[Draft], *, received_unix_ns: int) -> list[Spot]:
+            spots: list[Spot] = []
+            await seen(spots)
+            for _, of_one_topic in groupby(drafts, key=lambda draft: signal_of(draft.lane)):
+                spots += await append(list(of_one_topic), received_unix_ns=received_unix_ns)
+                await seen(spots)
+            return spots
+
+        journal.appender.append = append_in_order  # type: ignore[method-assign]
 
     async def crash(self) -> KafkaJournal:
         assert self.journal is not None
@@ -207,6 +233,7 @@ async def on_kafka(
         max_lag_bytes=settings.max_bytes,
         max_message_bytes=2 * 1024 * 1024,
         session_timeout_seconds=6,
+        delivery_timeout_seconds=PATIENCE_SECONDS,
     )
     home = KafkaHome(
         hosts=hosts,
@@ -225,7 +252,11 @@ async def on_kafka(
             _seen.append(held.spot.position)
         return enter(group, partition, held)
 
-    with patch.object(ConsumerGroupState, "_enter", noted):
+    with (
+        patch.object(ConsumerGroupState, "_enter", noted),
+        patch.object(state, "SEE_OWN_SECONDS", PATIENCE_SECONDS),
+        patch.object(KafkaConnection, "asker", _patient_asker),
+    ):
         try:
             yield Opened(
                 journal, home.crash, home.restart, journal.close, deletes_at_commit=False, subscribes=False
@@ -233,6 +264,13 @@ async def on_kafka(
         finally:
             _seen = None
             await home.stack.aclose()
+
+
+def _patient_asker(connection: KafkaConnection, group: str) -> Any:
+    """Waits for the end of what is being committed; a service does with what was committed before."""
+    return require_client().Consumer(
+        {**connection.common(), "group.id": group, "isolation.level": "read_committed"}
+    )
 
 
 FORMS = {"sqlite": on_sqlite, "memory": in_memory}

@@ -27,7 +27,7 @@ from collector.settings.engines import INDEX_ENGINES, read_engine_url
 from tests.support.ports import free_port
 
 LOCK = Path(__file__).with_name("chdb.lock")
-START_SECONDS = 60
+START_SECONDS = 180
 CLUSTER = "two_shards"
 # the call that serves is private to this version, which the lock names
 SERVE = """

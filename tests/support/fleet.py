@@ -13,9 +13,13 @@ from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from tests.support.senders import Senders
 from tests.support.sidespan import Sidespan
 
+# after a stop, for the request that is on its way
+LAST_REQUEST_SECONDS = 60.0
 # what the exam's fleet consists of, by name
 ROLES: Mapping[str, tuple[str, ...]] = {
     "receive-1": ("receive",),
@@ -103,22 +107,33 @@ class BalancedSenders(Senders):
         self._ports = cycle(ports)
         self._guard = threading.Lock()
         self.slowest_seconds = 0.0
+        self._stopped_at: float | None = None
 
     def _run(self) -> None:
         while not self._stop.is_set():
             request = self._build()
             body = request.SerializeToString()
             began = time.monotonic()
-            while not self._stop.is_set():
-                connection = self._connect()
-                taken = self._post(connection, request, body)
-                connection.close()
-                if taken:
-                    break
+            # also after a stop: of what was sent it must be known whether it was taken
+            while not self._is_taken(request, body) and not self._gives_up():
                 time.sleep(0.05)
             with self._guard:
                 self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
             time.sleep(self._pause_seconds)
+
+    def _gives_up(self) -> bool:
+        if not self._stop.is_set():
+            return False
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        return time.monotonic() - self._stopped_at > LAST_REQUEST_SECONDS
+
+    def _is_taken(self, request: ExportTraceServiceRequest, body: bytes) -> bool:
+        connection = self._connect()
+        try:
+            return self._post(connection, request, body)
+        finally:
+            connection.close()
 
     def _connect(self) -> HTTPConnection:
         with self._guard:

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,14 @@ POM = Path(__file__).parent / "kafka" / "pom.xml"
 LIBS = Path.home() / ".cache" / "sidespan-tests" / "kafka-4.3.1"
 CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 HEAP = "-Xmx320m"
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 
 _PROPERTIES = """
 process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secured}
 controller.listener.names=CONTROLLER
 log.dirs={folder}/data
 num.network.threads=2
@@ -42,6 +42,7 @@ log.segment.bytes=67108864
 log.index.size.max.bytes=65536
 controlled.shutdown.enable=false
 broker.session.timeout.ms=6000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=2000
 """
 
 
@@ -54,6 +55,8 @@ class Broker:
     port: int
     controller: int
     process: "subprocess.Popen[bytes] | None" = None
+    # of listeners beside the plain one, by protocol: at localhost, which certificates name
+    secured: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def properties(self) -> Path:
@@ -103,13 +106,26 @@ class Brokers:
                 time.sleep(0.2)
         raise AssertionError(f"Kafka is not ready: {_tail(self.brokers[0])}")
 
+    def are_in_step(self) -> bool:
+        """Whether every copy of every partition is in step: then any one broker may be lost."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": ",".join(self.hosts), "logger": _silent()})
+        try:
+            topics = admin.list_topics(timeout=10).topics.values()
+        except KafkaException:
+            return False
+        partitions = [each for topic in topics for each in topic.partitions.values()]
+        return all(len(each.isrs) == len(each.replicas) for each in partitions)
+
     def stop(self) -> None:
         for broker in self.brokers:
             broker.kill()
 
 
 @contextmanager
-def kafka(folder: Path, *, count: int) -> Iterator[Brokers]:
+def kafka(folder: Path, *, count: int, security: "Security | None" = None) -> Iterator[Brokers]:
     """So many brokers, until the block ends."""
     need_java()
     fetch_libs()
@@ -117,14 +133,16 @@ def kafka(folder: Path, *, count: int) -> Iterator[Brokers]:
     voters = ",".join(f"{id}@127.0.0.1:{controller}" for id, (_, controller) in enumerate(ports, 1))
     brokers = []
     for id, (port, controller) in enumerate(ports, 1):
-        broker = Broker(id=id, folder=folder / str(id), port=port, controller=controller)
+        secured = {protocol: free_port() for protocol in (security.protocols if security else ())}
+        broker = Broker(id=id, folder=folder / str(id), port=port, controller=controller, secured=secured)
         broker.folder.mkdir(parents=True)
+        listed = "".join(f",{protocol}://localhost:{port}" for protocol, port in secured.items())
         properties = _PROPERTIES.format(
-            **vars(broker) | {"voters": voters, "replicas": count, "insync": min(2, count)}
+            **vars(broker) | {"voters": voters, "replicas": count, "insync": min(2, count), "secured": listed}
         )
-        broker.properties.write_text(properties)
+        broker.properties.write_text(properties + (security.properties if security else ""))
         brokers.append(broker)
-    _format(brokers)
+    _format(brokers, security)
     cluster = Brokers(brokers)
     try:
         for broker in brokers:
@@ -134,6 +152,49 @@ def kafka(folder: Path, *, count: int) -> Iterator[Brokers]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security:
+    """Listeners that ask for a password or a certificate, beside the plain one that brokers use themselves.
+
+    `certificates` is a folder of tests/support/certificates.py; each user signs in by PLAIN and by SCRAM.
+    """
+
+    certificates: Path
+    users: Mapping[str, str]
+    protocols: Sequence[str] = ("SASL_SSL", "SSL")
+
+    @property
+    def properties(self) -> str:
+        """More of a broker's properties."""
+        store = self.certificates / "broker.pem"
+        parts = [(self.certificates / name).read_text() for name in ("server.key", "server.pem")]
+        store.write_text("".join(parts))
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        users = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        protocols = ("CONTROLLER:PLAINTEXT", "PLAINTEXT:PLAINTEXT", "SASL_SSL:SASL_SSL", "SSL:SSL")
+        return (
+            f"listener.security.protocol.map={','.join(protocols)}\n"
+            f"ssl.keystore.type=PEM\nssl.keystore.location={store}\n"
+            f"ssl.truststore.type=PEM\nssl.truststore.location={self.certificates / 'ca.pem'}\n"
+            "listener.name.ssl.ssl.client.auth=required\n"
+            "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n"
+            f"listener.name.sasl_ssl.plain.sasl.jaas.config={plain} {users};\n"
+            f"listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}\n"
+            f"listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}\n"
+        )
+
+    @property
+    def scram(self) -> list[str]:
+        """Arguments with which a broker's folder is made."""
+        return [
+            argument
+            for name, password in self.users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
 
 
 def need_java() -> None:
@@ -158,14 +219,15 @@ def _java(heap: str) -> list[str]:
     return ["java", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBS}/*"]
 
 
-def _format(brokers: list[Broker]) -> None:
-    command = [*_java("-Xmx64m"), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]
+def _format(brokers: list[Broker], security: Security | None) -> None:
+    users = security.scram if security else []
+    command = [*_java("-Xmx64m"), "kafka.tools.StorageTool", "format", "-t", CLUSTER, *users, "-c"]
     running = [
         subprocess.Popen([*command, str(broker.properties)], cwd=broker.folder, stdout=subprocess.DEVNULL)
         for broker in brokers
     ]
     for process in running:
-        assert process.wait(60) == 0
+        assert process.wait(READY_SECONDS) == 0
 
 
 def _tail(broker: Broker) -> str:

@@ -33,7 +33,8 @@ class KafkaLogPlace:
     followers: Sequence[str] = ()
 
     def settings(self, **more: Any) -> KafkaSettings:
-        told = {"partitions": self.partitions, "session_timeout_seconds": 6} | self.more | more
+        patient = {"session_timeout_seconds": 6, "delivery_timeout_seconds": 60}
+        told = {"partitions": self.partitions} | patient | self.more | more
         return KafkaSettings(replicas=self.replicas, min_insync_replicas=min(2, self.replicas), **told)
 
     @property
@@ -59,7 +60,7 @@ class KafkaLogPlace:
             keep_claims=1000,
         ) as journal:
             for group in journal.groups.values() if settles else ():
-                await asyncio.wait_for(group.assigned(), 30)
+                await asyncio.wait_for(group.assigned(), 120)
             yield journal
 
 
@@ -106,7 +107,7 @@ async def take_all(
     return taken
 
 
-async def until(condition: Any, *, seconds: float = 60.0) -> None:
+async def until(condition: Any, *, seconds: float = 180.0) -> None:
     """Wait for what an awaitable function says."""
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -65,6 +65,7 @@ class ExperimentBook:
         alone = next((each for each in self._known.values() if each.name == name and each.id is None), None)
         if alone is None:
             return
+        self._store.move_changes(alone.number, number)
         while keys := self._store.traces_of(alone.number):
             self._move(keys, number)
         while labelled := self._store.labelled_in(alone.number):

@@ -93,5 +93,11 @@ class ClickhouseDialect:
         """As in the protocol."""
         return f"argMax({value}, {by})"
 
+    def highest(self, by: str, columns: Sequence[str], most: int, condition: str) -> str:
+        """What isn't among them isn't kept while they are looked for; the lowest come first there."""
+        lowest = f"groupArraySortedIf({most})(tuple({', '.join((f'-{by}', *columns))}), {condition})"
+        row = ", ".join(("-each.1", *(f"each.{number}" for number in range(2, len(columns) + 2))))
+        return f"arrayMap(each -> ({row}), {lowest})"
+
 
 CLICKHOUSE = ClickhouseDialect()

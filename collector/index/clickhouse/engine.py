@@ -18,6 +18,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from collector.index.clickhouse import lookups
 from collector.index.clickhouse.book import ExperimentBook
+from collector.index.clickhouse.changes import changed
 from collector.index.clickhouse.lookups import ClickhouseTables
 from collector.index.clickhouse.make import rewritten
 from collector.index.clickhouse.preparing import prepare, size_bytes
@@ -27,6 +28,8 @@ from collector.index.clickhouse.store import ClickhouseStore
 from collector.index.clickhouse.take import EntryTaker
 from collector.index.protocol import (
     NOTHING_DELIVERED,
+    Changes,
+    ChangesQuery,
     Delivered,
     FileAnswer,
     IndexAway,
@@ -230,6 +233,10 @@ class ClickhouseIndex:
         """As in the protocol."""
         found = await self._run(lambda: lookups.scores(self._server, trace_id, experiment_ids))
         return answers.encoded(found)
+
+    async def changes(self, query: ChangesQuery) -> Changes:
+        """As in the protocol, within a second or so, whichever process indexed them."""
+        return await self._run(lambda: changed(self._server, query, now_unix_ns=time.time_ns()))
 
     async def name(self, experiment: ExperimentReference) -> None:
         """As in the protocol."""

@@ -5,7 +5,15 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.index.clickhouse.rows import RowsOfTraces, as_stored, days_of, encoded, score_as_stored
+from collector.index.clickhouse.rows import (
+    RowsOfTraces,
+    as_stored,
+    changes_of,
+    comes_again,
+    days_of,
+    encoded,
+    score_as_stored,
+)
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
 from collector.index.rows.rows import TraceRows
 from collector.model.faults import Faults
@@ -50,6 +58,7 @@ def joined(made: Sequence[MadeRows], *, token: str) -> MadeRows:
             spans=b"".join(each.rows.spans for each in made),
             days=b"".join(each.rows.days for each in made),
             scores=b"".join(each.rows.scores for each in made),
+            changes=b"".join(each.rows.changes for each in made),
             token=token,
         ),
         unreadable=sum(each.unreadable for each in made),
@@ -84,6 +93,7 @@ class _Made:
     def __init__(self, preview_characters: int) -> None:
         self._traces, self._spans, self._scores = (io.BytesIO() for _ in range(3))
         self._new: dict[TraceKey, int] = {}
+        self._seen: dict[TraceKey, int] = {}
         self.writer = RowWriter(
             self._traces,
             self._spans,
@@ -91,18 +101,23 @@ class _Made:
             preview_characters,
             stored_as=self._stored_as,
             score_stored_as=score_as_stored,
+            comes_again=comes_again,
         )
 
     def _stored_as(self, trace: Gathered, rows: TraceRows) -> TraceRows:
+        seen = self._seen[rows.trace[0], rows.trace[1]] = trace.seen_unix_ns or 0
         if not trace.version:
-            self._new[rows.trace[0], rows.trace[1]] = trace.seen_unix_ns or 0
+            self._new[rows.trace[0], rows.trace[1]] = seen
         return as_stored(trace, rows)
 
     def rows(self, *, token: str | None) -> RowsOfTraces:
+        # of a trace that can't be stored there is nothing to tell
+        fresh = {key: spans for key, spans in self.writer.fresh.items() if key in self._seen}
         return RowsOfTraces(
             traces=self._traces.getvalue(),
             spans=self._spans.getvalue(),
             days=encoded(days_of(self._new)),
             scores=self._scores.getvalue(),
+            changes=encoded(changes_of(fresh, self._seen)),
             token=token,
         )

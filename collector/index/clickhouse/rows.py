@@ -33,6 +33,11 @@ def version_of(trace: Gathered) -> int:
     return max((trace.sequence & _PLACE_MASK) << _CHANGES_BITS, trace.version + 1)
 
 
+def comes_again(trace: Gathered, before: Gathered) -> bool:
+    """Whether the log brings what is stored: who stored it failed, perhaps before it was told."""
+    return 0 < (trace.sequence & _PLACE_MASK) << _CHANGES_BITS <= before.version
+
+
 def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
     """The rows of a trace with its id as a number, in digits, and with what stands behind them."""
     version = version_of(trace)
@@ -59,6 +64,7 @@ assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
 class RowsOfTraces:
     """Rows on their way into the tables, as CSV. `days` say when traces that are new were seen.
 
+    `changes` are notes for those who follow traces (changes.py): what is new of each.
     `token` tells these rows from all others, and is the same when they come again; None: they come once.
     """
 
@@ -66,6 +72,7 @@ class RowsOfTraces:
     spans: bytes
     days: bytes
     scores: bytes = b""
+    changes: bytes = b""
     token: str | None = None
 
 
@@ -84,3 +91,15 @@ def encoded(text: str) -> bytes:
 def days_of(traces: Mapping[TraceKey, int]) -> str:
     """Rows that tell when traces were first seen."""
     return csv_of((int(trace_id, 16), number, seen, 1) for (number, trace_id), seen in traces.items())
+
+
+def changes_of(fresh: Mapping[TraceKey, str], seen: Mapping[TraceKey, int]) -> str:
+    """Notes of traces with new spans, and of when these traces were first seen."""
+    return csv_of(
+        (experiment, int(trace_id, 16), seen[experiment, trace_id], _numbers(spans))
+        for (experiment, trace_id), spans in fresh.items()
+    )
+
+
+def _numbers(spans: str) -> str:
+    return f"[{','.join(str(int(span_id, 16)) for span_id in spans.split(','))}]"

@@ -5,6 +5,7 @@
     labels           session, user and tags that MLflow holds of a trace
     scores           what was said of traces; what MLflow says has the higher version
     trace_days       trace id -> when it was first seen: which day's partition holds it
+    changes          which traces have new spans, for those who follow them (changes.py); no row is replaced
     sidespan_schema  the version of all this, on each server
 
 A row's key and partition never change, or a newer row could not replace it. So traces and spans stand in the
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 
 from collector.index.rows.columns import LABEL_COLUMNS, SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# the first with the table `changes`
+CHANGES_SINCE_VERSION = 2
 VERSION_TABLE = "sidespan_schema"
 LOCAL = "_local"
 # ClickHouse's times end in 2106: beyond it there is no TTL
@@ -131,6 +134,13 @@ TABLES = (
 )
 
 
+CHANGES = "changes"
+_BY_TRACE = "cityHash64(trace_id)"
+_NOTED = "toDateTime(intDiv(position, 1000000000), 'UTC')"
+# twice as long as changes are told; a part leaves as a whole
+_CHANGES_KEPT_SECONDS = 1800
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where the tables are: on one server, or on each shard of a cluster; with Keeper as replicas."""
@@ -159,13 +169,19 @@ def creation(layout: Layout) -> list[str]:
     ]
     for table in TABLES:
         statements.append(_creation(table, layout))
-        if layout.cluster:
-            stored = layout.stored(table.name)
-            statements.append(
-                f"CREATE TABLE IF NOT EXISTS {table.name} AS {stored} ENGINE = Distributed("
-                f"'{layout.cluster}', '{layout.database}', '{stored}', {table.sharding})"
-            )
-    return statements
+        statements += _distributed(table.name, table.sharding, layout)
+    return [*statements, *changes_creation(layout)]
+
+
+def _distributed(name: str, sharding: str, layout: Layout) -> list[str]:
+    """The statement that makes the table over all shards; none without a cluster."""
+    if layout.cluster is None:
+        return []
+    stored = layout.stored(name)
+    return [
+        f"CREATE TABLE IF NOT EXISTS {name} AS {stored} ENGINE = Distributed("
+        f"'{layout.cluster}', '{layout.database}', '{stored}', {sharding})"
+    ]
 
 
 def _creation(table: ReplacingTable, layout: Layout) -> str:
@@ -177,20 +193,44 @@ def _creation(table: ReplacingTable, layout: Layout) -> str:
         "min_age_to_force_merge_seconds": 900,
         "min_age_to_force_merge_on_partition_only": 1,
     }
-    arguments = "version, is_deleted"
-    engine = f"ReplacingMergeTree({arguments})"
-    if layout.replicated:
-        path = f"/clickhouse/tables/{{shard}}/{layout.database}/{stored}"
-        engine = f"ReplicatedReplacingMergeTree('{path}', '{{replica}}', {arguments})"
-    else:
-        settings["non_replicated_deduplication_window"] = 1000
     partition = f" PARTITION BY {table.partition}" if table.partition else ""
     ttl = f" TTL {layout.ttl()}" if table.leaves and layout.ttl() else ""
-    listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
     return (
-        f"CREATE TABLE IF NOT EXISTS {stored} ({', '.join(table.columns)}) ENGINE = {engine}{partition}"
-        f" ORDER BY ({table.key}){ttl} SETTINGS {listed}"
+        f"CREATE TABLE IF NOT EXISTS {stored} ({', '.join(table.columns)})"
+        f" ENGINE = {_engine('ReplacingMergeTree', stored, layout, 'version, is_deleted')}{partition}"
+        f" ORDER BY ({table.key}){ttl} SETTINGS {_settings(settings, layout)}"
     )
+
+
+def changes_creation(layout: Layout) -> list[str]:
+    """The statements that make the table of changes."""
+    stored = layout.stored(CHANGES)
+    columns = (
+        "position Int64 DEFAULT toUnixTimestamp64Nano(now64(9)) + number",
+        *("number UInt32", "experiment Int64", "trace_id UInt128", "seen_unix_ns Int64"),
+        "spans Array(UInt64)",
+    )
+    return [
+        f"CREATE TABLE IF NOT EXISTS {stored} ({', '.join(columns)})"
+        f" ENGINE = {_engine('MergeTree', stored, layout)} PARTITION BY toStartOfFifteenMinutes({_NOTED})"
+        f" ORDER BY position TTL {_NOTED} + INTERVAL {_CHANGES_KEPT_SECONDS} SECOND"
+        f" SETTINGS {_settings({'ttl_only_drop_parts': 1}, layout)}",
+        *_distributed(CHANGES, _BY_TRACE, layout),
+    ]
+
+
+def _engine(name: str, stored: str, layout: Layout, arguments: str = "") -> str:
+    """The engine of a table, or its form with copies."""
+    if not layout.replicated:
+        return f"{name}({arguments})"
+    place = f"'/clickhouse/tables/{{shard}}/{layout.database}/{stored}', '{{replica}}'"
+    return f"Replicated{name}({', '.join(filter(None, (place, arguments)))})"
+
+
+def _settings(settings: Mapping[str, int], layout: Layout) -> str:
+    """With copies, inserts that come again are known anyway."""
+    known = {} if layout.replicated else {"non_replicated_deduplication_window": 1000}
+    return ", ".join(f"{name} = {value}" for name, value in {**settings, **known}.items())
 
 
 def retention(layout: Layout) -> list[str]:
@@ -199,7 +239,7 @@ def retention(layout: Layout) -> list[str]:
     return [f"ALTER TABLE {layout.stored(table.name)} {change}" for table in TABLES if table.leaves]
 
 
-STEPS: Mapping[int, Callable[[Layout], Sequence[str]]] = {}
+STEPS: Mapping[int, Callable[[Layout], Sequence[str]]] = {1: changes_creation}
 """From each earlier version: the statements that lead to the next, which change nothing if they run again."""
 
 

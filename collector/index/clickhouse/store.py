@@ -1,6 +1,6 @@
 """The index's tables on ClickHouse: what is stored of traces, and every change to it. Synchronous.
 
-    a batch = when its new traces were first seen; rows of `traces`; rows of `spans`        each an insert
+    a batch = when its traces were first seen; rows of `traces`, `spans`, `scores`, `changes`   each an insert
 
 There are no transactions. Instead, whatever is cut off is written again: rows have keys and versions
 (rows.py), an insert has a token made of the entries' places in the log, and only then does the log's cursor
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from collector.index.clickhouse import changes
 from collector.index.clickhouse.rows import (
     SCORE_NAMES,
     SPAN_NAMES,
@@ -128,6 +129,8 @@ class ClickhouseStore:
                 token = None if rows.token is None else f"{rows.token}-{table}"
                 compressed = zstd.compress(block, ZSTD_LEVEL)
                 self.server.insert(table, names, compressed, compression="zstd", token=token)
+        if rows.changes:
+            changes.note(self.server, rows.changes, token=rows.token)
 
     # labels
 
@@ -202,6 +205,10 @@ class ClickhouseStore:
             " version + 1, 1 FROM scores FINAL WHERE experiment = ?",
             values=[of],
         )
+
+    def move_changes(self, of: int, to: int) -> None:
+        """What was noted of one experiment's traces is another's."""
+        changes.move(self.server, of=of, to=to)
 
     # experiments
 

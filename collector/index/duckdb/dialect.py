@@ -85,6 +85,10 @@ class DuckdbDialect:
         """Rows whose value is NULL are passed over."""
         return f"arg_max({value}, {by})"
 
+    def highest(self, by: str, columns: Sequence[str], most: int, condition: str) -> str:
+        """As in the protocol."""
+        return f"max(row({', '.join((by, *columns))}), {most}) FILTER (WHERE {condition})"
+
     def _split(self, value: str) -> str:
         return f"list_filter(string_split({value}, {_SEPARATOR}), lambda each: each <> '')"
 

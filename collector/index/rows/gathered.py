@@ -87,7 +87,10 @@ class Gathered:
 
 
 class RowWriter:
-    """Writes rows of `traces`, `spans`, `scores` as CSV; `stored_as` makes of them what an engine stores."""
+    """Writes rows of `traces`, `spans`, `scores` as CSV; `stored_as` makes of them what an engine stores.
+
+    `comes_again` says whether what came of a trace was stored, and may not have been told: it counts as new.
+    """
 
     def __init__(
         self,
@@ -97,10 +100,12 @@ class RowWriter:
         preview_characters: int,
         stored_as: Callable[[Gathered, TraceRows], TraceRows] | None = None,
         score_stored_as: Callable[[Row], Row] | None = None,
+        comes_again: Callable[[Gathered, Gathered], bool] | None = None,
     ) -> None:
         self._traces, self._spans, self._scores = traces, spans, scores
         self._preview_characters = preview_characters
         self._stored_as, self._score_stored_as = stored_as, score_stored_as
+        self._comes_again = comes_again
         self.keys: list[TraceKey] = []
         self.fresh: dict[TraceKey, str] = {}
         self.faults = Faults()
@@ -119,7 +124,7 @@ class RowWriter:
     def note_fresh(self, key: TraceKey, trace: Gathered, before: Gathered | None) -> None:
         """Which of its spans are new; of a trace with many of them, some."""
         ids = [span.span_id for span in trace.spans]
-        if before is not None:
+        if before is not None and not (self._comes_again and self._comes_again(trace, before)):
             known = {span.span_id for span in before.spans}
             ids = [id for id in ids if id not in known]
         if ids:

@@ -64,3 +64,9 @@ class Dialect(Protocol):
 
     def at_highest(self, value: str, by: str) -> str:
         """Aggregate: the value where `by` is highest; as `at_lowest`."""
+
+    def highest(self, by: str, columns: Sequence[str], most: int, condition: str) -> str:
+        """Aggregate: of rows that meet a condition, those where `by`, a number, is highest, in that order.
+
+        A list of at most `most` rows of `by` and the columns.
+        """

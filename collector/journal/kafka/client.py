@@ -4,6 +4,7 @@ confluent-kafka is imported here and below only: it is the extra `kafka`.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ TRANSACTION_SECONDS = 6.0
 CALL_SECONDS = 10.0
 # for what a thread asks that has more to do: a leader that is gone never answers
 ASK_SECONDS = 3.0
+# within which a client that can't connect is told why
+TOLD_SECONDS = 3.0
 # a record's headers and framing
 RECORD_OVERHEAD_BYTES = 64 * 1024
 
@@ -117,6 +120,37 @@ class KafkaConnection:
         for topic in topics:  # else the first fetch waits for the client's next look at who leads what
             consumer.list_topics(topic, timeout=CALL_SECONDS)
         return consumer
+
+
+def unreachable(connection: KafkaConnection, error: Exception) -> Misconfigured:
+    """Why no broker answers: what a client is told that tries to connect, else what the call was told.
+
+    Blocks for some seconds.
+    """
+    why = _told_at_connecting(connection)
+    if why is None:  # they close connections without a word
+        why = error.args[0].str()
+        why += "" if connection.settings.tls else "; if they want TLS, set kafka.tls = true"
+    return Misconfigured(f"no broker of {connection.place.shown} answers: {why}")
+
+
+def _told_at_connecting(connection: KafkaConnection) -> str | None:
+    """A refused password or certificate first: an AdminClient keeps that to itself."""
+    from confluent_kafka import KafkaError
+
+    clear = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+    told: list[Any] = []
+
+    def tell(error: Any) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            told.append(error)
+
+    client = require_client().Producer({**connection.common(), "error_cb": tell})
+    until = time.monotonic() + TOLD_SECONDS
+    while time.monotonic() < until and not any(error.code() in clear for error in told):
+        client.poll(0.1)
+    first = next((error for error in told if error.code() in clear), told[0] if told else None)
+    return None if first is None else str(first.str())
 
 
 class AdminCalls:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.journal import PartitionLag
-from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection, require_client
+from collector.journal.kafka.client import CALL_SECONDS, KafkaConnection, require_client, unreachable
 from collector.journal.kafka.lag import LagBound
 from collector.journal.kafka.owned import GroupMembers
 from collector.journal.kafka.records import Names
@@ -51,6 +51,9 @@ def _examine(connection: KafkaConnection, groups: Sequence[GroupMembers]) -> Exa
 
     try:
         cluster = connection.admin().list_topics(timeout=CALL_SECONDS)
+    except KafkaException as error:
+        raise unreachable(connection, error) from error
+    try:
         wanted = topics_of(Names(connection.place.name), connection.settings)
         present = [topic for topic in wanted if topic.name in cluster.topics]
         problems = problems_of(connection, present, cluster.topics)

@@ -96,12 +96,17 @@ class LagBound:
         return f"the journal is full (about {self.waiting_bytes} bytes wait, kafka.max_lag_bytes is reached)"
 
     async def look(self, *, at_once: bool = False) -> LogOffsets:
-        """Where everything is; asked again after LOOK_SECONDS. Raises Unavailable."""
+        """Where everything is; asked again after LOOK_SECONDS. Raises Unavailable.
+
+        With `at_once` the answer is to a question that is asked now.
+        """
         now = time.monotonic()
         if self._offsets is not None and not at_once and now - self._asked_at < LOOK_SECONDS:
             return self._offsets
+        if at_once and self._asking is not None:
+            await asyncio.wait([self._asking])
         if self._asking is None or self._asking.done():
-            self._asked_at = now
+            self._asked_at = time.monotonic()
             self._asking = asyncio.create_task(self._look())
         return await asyncio.shield(self._asking)
 

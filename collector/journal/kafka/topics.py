@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.journal.kafka.client import CALL_SECONDS, RECORD_OVERHEAD_BYTES, KafkaConnection
+from collector.journal.kafka.client import CALL_SECONDS, RECORD_OVERHEAD_BYTES, KafkaConnection, unreachable
 from collector.journal.kafka.records import Kind, Names
 from collector.model.errors import Misconfigured
 from collector.settings.engines import KafkaSettings
@@ -69,9 +69,7 @@ def _known(admin: Any, connection: KafkaConnection) -> Mapping[str, Any]:
     try:
         topics: Mapping[str, Any] = admin.list_topics(timeout=CALL_SECONDS).topics
     except KafkaException as error:
-        raise Misconfigured(
-            f"no broker of {connection.place.shown} answers: {error.args[0].str()}"
-        ) from error
+        raise unreachable(connection, error) from error
     return topics
 
 

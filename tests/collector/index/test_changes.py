@@ -1,4 +1,4 @@
-"""What an index says of its changes: the process over its socket, and the same verb in this process."""
+"""What an index says of its changes, in each of its forms."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from collector.index.clickhouse import changes as clickhouse_changes
 from collector.index.protocol import Changes, ChangesQuery, Look, TellsChanges
 from collector.index.queries.models import ChangedTraceEvent
 from collector.model.experiment import ExperimentReference
@@ -18,9 +19,9 @@ ALL = Look()
 
 
 @pytest.fixture(autouse=True)
-def _can_be_followed(stage: Stage) -> None:
-    if not isinstance(stage.index, TellsChanges):
-        pytest.skip("this form can't be followed: it lacks the verb `changes`")
+def _told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On ClickHouse what was noted is told a second later: test_clickhouse_changes.py."""
+    monkeypatch.setattr(clickhouse_changes, "SETTLED_NS", 0)
 
 
 async def changes(

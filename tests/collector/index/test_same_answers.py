@@ -3,8 +3,10 @@
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SOR
 from collector.index.sql import answers
 from collector.index.sql.answers import SqlTables
 from collector.model.experiment import ExperimentReference
+from collector.spans.score_facts import ScoreFact
 from collector.spans.values import SpanFacts
-from tests.support.clickhouse_rows import put_rows, put_score_rows, tables_on
+from tests.support.clickhouse_rows import FilledTables, put_rows, put_score_rows, tables_on
 from tests.support.clickhouse_server import ClickhouseStage
 from tests.support.indexed import BEGIN_NS, SECOND, asked, made_scores, made_spans, put, put_scores, store_in
 
@@ -28,16 +31,17 @@ SEEDS = range(250)
 
 @dataclass(frozen=True)
 class Both:
-    """The same content on both engines."""
+    """The same content on both engines: DuckDB, and ClickHouse as one server and as a cluster, by name."""
 
     duckdb: SqlTables
-    clickhouse: SqlTables
+    clickhouse: Mapping[str, SqlTables]
 
     def say(self, ask: Callable[[SqlTables], Any]) -> Any:
         """The answer, which is the same on both."""
-        ours, theirs = ask(self.duckdb), ask(self.clickhouse)
-        difference = _difference(ours, theirs)
-        assert difference is None, difference
+        ours = ask(self.duckdb)
+        for name, tables in self.clickhouse.items():
+            difference = _difference(ours, ask(tables))
+            assert difference is None, f"{name}: {difference}"
         return ours
 
 
@@ -64,39 +68,66 @@ def _batches(spans: Sequence[SpanFacts], choose: random.Random) -> list[list[Spa
     return [sent[begin : begin + size] for begin in range(0, len(sent), size)]
 
 
-@pytest.fixture(scope="module", params=["clickhouse", "clickhouse_cluster"])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    servers: ClickhouseStage = request.getfixturevalue(request.param)
-    shop = made_spans(seed for seed in SEEDS if seed % 3)
-    desk = made_spans(seed for seed in SEEDS if not seed % 3)
+@pytest.fixture(scope="module")
+def both(
+    clickhouse: ClickhouseStage, clickhouse_cluster: ClickhouseStage, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Both]:
+    with ExitStack() as stack:
+        store = stack.enter_context(store_in(tmp_path_factory.mktemp("index")))
+        put(store, _shop(), experiment=SHOP, run_id="run-1")
+        put(store, _desk(), experiment=DESK)
+        for experiment in (SHOP, DESK):
+            put_scores(store, _scores(experiment), experiment=experiment)
+        on_servers = {}
+        for servers in (clickhouse, clickhouse_cluster):
+            tables = stack.enter_context(tables_on(servers))
+            _fill(tables)
+            assert tables.counts() == store.counts()
+            on_servers[servers.cluster or "one server"] = tables.db
+        yield Both(DuckdbTables(store.db), on_servers)
+
+
+@cache
+def _shop() -> list[SpanFacts]:
+    return made_spans(seed for seed in SEEDS if seed % 3)
+
+
+@cache
+def _desk() -> list[SpanFacts]:
+    return made_spans(seed for seed in SEEDS if not seed % 3)
+
+
+def _scores(experiment: ExperimentReference) -> list[ScoreFact]:
+    seeds = [seed for seed in SEEDS if bool(seed % 3) == (experiment == SHOP)]
+    return [score for seed in seeds for score in made_scores(seed)]
+
+
+def _fill(tables: FilledTables) -> None:
     choose = random.Random(16)
-    with store_in(tmp_path_factory.mktemp("index")) as store, tables_on(servers) as tables:
-        put(store, shop, experiment=SHOP, run_id="run-1")
-        put(store, desk, experiment=DESK)
-        for experiment, rest in ((SHOP, (1, 2)), (DESK, (0,))):
-            for seed in (seed for seed in SEEDS if seed % 3 in rest):
-                put_scores(store, made_scores(seed), experiment=experiment)
-                put_score_rows(tables, made_scores(seed), experiment=experiment)
-        for batch in _batches(shop, choose):
-            put_rows(tables, batch, experiment=SHOP, run_id="run-1")
-        for batch in _batches(desk, choose):
-            put_rows(tables, batch, experiment=DESK)
-        assert tables.counts() == store.counts()
-        yield Both(DuckdbTables(store.db), tables.db)
+    for experiment in (SHOP, DESK):
+        put_score_rows(tables, _scores(experiment), experiment=experiment)
+    for batch in _batches(_shop(), choose):
+        put_rows(tables, batch, experiment=SHOP, run_id="run-1")
+    for batch in _batches(_desk(), choose):
+        put_rows(tables, batch, experiment=DESK)
 
 
 @pytest.mark.parametrize("of", ENTITIES)
-def test_every_metric_of_every_dimension_is_the_same(both: Both, of: str) -> None:
-    entity = ENTITIES[of]
-    metrics = list(entity.metrics)
-    both.say(lambda db: answers.stats(db, asked(of=of, metric=metrics, bucket="10m")))
-    for by in entity.dimensions:
-        about: dict[str, Any] = {"of": of, "by": by, "metric": metrics, "top": 1000}
-        if by == "experiment":  # among equals each engine has its own order
-            about["order"] = "-turns" if of == "sessions" else f"-{metrics[0]}"
-        both.say(lambda db, about=about: answers.stats(db, asked(**about)))
-        about |= {"bucket": "30m", "top": 3, "order": by} if by != "experiment" else {"bucket": "30m"}
-        both.say(lambda db, about=about: answers.stats(db, asked(**about)))
+def test_every_metric_in_total_is_the_same(both: Both, of: str) -> None:
+    both.say(lambda db: answers.stats(db, asked(of=of, metric=list(ENTITIES[of].metrics), bucket="10m")))
+
+
+@pytest.mark.parametrize(
+    ("of", "by"), [(of, by) for of, entity in ENTITIES.items() for by in entity.dimensions]
+)
+def test_every_metric_of_every_dimension_is_the_same(both: Both, of: str, by: str) -> None:
+    metrics = list(ENTITIES[of].metrics)
+    about: dict[str, Any] = {"of": of, "by": by, "metric": metrics, "top": 1000}
+    if by == "experiment":  # among equals each engine has its own order
+        about["order"] = "-turns" if of == "sessions" else f"-{metrics[0]}"
+    both.say(lambda db: answers.stats(db, asked(**about)))
+    series = {"top": 3, "order": by} if by != "experiment" else {}
+    both.say(lambda db: answers.stats(db, asked(**about | {"bucket": "30m"} | series)))
 
 
 FILTERS: list[dict[str, Any]] = [

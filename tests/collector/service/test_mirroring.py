@@ -38,6 +38,11 @@ def test_unless_it_is_told_not_to_or_has_no_index(tmp_path: Path, flags: dict[st
         pytest.param({"mlflow.database": "other"}, "database", id="another_database"),
         pytest.param({"server.takeover": True}, "takeover", id="an_old_process_that_writes"),
         pytest.param({}, "index", id="no_index_in_DuckDB"),
+        pytest.param(
+            {"journal.url": "kafka://b:9092/log", "index.enabled": False},
+            "embedded journal, and journal.url names Kafka",
+            id="replicas",
+        ),
     ],
 )
 def test_what_can_not_be_known_is_refused_at_the_start(
