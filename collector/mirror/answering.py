@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.mirror.answer import metrics_answer
-from collector.mirror.copies import Copies, MirrorAway, MirrorRows
+from collector.mirror.copies import Copies
 from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason, read_question
+from collector.mirror.sources import MirrorAway, MirrorRows
 from collector.mirror.writes import OpenWrite
 
 _log = logging.getLogger("sidespan.mirror")
@@ -91,9 +92,9 @@ class MirrorAnswering:
         """A request that may change traces is about to be passed on."""
         return self.copies.writes.begins()
 
-    def wrote_elsewhere(self) -> None:
+    def other_write_begins(self) -> Callable[[], None]:
         """What MLflow counts is to be asked anew."""
-        self.copies.writes.others += 1
+        return self.copies.writes.other_begins()
 
     def to_json(self) -> dict[str, Any]:
         """For `sidespan doctor`: what was answered, and why other questions weren't."""

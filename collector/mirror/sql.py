@@ -51,7 +51,7 @@ def doubts_sql(question: MetricQuestion) -> dict[PassOnReason, tuple[str, Values
         PassOnReason.HELD_IN_PART: (f"SELECT 1 FROM traces WHERE NOT {held} AND {ids} LIMIT 1", [])
     }
     if (question.view, question.metric) == ("SPANS", "latency"):
-        sql = f"SELECT 1 FROM spans WHERE end_ns IS NULL AND {ids} LIMIT 1"
+        sql = f"SELECT 1 FROM spans WHERE NOT end_is_certain AND {ids} LIMIT 1"
         found[PassOnReason.SPAN_ENDS] = (sql, [])
     if question.needs_types and not question.types_are_certain:
         sql = f"SELECT 1 FROM spans WHERE NOT type_is_certain AND {ids} LIMIT 1"

@@ -8,9 +8,11 @@ from collector.index.protocol import Index
 from collector.mirror.answering import MirrorAnswering
 from collector.mirror.copies import Copies
 from collector.mirror.own_writes import noticed
+from collector.mirror.watched import WatchedDatabase
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import Misconfigured
+from collector.service.embedded import embedded_database
 from collector.settings import ALL_ROLES, Engine, Settings
 from collector.telemetry.metrics import Metrics
 
@@ -31,7 +33,9 @@ def answering_of(
         )
     api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
     store = IndexMirror(index)
-    copies = Copies(api, store, max_traces=proxy.answer_max_traces)
+    file = settings.mlflow.database_file
+    database = None if file is None else WatchedDatabase(file)
+    copies = Copies(api, store, max_traces=proxy.answer_max_traces, database=database)
     mlflow.notice = partial(noticed, copies.writes)
 
     def count(answer: str) -> None:
@@ -42,7 +46,8 @@ def answering_of(
 
 def with_answers(settings: Settings) -> Settings:
     """Settings of a service with an MLflow of its own: it answers, unless that was set or it can't."""
-    mlflow = settings.mlflow.model_copy(update={"database": "sqlite"})
+    theirs = {"database": "sqlite", "database_file": embedded_database(settings.data_dir)}
+    mlflow = settings.mlflow.model_copy(update=theirs)
     settings = settings.model_copy(update={"mlflow": mlflow})
     index = settings.index_place
     fits = index is not None and index.engine is Engine.DUCKDB and _hindrance(settings) is None
@@ -64,6 +69,6 @@ def _hindrance(settings: Settings) -> str | None:
         return "needs one process with all roles, which sees all that is written"
     if settings.server.takeover:
         return "and server.takeover exclude each other: the old process still writes"
-    if settings.mlflow.database != "sqlite":
+    if settings.mlflow.database != "sqlite" and settings.mlflow.database_file is None:
         return 'needs mlflow.database = "sqlite": others compare texts and cut times in another way'
     return None
