@@ -26,7 +26,7 @@ from collector.mirror.sources import (
     DatabaseSource,
     MirrorAway,
     MirrorRows,
-    TraceSource,
+    MirrorSource,
     WantedTraces,
 )
 from collector.mirror.watched import DatabaseState, WatchedDatabase
@@ -69,7 +69,7 @@ class Copies:
         # traces that the store may have taken in though it failed to say so
         self._doubted: set[str] = set()
         self.writes = Writes(self._matters)
-        self._source: TraceSource = ApiSource(api=api, store=store)
+        self._source: MirrorSource = ApiSource(api=api, store=store)
         self.proof: DatabaseProof | None = None
         if database is not None:
             self._source = DatabaseSource(api=api, store=store, database=database)

@@ -61,7 +61,7 @@ class WantedTraces:
     note: Callable[[Rows], None]
 
 
-class TraceSource(Protocol):
+class MirrorSource(Protocol):
     """Where traces are read. Each verb raises MlflowUnreachable or MirrorAway, `count` NotAnswered.
 
     `at_once` traces are read in one go, with a rest after it of `rest` times as long. `is_watched`: a change

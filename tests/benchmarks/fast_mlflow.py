@@ -228,7 +228,9 @@ def _traces() -> ExportTraceServiceRequest:
             span.end_time_unix_nano = span.start_time_unix_nano + (trace * 37 + number * 11) * 1_000_000
             said = {"mlflow.spanType": "TOOL" if number % 2 else "LLM", "mlflow.llm.model": f"m{trace % 5}"}
             said["mlflow.llm.cost"] = json.dumps({"total_cost": 0.001 * trace, "input_cost": 0.0005})
-            said["mlflow.chat.tokenUsage"] = json.dumps({"input_tokens": trace, "total_tokens": 2 * trace})
+            said["mlflow.chat.tokenUsage"] = json.dumps(
+                {"input_tokens": trace, "output_tokens": trace, "total_tokens": 2 * trace}
+            )
             for key, value in said.items():
                 span.attributes.add(key=key).value.string_value = value
     return request
