@@ -38,4 +38,9 @@ def check_questions(health: Mapping[str, Any] | remote.CannotReach) -> Iterator[
         for each in part["copies"]
         if not each["ready"]
     ]
-    yield DoctorCheck(name="questions", ok=True, finding="; ".join([part["reason"], *why, *copying]))
+    lacking = [
+        f"the index lacks {each['traces']} traces of experiment {each['experiment_id']}, and reads them"
+        for each in part.get("lacking", ())
+    ]
+    findings = [part["reason"], *why, *copying, *lacking]
+    yield DoctorCheck(name="questions", ok=True, finding="; ".join(findings))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,8 @@ class MirrorAnswering:
     copies: Copies
     store: MirrorRows
     count: Callable[[str], None]
+    # for people: experiments of which the index lacks traces
+    lacking: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     reasons: Counter[str] = field(default_factory=Counter)
 
     async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
@@ -98,4 +100,8 @@ class MirrorAnswering:
 
     def to_json(self) -> dict[str, Any]:
         """For `sidespan doctor`: what was answered, and why other questions weren't."""
-        return {"questions": dict(self.reasons), "copies": self.copies.states()}
+        return {
+            "questions": dict(self.reasons),
+            "copies": self.copies.states(),
+            "lacking": list(self.lacking()),
+        }

@@ -11,7 +11,7 @@ whether anything has changed at all (proof.py).
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -69,6 +69,8 @@ class Copies:
         # traces that the store may have taken in though it failed to say so
         self._doubted: set[str] = set()
         self.writes = Writes(self._matters)
+        # told of all traces of an experiment after each listing: ids, and milliseconds since 1970
+        self.listed: Callable[[str, Mapping[str, int]], None] = lambda *_: None
         self._source: MirrorSource = ApiSource(api=api, store=store)
         self.proof: DatabaseProof | None = None
         if database is not None:
@@ -328,6 +330,7 @@ class Copies:
                 unseen = [i for i, of in self._held.items() if of == copy.experiment_id]
                 self.writes.note(id for id in unseen if id not in listing.seen)
                 copy.finish()
+                self.listed(copy.experiment_id, listing.seen)
             return LISTED
         return ""
 

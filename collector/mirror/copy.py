@@ -64,4 +64,5 @@ class Listing:
     token: str = ""
     is_last: bool = False
     todo: deque[str] = field(default_factory=deque)
-    seen: set[str] = field(default_factory=set)
+    # ids, and milliseconds since 1970
+    seen: dict[str, int] = field(default_factory=dict)

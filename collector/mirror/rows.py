@@ -87,7 +87,7 @@ def _trace(info: Mapping[str, Any]) -> Row:
     return {
         "experiment": int(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
         "trace_id": info["trace_id"],
-        "timestamp_ms": _milliseconds(info["request_time"]),
+        "timestamp_ms": milliseconds_of(info["request_time"]),
         "latency_ms": _duration_ms(info.get("execution_duration")),
         "status": info["state"],
         "name": name,
@@ -111,7 +111,8 @@ def _usage(text: str | None) -> tuple[Row, bool]:
         return dict.fromkeys(TOKENS), False
 
 
-def _milliseconds(text: str) -> int:
+def milliseconds_of(text: str) -> int:
+    """A time of protobuf's JSON, in milliseconds since 1970. Raises ValueError."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from collector.mirror.database import DatabaseAway
 from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.reading import read_document, read_traces
-from collector.mirror.rows import Rows, add_trace, experiment_of
-from collector.mirror.watched import WatchedDatabase
+from collector.mirror.rows import Rows, add_trace, experiment_of, milliseconds_of
+from collector.mirror.watched import TracePage, WatchedDatabase
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
@@ -75,8 +75,8 @@ class MirrorSource(Protocol):
     async def count(self, experiment_id: str, *, view: str) -> int:
         """How many TRACES, or ASSESSMENTS."""
 
-    async def page(self, experiment_id: str, after: str) -> tuple[Sequence[str], str]:
-        """Ids of traces, and what the next page comes after; "": it was the last."""
+    async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
+        """Traces, and what the next page comes after; "": it was the last."""
 
     async def fill(self, wanted: WantedTraces) -> Mapping[str, str]:
         """Have the store hold the traces as they are now: the experiments of those that are there."""
@@ -109,7 +109,7 @@ class ApiSource:
         except (MlflowUnreachable, LookupError, TypeError, ValueError):
             raise NotAnswered(PassOnReason.FAILED) from None
 
-    async def page(self, experiment_id: str, after: str) -> tuple[Sequence[str], str]:
+    async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """As in the protocol."""
         answer = await self.api.search_traces(
             experiment_id,
@@ -119,7 +119,13 @@ class ApiSource:
             page_token=after,
         )
         page = read_document(answer)
-        found = [str(each["trace_id"]) for each in page.get("traces", ())]
+        try:
+            found = {
+                str(each["trace_id"]): milliseconds_of(each["request_time"])
+                for each in page.get("traces", ())
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise MlflowUnreachable(f"a page of traces is not in MLflow's JSON: {error!r}") from error
         return found, str(page.get("next_page_token") or "")
 
     async def fill(self, wanted: WantedTraces) -> Mapping[str, str]:
@@ -193,7 +199,7 @@ class DatabaseSource:
             raise NotAnswered(PassOnReason.OTHER_DATABASE)
         self._checked[experiment_id] = now + CHECK_AGAIN_SECONDS
 
-    async def page(self, experiment_id: str, after: str) -> tuple[Sequence[str], str]:
+    async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """As in the protocol."""
         try:
             return await self.database.page(experiment_id, after)

@@ -9,7 +9,7 @@ Source: https://sqlite.org/pragma.html#pragma_data_version.
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,8 @@ PAGE = 5000
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+# ids of traces (tr-…), and their milliseconds since 1970
+TracePage = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ class WatchedDatabase:
         [(count,)] = await self._rows(sql, int(experiment_id))
         return int(count)
 
-    async def page(self, experiment_id: str, after: str) -> tuple[Sequence[str], str]:
-        """Ids of an experiment's traces, the oldest first, and what the next page comes after; "": none."""
+    async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
+        """Traces of an experiment, the oldest first, and what the next page comes after; "": none."""
         last = [int(each) for each in after.split(":")] if after else [-(2**63), 0]
         rows = await self._rows(
             "SELECT request_id, timestamp_ms, rowid FROM trace_info WHERE experiment_id = ?"
@@ -79,7 +81,7 @@ class WatchedDatabase:
             *(int(experiment_id), *last, PAGE),
         )
         token = f"{rows[-1][1]}:{rows[-1][2]}" if len(rows) == PAGE else ""
-        return [row[0] for row in rows], token
+        return {row[0]: row[1] for row in rows}, token
 
     async def _rows(self, sql: str, *values: Any) -> list[Row]:
         return await self._call(partial(self._fetch, sql, values))

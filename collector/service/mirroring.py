@@ -1,10 +1,14 @@
 """MLflow's questions answered from a copy, where the settings ask for it and this process can."""
 
+from collections.abc import Sequence
 from functools import partial
 
+from collector.index.backfill import Backfill
+from collector.index.catch_up import CatchUp
 from collector.index.duckdb.client import IndexClient
 from collector.index.mirrored import IndexMirror
 from collector.index.protocol import Index
+from collector.journal import Consumer
 from collector.mirror.answering import MirrorAnswering
 from collector.mirror.copies import Copies
 from collector.mirror.own_writes import noticed
@@ -42,6 +46,29 @@ def answering_of(
         metrics.proxy_questions.labels(answer=answer).inc()
 
     return MirrorAnswering(copies=copies, store=store, count=count)
+
+
+def catching_up(
+    settings: Settings,
+    index: Index | None,
+    answering: MirrorAnswering | None,
+    mlflow: Mlflow,
+    metrics: Metrics,
+    *,
+    deliver: Sequence[Consumer],
+) -> CatchUp | None:
+    """What brings the index what the copies find in MLflow; `deliver`: what brings scores to MLflow."""
+    if index is None or answering is None:
+        return None
+    catch_up = CatchUp(
+        index=index,
+        backfill=Backfill(mlflow, index, None, deliver=deliver),
+        max_traces=settings.index.catch_up_max_traces,
+        max_age_seconds=settings.index.max_age_seconds,
+        tell=metrics.index_lacking.set,
+    )
+    answering.copies.listed, answering.lacking = catch_up.listed, catch_up.states
+    return catch_up
 
 
 def with_answers(settings: Settings) -> Settings:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from playwright.async_api import Response, async_playwright
 
 from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS
@@ -50,19 +51,22 @@ class World:
         self.sidespan, self.mlflow = sidespan, mlflow
         self.dice = random.Random(seed)
         self.experiments = [mlflow.create_experiment(f"fast-{uuid.uuid4().hex[:12]}") for _ in range(2)]
+        self.outside = mlflow.create_experiment(f"outside-{uuid.uuid4().hex[:12]}")
         self.traces: list[tuple[str, str]] = []
         self.questions = QUESTIONS
+
+    def send_outside(self, count: int) -> None:
+        """Traces that Sidespan never sees, of an experiment of their own."""
+        request = random_traces(self.dice, count, around_ms=int(time.time() * 1000))
+        post_traces(self.mlflow.url, self.outside, request)
+        self.ask(self.sidespan.url, EVERYTHING | {"experiment_ids": [self.outside]})
 
     def send(self, count: int, *, to: str | None = None, wait: bool = True) -> None:
         """Traces for one of the experiments."""
         experiment = self.dice.choice(self.experiments)
         request = random_traces(self.dice, count, around_ms=AROUND_MS)
         ids = {span.trace_id.hex() for span in request.resource_spans[0].scope_spans[0].spans}
-        post_bytes(
-            f"{to or self.sidespan.url}/v1/traces",
-            request.SerializeToString(),
-            {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment},
-        )
+        post_traces(to or self.sidespan.url, experiment, request)
         if wait:
             self.sidespan.wait_delivered(60)
         self.traces += [(experiment, f"tr-{id}") for id in sorted(ids)]
@@ -149,6 +153,7 @@ def running(mlflow_server: MlflowServer, data_dir: Path, environment: Mapping[st
     made.send(60)
     # what came to MLflow without us
     made.send(40, to=mlflow_server.url)
+    made.send_outside(7)
     made.wait_until_answered()
     yield made
     service.kill()
@@ -194,13 +199,8 @@ def test_answers_stay_mlflows_while_everything_changes(each_world: World) -> Non
 def test_odd_traces_have_mlflows_answers(each_world: World, untold: bool) -> None:
     world = each_world
     experiment = world.mlflow.create_experiment(f"odd-{uuid.uuid4().hex[:12]}")
-    post_bytes(
-        f"{world.sidespan.url}/v1/traces",
-        odd_traces(
-            around_ms=AROUND_MS, untold=untold, first_id=world.dice.getrandbits(60)
-        ).SerializeToString(),
-        {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment},
-    )
+    sent = odd_traces(around_ms=AROUND_MS, untold=untold, first_id=world.dice.getrandbits(60))
+    post_traces(world.sidespan.url, experiment, sent)
     world.sidespan.wait_delivered(60)
     everything = EVERYTHING | {"experiment_ids": [experiment]}
     deadline = time.monotonic() + WAIT_SECONDS
@@ -356,6 +356,16 @@ def test_reasons_are_counted(world: World) -> None:
     assert 'sidespan_proxy_questions_total{answer="unreadable"}' in text
 
 
+def test_the_index_catches_up_with_what_came_without_us(world: World) -> None:
+    deadline, found = time.monotonic() + WAIT_SECONDS, dict[str, int]()
+    while found.get(world.outside) != 7:
+        assert time.monotonic() < deadline, (found, world.sidespan.health()["parts"]["questions"])
+        time.sleep(0.1)
+        with urllib.request.urlopen(f"{world.sidespan.url}/-/index", timeout=10) as answer:
+            experiments = json.loads(answer.read())["experiments"]
+        found = {each["id"]: each["traces"] for each in experiments}
+
+
 def ask(
     url: str, question: Question, headers: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], str | None]:
@@ -389,8 +399,10 @@ def call(method: str, url: str, document: Mapping[str, Any]) -> dict[str, Any]:
         return found
 
 
-def post_bytes(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    urllib.request.urlopen(urllib.request.Request(url, body, dict(headers)), timeout=60).close()
+def post_traces(url: str, experiment: str, traces: ExportTraceServiceRequest) -> None:
+    headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment}
+    request = urllib.request.Request(f"{url}/v1/traces", traces.SerializeToString(), headers)
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def same(ours: Any, theirs: Any) -> bool:
