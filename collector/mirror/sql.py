@@ -57,8 +57,10 @@ def doubts_sql(question: MetricQuestion) -> dict[PassOnReason, tuple[str, Values
         sql = f"SELECT 1 FROM spans WHERE NOT type_is_certain AND {ids} LIMIT 1"
         found[PassOnReason.SPAN_TYPES] = (sql, [])
     if "assessment_value" in question.dimensions:
-        sql = f"SELECT 1 FROM assessments WHERE NOT text_is_certain AND {ids} LIMIT 1"
-        found[PassOnReason.UNREADABLE] = (sql, [])
+        asked = [_filtered(each, question.view) for each in question.filters]
+        conditions = " AND ".join(["NOT text_is_certain", "valid", ids, *(each for each, _ in asked)])
+        values = [value for _, given in asked for value in given]
+        found[PassOnReason.UNREADABLE] = (f"SELECT 1 FROM assessments WHERE {conditions} LIMIT 1", values)
     return found
 
 

@@ -191,7 +191,7 @@ def test_answers_stay_mlflows_while_everything_changes(each_world: World) -> Non
         if same(before, after):
             assert same(ours, after), differing(question, ours, after, mark)
         answered += mark is not None
-    assert answered > world.questions // 18, world.sidespan.health()["parts"]["questions"]
+    assert answered >= world.questions // 50, world.sidespan.health()["parts"]["questions"]
 
 
 @pytest.mark.timeout(300)
