@@ -4,24 +4,25 @@ ApiSource        any MLflow; slow, because MLflow makes JSON of each span
 DatabaseSource   MLflow's SQLite file, read into the store without a detour
 """
 
-import logging
+import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from collector.mirror.database import DatabaseAway
-from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
+from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.reading import read_document, read_traces
 from collector.mirror.rows import Rows, add_trace, experiment_of, milliseconds_of
 from collector.mirror.watched import TracePage, WatchedDatabase
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
-_log = logging.getLogger("sidespan.mirror")
-
-COUNT = Aggregation(type="COUNT")
 CHECK_AGAIN_SECONDS = 60.0
+# of one request: MLflow reads every span of each into memory
+PART = 50
+
+ToldTraces = list[tuple[dict[str, Any], list[dict[str, Any]] | None]]
 
 
 class MirrorAway(Exception):
@@ -88,8 +89,7 @@ class ApiSource:
 
     api: MlflowApi
     store: MirrorRows
-    # MLflow reads every span of each into memory
-    at_once: int = 50
+    at_once: int = 2 * PART
     # others need MLflow too
     rest: float = 1.0
     is_watched: bool = False
@@ -130,29 +130,27 @@ class ApiSource:
 
     async def fill(self, wanted: WantedTraces) -> Mapping[str, str]:
         """As in the protocol."""
-        return await self._fill(wanted.trace_ids, wanted)
-
-    async def _fill(self, trace_ids: Sequence[str], wanted: WantedTraces) -> dict[str, str]:
-        if not trace_ids:
-            return {}
-        traces = await read_traces(self.api, trace_ids)
-        if traces is None:
-            half = len(trace_ids) // 2
-            first = await self._fill(trace_ids[:half], wanted)
-            return first | await self._fill(trace_ids[half:], wanted)
+        ids = wanted.trace_ids
+        parts = [ids[first : first + PART] for first in range(0, len(ids), PART)]
         rows, held = Rows(), dict[str, str]()
-        for info, spans in traces:
-            experiment_id = experiment_of(info)
-            if experiment_id is not None and experiment_id in wanted.experiments:
-                _add(rows, info, spans)
-                held[str(info["trace_id"])] = experiment_id
+        for traces in await asyncio.gather(*map(self._told, parts)):
+            for info, spans in traces:
+                experiment_id = experiment_of(info)
+                if experiment_id is not None and experiment_id in wanted.experiments:
+                    _add(rows, info, spans)
+                    held[str(info["trace_id"])] = experiment_id
         # before, for who asks meanwhile; behind, because only what is held can be proven
         wanted.note(rows)
-        among = frozenset(trace_ids)
-        gone = [id for id in wanted.gone() if id in among]
-        await self.store.hold({"gone": gone, **asdict(rows)})
+        await self.store.hold({"gone": list(wanted.gone()), **asdict(rows)})
         wanted.note(rows)
         return held
+
+    async def _told(self, trace_ids: Sequence[str]) -> ToldTraces:
+        traces = await read_traces(self.api, trace_ids)
+        if traces is not None:
+            return traces
+        half = len(trace_ids) // 2
+        return [*await self._told(trace_ids[:half]), *await self._told(trace_ids[half:])]
 
 
 def _add(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]] | None) -> None:
