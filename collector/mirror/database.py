@@ -1,6 +1,6 @@
 """MLflow's SQLite file, read as the columns that MLflow itself counts by.
 
-    trace ids -> one snapshot for each few hundred of them -> {table: {column: values}}
+    trace ids -> one snapshot for each hundred of them -> {table: {column: values}}
 
 The file is only ever read. A snapshot is short, because MLflow can't commit while one is held. Nothing is in
 doubt here, as it may be in what MLflow's API tells (rows.py): each value is what MLflow would count.
@@ -22,9 +22,10 @@ from collector.mirror.rows import COSTS, MAX_VALUE_CHARACTERS, TOKENS
 
 # MLflow waits that long for a reader, and so do we for MLflow's commit
 BUSY_SECONDS = 5.0
-AT_ONCE = 500
+# one snapshot: some milliseconds
+AT_ONCE = 100
 
-Columns = Mapping[str, Mapping[str, Sequence[Any]]]
+Columns = Mapping[str, Mapping[str, list[Any]]]
 
 _WHOLE = " AND ".join(f"typeof(t.{name}) IN ('integer', 'null')" for name in ("execution_time_ms", *TOKENS))
 _SHORT = f"length(a.value) <= {MAX_VALUE_CHARACTERS}"
@@ -113,7 +114,7 @@ class MlflowDatabase:
         self._db = db
 
     def columns(self, trace_ids: Sequence[str], experiments: Collection[int]) -> Iterator[Columns]:
-        """What the tables hold of those traces that are in these experiments, some hundred at a time."""
+        """What the tables hold of those traces that are in these experiments, a snapshot at a time."""
         for first in range(0, len(trace_ids), AT_ONCE):
             asked = json.dumps(trace_ids[first : first + AT_ONCE])
             with self._snapshot():
@@ -126,11 +127,10 @@ class MlflowDatabase:
         sql = _selected({"id": "t.request_id", "of": "t.experiment_id"}, "")
         return self._db.execute(sql, [asked]).fetchall()
 
-    def _table(self, table: str, wanted: str) -> Mapping[str, Sequence[Any]]:
+    def _table(self, table: str, wanted: str) -> Mapping[str, list[Any]]:
         names, selects = _READ[table]
         rows = [row for sql in selects for row in self._db.execute(sql, [wanted]).fetchall()]
-        columns = zip(*rows, strict=True) if rows else [()] * len(names)
-        return dict(zip(names, columns, strict=True))
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -140,6 +140,21 @@ class MlflowDatabase:
             yield
         finally:
             self._db.execute("ROLLBACK")
+
+
+def gathered(parts: Iterator[Columns], spans: int) -> Iterator[Columns]:
+    """The same in larger parts, of about so many spans: each part costs its reader as much as many rows."""
+    whole: Columns = {}
+    for part in parts:
+        for table, columns in part.items() if whole else ():
+            for name, values in columns.items():
+                whole[table][name].extend(values)
+        whole = whole or part
+        if len(whole["spans"]["trace_id"]) >= spans:
+            yield whole
+            whole = {}
+    if whole:
+        yield whole
 
 
 @contextmanager

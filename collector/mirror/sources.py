@@ -167,7 +167,8 @@ class DatabaseSource:
     api: MlflowApi
     store: MirrorRows
     database: WatchedDatabase
-    at_once: int = 5000
+    # a write that is to be read again waits for as many
+    at_once: int = 2000
     rest: float = 0.2
     is_watched: bool = True
     # experiment id -> until when it needs no proof that this is the MLflow's that is asked

@@ -14,13 +14,15 @@ from typing import Any
 import duckdb
 import msgspec
 
-from collector.mirror.database import opened_database
+from collector.mirror.database import gathered, opened_database
 from collector.mirror.question import MetricQuestion
 from collector.mirror.rows import COSTS, TOKENS
 from collector.mirror.sql import doubts_sql, question_sql
 
 FILE = "mirror.duckdb"
 QUERY_SECONDS = 10.0
+# spans that are inserted at once
+MAX_GATHERED = 20_000
 _OF_A_TRACE = {"experiment": "BIGINT", "trace_id": "VARCHAR", "timestamp_ms": "BIGINT"}
 _FACT = dict.fromkeys(("name", "type", "status"), "VARCHAR")
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -77,7 +79,7 @@ class MirrorStore:
         experiments = frozenset(map(int, document["experiments"]))
         held: dict[str, str] = {}
         with opened_database(Path(document["file"])) as database, self._changing(document["gone"]):
-            for found in database.columns(document["trace_ids"], experiments):
+            for found in gathered(database.columns(document["trace_ids"], experiments), MAX_GATHERED):
                 for table, columns in found.items():
                     self._insert_columns(table, columns)
                 traces = found["traces"]
