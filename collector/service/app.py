@@ -81,13 +81,10 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             labels = LabelFeed(index, mlflow, deliver)
         bounds = bounds_of(settings)
         mirror = answering_of(settings, index, mlflow, metrics)
-        catch_up = catching_up(settings, index, mirror, mlflow, metrics, deliver=deliver)
-        others = {
-            **{"sampling": sampler, "index": indexer, "labels": labels, "route": router},
-            **{"mirror": mirror, "catch_up": catch_up},
-        }
+        others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
+        beside = {**others, **catching_up(settings, index, mirror, mlflow, metrics, deliver=deliver)}
         # ends before the journal closes
-        running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
+        running = await opened(background(carriers, journal, bounds, backends=backends, others=beside))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
         proxy = await opened(open_mlflow_proxy(settings, access, metrics, labels=labels, answering=mirror))

@@ -1,6 +1,6 @@
 """MLflow's questions answered from a copy, where the settings ask for it and this process can."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from collector.index.backfill import Backfill
@@ -56,10 +56,10 @@ def catching_up(
     metrics: Metrics,
     *,
     deliver: Sequence[Consumer],
-) -> CatchUp | None:
-    """What brings the index what the copies find in MLflow; `deliver`: what brings scores to MLflow."""
+) -> Mapping[str, CatchUp]:
+    """What brings the index what the copies find, if any; `deliver`: what brings scores to MLflow."""
     if index is None or answering is None:
-        return None
+        return {}
     catch_up = CatchUp(
         index=index,
         backfill=Backfill(mlflow, index, None, deliver=deliver),
@@ -68,7 +68,7 @@ def catching_up(
         tell=metrics.index_lacking.set,
     )
     answering.copies.listed, answering.lacking = catch_up.listed, catch_up.states
-    return catch_up
+    return {"catch_up": catch_up}
 
 
 def with_answers(settings: Settings) -> Settings:
