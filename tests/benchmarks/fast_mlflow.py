@@ -51,11 +51,10 @@ QUESTIONS: Mapping[str, Mapping[str, Any]] = {
         "aggregations": COUNT,
         "dimensions": ["span_type"],
     },
-    "tokens by trace name": {
+    "tokens in all": {
         "view_type": "TRACES",
         "metric_name": "total_tokens",
         "aggregations": SUM,
-        "dimensions": ["trace_name"],
     },
 }
 
