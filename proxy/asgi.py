@@ -23,11 +23,10 @@ from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
 from proxy.questions import (
     Answering,
-    end_write,
     may_be_answered,
     send_answer,
     shows_credentials,
-    writes_elsewhere,
+    write_begins,
 )
 from proxy.stream import BrokenTransfer, ClientGone, Tally, Upstream, UpstreamRequest, exchange, open_session
 from proxy.target import check_query, read_path
@@ -206,17 +205,15 @@ class _Proxy:
         if body.content is not None:
             current.tally.request_bytes += len(body.content)
         overheard = Overheard(receive) if self._is_told and changes_traces(operation) else None
-        write = self._answering.write_begins() if self._answering and overheard else None
+        ended = write_begins(self._answering, operation)
         heard = overheard.receive if overheard else receive
         parties = (self._session, self._upstream, outgoing)
         try:
             await exchange(*parties, receive=heard, send=send, tally=current.tally)
         finally:
             written = body.content or overheard.content if overheard else None
-            if write is not None:
-                end_write(write, operation, path, written, status=current.tally.status)
-            elif self._answering is not None and writes_elsewhere(operation):
-                self._answering.wrote_elsewhere()
+            if ended is not None:
+                ended(path, written, current.tally.status)
         if overheard and current.tally.status < 300:
             self._tell(scope, operation, path, written)
         if operation.resource in ("experiments", "datasets") and operation.action is not Action.READ:

@@ -5,7 +5,7 @@
 What answers is not of this package: it is given to `open_proxy`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from starlette.types import Scope, Send
@@ -50,8 +50,11 @@ class Answering(Protocol):
     def write_begins(self) -> WriteOnItsWay:
         """A request that changes traces is about to be sent."""
 
-    def wrote_elsewhere(self) -> None:
-        """A request has changed something else, which may have MLflow itself write traces."""
+    def other_write_begins(self) -> Callable[[], None]:
+        """A request that changes something else is about to be sent, which may have MLflow write traces.
+
+        What is returned is called at its end.
+        """
 
 
 async def send_answer(answer: bytes, added: Headers, send: Send) -> None:
@@ -87,14 +90,21 @@ def shows_credentials(scope: Scope, private: frozenset[bytes]) -> bool:
     return any(name in shown for name, _ in scope["headers"])
 
 
-def writes_elsewhere(operation: Operation) -> bool:
-    """Whether a request may change something but traces."""
-    return operation.action is not Action.READ and not changes_traces(operation)
+# path, body as far as it was read, and the status of the answer, 0: none came
+WriteEnded = Callable[[str, bytes | None, int], None]
 
 
-def end_write(
-    write: WriteOnItsWay, operation: Operation, path: str, body: bytes | None, *, status: int
-) -> None:
-    """Say what a request has changed, as far as its path and body tell. `status` 0: no answer came."""
-    ids = changed_trace_ids(operation, path, body)
-    write.ended(ids, all_known=bool(ids), answered=status not in LOST_STATUSES)
+def write_begins(answering: Answering | None, operation: Operation) -> WriteEnded | None:
+    """Say that a request is about to be sent; None: it writes nothing, or nobody wants to know."""
+    if answering is None or operation.action is Action.READ and not changes_traces(operation):
+        return None
+    if not changes_traces(operation):
+        other_ended = answering.other_write_begins()
+        return lambda _path, _body, _status: other_ended()
+    write = answering.write_begins()
+
+    def ended(path: str, body: bytes | None, status: int) -> None:
+        ids = changed_trace_ids(operation, path, body)
+        write.ended(ids, all_known=bool(ids), answered=status not in LOST_STATUSES)
+
+    return ended

@@ -16,6 +16,8 @@ MEANINGS: Mapping[str, str] = {
     PassOnReason.NOT_HELD: "its experiment is being copied",
     PassOnReason.TOO_MANY: "more traces than proxy.answer_max_traces",
     PassOnReason.COUNTS_DIFFER: "MLflow counts other traces, and is read again",
+    PassOnReason.CHANGED_ELSEWHERE: "MLflow's database was changed without Sidespan, and is read again",
+    PassOnReason.OTHER_DATABASE: "mlflow.database_file is not the database of this MLflow",
     PassOnReason.WRITES_PENDING: "writes were not read back yet",
     PassOnReason.HELD_IN_PART: "MLflow doesn't tell all of some traces",
     PassOnReason.SPAN_TYPES: "MLflow doesn't tell the types of some spans",
@@ -36,4 +38,9 @@ def check_questions(health: Mapping[str, Any] | remote.CannotReach) -> Iterator[
         for each in part["copies"]
         if not each["ready"]
     ]
-    yield DoctorCheck(name="questions", ok=True, finding="; ".join([part["reason"], *why, *copying]))
+    lacking = [
+        f"the index lacks {each['traces']} traces of experiment {each['experiment_id']}, and reads them"
+        for each in part.get("lacking", ())
+    ]
+    findings = [part["reason"], *why, *copying, *lacking]
+    yield DoctorCheck(name="questions", ok=True, finding="; ".join(findings))

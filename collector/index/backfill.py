@@ -112,6 +112,12 @@ class Backfill:
                 "resume": noted,
             }
 
+    async def put(self, experiment_id: str, trace_ids: Sequence[str]) -> int:
+        """These traces (tr-…) of an experiment; how many came in. Raises as `step` does."""
+        async with self._alone:
+            id, name = await self._experiment({"experiment_id": experiment_id})
+            return (await self._put(id, name, trace_ids))["traces"]
+
     async def verify(self, experiment_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Traces, spans and scores of experiments, in the index and in MLflow; and how the traces differ.
 

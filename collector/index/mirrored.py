@@ -6,13 +6,13 @@ from typing import Any
 
 from collector.index.duckdb.client import IndexClient
 from collector.index.protocol import IndexAway, IndexFailure
-from collector.mirror.copies import MirrorAway
 from collector.mirror.question import MetricQuestion
+from collector.mirror.sources import MirrorAway
 
 
 @dataclass(frozen=True, slots=True)
 class IndexMirror:
-    """A collector.mirror.copies.MirrorRows; its rows are lost when that process ends."""
+    """A collector.mirror.sources.MirrorRows; its rows are lost when that process ends."""
 
     client: IndexClient
 
@@ -27,6 +27,17 @@ class IndexMirror:
             await self.client.mirror_hold(document)
         except (IndexAway, IndexFailure) as error:
             raise MirrorAway(str(error)) from error
+
+    async def pull(self, document: Mapping[str, Any]) -> Mapping[str, str]:
+        """As in the protocol."""
+        try:
+            pulled = await self.client.mirror_pull(document)
+        except (IndexAway, IndexFailure) as error:
+            raise MirrorAway(str(error)) from error
+        if "away" in pulled:
+            raise MirrorAway(f"MLflow's database can't be read: {pulled['away']}")
+        held: Mapping[str, str] = pulled["held"]
+        return held
 
     async def clear(self, experiment_id: str) -> None:
         """As in the protocol."""

@@ -266,6 +266,9 @@ class HoldsMirror(Protocol):
     async def mirror_hold(self, document: Mapping[str, Any]) -> None:
         """Take in rows of whole traces, in place of those that go."""
 
+    async def mirror_pull(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take in whole traces from MLflow's database: {"held": their experiments}, or {"away": why not}."""
+
     async def mirror_clear(self, experiment: int) -> None:
         """Forget an experiment."""
 

@@ -6,7 +6,8 @@
 question.py    a body of traces/metrics as a value, or the reason why it isn't read
 filters.py     its filters
 rows.py        MLflow's JSON of traces -> rows with MLflow's own columns
-reading.py     traces as MLflow's API tells them
+sources.py     where traces are read: MLflow's database (database.py), or its API (reading.py)
+watched.py     MLflow's database: whether anything was committed (proof.py: by whom)
 sql.py         a question as SQL, with MLflow's meaning
 answer.py      rows of the result -> MLflow's JSON
 span_types.py  whether types of spans, as the API tells them, are those that MLflow counts by
@@ -16,8 +17,8 @@ answering.py   all of it for the proxy
 
 The rows are in DuckDB, in the process of the index (collector/index/duckdb/mirror.py).
 
-Nothing here is computed from what clients sent: the rows come from MLflow's answers alone, so that prices,
-names, types and rounding are MLflow's. What its API doesn't tell with certainty is marked, and questions that
-need it are passed on. A copy lives as long as the process, because nobody sees what is written to MLflow
+Nothing here is computed from what clients sent: the rows come from MLflow alone, so that prices, names, types
+and rounding are MLflow's. What its API doesn't tell with certainty is marked, and questions that need it are
+passed on. A copy lives as long as the process, because nobody sees what is written to MLflow
 while it is down.
 """

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.mirror.answer import metrics_answer
-from collector.mirror.copies import Copies, MirrorAway, MirrorRows
+from collector.mirror.copies import Copies
 from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason, read_question
+from collector.mirror.sources import MirrorAway, MirrorRows
 from collector.mirror.writes import OpenWrite
 
 _log = logging.getLogger("sidespan.mirror")
@@ -26,6 +27,8 @@ class MirrorAnswering:
     copies: Copies
     store: MirrorRows
     count: Callable[[str], None]
+    # for people: experiments of which the index lacks traces
+    lacking: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     reasons: Counter[str] = field(default_factory=Counter)
 
     async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
@@ -91,10 +94,14 @@ class MirrorAnswering:
         """A request that may change traces is about to be passed on."""
         return self.copies.writes.begins()
 
-    def wrote_elsewhere(self) -> None:
+    def other_write_begins(self) -> Callable[[], None]:
         """What MLflow counts is to be asked anew."""
-        self.copies.writes.others += 1
+        return self.copies.writes.other_begins()
 
     def to_json(self) -> dict[str, Any]:
         """For `sidespan doctor`: what was answered, and why other questions weren't."""
-        return {"questions": dict(self.reasons), "copies": self.copies.states()}
+        return {
+            "questions": dict(self.reasons),
+            "copies": self.copies.states(),
+            "lacking": list(self.lacking()),
+        }

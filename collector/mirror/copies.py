@@ -1,72 +1,66 @@
 """The copy of each experiment that was asked about: listed, read, and kept up to date.
 
-    listing: traces/search, a page at a time -> what isn't held is read: traces/batchGet -> rows -> store
+    listing: ids, a page at a time -> what isn't held is read -> store     (sources.py: whence)
     written: what was written is read again, before anything else
 
 A copy is begun by the first question about its experiment. MLflow's own count of traces says whether it is
-whole; where that differs, the experiment is listed again.
+whole; where that differs, the experiment is listed again. Where MLflow's database is at hand, its state says
+whether anything has changed at all (proof.py).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from collector.mirror.copy import Copy, Listing
+from collector.mirror.proof import DatabaseProof
 from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
-from collector.mirror.reading import read_document, read_traces
-from collector.mirror.rows import Rows, add_trace, experiment_of
+from collector.mirror.reading import read_document
+from collector.mirror.rows import Rows
+from collector.mirror.sources import (
+    ApiSource,
+    DatabaseSource,
+    MirrorAway,
+    MirrorRows,
+    MirrorSource,
+    WantedTraces,
+)
+from collector.mirror.watched import DatabaseState, WatchedDatabase
 from collector.mirror.writes import Writes
 from collector.mlflow.client import MlflowUnreachable
-from collector.mlflow.rest import MAX_TRACES, MlflowApi
+from collector.mlflow.rest import MlflowApi
 
 _log = logging.getLogger("sidespan.mirror")
 
-# MLflow reads every span of each into memory
-AT_ONCE = 50
 # how long MLflow's count is remembered, and what comes between two listings because of it
 REMEMBER_SECONDS = 3.0
 LIST_AGAIN_SECONDS = 30.0
+# how often MLflow's database is looked at without a question
+LOOK_SECONDS = 1.0
+# reading all again because somebody else has written, or because somebody might have: that many times as
+# long as it took lies between
+REST_AFTER_CHANGE, REST_AFTER_CHECK = 4.0, 20.0
+CHECK_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 MAX_COPIES = 500
 KEEP_SECONDS = 6 * 3600.0
-# of the time that MLflow works for a copy, for others between two requests
-REST = 1.0
 # more than this isn't read again within the time that a question waits
 MAX_BACKLOG = 500
 # MLflow can't be read as fast as it is written: no copy would ever be whole
 MAX_UNREAD = 200_000
 
 
-class MirrorAway(Exception):
-    """The store can't be asked now."""
-
-
-class MirrorRows(Protocol):
-    """Where the rows are; each verb raises MirrorAway. A store that was lost says so by another `life`."""
-
-    @property
-    def life(self) -> int:
-        """Grows when the rows are lost."""
-
-    async def hold(self, document: Mapping[str, Any]) -> None:
-        """Take in {"gone": trace ids, and the rows that come, by table}."""
-
-    async def clear(self, experiment_id: str) -> None:
-        """Forget an experiment."""
-
-    async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
-        """{"rows"}, or {"doubt"}."""
-
-
 class Copies:
     """All copies; `run` fills them until it is cancelled."""
 
-    def __init__(self, api: MlflowApi, store: MirrorRows, *, max_traces: int) -> None:
-        """`max_traces`: bound on all of them together."""
+    def __init__(
+        self, api: MlflowApi, store: MirrorRows, *, max_traces: int, database: WatchedDatabase | None = None
+    ) -> None:
+        """`max_traces`: bound on all of them together. `database`: MLflow's own, if it is at hand."""
         self._api, self._store, self._max_traces = api, store, max_traces
         self._life = store.life
         self._copies: dict[str, Copy] = {}
@@ -75,6 +69,13 @@ class Copies:
         # traces that the store may have taken in though it failed to say so
         self._doubted: set[str] = set()
         self.writes = Writes(self._matters)
+        # told of all traces of an experiment after each listing: ids, and milliseconds since 1970
+        self.listed: Callable[[str, Mapping[str, int]], None] = lambda *_: None
+        self._source: MirrorSource = ApiSource(api=api, store=store)
+        self.proof: DatabaseProof | None = None
+        if database is not None:
+            self._source = DatabaseSource(api=api, store=store, database=database)
+            self.proof = DatabaseProof(database, self.writes)
 
     def _matters(self, experiment_id: str | None) -> bool:
         return bool(self._copies) and (experiment_id is None or experiment_id in self._copies)
@@ -91,20 +92,30 @@ class Copies:
         if self._life != self._store.life:
             self.writes.note(())  # has `run` see it
             raise NotAnswered(PassOnReason.INDEX_AWAY)
+        state = None if self.proof is None else await self.proof.look()
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
+        if state is not None and all(copy.proven == state for copy in copies):
+            return copies
         if self.writes.backlog > MAX_BACKLOG or self.writes.is_lost(experiment_ids):
             raise NotAnswered(PassOnReason.WRITES_PENDING)
         await self.writes.settled(number, experiment_ids)
         if self.writes.is_lost(experiment_ids):
             raise NotAnswered(PassOnReason.WRITES_PENDING)
         for copy in copies:
-            if copy.listed_at < self.writes.unknown_at:
-                self._list(copy)
-                raise NotAnswered(PassOnReason.WRITES_PENDING)
+            self._check_listed(copy)
             async with copy.counting:
-                await self._compare(copy)
+                await self._compare(copy, state)
         return copies
+
+    def _check_listed(self, copy: Copy) -> None:
+        """Raises NotAnswered: something was written since it was listed, nobody knows what."""
+        if copy.listed_at >= self.writes.unknown_at:
+            return
+        is_elsewhere = self.proof is not None and self.proof.elsewhere_at == self.writes.unknown_at
+        if not is_elsewhere or copy.has_rested(REST_AFTER_CHANGE):
+            self._list(copy)
+        raise NotAnswered(PassOnReason.CHANGED_ELSEWHERE if is_elsewhere else PassOnReason.WRITES_PENDING)
 
     def stand(self, copies: Sequence[Copy]) -> bool:
         """Whether the rows of these copies were there all the time since `cover` returned them."""
@@ -123,7 +134,7 @@ class Copies:
         """The copy, ready. Raises NotAnswered where it isn't; then it is begun."""
         copy = self._copies.get(id)
         if copy is None:
-            total = await self._number(id)
+            total = await self._source.count(id, view="TRACES")
             if (
                 len(self._copies) >= MAX_COPIES
                 or total + sum(each.total for each in self._copies.values()) > self._max_traces
@@ -140,18 +151,22 @@ class Copies:
     def _list(self, copy: Copy) -> None:
         if copy.listing is None:
             copy.begin(self.writes.number)
+            copy.checked = 0 if self.proof is None else self.proof.ours
             self.writes.note(())
 
-    async def _compare(self, copy: Copy) -> None:
-        """Raises NotAnswered: MLflow counts other traces."""
+    async def _compare(self, copy: Copy, state: DatabaseState | None) -> None:
+        """Raises NotAnswered: MLflow counts other traces. `state`: of its database, before."""
         now = time.monotonic()
-        if now - copy.counted_at < REMEMBER_SECONDS and copy.counted_others == self.writes.others:
+        is_fresh = now - copy.counted_at < REMEMBER_SECONDS and copy.counted_others == self.writes.others
+        if is_fresh and state is None:
             return
         for _ in range(5):
             number, others = self.writes.number, self.writes.others
-            copy.total = await self._number(copy.experiment_id)
-            if copy.total == copy.count:
-                copy.counted_at, copy.counted_others = now, others
+            copy.total = await self._source.count(copy.experiment_id, view="TRACES")
+            if copy.total == copy.count and (
+                state is None or await self._assessments_agree(copy.experiment_id)
+            ):
+                copy.counted_at, copy.counted_others, copy.proven = now, others, state
                 return
             among = [copy.experiment_id]
             if self.writes.number == number and self.writes.is_settled(number, among):
@@ -165,14 +180,14 @@ class Copies:
 
     async def cover_assessments(self, experiment_ids: Sequence[str]) -> None:
         """Return when MLflow counts the same assessments: jobs of its own write some. Raises NotAnswered."""
-        for id in experiment_ids:
+        for id in experiment_ids if self.proof is None else ():
             if (copy := self._copies.get(id)) is None:
                 raise NotAnswered(PassOnReason.NOT_HELD)
             async with copy.counting:
                 now, number, others = time.monotonic(), self.writes.number, self.writes.others
                 if now - copy.assessments_at < REMEMBER_SECONDS and copy.assessments_others == others:
                     continue
-                if await self._assessments(id):
+                if await self._assessments_agree(id):
                     copy.assessments_at, copy.assessments_others = now, others
                     continue
             if self.writes.number != number or not self.writes.is_settled(number, [id]):
@@ -181,7 +196,7 @@ class Copies:
                 self._drop(copy)
             raise NotAnswered(PassOnReason.COUNTS_DIFFER)
 
-    async def _assessments(self, id: str) -> bool:
+    async def _assessments_agree(self, id: str) -> bool:
         """Whether both count the same."""
         question = MetricQuestion(
             experiment_ids=[int(id)],
@@ -190,7 +205,7 @@ class Copies:
             aggregations=[Aggregation(type="COUNT")],
         )
         ours = (await self._store.measure(question)).get("rows")
-        theirs = await self._number(id, view="ASSESSMENTS", metric="assessment_count")
+        theirs = await self._source.count(id, view="ASSESSMENTS")
         return ours is not None and ours[0][0] == theirs
 
     def _drop(self, copy: Copy) -> None:
@@ -243,40 +258,47 @@ class Copies:
     async def _ask(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         return read_document(await self._api.trace_metrics(document))
 
-    async def _number(self, id: str, *, view: str = "TRACES", metric: str = "trace_count") -> int:
-        """How many traces, or others, MLflow counts. Raises NotAnswered."""
-        try:
-            answer = await self._ask(
-                {
-                    "experiment_ids": [id],
-                    "view_type": view,
-                    "metric_name": metric,
-                    "aggregations": [{"aggregation_type": "COUNT"}],
-                }
-            )
-            return int(answer["data_points"][0]["values"]["COUNT"])
-        except (MlflowUnreachable, LookupError, TypeError, ValueError):
-            raise NotAnswered(PassOnReason.FAILED) from None
-
     async def run(self) -> None:
         """Read what was written, and list what is to be listed, until cancelled."""
-        while True:
-            self._check_life()
-            started = time.monotonic()
-            try:
-                await self._let_go()
-                worked = await self._reread() or await self._list_on()
-            except (MlflowUnreachable, MirrorAway) as error:
-                _log.debug("the copy of MLflow's traces waits", extra={"reason": str(error)})
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if worked == LISTED:
-                await asyncio.sleep((time.monotonic() - started) * REST)
-            elif not worked:
+        try:
+            while True:
+                await self._step()
+        finally:
+            if self.proof is not None:
+                self.proof.database.close()
+
+    async def _step(self) -> None:
+        self._check_life()
+        started = time.monotonic()
+        try:
+            await self._let_go()
+            worked = await self._reread() or await self._list_on()
+        except (MlflowUnreachable, MirrorAway) as error:
+            _log.debug("the copy of MLflow's traces waits", extra={"reason": str(error)})
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        if worked == LISTED:
+            await asyncio.sleep((time.monotonic() - started) * self._source.rest)
+        elif not worked:
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until there may be something to do."""
+        if self.proof is None or not self._copies:
+            await self.writes.moved()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
                 await self.writes.moved()
+        with suppress(NotAnswered):  # a question will say so
+            await self.proof.look()
+        for copy in self._copies.values():
+            if copy.ready and copy.checked != self.proof.ours:
+                if copy.has_rested(REST_AFTER_CHECK, at_least_seconds=CHECK_SECONDS):
+                    self._list(copy)
 
     async def _reread(self) -> str:
-        waiting = self.writes.waiting(AT_ONCE)
+        waiting = self.writes.waiting(self._source.at_once)
         if not waiting:
             return ""
         try:
@@ -293,7 +315,7 @@ class Copies:
             if (listing := copy.listing) is None:
                 continue
             if listing.todo:
-                ids = [listing.todo.popleft() for _ in range(min(AT_ONCE, len(listing.todo)))]
+                ids = [listing.todo.popleft() for _ in range(min(self._source.at_once, len(listing.todo)))]
                 try:
                     await self._read(ids)
                 except (MlflowUnreachable, MirrorAway):
@@ -308,53 +330,34 @@ class Copies:
                 unseen = [i for i, of in self._held.items() if of == copy.experiment_id]
                 self.writes.note(id for id in unseen if id not in listing.seen)
                 copy.finish()
+                self.listed(copy.experiment_id, listing.seen)
             return LISTED
         return ""
 
     async def _next_page(self, copy: Copy, listing: Listing) -> None:
-        answer = await self._api.search_traces(
-            copy.experiment_id,
-            filter_string="",
-            order_by=["timestamp_ms ASC"],
-            limit=MAX_TRACES,
-            page_token=listing.token,
-        )
-        page = read_document(answer)
-        found = [str(each["trace_id"]) for each in page.get("traces", ())]
+        found, listing.token = await self._source.page(copy.experiment_id, listing.token)
         listing.seen.update(found)
-        listing.todo.extend(id for id in found if self._held.get(id) != copy.experiment_id)
-        listing.token = str(page.get("next_page_token") or "")
+        is_held = {} if self._source.is_watched else self._held
+        listing.todo.extend(id for id in found if is_held.get(id) != copy.experiment_id)
         listing.is_last = not listing.token
 
     async def _read(self, trace_ids: Sequence[str]) -> None:
         """Have the store hold these traces as MLflow has them now. Raises MlflowUnreachable, MirrorAway."""
-        if not trace_ids:
-            return
-        traces = await read_traces(self._api, trace_ids)
-        if traces is None:
-            half = len(trace_ids) // 2
-            await self._read(trace_ids[:half])
-            await self._read(trace_ids[half:])
-            return
-        rows, held = Rows(), dict[str, str]()
-        for info, spans in traces:
-            experiment_id = experiment_of(info)
-            if experiment_id in self._copies:
-                try:
-                    add_trace(rows, info, spans)
-                except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-                    raise MlflowUnreachable(f"a trace is not in MLflow's JSON: {error!r}") from error
-                held[str(info["trace_id"])] = experiment_id
-        gone = [id for id in trace_ids if id in self._held or id in self._doubted]
-        self._doubted.update(trace_ids)
+        gone: list[str] = []
+
+        def leaving() -> Sequence[str]:
+            gone[:] = [id for id in trace_ids if id in self._held or id in self._doubted]
+            self._doubted.update(trace_ids)
+            return gone
+
         life = self._store.life
-        # before, for who asks meanwhile; behind, because only what is held can be proven
-        self._note_types(rows)
-        await self._store.hold({"gone": gone, **asdict(rows)})
+        wanted = WantedTraces(
+            trace_ids=trace_ids, experiments=self._copies.keys(), gone=leaving, note=self._note_types
+        )
+        held = await self._source.fill(wanted)
         if life == self._store.life:
             self._doubted.difference_update(trace_ids)
             self._note(gone, held)
-            self._note_types(rows)
 
     def _note(self, gone: Sequence[str], held: Mapping[str, str]) -> None:
         for id in gone:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from collector.mirror.span_types import TypeProof
+from collector.mirror.watched import DatabaseState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,6 +24,12 @@ class Copy:
     assessments_others: int = -1
     asked_at: float = field(default_factory=time.monotonic)
     begun_at: float = field(default_factory=time.monotonic)
+    # when the last listing was done, and how long it took
+    finished_at: float = float("-inf")
+    took_seconds: float = 0.0
+    # the state of MLflow's database at which the rows were proven; DatabaseProof.ours at the last listing
+    proven: DatabaseState | None = None
+    checked: int = 0
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     types: TypeProof = field(default_factory=TypeProof)
     _listing: "Listing | None" = None
@@ -40,6 +47,13 @@ class Copy:
         """The listing is done, and what it found is held."""
         assert self._listing is not None
         self.listed_at, self.ready, self._listing = self._listing.number, True, None
+        self.finished_at = time.monotonic()
+        self.took_seconds = self.finished_at - self.begun_at
+
+    def has_rested(self, times: float, *, at_least_seconds: float = 0.0) -> bool:
+        """Whether the last listing is that many times as long ago as it took."""
+        rest = max(times * self.took_seconds, at_least_seconds)
+        return time.monotonic() - self.finished_at >= rest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,4 +64,5 @@ class Listing:
     token: str = ""
     is_last: bool = False
     todo: deque[str] = field(default_factory=deque)
-    seen: set[str] = field(default_factory=set)
+    # ids, and milliseconds since 1970
+    seen: dict[str, int] = field(default_factory=dict)

@@ -10,7 +10,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.mirror.writes import Writes
 from collector.mlflow.headers import EXPERIMENT_ID
-from collector.mlflow.rest import DELETE_TRACES, START_TRACE, TRACE_WRITES, TRACES_ENDPOINT
+from collector.mlflow.rest import (
+    CREATE_EXPERIMENT,
+    DELETE_TRACES,
+    START_TRACE,
+    TRACE_WRITES,
+    TRACES_ENDPOINT,
+)
 
 _TRACE = re.compile(TRACE_WRITES)
 
@@ -19,9 +25,12 @@ Ended = Callable[[bool], None]
 
 
 def noticed(writes: Writes, path: str, body: bytes | None, headers: Mapping[str, str]) -> Ended | None:
-    """What is to be called when a POST has its answer; None: it writes no traces."""
+    """What is to be called when a POST has its answer; None: it writes nothing."""
     if path == TRACES_ENDPOINT:
         return _spans(writes, body or b"", headers)
+    if path == CREATE_EXPERIMENT:
+        ended = writes.other_begins()
+        return lambda _answered: ended()
     if path == DELETE_TRACES:
         return _deleted(writes, body or b"")
     if path == START_TRACE:

@@ -33,6 +33,8 @@ class PassOnReason(StrEnum):
     NOT_HELD = "not_held"
     TOO_MANY = "too_many_traces"
     COUNTS_DIFFER = "counts_differ"
+    CHANGED_ELSEWHERE = "changed_elsewhere"
+    OTHER_DATABASE = "other_database"
     WRITES_PENDING = "writes_pending"
     HELD_IN_PART = "held_in_part"
     SPAN_TYPES = "span_types"

@@ -4,9 +4,10 @@ Where the API doesn't tell a column with certainty, the row says so:
 
     traces         is_whole          else a name, a session or tokens were cut
                    spans_are_held    else they aren't rows of MLflow's database, or not told as they are there
-    spans          end_ns            NULL: the column has none, or 0
+    spans          end_is_certain    else the column has none, or 0
                    type_is_certain   the API fills in a type that the column may lack
-    assessments    text_is_certain   whole numbers don't tell whether they were written with a fraction
+    assessments    text_is_certain   whole numbers don't tell whether they were written with a fraction,
+                                     and long texts aren't held
 
 Source: SqlTraceInfo, SqlSpan and SqlAssessments,
 https://github.com/mlflow/mlflow/blob/master/mlflow/store/tracking/dbmodels/models.py, and what fills them,
@@ -31,6 +32,8 @@ TOKENS = tuple(f"{name}_tokens" for name in ("input", "output", "total", "cache_
 COSTS = ("input_cost", "output_cost", "total_cost")
 MODEL, PROVIDER = "mlflow.llm.model", "mlflow.llm.provider"
 MODEL_CHARACTERS = 500
+# of an assessment's value in JSON: what is longer is what people wrote, and no group in a chart
+MAX_VALUE_CHARACTERS = 100
 STORED = "TRACKING_STORE"
 _OWN_PREFIX = "mlflow."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,7 +87,7 @@ def _trace(info: Mapping[str, Any]) -> Row:
     return {
         "experiment": int(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
         "trace_id": info["trace_id"],
-        "timestamp_ms": _milliseconds(info["request_time"]),
+        "timestamp_ms": milliseconds_of(info["request_time"]),
         "latency_ms": _duration_ms(info.get("execution_duration")),
         "status": info["state"],
         "name": name,
@@ -108,7 +111,8 @@ def _usage(text: str | None) -> tuple[Row, bool]:
         return dict.fromkeys(TOKENS), False
 
 
-def _milliseconds(text: str) -> int:
+def milliseconds_of(text: str) -> int:
+    """A time of protobuf's JSON, in milliseconds since 1970. Raises ValueError."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -138,6 +142,7 @@ def _span(span: Mapping[str, Any]) -> Row:
         # JSON leaves out what is 0
         "start_ns": int(span.get("start_time_unix_nano", 0)),
         "end_ns": int(span["end_time_unix_nano"]) if "end_time_unix_nano" in span else None,
+        "end_is_certain": "end_time_unix_nano" in span,
         **{name: _finite(cost.get(name)) if isinstance(cost, dict) else None for name in COSTS},
         "model": _model(_value(attributes.get(MODEL))),
         "provider": _model(_value(attributes.get(PROVIDER))),
@@ -186,10 +191,11 @@ def _assessment(document: Mapping[str, Any]) -> Row:
 
 
 def _text(value: Any) -> str | None:
-    """The JSON that MLflow has stored for a value, where there is one way to write it."""
+    """The JSON that MLflow has stored for a value, where it is short and there is one way to write it."""
     certain = value is None or isinstance(value, bool | str)
     certain = certain or (isinstance(value, float) and not value.is_integer())
-    return json.dumps(value) if certain else None
+    text = json.dumps(value) if certain else ""
+    return text if 0 < len(text) <= MAX_VALUE_CHARACTERS else None
 
 
 def _number(value: Any) -> float | None:

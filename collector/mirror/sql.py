@@ -51,14 +51,16 @@ def doubts_sql(question: MetricQuestion) -> dict[PassOnReason, tuple[str, Values
         PassOnReason.HELD_IN_PART: (f"SELECT 1 FROM traces WHERE NOT {held} AND {ids} LIMIT 1", [])
     }
     if (question.view, question.metric) == ("SPANS", "latency"):
-        sql = f"SELECT 1 FROM spans WHERE end_ns IS NULL AND {ids} LIMIT 1"
+        sql = f"SELECT 1 FROM spans WHERE NOT end_is_certain AND {ids} LIMIT 1"
         found[PassOnReason.SPAN_ENDS] = (sql, [])
     if question.needs_types and not question.types_are_certain:
         sql = f"SELECT 1 FROM spans WHERE NOT type_is_certain AND {ids} LIMIT 1"
         found[PassOnReason.SPAN_TYPES] = (sql, [])
     if "assessment_value" in question.dimensions:
-        sql = f"SELECT 1 FROM assessments WHERE NOT text_is_certain AND {ids} LIMIT 1"
-        found[PassOnReason.UNREADABLE] = (sql, [])
+        asked = [_filtered(each, question.view) for each in question.filters]
+        conditions = " AND ".join(["NOT text_is_certain", "valid", ids, *(each for each, _ in asked)])
+        values = [value for _, given in asked for value in given]
+        found[PassOnReason.UNREADABLE] = (f"SELECT 1 FROM assessments WHERE {conditions} LIMIT 1", values)
     return found
 
 

@@ -12,6 +12,15 @@ from dataclasses import dataclass, field
 LOST_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class WritesMark:
+    """A moment: how often writes had begun or ended, and whether any was on its way."""
+
+    number: int
+    others: int
+    is_any_open: bool
+
+
 @dataclass(slots=True)
 class Writes:
     """`number` grows with each beginning and end. `matters` says whether an experiment is held at all."""
@@ -22,6 +31,7 @@ class Writes:
     unknown_at: int = 0
     # how often something else was written, which may have changed traces behind our back
     others: int = 0
+    _others_open: int = 0
     # when it began -> the experiment, None: nobody knows which
     _open: dict[int, str | None] = field(default_factory=dict)
     # experiment, None for any of them -> `number` at the last beginning or end
@@ -31,6 +41,34 @@ class Writes:
     # trace id -> when the first write of it began that wasn't read, when the last one ended
     _changed: dict[str, tuple[int, int]] = field(default_factory=dict)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def other_begins(self) -> Callable[[], None]:
+        """A request that writes something else is about to be sent; call what is returned at its end."""
+        self.others += 1
+        self._others_open += 1
+
+        def ended() -> None:
+            self.others += 1
+            self._others_open -= 1
+
+        return ended
+
+    @property
+    def mark(self) -> WritesMark:
+        """This moment, for `were_any_since`."""
+        is_any_open = bool(self._open or self._lost or self._others_open)
+        return WritesMark(self.number, self.others, is_any_open)
+
+    def were_any_since(self, mark: WritesMark) -> bool:
+        """Whether anything was on its way between that moment and now."""
+        return mark.is_any_open or (mark.number, mark.others) != (self.number, self.others)
+
+    def unknown(self) -> int:
+        """Somebody else has written, nobody knows what: `number`, to know this time by."""
+        self.number += 1
+        self.unknown_at = self.number
+        self._wake()
+        return self.number
 
     def begins(self, experiment_id: str | None = None) -> "OpenWrite":
         """A request that writes is about to be sent."""

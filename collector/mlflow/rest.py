@@ -16,6 +16,7 @@ from collector.mlflow.headers import EXPERIMENT_ID, WORKSPACE
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 DELETE_TRACES = f"{V3}/traces/delete-traces"
 START_TRACE = f"{V3}/traces"
+CREATE_EXPERIMENT = f"{V2}/experiments/create"
 EXPERIMENT_BY_NAME = f"{V2}/experiments/get-by-name"
 TRACES_ENDPOINT = "/v1/traces"
 # the beginning of paths at which something of one trace is written
@@ -106,7 +107,7 @@ class MlflowApi:
 
     async def create_experiment(self, name: str) -> MlflowAnswer:
         """POST experiments/create."""
-        return await self._post(f"{V2}/experiments/create", {"name": name})
+        return await self._post(CREATE_EXPERIMENT, {"name": name})
 
     async def search_experiments(self, *, limit: int, page_token: str = "") -> MlflowAnswer:
         """POST experiments/search: a page, newest first."""

@@ -32,7 +32,7 @@ from collector.sampling.consumer import Sampler
 from collector.service.background import Running, background
 from collector.service.dispatch import dispatch
 from collector.service.log_readers import readers_of
-from collector.service.mirroring import answering_of
+from collector.service.mirroring import answering_of, catching_up
 from collector.service.mlflow_proxy import open_mlflow_access, open_mlflow_proxy
 from collector.service.others_topics import router_of
 from collector.service.receiving import open_receivers
@@ -76,13 +76,15 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             sampler = Sampler(journal.consumer(SAMPLING), journal.traces, keep, metrics)
         if Role.INDEX in does and index is not None:
             indexer = Indexer(journal.consumer(INDEX), index, mlflow, metrics)
+        deliver = [journal.consumer(name) for name in (DELIVERY, LOGS)]
         if Role.PROXY in does and index is not None:
-            labels = LabelFeed(index, mlflow, [journal.consumer(name) for name in (DELIVERY, LOGS)])
+            labels = LabelFeed(index, mlflow, deliver)
         bounds = bounds_of(settings)
         mirror = answering_of(settings, index, mlflow, metrics)
         others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
+        beside = {**others, **catching_up(settings, index, mirror, mlflow, metrics, deliver=deliver)}
         # ends before the journal closes
-        running = await opened(background(carriers, journal, bounds, backends=backends, others=others))
+        running = await opened(background(carriers, journal, bounds, backends=backends, others=beside))
         alerts = await opened(open_alerting(settings, indexer, metrics))
         access = await opened(open_mlflow_access(settings))
         proxied = open_mlflow_proxy(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from collector.delivery.opening import Carriers
 from collector.delivery.otlp.opening import Backend
 from collector.delivery.worker import DeliveryWorker
+from collector.index.catch_up import CatchUp
 from collector.index.feed import Indexer
 from collector.index.label_feed import LabelFeed
 from collector.journal import Journal
@@ -73,7 +74,7 @@ async def background(
     bounds: InFlightBounds,
     *,
     backends: Sequence[Backend],
-    others: "Mapping[str, Sampler | Indexer | LabelFeed | ForeignTopics | MirrorAnswering | None]",
+    others: "Mapping[str, Sampler | Indexer | LabelFeed | ForeignTopics | MirrorAnswering | CatchUp | None]",
 ) -> AsyncIterator[Running]:
     """What this process does of delivery, the other consumers and the journal's housekeeping.
 

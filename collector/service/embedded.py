@@ -20,6 +20,7 @@ from collector.telemetry.supervision import ChildEnded, RestartPause, run_child,
 _log = logging.getLogger("sidespan.embedded")
 
 STOP_SECONDS = 8.0
+HOME, DATABASE = "mlflow", "mlflow.db"
 RESTART_PAUSE = RestartPause(first_seconds=2.0, max_seconds=2.0)
 
 
@@ -46,8 +47,13 @@ async def embedded_mlflow(data_dir: Path) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{port}"
 
 
+def embedded_database(data_dir: Path) -> Path:
+    """Its SQLite file."""
+    return data_dir.resolve() / HOME / DATABASE
+
+
 def _make_home(data_dir: Path) -> Path:
-    home = data_dir.resolve() / "mlflow"
+    home = data_dir.resolve() / HOME
     try:
         make_folder(data_dir.resolve())
         make_folder(home)
@@ -69,7 +75,7 @@ async def _start(home: Path, port: int) -> asyncio.subprocess.Process:
     with (home / "mlflow.log").open("ab") as log:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
+            *("--backend-store-uri", f"sqlite:///{home / DATABASE}"),
             *("--artifacts-destination", str(home / "artifacts"), "--workers", "1"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,

@@ -1,16 +1,22 @@
 """MLflow's questions answered from a copy, where the settings ask for it and this process can."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from collector.index.backfill import Backfill
+from collector.index.catch_up import CatchUp
 from collector.index.duckdb.client import IndexClient
 from collector.index.mirrored import IndexMirror
 from collector.index.protocol import Index
+from collector.journal import Consumer
 from collector.mirror.answering import MirrorAnswering
 from collector.mirror.copies import Copies
 from collector.mirror.own_writes import noticed
+from collector.mirror.watched import WatchedDatabase
 from collector.mlflow.client import MAX_CONTENT_BYTES, Mlflow
 from collector.mlflow.rest import MlflowApi
 from collector.model.errors import Misconfigured
+from collector.service.embedded import embedded_database
 from collector.settings import ALL_ROLES, Engine, Settings
 from collector.telemetry.metrics import Metrics
 
@@ -32,7 +38,9 @@ def answering_of(
         )
     api = MlflowApi(connection=mlflow, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_CONTENT_BYTES)
     store = IndexMirror(index)
-    copies = Copies(api, store, max_traces=proxy.answer_max_traces)
+    file = settings.mlflow.database_file
+    database = None if file is None else WatchedDatabase(file)
+    copies = Copies(api, store, max_traces=proxy.answer_max_traces, database=database)
     mlflow.notice = partial(noticed, copies.writes)
 
     def count(answer: str) -> None:
@@ -41,9 +49,33 @@ def answering_of(
     return MirrorAnswering(copies=copies, store=store, count=count)
 
 
+def catching_up(
+    settings: Settings,
+    index: Index | None,
+    answering: MirrorAnswering | None,
+    mlflow: Mlflow,
+    metrics: Metrics,
+    *,
+    deliver: Sequence[Consumer],
+) -> Mapping[str, CatchUp]:
+    """What brings the index what the copies find, if any; `deliver`: what brings scores to MLflow."""
+    if index is None or answering is None:
+        return {}
+    catch_up = CatchUp(
+        index=index,
+        backfill=Backfill(mlflow, index, None, deliver=deliver),
+        max_traces=settings.index.catch_up_max_traces,
+        max_age_seconds=settings.index.max_age_seconds,
+        tell=metrics.index_lacking.set,
+    )
+    answering.copies.listed, answering.lacking = catch_up.listed, catch_up.states
+    return {"catch_up": catch_up}
+
+
 def with_answers(settings: Settings) -> Settings:
     """Settings of a service with an MLflow of its own: it answers, unless that was set or it can't."""
-    mlflow = settings.mlflow.model_copy(update={"database": "sqlite"})
+    theirs = {"database": "sqlite", "database_file": embedded_database(settings.data_dir)}
+    mlflow = settings.mlflow.model_copy(update=theirs)
     settings = settings.model_copy(update={"mlflow": mlflow})
     index = settings.index_place
     fits = index is not None and index.engine is Engine.DUCKDB and _hindrance(settings) is None
@@ -68,6 +100,6 @@ def _hindrance(settings: Settings) -> str | None:
         return "needs one process with all roles, which sees all that is written"
     if settings.server.takeover:
         return "and server.takeover exclude each other: the old process still writes"
-    if settings.mlflow.database != "sqlite":
+    if settings.mlflow.database != "sqlite" and settings.mlflow.database_file is None:
         return 'needs mlflow.database = "sqlite": others compare texts and cut times in another way'
     return None

@@ -119,6 +119,10 @@ class MlflowSettings(Section):
     """Time for one delivery request; MLflow needs a while for a large batch."""
     database: Literal["other", "sqlite"] = "other"
     """The database behind MLflow, where `proxy.answer_from_index` is `auto`; `sidespan up` sets it."""
+    database_file: Path | None = None
+    """MLflow's SQLite file, if this machine has it and it is on a local disk; `sidespan up` sets it. Then the
+    copy for `proxy.answer_from_index` is read from there, and each change to it is noticed. Sidespan only
+    reads the file."""
     lookup_timeout_seconds: float = Field(1.0, gt=0)
     """How long a receiver waits to learn whether an experiment exists before it accepts the spans anyway."""
 

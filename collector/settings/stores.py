@@ -49,6 +49,9 @@ class IndexSettings(Section):
     """How long a trace stays in the index after its first span arrived."""
     max_bytes: int = Field(8192 * MIB, ge=16 * MIB)
     """Size on disk; beyond it the oldest traces are removed."""
+    catch_up_max_traces: int = Field(10_000, ge=0)
+    """Where `proxy.answer_from_index` is `auto`: so many traces of an experiment that came to MLflow without
+    Sidespan are read into the index by themselves; more need `sidespan index backfill`."""
     preview_characters: int = Field(200, ge=0, le=1000)
     """Characters kept of an error message, the only content of spans in the index; 0 for none."""
 

@@ -53,6 +53,9 @@ class Metrics:
             "index_failed_spans", "Spans indexed with name and times only, because of a bug."
         )
         self.index_lag = gauge("index_lag_seconds", "Age of the oldest entry that is not in the index yet.")
+        self.index_lacking = gauge(
+            "index_lacking_traces", "Traces that came to MLflow without Sidespan and are not in the index."
+        )
         self.commit = histogram("journal_commit_seconds", "Time of one commit to disk.")
         self.journal_skipped = counter(
             "journal_skipped",

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,8 +40,9 @@ class Answers:
     def ended(self, trace_ids: Iterable[str], *, all_known: bool = True, answered: bool = True) -> None:
         self.told.append((tuple(trace_ids), all_known, *([] if answered else ["lost"])))
 
-    def wrote_elsewhere(self) -> None:
-        self.told.append("elsewhere")
+    def other_write_begins(self) -> Callable[[], None]:
+        self.told.append("other begins")
+        return lambda: self.told.append("other ended")
 
 
 @asynccontextmanager
@@ -143,7 +144,11 @@ async def test_only_what_a_client_may_see_is_asked_for(tmp_path: Path) -> None:
             id="a_delete_by_age",
         ),
         pytest.param(
-            "POST", "/api/2.0/mlflow/runs/delete", {"run_id": "r"}, ["elsewhere"], id="a_runs_delete"
+            "POST",
+            "/api/2.0/mlflow/runs/delete",
+            {"run_id": "r"},
+            ["other begins", "other ended"],
+            id="a_runs_delete",
         ),
         pytest.param("POST", "/api/3.0/mlflow/traces/search", {}, [], id="a_search"),
     ],

@@ -128,14 +128,17 @@ def _set(span: Span, key: str, value: str) -> None:
     span.attributes.add(key=key).value.string_value = value
 
 
-def odd_traces(*, around_ms: int, untold: bool) -> ExportTraceServiceRequest:
-    """Traces that exporters rarely send; `untold`: MLflow's API doesn't tell all of their columns."""
+def odd_traces(*, around_ms: int, untold: bool, first_id: int) -> ExportTraceServiceRequest:
+    """Traces that exporters rarely send; `untold`: MLflow's API doesn't tell all of their columns.
+
+    Their ids are numbers from `first_id` on.
+    """
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
-    start_ns, offset = around_ms * 1_000_000, 100 if untold else 200
+    start_ns = around_ms * 1_000_000
 
     def add(number: int, **changed: Any) -> Span:
-        number += offset
+        number += first_id
         span = {"start_time_unix_nano": start_ns, "end_time_unix_nano": start_ns + 1_500_000} | changed
         trace_id, span_id = number.to_bytes(16), number.to_bytes(8)
         return scope.spans.add(**{"trace_id": trace_id, "span_id": span_id, "name": "odd"} | span)

@@ -165,6 +165,11 @@ class IndexClient:
         """As in the protocol."""
         await self._post("/mirror/hold", document)
 
+    async def mirror_pull(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As in the protocol."""
+        pulled: dict[str, Any] = json.loads(await self._post("/mirror/pull", document))
+        return pulled
+
     async def mirror_clear(self, experiment: int) -> None:
         """As in the protocol."""
         await self._post("/mirror/clear", {"experiment": experiment})

@@ -53,6 +53,7 @@ from collector.index.rows.one_trace import summary_of
 from collector.index.sql import answers
 from collector.index.sql.answers import Export
 from collector.journal.sqlite.reader import JournalUnreadable
+from collector.mirror.database import DatabaseAway
 from collector.mirror.question import MetricQuestion
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
@@ -228,6 +229,13 @@ class DuckdbIndex:
     async def mirror_hold(self, document: Mapping[str, Any]) -> None:
         """As in the protocol."""
         await self._copy(lambda mirror: mirror.hold(document))
+
+    async def mirror_pull(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As in the protocol."""
+        try:
+            return {"held": await self._copy(lambda mirror: mirror.pull(document))}
+        except DatabaseAway as error:
+            return {"away": str(error)}
 
     async def mirror_clear(self, experiment: int) -> None:
         """As in the protocol."""

@@ -13,6 +13,7 @@
     POST /forget   {}                     {}
     POST /changes  ChangesQuery           Changes            400 BadParameter, 503 QueryTimedOut
     POST /mirror/hold      {"gone", and rows by table}       {}
+    POST /mirror/pull      {"file", "trace_ids", "gone", "experiments"}    {"held"} or {"away"}
     POST /mirror/clear     {"experiment"}                    {}
     POST /mirror/measure   MetricQuestion                    {"rows"} or {"doubt"}
 

@@ -6,18 +6,23 @@ traces in one transaction, so a question never sees half of one.
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 
+from collector.mirror.database import gathered, opened_database
 from collector.mirror.question import MetricQuestion
 from collector.mirror.rows import COSTS, TOKENS
 from collector.mirror.sql import doubts_sql, question_sql
 
 FILE = "mirror.duckdb"
 QUERY_SECONDS = 10.0
+# spans that are inserted at once
+MAX_GATHERED = 20_000
 _OF_A_TRACE = {"experiment": "BIGINT", "trace_id": "VARCHAR", "timestamp_ms": "BIGINT"}
 _FACT = dict.fromkeys(("name", "type", "status"), "VARCHAR")
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -33,6 +38,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         **_FACT,
         "type_is_certain": "BOOLEAN",
         **dict.fromkeys(("start_ns", "end_ns"), "BIGINT"),
+        "end_is_certain": "BOOLEAN",
         **dict.fromkeys(COSTS, "DOUBLE"),
         **dict.fromkeys(("model", "provider"), "VARCHAR"),
     },
@@ -60,23 +66,52 @@ class MirrorStore:
 
     def hold(self, document: Mapping[str, Any]) -> None:
         """{"gone": trace ids whose rows go, and the rows that come: {table: [row]}}."""
-        gone = json.dumps(document["gone"])
-        self._db.begin()
-        try:
-            if document["gone"]:
-                for table in TABLES:
-                    self._db.execute(
-                        f"DELETE FROM {table} WHERE trace_id IN"
-                        " (SELECT unnest(from_json(?::JSON, '[\"VARCHAR\"]')))",
-                        [gone],
-                    )
+        with self._changing(document["gone"]):
             for table, columns in TABLES.items():
                 if document[table]:
                     self._insert(table, columns, document[table])
+
+    def pull(self, document: Mapping[str, Any]) -> dict[str, str]:
+        """{"file", "trace_ids", those "gone", "experiments"}: read traces of these experiments from the file.
+
+        The experiment of each that is there, by its id. Raises DatabaseAway, duckdb.Error.
+        """
+        experiments = frozenset(map(int, document["experiments"]))
+        held: dict[str, str] = {}
+        with opened_database(Path(document["file"])) as database, self._changing(document["gone"]):
+            for found in gathered(database.columns(document["trace_ids"], experiments), MAX_GATHERED):
+                for table, columns in found.items():
+                    self._insert_columns(table, columns)
+                traces = found["traces"]
+                held |= zip(traces["trace_id"], map(str, traces["experiment"]), strict=True)
+        return held
+
+    @contextmanager
+    def _changing(self, gone: Sequence[str]) -> Iterator[None]:
+        """A transaction in which the rows of these traces go first."""
+        self._db.begin()
+        try:
+            for table in TABLES if gone else ():
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE trace_id IN"
+                    " (SELECT unnest(from_json(?::JSON, '[\"VARCHAR\"]')))",
+                    [json.dumps(gone)],
+                )
+            yield
             self._db.commit()
         except BaseException:
             self._db.rollback()
             raise
+
+    def _insert_columns(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        if not columns["trace_id"]:
+            return
+        lists = json.dumps({name: [TABLES[table][name]] for name in columns})
+        listed = ", ".join(f"unnest(held.{name}) AS {name}" for name in columns)
+        sql = (
+            f"INSERT INTO {table} BY NAME SELECT {listed} FROM (SELECT from_json(?::JSON, '{lists}') AS held)"
+        )
+        self._db.execute(sql, [msgspec.json.encode(columns).decode()])
 
     def _insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         listed = f"from_json(?::JSON, '{json.dumps([columns])}')"

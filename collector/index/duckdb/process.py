@@ -119,6 +119,11 @@ async def _mirror_hold(index: Index, request: Request) -> Response:
     return JSONResponse({})
 
 
+async def _mirror_pull(index: Index, request: Request) -> Response:
+    assert isinstance(index, HoldsMirror)
+    return JSONResponse(await index.mirror_pull(await request.json()))
+
+
 async def _mirror_clear(index: Index, request: Request) -> Response:
     assert isinstance(index, HoldsMirror)
     await index.mirror_clear((await request.json())["experiment"])
@@ -146,6 +151,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/forget", _forget),
     ("POST", "/changes", _changes),
     ("POST", "/mirror/hold", _mirror_hold),
+    ("POST", "/mirror/pull", _mirror_pull),
     ("POST", "/mirror/clear", _mirror_clear),
     ("POST", "/mirror/measure", _mirror_measure),
 )

@@ -13,6 +13,7 @@ def test_why_mlflow_was_asked_is_said_the_most_frequent_first() -> None:
         "reason": "7 of 12 questions to MLflow answered from the index",
         "questions": {"index": 7, "workspace": 1, "counts_differ": 4},
         "copies": [{"experiment_id": "3", "ready": False, "traces": 5, "total": 9}],
+        "lacking": [{"experiment_id": "3", "traces": 4}],
     }
     (check,) = check_questions({"parts": {"questions": part}})
     assert check.ok
@@ -21,6 +22,7 @@ def test_why_mlflow_was_asked_is_said_the_most_frequent_first() -> None:
         "4 times MLflow counts other traces, and is read again",
         "1 times a workspace is named",
         "experiment 3 is copied: 5 of 9 traces",
+        "the index lacks 4 traces of experiment 3, and reads them",
     ]
 
 

@@ -1,6 +1,8 @@
 """Rows with MLflow's own columns, and what is asked of them."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,10 @@ from typing import Any
 import pytest
 
 from collector.index.duckdb.mirror import MirrorStore
+from collector.mirror.database import DatabaseAway
 from collector.mirror.filters import read_filter
 from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
-from collector.mirror.rows import Rows, add_trace
+from collector.mirror.rows import TOKENS, Rows, add_trace
 
 COUNT = Aggregation(type="COUNT")
 
@@ -168,3 +171,81 @@ def test_values_of_assessments_count_as_mlflow_counts_them(
     assert by_value == (
         {"doubt": PassOnReason.UNREADABLE.value} if stored is None else {"rows": [(stored, 1)]}
     )
+
+
+@pytest.mark.parametrize("characters", [98, 99], ids=["the_longest_value", "free_text"])
+def test_free_text_is_not_held_and_keeps_no_other_values_from_being_counted(
+    store: MirrorStore, characters: int
+) -> None:
+    values = {"good": "fair", "why": "x" * characters}
+    assessments = [
+        {"assessment_id": f"a-{name}", "assessment_name": name, "feedback": {"value": value}}
+        for name, value in values.items()
+    ]
+    hold(store, (info(1, assessments=assessments), []))
+    found = {}
+    for name in values:
+        filters = [read_filter(f"assessment.name = '{name}'")]
+        by_value = {"dimensions": ["assessment_value"], "filters": filters}
+        found[name] = ask(store, "ASSESSMENTS", "assessment_count", **by_value)
+    assert found["good"] == {"rows": [('"fair"', 1)]}
+    is_held = characters == 98
+    assert found["why"] == (
+        {"rows": [(f'"{values["why"]}"', 1)]} if is_held else {"doubt": PassOnReason.UNREADABLE.value}
+    )
+
+
+def test_what_mlflows_database_holds_takes_the_place_of_what_was_there(
+    store: MirrorStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "mlflow.db"
+    fill_database(file)
+    hold(store, (info(1, state="ERROR"), [span(0, 5)]))
+    asked = {"file": str(file), "trace_ids": ["tr-1", "tr-2", "tr-none"], "gone": ["tr-1"]}
+    assert store.pull({**asked, "experiments": ["1"]}) == {"tr-1": "1"}
+    by_status = ask(store, "TRACES", "trace_count", dimensions=["trace_status"])
+    assert by_status["rows"] == [("OK", 1)]
+    latency = ask(store, "SPANS", "latency", Aggregation(type="MAX"), dimensions=["span_name"])
+    assert latency["rows"] == [("a\x00b", 3)]
+    costs = ask(store, "SPANS", "total_cost", Aggregation(type="SUM"), dimensions=["span_model_name"])
+    assert costs["rows"] == [("m", 0.1)]
+    filters = [read_filter("trace.tag.`team` = 'blue'")]
+    assert ask(store, "TRACES", "trace_count", filters=filters)["rows"] == [(1,)]
+    by_value = ask(store, "ASSESSMENTS", "assessment_count", dimensions=["assessment_value"])
+    assert by_value == {"doubt": PassOnReason.UNREADABLE.value}
+
+
+def test_a_database_that_is_not_there_is_away(store: MirrorStore, tmp_path: Path) -> None:
+    asked = {"file": str(tmp_path / "none.db"), "trace_ids": ["tr-1"], "gone": [], "experiments": ["1"]}
+    with pytest.raises(DatabaseAway):
+        store.pull(asked)
+    hold(store, (info(1), []))
+    assert ask(store, "TRACES", "trace_count")["rows"] == [(1,)]
+
+
+def fill_database(file: Path) -> None:
+    """As MLflow has its tables, as far as they are read: a trace of ours, and one of another experiment."""
+    tokens = ", ".join(f"{name} BIGINT" for name in TOKENS)
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript(
+            f"""
+            CREATE TABLE trace_info (request_id TEXT PRIMARY KEY, experiment_id INTEGER, timestamp_ms BIGINT,
+                execution_time_ms BIGINT, status TEXT, trace_name TEXT, session_id TEXT, {tokens});
+            CREATE TABLE spans (trace_id TEXT, name TEXT, type TEXT, status TEXT,
+                start_time_unix_nano BIGINT, end_time_unix_nano BIGINT, input_cost DOUBLE,
+                output_cost DOUBLE, total_cost DOUBLE, model_name TEXT, model_provider TEXT);
+            CREATE TABLE trace_tags (request_id TEXT, key TEXT, value TEXT);
+            CREATE TABLE trace_request_metadata (request_id TEXT, key TEXT, value TEXT);
+            CREATE TABLE assessments (assessment_id TEXT, trace_id TEXT, experiment_id INTEGER,
+                trace_timestamp_ms BIGINT, name TEXT, assessment_type TEXT, value TEXT,
+                aggregate_value DOUBLE, valid BOOLEAN);
+            INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, status)
+                VALUES ('tr-1', 1, 5, 'OK'), ('tr-2', 2, 5, 'OK');
+            INSERT INTO spans VALUES
+                ('tr-1', 'a' || char(0) || 'b', 'LLM', 'OK', 1000000, 4999999, NULL, NULL, 0.1, 'm', 'p'),
+                ('tr-1', 'open', NULL, 'OK', 1000000, NULL, NULL, NULL, NULL, NULL, NULL);
+            INSERT INTO trace_tags VALUES ('tr-1', 'team', 'blue'), ('tr-1', 'long', printf('%300c', 'x'));
+            INSERT INTO assessments VALUES
+                ('a-1', 'tr-1', 1, 5, 'why', 'feedback', printf('%200c', 'x'), NULL, 1);
+            """
+        )

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from collector.mirror import copies as copies_module
-from collector.mirror.copies import Copies, MirrorAway
+from collector.mirror.copies import Copies
 from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
+from collector.mirror.sources import MirrorAway
 from collector.mlflow.client import MlflowAnswer
 
 

@@ -25,6 +25,7 @@ def test_mlflow_answers_itself_by_default(tmp_path: Path) -> None:
 def test_a_service_with_an_mlflow_of_its_own_answers(tmp_path: Path) -> None:
     found = with_answers(settings(tmp_path))
     assert (found.proxy.answer_from_index, found.mlflow.database) == ("auto", "sqlite")
+    assert found.mlflow.database_file == (tmp_path / "mlflow" / "mlflow.db").resolve()
 
 
 @pytest.mark.parametrize("flags", [{"proxy.answer_from_index": "off"}, {"index.enabled": False}])
