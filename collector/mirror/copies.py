@@ -19,6 +19,7 @@ from collector.mirror.copy import Copy, Listing
 from collector.mirror.question import Aggregation, MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.reading import read_document, read_traces
 from collector.mirror.rows import Rows, add_trace, experiment_of
+from collector.mirror.search import SearchQuestion
 from collector.mirror.writes import Writes
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
@@ -60,6 +61,9 @@ class MirrorRows(Protocol):
 
     async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
         """{"rows"}, or {"doubt"}."""
+
+    async def find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """{"rows"} of the traces on a page, and of one more if there is one, or {"doubt"}."""
 
 
 class Copies:

@@ -37,7 +37,7 @@ def answering_of(
     def count(answer: str) -> None:
         metrics.proxy_questions.labels(answer=answer).inc()
 
-    return MirrorAnswering(copies=copies, store=store, count=count)
+    return MirrorAnswering(api=api, copies=copies, store=store, count=count)
 
 
 def with_answers(settings: Settings) -> Settings:

@@ -15,6 +15,7 @@
     POST /mirror/hold      {"gone", and rows by table}       {}
     POST /mirror/clear     {"experiment"}                    {}
     POST /mirror/measure   MetricQuestion                    {"rows"} or {"doubt"}
+    POST /mirror/find      SearchQuestion                    {"rows"} or {"doubt"}
 
 An error has the form {"error": {"parameter", "value", "message"}}; any other status is a bug.
 """
