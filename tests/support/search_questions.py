@@ -54,9 +54,8 @@ def random_search(dice: random.Random, experiment_ids: Sequence[str], *, around_
     conditions = dice.sample(SPAN_CONDITIONS, dice.choice((1, 1, 1, 2)))
     conditions += dice.sample(TRACE_CONDITIONS, dice.choice((0, 0, 1, 2)))
     if dice.random() < 0.4:
-        conditions.append(
-            f"{dice.choice(PREFIXES)}timestamp_ms >= {around_ms + dice.randint(-300, 300) * 1000}"
-        )
+        since = around_ms + dice.randint(-300, 300) * 1000
+        conditions.append(f"{dice.choice(PREFIXES)}timestamp_ms {dice.choice(('>', '>='))} {since}")
     if dice.random() < 0.2:
         conditions.append(f"attributes.end_time < {around_ms + dice.randint(-300, 300) * 1000}")
     dice.shuffle(conditions)

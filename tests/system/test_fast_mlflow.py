@@ -231,7 +231,7 @@ def test_odd_traces_have_mlflows_answers(world: World, untold: bool) -> None:
 @pytest.mark.timeout(300)
 def test_random_searches_have_mlflows_answers(world: World) -> None:
     answered, pages = 0, 0
-    for _ in range(QUESTIONS // 3):
+    for _ in range(QUESTIONS // 6):
         question: Question | None = world.search()
         form = world.dice.choice((form_v3, form_v3, form_v2))
         while question is not None:
@@ -246,7 +246,7 @@ def test_random_searches_have_mlflows_answers(world: World) -> None:
 @pytest.mark.timeout(300)
 def test_searches_stay_mlflows_while_everything_changes(world: World) -> None:
     answered = 0
-    for number in range(QUESTIONS // 6):
+    for number in range(QUESTIONS // 10):
         if number % 2 == 0:
             world.write()
         question = world.search()
@@ -256,7 +256,7 @@ def test_searches_stay_mlflows_while_everything_changes(world: World) -> None:
         if same(before, after):
             assert same(ours, after), differing(question, ours, after, mark)
         answered += mark is not None
-    assert answered > QUESTIONS // 18, world.sidespan.health()["parts"]["questions"]
+    assert answered > QUESTIONS // 30, world.sidespan.health()["parts"]["questions"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,6 @@ def test_searches_stay_mlflows_while_everything_changes(world: World) -> None:
         pytest.param({"max_results": 0}, id="no results"),
         pytest.param({"max_results": 501}, id="too many results"),
         pytest.param({"page_token": "bm9uZQ=="}, id="no token"),
-        pytest.param({"experiment_ids": ["01"]}, id="an id in another spelling"),
     ],
 )
 @pytest.mark.parametrize("form", [form_v3, form_v2])
