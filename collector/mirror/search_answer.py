@@ -25,7 +25,10 @@ def search_answer(question: SearchQuestion, rows: Sequence[Sequence[Any]], body:
         expected = [[id, at, latency or 0, *more] for id, at, latency, *more in expected]
     if [row for row, _ in told] != expected or not all(_fits(question, entries) for _, entries in told):
         return None
-    if "next_page_token" not in document or not question.offset:
+    has_token = "next_page_token" in document
+    if len(rows) > question.limit and not has_token:
+        return None  # what followed is gone, but more may follow
+    if not has_token or not question.offset:
         return body
     return json.dumps(document | {"next_page_token": page_token(question.offset + question.limit)}).encode()
 

@@ -59,6 +59,7 @@ ODD_CONDITIONS = (
 )
 # some thousands take minutes: SIDESPAN_TEST_QUESTIONS=5000
 QUESTIONS = int(os.environ.get("SIDESPAN_TEST_QUESTIONS", "300"))
+TIMEOUT_SECONDS = 300 + QUESTIONS // 2
 
 
 class World:
@@ -161,7 +162,7 @@ def world(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory)
         connection.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_random_questions_have_mlflows_answers(world: World) -> None:
     answered, reasons = Counter[bool](), Counter[str]()
     for _ in range(QUESTIONS):
@@ -174,7 +175,7 @@ def test_random_questions_have_mlflows_answers(world: World) -> None:
     assert answered[True] > QUESTIONS * 2 / 3, reasons
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_answers_stay_mlflows_while_everything_changes(world: World) -> None:
     answered = 0
     for number in range(QUESTIONS // 6):
@@ -228,7 +229,7 @@ def test_odd_traces_have_mlflows_answers(world: World, untold: bool) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_random_searches_have_mlflows_answers(world: World) -> None:
     answered, pages = 0, 0
     for _ in range(QUESTIONS // 6):
@@ -243,7 +244,7 @@ def test_random_searches_have_mlflows_answers(world: World) -> None:
     assert answered > pages * 9 / 10, world.sidespan.health()["parts"]["questions"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_searches_stay_mlflows_while_everything_changes(world: World) -> None:
     answered = 0
     for number in range(QUESTIONS // 10):
