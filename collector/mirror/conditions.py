@@ -29,6 +29,10 @@ FIELDS: Mapping[str, str] = {
 NUMBERS = frozenset({"timestamp_ms", "latency_ms", "end_ms"})
 # MLflow multiplies times, and its database's integers end at 2**63
 MAX_NUMBER = 9 * 10**12
+# its parser and its database have bounds as well; these are below
+MAX_CONDITIONS = 20
+MAX_LISTED = 100
+MAX_CHARACTERS = 1000
 # keys that MLflow takes for fields of the trace or of its spans, whatever stands before them
 _FIELD_KEYS = frozenset({"name", "prompt", "run_id", "text", "timestamp", "execution_time", "end_time"})
 _LINKED_PROMPTS = "mlflow.linkedPrompts"
@@ -39,7 +43,7 @@ _ABSENT = _COMPARED | {"IS NULL", "IS NOT NULL"}
 _ORDERED = frozenset({"=", "!=", "<", "<=", ">", ">="})
 
 _PLAIN = r"""[^'"`\\;\x00-\x1f\x7f\ud800-\udfff]"""
-_TEXT = rf"""'{_PLAIN}*'|"{_PLAIN}+\""""
+_TEXT = rf"""'{_PLAIN}{{0,{MAX_CHARACTERS}}}'|"{_PLAIN}{{1,{MAX_CHARACTERS}}}\""""
 # of a key without quotes; MLflow's parser takes some words for others even behind a dot
 _WORD = r"(?!(?i:case|in|values|using|from|as)\b)[A-Za-z]\w*"
 _KEY = rf"""`{_PLAIN}{{1,249}}`|"{_PLAIN}{{1,249}}"|{_WORD}(?:\.{_WORD})*"""
@@ -80,7 +84,7 @@ def read_conditions(text: str) -> Sequence[SearchCondition] | None:
     while more:
         part = _CONDITION.match(text, place)
         condition = None if part is None else _condition(part)
-        if part is None or condition is None:
+        if part is None or condition is None or len(found) == MAX_CONDITIONS:
             return None
         found.append(condition)
         place, more = part.end(), bool(part["joint"])
@@ -90,6 +94,8 @@ def read_conditions(text: str) -> Sequence[SearchCondition] | None:
 def _condition(part: re.Match[str]) -> SearchCondition | None:
     operator = part["absent"] or part["listed"] or part["like"] or part["operator"]
     value = _value(part)
+    if isinstance(value, list) and len(value) > MAX_LISTED:
+        return None
     if (name := part["span"]) is not None:
         fits = operator in _LISTED and not isinstance(value, int)
         return SearchCondition(table="spans", column=name, operator=operator, value=value) if fits else None

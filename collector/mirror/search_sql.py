@@ -95,16 +95,20 @@ def _compared(column: str, each: SearchCondition) -> tuple[str, Values]:
         case "LIKE", _:
             return f"{_upto_nul(column)} LIKE ?", [each.value]
         case "ILIKE", str(pattern):
-            return (
-                f"translate({_upto_nul(column)}, '{_UPPER}', '{_LOWER}') LIKE ?",
-                [pattern.translate(_TO_LOWER)],
-            )
+            return f"{_lowered(column)} LIKE ?", [pattern.translate(_TO_LOWER)]
         case _:
             return f"{column} {each.operator} ?", [each.value]
 
 
 def _upto_nul(column: str) -> str:
     return f"CASE WHEN contains({column}, chr(0)) THEN split_part({column}, chr(0), 1) ELSE {column} END"
+
+
+def _lowered(column: str) -> str:
+    """With the letters of ASCII alone made small; `lower` is many times as fast, and mostly the same."""
+    exact = f"translate({_upto_nul(column)}, '{_UPPER}', '{_LOWER}')"
+    others = f"strlen({column}) > length({column}) AND lower({column}) <> {column}"
+    return f"CASE WHEN contains({column}, chr(0)) OR ({others}) THEN {exact} ELSE lower({column}) END"
 
 
 def _ordered(each: SearchOrder) -> str:

@@ -73,6 +73,9 @@ def test_conditions_are_joined_by_and() -> None:
         pytest.param("timestamp_ms > '5'", id="a_number_in_quotes"),
         pytest.param("timestamp_ms > 9000000000000", id="a_time_that_overflows"),
         pytest.param("timestamp_ms > 1.5", id="a_fraction"),
+        pytest.param(" AND ".join(["span.name = 'a'"] * 21), id="many_conditions"),
+        pytest.param("span.name IN ('a'" + ", 'a'" * 100 + ")", id="a_long_list"),
+        pytest.param(f"span.name = '{'x' * 1001}'", id="a_long_value"),
         pytest.param("timestamp_ms > 01", id="a_number_in_another_spelling"),
     ],
 )
