@@ -85,7 +85,7 @@ class MirrorAnswering:
             try:
                 body = await read_page(self.api, question, [row[0] for row in rows])
                 found = search_answer(question, rows, body)
-            except (MlflowUnreachable, ValueError, LookupError, TypeError, AttributeError):
+            except (MlflowUnreachable, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
                 raise NotAnswered(PassOnReason.FAILED) from None
             if found is not None:
                 return found
