@@ -23,7 +23,7 @@ from proxy.logs import Line
 from proxy.policy import ANONYMOUS, Client
 from proxy.questions import (
     Answering,
-    may_be_answered,
+    question_of,
     send_answer,
     shows_credentials,
     write_begins,
@@ -223,9 +223,10 @@ class _Proxy:
         self, current: _Exchange, scope: Scope, passage: Passage, body: Inspected, send: Send
     ) -> bool:
         """Whether the request is answered in MLflow's place. Raises ClientGone."""
-        if self._answering is None or passage.answer or not may_be_answered(current.operation, scope):
+        if self._answering is None:
             return False
-        asked = await body.read() if passage.body is None else passage.body
+        if (asked := await question_of(current.operation, scope, passage, body.read)) is None:
+            return False
         answer = await self._answering.answer(
             asked,
             workspace=header_of(scope["headers"], b"x-mlflow-workspace") is not None,
@@ -233,8 +234,8 @@ class _Proxy:
         )
         if answer is None:
             return False
-        current.tally.request_bytes, current.tally.answer_bytes = len(asked), len(answer)
-        current.tally.status = 200
+        current.tally.request_bytes = len(body.content or b"")
+        current.tally.answer_bytes, current.tally.status = len(answer), 200
         await send_answer(answer, self._added(scope, current.operation), send)
         return True
 

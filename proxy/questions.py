@@ -1,15 +1,17 @@
 """Questions that something else may answer in MLflow's place, and the writes that it must know of.
 
-    the gate has judged -> answer(body) -> its answer, marked; or None: MLflow is asked as ever
+    the gate has judged -> answer(question) -> its answer, marked; or None: MLflow is asked as ever
 
 What answers is not of this package: it is given to `open_proxy`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.types import Scope, Send
 
+from proxy.ask import Passage, ReadBody
 from proxy.catalog import Action, Operation
 from proxy.clients import CREDENTIALS
 from proxy.headers import Headers, header_of
@@ -18,7 +20,12 @@ from proxy.written import changed_trace_ids, changes_traces
 
 # a longer body is no question that a page or a client asks
 MAX_QUESTION_BYTES = 64 * 1024
-ANSWERED = frozenset({"POST /3.0/mlflow/traces/metrics"})
+# what may be answered, and what its form is called
+ANSWERED: Mapping[str, str] = {
+    "POST /3.0/mlflow/traces/metrics": "metrics",
+    "POST /3.0/mlflow/traces/search": "search",
+    "GET /2.0/mlflow/traces": "search_v2",
+}
 # no answer, or a gateway's before MLflow, which doesn't know what became of the request
 LOST_STATUSES = frozenset({0, 502, 503, 504})
 ANSWER_HEADERS: Headers = [
@@ -26,6 +33,14 @@ ANSWER_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"sidespan-answered-by", b"index"),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowQuestion:
+    """`form`: one of ANSWERED's; `text`: the body, or of a GET the query."""
+
+    form: str
+    text: bytes
 
 
 class WriteOnItsWay(Protocol):
@@ -41,7 +56,7 @@ class WriteOnItsWay(Protocol):
 class Answering(Protocol):
     """What may answer in MLflow's place."""
 
-    async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
+    async def answer(self, asked: MlflowQuestion, *, workspace: bool, credentials: bool) -> bytes | None:
         """The JSON that MLflow would answer; None: MLflow is to be asked.
 
         `workspace`: the request names one; `credentials`: MLflow would be shown the client's own.
@@ -65,14 +80,28 @@ async def send_answer(answer: bytes, added: Headers, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
-def may_be_answered(operation: Operation, scope: Scope) -> bool:
-    """Whether a request is of the kind that may be answered, and short."""
-    if operation.row not in ANSWERED or scope["query_string"]:
-        return False
+async def question_of(
+    operation: Operation, scope: Scope, passage: Passage, read_body: ReadBody
+) -> MlflowQuestion | None:
+    """What is asked, as the gate lets it pass; None: it is long, or not of a kind that may be answered."""
+    form = ANSWERED.get(operation.row)
+    if form is None or passage.answer or not operation.row.startswith(f"{scope['method']} "):
+        return None
     if not _is_from_here(scope):
-        return False
+        return None
+    if scope["method"] == "GET":
+        query: bytes = scope["query_string"] if passage.query is None else passage.query
+        return MlflowQuestion(form=form, text=query) if len(query) <= MAX_QUESTION_BYTES else None
+    if not _asks_by_body(scope):
+        return None
+    return MlflowQuestion(form=form, text=await read_body() if passage.body is None else passage.body)
+
+
+def _asks_by_body(scope: Scope) -> bool:
     kind = header_of(scope["headers"], b"content-type")
-    if kind not in JSON_TYPES or header_of(scope["headers"], b"content-encoding") is not None:
+    if scope["query_string"] or kind not in JSON_TYPES:
+        return False
+    if header_of(scope["headers"], b"content-encoding") is not None:
         return False
     length = header_of(scope["headers"], b"content-length") or ""
     return length.isascii() and length.isdigit() and int(length) <= MAX_QUESTION_BYTES

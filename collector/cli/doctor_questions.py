@@ -10,6 +10,7 @@ from collector.mirror.question import PassOnReason
 # reason -> what it means
 MEANINGS: Mapping[str, str] = {
     PassOnReason.UNREADABLE: "a form that is left to MLflow",
+    PassOnReason.QUICK: "a search that MLflow answers fast",
     PassOnReason.CREDENTIALS: "MLflow has to judge the client's own credentials",
     PassOnReason.WORKSPACE: "a workspace is named",
     PassOnReason.INDEX_AWAY: "the index can't be asked",

@@ -7,6 +7,7 @@ from typing import Any
 from collector.index.duckdb.client import IndexClient
 from collector.index.protocol import IndexAway, IndexFailure
 from collector.mirror.question import MetricQuestion
+from collector.mirror.search import SearchQuestion
 from collector.mirror.sources import MirrorAway
 
 
@@ -50,5 +51,12 @@ class IndexMirror:
         """As in the protocol."""
         try:
             return await self.client.mirror_measure(question)
+        except (IndexAway, IndexFailure) as error:
+            raise MirrorAway(str(error)) from error
+
+    async def find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        try:
+            return await self.client.mirror_find(question)
         except (IndexAway, IndexFailure) as error:
             raise MirrorAway(str(error)) from error

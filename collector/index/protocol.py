@@ -28,6 +28,7 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from collector.mirror.question import MetricQuestion
+from collector.mirror.search import SearchQuestion
 from collector.model.errors import SidespanError
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
@@ -274,6 +275,9 @@ class HoldsMirror(Protocol):
 
     async def mirror_measure(self, question: MetricQuestion) -> Mapping[str, Any]:
         """The rows of an answer, or why they can't answer."""
+
+    async def mirror_find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """The rows of the traces on a page and of one more, or why they can't answer."""
 
 
 class Index(Protocol):

@@ -27,6 +27,7 @@ class PassOnReason(StrEnum):
     """Why MLflow is asked; the label of a metric."""
 
     UNREADABLE = "unreadable"
+    QUICK = "quick"
     CREDENTIALS = "credentials"
     WORKSPACE = "workspace"
     INDEX_AWAY = "index_away"
@@ -122,9 +123,17 @@ def question_from_json(document: Mapping[str, Any]) -> MetricQuestion:
 def read_question(body: bytes) -> MetricQuestion:
     """The question in a request's body. Raises NotAnswered for all that isn't plain, errors included."""
     try:
-        return _question(_fields(json.loads(body, object_pairs_hook=_once)))
+        return _question(_fields(read_object(body)))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise NotAnswered(PassOnReason.UNREADABLE) from None
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A JSON object, in which no key is there twice. Raises ValueError, RecursionError."""
+    document = json.loads(body, object_pairs_hook=_once)
+    if not isinstance(document, dict):
+        raise ValueError("no object")
+    return document
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,10 +143,8 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _fields(document: Any) -> dict[str, Any]:
+def _fields(document: dict[str, Any]) -> dict[str, Any]:
     """The fields, each of its type. Raises ValueError."""
-    if not isinstance(document, dict):
-        raise ValueError("no object")
     for name, value in document.items():
         if name in _LISTS:
             fits = isinstance(value, list)
@@ -160,11 +167,11 @@ def _whole(value: Any) -> int:
 
 def _question(fields: Mapping[str, Any]) -> MetricQuestion:
     question = MetricQuestion(
-        experiment_ids=[_experiment_id(each) for each in fields["experiment_ids"]],
+        experiment_ids=[experiment_id_of(each) for each in fields["experiment_ids"]],
         view=fields["view_type"],
         metric=fields["metric_name"],
         aggregations=[_aggregation(each) for each in fields["aggregations"]],
-        dimensions=[_text(each) for each in fields.get("dimensions", ())],
+        dimensions=[text_of(each) for each in fields.get("dimensions", ())],
         filters=[_filter(each) for each in fields.get("filters", ())],
         interval_seconds=fields.get("time_interval_seconds") or None,
         start_ms=fields.get("start_time_ms"),
@@ -199,20 +206,22 @@ def _are_different(texts: Sequence[str]) -> bool:
     return len(set(texts)) == len(texts)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("no text")
     return value
 
 
-def _experiment_id(value: Any) -> int:
+def experiment_id_of(value: Any) -> int:
+    """An experiment's id in its one form. Raises ValueError."""
     if not isinstance(value, str) or not _EXPERIMENT_ID.fullmatch(value):
         raise ValueError("no experiment id")
     return int(value)
 
 
 def _filter(value: Any) -> MetricFilter:
-    found = read_filter(_text(value))
+    found = read_filter(text_of(value))
     if found is None:
         raise ValueError("no plain filter")
     return found
@@ -221,7 +230,7 @@ def _filter(value: Any) -> MetricFilter:
 def _aggregation(value: Any) -> Aggregation:
     if not isinstance(value, dict) or not {"aggregation_type", "percentile_value"}.issuperset(value):
         raise ValueError("no aggregation")
-    type, percentile = _text(value["aggregation_type"]), value.get("percentile_value")
+    type, percentile = text_of(value["aggregation_type"]), value.get("percentile_value")
     if type != "PERCENTILE":
         if "percentile_value" in value:
             raise ValueError("a percentile of no percentile")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collector.mirror.rows import spans_are_stored
+from collector.mirror.search import SearchForm, SearchQuestion, question_for
 from collector.mlflow.client import MlflowAnswer, MlflowUnreachable
 from collector.mlflow.rest import MlflowApi
 
@@ -33,6 +34,16 @@ async def read_traces(
     if missing:
         found += [(info, await _partial(api, info)) for info in await _infos(api, missing)]
     return found
+
+
+async def read_page(api: MlflowApi, question: SearchQuestion, trace_ids: Sequence[str]) -> bytes:
+    """What MLflow says of these traces, in the question's form. Raises MlflowUnreachable, NotAnswered."""
+    document = question_for(question, trace_ids)
+    ask = api.search_page if question.form is SearchForm.V3 else api.search_page_v2
+    answer = await ask(document)
+    if answer.status != 200 or answer.is_cut:
+        raise MlflowUnreachable(f"it answers {answer.status}: {answer.error}")
+    return answer.body
 
 
 async def _infos(api: MlflowApi, trace_ids: Sequence[str]) -> Infos:

@@ -84,11 +84,12 @@ def _trace(info: Mapping[str, Any]) -> Row:
     name, session = tags.get(NAME_TAG), metadata.get(SESSION_METADATA)
     usage, usage_is_whole = _usage(metadata.get("mlflow.trace.tokenUsage"))
     location = tags.get("mlflow.trace.spansLocation", STORED)
+    timestamp_ms, latency_ms = trace_times(info)
     return {
         "experiment": int(info["trace_location"]["mlflow_experiment"]["experiment_id"]),
         "trace_id": info["trace_id"],
-        "timestamp_ms": milliseconds_of(info["request_time"]),
-        "latency_ms": _duration_ms(info.get("execution_duration")),
+        "timestamp_ms": timestamp_ms,
+        "latency_ms": latency_ms,
         "status": info["state"],
         "name": name,
         "session": session,
@@ -109,6 +110,11 @@ def _usage(text: str | None) -> tuple[Row, bool]:
         return {name: None if usage.get(name) is None else int(usage[name]) for name in TOKENS}, True
     except (ValueError, TypeError, AttributeError):
         return dict.fromkeys(TOKENS), False
+
+
+def trace_times(info: Mapping[str, Any]) -> tuple[int, int | None]:
+    """When a trace began, in milliseconds since 1970, and how many it took; None: it hasn't ended."""
+    return milliseconds_of(info["request_time"]), _duration_ms(info.get("execution_duration"))
 
 
 def milliseconds_of(text: str) -> int:

@@ -14,6 +14,7 @@ from collector.mirror.database import DatabaseAway
 from collector.mirror.question import MetricQuestion, NotAnswered, PassOnReason
 from collector.mirror.reading import read_document, read_traces
 from collector.mirror.rows import Rows, add_trace, experiment_of, milliseconds_of
+from collector.mirror.search import SearchQuestion
 from collector.mirror.watched import TracePage, WatchedDatabase
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
@@ -47,6 +48,9 @@ class MirrorRows(Protocol):
 
     async def measure(self, question: MetricQuestion) -> Mapping[str, Any]:
         """{"rows"}, or {"doubt"}."""
+
+    async def find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """{"rows"} of the traces on a page, and of one more if there is one, or {"doubt"}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

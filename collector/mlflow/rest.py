@@ -210,6 +210,15 @@ class MlflowApi:
         } | ({"order_by": list(order_by)} if order_by else {})
         return await self._post_page(f"{V3}/traces/search", document, page_token)
 
+    async def search_page(self, document: Mapping[str, Any]) -> MlflowAnswer:
+        """POST traces/search: any question, as MLflow's SearchTracesV3 in JSON."""
+        return await self._post(f"{V3}/traces/search", document)
+
+    async def search_page_v2(self, query: Mapping[str, Any]) -> MlflowAnswer:
+        """GET traces: the older form, as MLflow's SearchTraces; a list is a parameter for each item."""
+        listed = ((name, each if isinstance(each, list) else [each]) for name, each in query.items())
+        return await self._get(f"{V2}/traces", [(name, str(item)) for name, each in listed for item in each])
+
     async def traces_of_run(
         self,
         experiment_ids: Sequence[str],

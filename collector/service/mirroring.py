@@ -46,7 +46,7 @@ def answering_of(
     def count(answer: str) -> None:
         metrics.proxy_questions.labels(answer=answer).inc()
 
-    return MirrorAnswering(copies=copies, store=store, count=count)
+    return MirrorAnswering(api=api, copies=copies, store=store, count=count)
 
 
 def catching_up(

@@ -20,7 +20,7 @@ class ProxySettings(Section):
     max_inspected_bytes: int = Field(32 * MIB, gt=0)
     """Largest body that is read because the decision depends on it; beyond it 413. Others are streamed."""
     answer_from_index: Literal["off", "auto"] = "off"
-    """`auto`: answer MLflow's `traces/metrics` from a copy, where it provably says what MLflow would
-    ([fast_mlflow.md](fast_mlflow.md)). `sidespan up` sets it."""
+    """`auto`: answer MLflow's `traces/metrics` and `traces/search` from a copy, where it provably says what
+    MLflow would ([fast_mlflow.md](fast_mlflow.md)). `sidespan up` sets it."""
     answer_max_traces: int = Field(1_000_000, ge=0)
     """Traces of which such copies are made, all experiments together; beyond it MLflow is asked."""

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from proxy.policy import RuleText, build_policy
+from proxy.questions import MlflowQuestion
 from tests.proxy.upstream import Upstream, running_upstream
 from tests.support.proxied import EVERYBODY, proxied, tokens_for, upstream_at
 
@@ -28,9 +29,12 @@ class Answers:
     says: bytes | None = b'{"data_points": []}'
     asked: list[tuple[Any, bool, bool]] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)
+    forms: list[str] = field(default_factory=list)
 
-    async def answer(self, body: bytes, *, workspace: bool, credentials: bool) -> bytes | None:
-        self.asked.append((json.loads(body), workspace, credentials))
+    async def answer(self, asked: MlflowQuestion, *, workspace: bool, credentials: bool) -> bytes | None:
+        text = asked.text.decode()
+        self.forms.append(asked.form)
+        self.asked.append((text if asked.form == "search_v2" else json.loads(text), workspace, credentials))
         return self.says
 
     def write_begins(self) -> "Answers":
@@ -66,6 +70,18 @@ async def test_an_answer_is_sent_in_mlflows_place_and_marked() -> None:
     assert answers.asked == [(QUESTION, False, False)]
 
 
+async def test_searches_are_asked_for_in_both_forms() -> None:
+    answers = Answers()
+    async with stage(answers) as (url, upstream, client):
+        async with client.post(url + "/ajax-api/3.0/mlflow/traces/search", json={"filter": ""}) as answer:
+            assert answer.headers["sidespan-answered-by"] == "index"
+        async with client.get(url + "/api/2.0/mlflow/traces?experiment_ids=1&filter=a+b") as answer:
+            assert answer.headers["sidespan-answered-by"] == "index"
+        assert upstream.seen == []
+    assert answers.forms == ["search", "search_v2"]
+    assert [asked[0] for asked in answers.asked] == [{"filter": ""}, "experiment_ids=1&filter=a+b"]
+
+
 async def test_what_is_not_answered_reaches_mlflow_whole() -> None:
     async with stage(Answers(says=None)) as (url, upstream, client):
         async with client.post(url + METRICS, json=QUESTION) as answer:
@@ -76,7 +92,7 @@ async def test_what_is_not_answered_reaches_mlflow_whole() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "headers"),
     [
-        pytest.param("/api/3.0/mlflow/traces/search", b"{}", {}, id="another_route"),
+        pytest.param("/api/3.0/mlflow/datasets/search", b"{}", {}, id="another_route"),
         pytest.param(METRICS + "?x=1", b"{}", {}, id="parameters_in_the_query"),
         pytest.param(METRICS, b"{}", {"content-type": "text/plain"}, id="no_JSON"),
         pytest.param(METRICS, b"{}", {"content-encoding": "gzip"}, id="a_packed_body"),
@@ -116,7 +132,18 @@ async def test_only_what_a_client_may_see_is_asked_for(tmp_path: Path) -> None:
         headers = {"authorization": f"Bearer {token}"}
         async with client.post(url + METRICS, json=asked, headers=headers) as answer:
             assert answer.headers["sidespan-answered-by"] == "index"
-    assert answers.asked == [(QUESTION, False, False)]
+        path = "/api/2.0/mlflow/traces?experiment_ids=1&experiment_ids=2"
+        async with client.get(url + path, headers=headers) as answer:
+            assert answer.headers["sidespan-answered-by"] == "index"
+        asked = {"locations": [{"mlflow_experiment": {"experiment_id": id}} for id in ("2", "1")]}
+        path = "/api/3.0/mlflow/traces/search"
+        async with client.post(url + path, json=asked, headers=headers) as answer:
+            assert answer.headers["sidespan-answered-by"] == "index"
+    assert [each[0] for each in answers.asked] == [
+        QUESTION,
+        "experiment_ids=1",
+        {"locations": [{"mlflow_experiment": {"experiment_id": "1"}}]},
+    ]
 
 
 @pytest.mark.parametrize(

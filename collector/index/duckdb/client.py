@@ -45,6 +45,7 @@ from collector.index.protocol import (
     experiment_ids,
 )
 from collector.mirror.question import MetricQuestion
+from collector.mirror.search import SearchQuestion
 from collector.model.errors import Misconfigured
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
@@ -178,6 +179,11 @@ class IndexClient:
         """As in the protocol."""
         measured: dict[str, Any] = json.loads(await self._post("/mirror/measure", asdict(question)))
         return measured
+
+    async def mirror_find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        found: dict[str, Any] = json.loads(await self._post("/mirror/find", asdict(question)))
+        return found
 
     async def _post(self, path: str, document: Mapping[str, Any], *, seconds: float = QUERY_SECONDS) -> bytes:
         return await self._sent("POST", path, data=json.dumps(document).encode(), seconds=seconds)

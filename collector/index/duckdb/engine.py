@@ -55,6 +55,7 @@ from collector.index.sql.answers import Export
 from collector.journal.sqlite.reader import JournalUnreadable
 from collector.mirror.database import DatabaseAway
 from collector.mirror.question import MetricQuestion
+from collector.mirror.search import SearchQuestion
 from collector.model.experiment import ExperimentReference
 from collector.spans.labels import TraceLabels
 from collector.spans.mlflow_trace import read_labelled, read_traces
@@ -243,10 +244,17 @@ class DuckdbIndex:
 
     async def mirror_measure(self, question: MetricQuestion) -> Mapping[str, Any]:
         """As in the protocol."""
+        return await self._look_up(lambda mirror: mirror.measure(question))
+
+    async def mirror_find(self, question: SearchQuestion) -> Mapping[str, Any]:
+        """As in the protocol."""
+        return await self._look_up(lambda mirror: mirror.find(question))
+
+    async def _look_up(self, run: Callable[[MirrorStore], T]) -> T:
         mirror = self._mirror
         if mirror is None:
             mirror = await self._copy(lambda opened: opened)
-        return await asyncio.get_running_loop().run_in_executor(self._reading, mirror.measure, question)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, run, mirror)
 
     async def _copy(self, run: Callable[[MirrorStore], T]) -> T:
         """In the one thread that changes the mirror, which is made when it is first needed."""

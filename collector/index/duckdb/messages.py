@@ -16,6 +16,7 @@
     POST /mirror/pull      {"file", "trace_ids", "gone", "experiments"}    {"held"} or {"away"}
     POST /mirror/clear     {"experiment"}                    {}
     POST /mirror/measure   MetricQuestion                    {"rows"} or {"doubt"}
+    POST /mirror/find      SearchQuestion                    {"rows"} or {"doubt"}
 
 An error has the form {"error": {"parameter", "value", "message"}}; any other status is a bug.
 """

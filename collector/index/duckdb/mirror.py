@@ -15,14 +15,17 @@ import duckdb
 import msgspec
 
 from collector.mirror.database import gathered, opened_database
-from collector.mirror.question import MetricQuestion
+from collector.mirror.question import MetricQuestion, PassOnReason
 from collector.mirror.rows import COSTS, TOKENS
-from collector.mirror.sql import doubts_sql, question_sql
+from collector.mirror.search import SearchQuestion
+from collector.mirror.search_sql import page_sql, search_doubts_sql
+from collector.mirror.sql import Values, doubts_sql, question_sql
 
 FILE = "mirror.duckdb"
 QUERY_SECONDS = 10.0
 # spans that are inserted at once
 MAX_GATHERED = 20_000
+Statement = tuple[str, Values]
 _OF_A_TRACE = {"experiment": "BIGINT", "trace_id": "VARCHAR", "timestamp_ms": "BIGINT"}
 _FACT = dict.fromkeys(("name", "type", "status"), "VARCHAR")
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -129,16 +132,26 @@ class MirrorStore:
 
     def measure(self, question: MetricQuestion) -> dict[str, Any]:
         """{"rows": the rows of the result}, or {"doubt": why the rows can't answer}. Raises duckdb.Error."""
+        return self._asked(doubts_sql(question), question_sql(question))
+
+    def find(self, question: SearchQuestion) -> dict[str, Any]:
+        """{"rows": the traces of a page and one more, as PAGE of search_sql.py}, or {"doubt"}.
+
+        Raises duckdb.Error.
+        """
+        return self._asked(search_doubts_sql(question), page_sql(question))
+
+    def _asked(self, doubts: Mapping[PassOnReason, Statement], asked: Statement) -> dict[str, Any]:
         db = self._db.cursor()
         timer = threading.Timer(QUERY_SECONDS, db.interrupt)
         timer.start()
         try:
             # one view of the rows for both
             db.begin()
-            for reason, (sql, values) in doubts_sql(question).items():
+            for reason, (sql, values) in doubts.items():
                 if db.execute(sql, values).fetchone() is not None:
                     return {"doubt": reason.value}
-            return {"rows": db.execute(*question_sql(question)).fetchall()}
+            return {"rows": db.execute(*asked).fetchall()}
         finally:
             timer.cancel()
             db.close()

@@ -41,6 +41,7 @@ from collector.index.duckdb.messages import (
 from collector.index.protocol import FileAnswer, HoldsMirror, Index, TellsChanges
 from collector.index.rows.crew import calm_garbage_collection
 from collector.mirror.question import question_from_json
+from collector.mirror.search import search_from_json
 from collector.model.experiment import ExperimentReference
 from collector.telemetry.logs import configure_logs
 
@@ -136,6 +137,11 @@ async def _mirror_measure(index: Index, request: Request) -> Response:
     return JSONResponse(await index.mirror_measure(question))
 
 
+async def _mirror_find(index: Index, request: Request) -> Response:
+    assert isinstance(index, HoldsMirror)
+    return JSONResponse(await index.mirror_find(search_from_json(await request.json())))
+
+
 Endpoint = Callable[[Index, Request], Awaitable[Response]]
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/take", _take),
@@ -154,6 +160,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/mirror/pull", _mirror_pull),
     ("POST", "/mirror/clear", _mirror_clear),
     ("POST", "/mirror/measure", _mirror_measure),
+    ("POST", "/mirror/find", _mirror_find),
 )
 
 

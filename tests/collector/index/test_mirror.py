@@ -1,5 +1,6 @@
 """Rows with MLflow's own columns, and what is asked of them."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from collector.mirror.database import DatabaseAway
 from collector.mirror.filters import read_filter
 from collector.mirror.question import Aggregation, MetricQuestion, PassOnReason
 from collector.mirror.rows import TOKENS, Rows, add_trace
+from collector.mirror.search import SearchForm, page_token, read_search
 
 COUNT = Aggregation(type="COUNT")
 
@@ -57,6 +59,13 @@ def ask(store: MirrorStore, view: str, metric: str, *aggregations: Aggregation, 
         experiment_ids=[1], view=view, metric=metric, aggregations=aggregations or [COUNT], **more
     )
     return store.measure(question)
+
+
+def find(store: MirrorStore, text: str, **more: Any) -> Any:
+    place = {"mlflow_experiment": {"experiment_id": "1"}}
+    asked = json.dumps({"locations": [place], "filter": text, **more}).encode()
+    found = store.find(read_search(SearchForm.V3, asked))
+    return [row[0] for row in found["rows"]] if "rows" in found else found
 
 
 def test_a_trace_takes_the_place_of_what_was_there(store: MirrorStore) -> None:
@@ -249,3 +258,67 @@ def fill_database(file: Path) -> None:
                 ('a-1', 'tr-1', 1, 5, 'why', 'feedback', printf('%200c', 'x'), NULL, 1);
             """
         )
+
+
+def named(*names: str) -> list[dict[str, Any]]:
+    return [span(number, number + 1) | {"name": name} for number, name in enumerate(names)]
+
+
+def test_all_conditions_about_spans_are_about_one_span(store: MirrorStore) -> None:
+    error = {"status": {"code": "STATUS_CODE_ERROR"}}
+    hold(store, (info(1), [named("a")[0] | error, *named("b")]), (info(2), [named("b")[0] | error]))
+    assert find(store, "span.name = 'b' AND span.status = 'ERROR'") == ["tr-2"]
+    assert find(store, "span.name = 'b'") == ["tr-1", "tr-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("span.name LIKE '%B%'", ["tr-1"]),
+        ("span.name ILIKE '%b%'", ["tr-1", "tr-2"]),
+        ("span.name ILIKE 'É%'", ["tr-4"]),
+        ("span.name ILIKE 'é%'", []),
+        ("span.name ILIKE 'A'", ["tr-3"]),
+        ("span.name ILIKE '%Té'", ["tr-4"]),
+        ("span.name LIKE '_t_'", ["tr-4"]),
+        ("span.name LIKE 'a'", ["tr-3"]),
+        ("span.name != 'B'", ["tr-2", "tr-3", "tr-4"]),
+        ("span.name IN ('B', 'b')", ["tr-1", "tr-2"]),
+        ("span.name LIKE '%' AND span.type = 'LLM'", []),
+        (
+            "span.name LIKE '%' AND name IS NULL AND execution_time_ms = 1500",
+            ["tr-1", "tr-2", "tr-3", "tr-4"],
+        ),
+        ("span.name LIKE '%' AND tags.team = 'blue'", ["tr-2"]),
+    ],
+)
+def test_texts_are_compared_as_sqlite_compares_them(store: MirrorStore, text: str, found: list[str]) -> None:
+    blue = {"mlflow.trace.spansLocation": "TRACKING_STORE", "team": "blue"}
+    traces = (info(1), named("B")), (info(2, tags=blue), named("b")), (info(3), named("a\x00b"))
+    hold(store, *traces, (info(4), named("Été")))
+    assert find(store, text) == found
+
+
+def test_spans_that_began_long_before_the_time_don_t_count(store: MirrorStore) -> None:
+    begun_ms = 1_795_168_800_250
+    hold(store, (info(1), [span((begun_ms - 20_000) * 1_000_000, None)]))
+    hold(store, (info(2), [span((begun_ms - 5_000) * 1_000_000, None)]))
+    assert find(store, "span.name = 's'") == ["tr-1", "tr-2"]
+    assert find(store, f"span.name = 's' AND timestamp_ms >= {begun_ms}") == ["tr-2"]
+
+
+def test_a_page_has_one_more_than_was_asked_for(store: MirrorStore) -> None:
+    durations = {1: "2s", 2: None, 3: "1s", 4: "3s"}
+    hold(store, *((info(n, execution_duration=d), named("a")) for n, d in durations.items()))
+    order = {"order_by": ["execution_time_ms DESC"], "max_results": 2}
+    assert find(store, "span.name = 'a'", **order) == ["tr-4", "tr-1", "tr-3"]
+    assert find(store, "span.name = 'a'", page_token=page_token(2), **order) == ["tr-3", "tr-2"]
+
+
+def test_searches_doubt_what_is_not_certain(store: MirrorStore) -> None:
+    own = text("mlflow.spanType", '"LLM"')
+    hold(store, (info(1), [span(0, 1, own, text("gen_ai.operation.name", "chat"))]))
+    assert find(store, "span.name = 's'") == ["tr-1"]
+    assert find(store, "span.type = 'LLM'") == {"doubt": PassOnReason.SPAN_TYPES.value}
+    hold(store, (info(2, tags={"mlflow.trace.spansLocation": "ARCHIVE_REPO"}), []))
+    assert find(store, "span.name = 's'") == {"doubt": PassOnReason.HELD_IN_PART.value}
