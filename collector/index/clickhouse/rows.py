@@ -10,10 +10,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, TypeVar
 
+from collector.index.clickhouse import native
+from collector.index.clickhouse.schema import SCORES_NEVER_NULL, types_of
 from collector.index.rows.columns import SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
-from collector.index.rows.gathered import Gathered, TraceKey
+from collector.index.rows.gathered import Gathered
 from collector.index.rows.rows import Row, TraceRows
 
 # the version of a score that the log brings: whatever MLflow says of it, at a time, is above
@@ -22,10 +25,8 @@ FROM_THE_LOG = 1
 _CHANGES_BITS = 16
 # of a place in the log, so that a version has 63 bits
 _PLACE_MASK = (1 << 47) - 1
-# behind the columns of index/rows/columns.py
-BEHIND_TRACES = ("version",)
-BEHIND_SPANS = ("seen_unix_ns", "version")
 _TRACE_ID = 1
+T = TypeVar("T")
 
 
 def version_of(trace: Gathered) -> int:
@@ -33,33 +34,27 @@ def version_of(trace: Gathered) -> int:
     return max((trace.sequence & _PLACE_MASK) << _CHANGES_BITS, trace.version + 1)
 
 
-def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
-    """The rows of a trace with its id as a number, in digits, and with what stands behind them."""
-    version = version_of(trace)
-    begin = (rows.trace[0], str(int(rows.trace[_TRACE_ID], 16)))
-    behind = (trace.seen_unix_ns or 0, version)
-    return TraceRows(
-        trace=begin + rows.trace[_TRACE_ID + 1 :] + (version,),
-        spans=[begin + row[_TRACE_ID + 1 :] + behind for row in rows.spans],
-    )
-
-
 def score_as_stored(row: Row, version: int = FROM_THE_LOG) -> Row:
     """The row of a score with its trace's id as a number, and its version behind it."""
     return (row[0], int(row[_TRACE_ID], 16), *row[_TRACE_ID + 1 :], version)
 
 
-SCORE_NAMES = (*(column.name for column in SCORE_COLUMNS), *BEHIND_TRACES)
-TRACE_NAMES = (*(column.name for column in TRACE_COLUMNS), *BEHIND_TRACES)
-SPAN_NAMES = (*(column.name for column in SPAN_COLUMNS), *BEHIND_SPANS)
+_VERSION = {"version": "UInt64"}
+SCORE_TYPES = {**types_of(SCORE_COLUMNS, SCORES_NEVER_NULL), **_VERSION}
+TRACE_TYPES = {**types_of(TRACE_COLUMNS), **_VERSION}
+SPAN_TYPES = {**types_of(SPAN_COLUMNS), "seen_unix_ns": "Int64", **_VERSION}
+DAY_TYPES = {"trace_id": "UInt128", "experiment": "Int64", "seen_unix_ns": "Int64", **_VERSION}
+SCORE_NAMES, TRACE_NAMES, SPAN_NAMES = map(tuple, (SCORE_TYPES, TRACE_TYPES, SPAN_TYPES))
+DAY_NAMES = tuple(DAY_TYPES)
 assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsOfTraces:
-    """Rows on their way into the tables, as CSV. `days` say when traces that are new were seen.
+    """Rows on their way into the tables, as blocks (native.py), which may stand behind each other.
 
-    `token` tells these rows from all others, and is the same when they come again; None: they come once.
+    `days` say when traces that are new were seen. `token` tells these rows from all others, and is the same
+    when they come again; None: they come once.
     """
 
     traces: bytes
@@ -67,6 +62,82 @@ class RowsOfTraces:
     days: bytes
     scores: bytes = b""
     token: str | None = None
+
+
+class RowCollector:
+    """Takes the rows of traces, and gives them as ClickHouse stores them."""
+
+    def __init__(self) -> None:
+        self._traces: list[Row] = []
+        self._spans: list[Row] = []
+        self._scores: list[Row] = []
+        # of each trace its id, how many spans it has, when it was first seen, its version
+        self._ids: list[bytes] = []
+        self._lengths: list[int] = []
+        self._seen: list[int] = []
+        self._versions: list[int] = []
+        self._are_new: list[bool] = []
+
+    def put(self, trace: Gathered, rows: TraceRows) -> None:
+        """All rows of one trace."""
+        self._traces.append(rows.trace)
+        self._spans += rows.spans
+        self._ids.append(_id(rows.trace[_TRACE_ID]))
+        self._lengths.append(len(rows.spans))
+        self._seen.append(trace.seen_unix_ns or 0)
+        self._versions.append(version_of(trace))
+        self._are_new.append(not trace.version)
+
+    def put_scores(self, rows: Sequence[Row]) -> None:
+        """Rows of scores."""
+        self._scores += rows
+
+    def blocks(self, *, token: str | None) -> RowsOfTraces:
+        """What was put."""
+        return RowsOfTraces(
+            traces=_block(TRACE_TYPES, self._traces, self._ids, {"version": self._versions}),
+            spans=_block(
+                SPAN_TYPES,
+                self._spans,
+                self._of_each_span(self._ids),
+                {
+                    "seen_unix_ns": self._of_each_span(self._seen),
+                    "version": self._of_each_span(self._versions),
+                },
+            ),
+            days=self._days(),
+            scores=_block(
+                SCORE_TYPES,
+                self._scores,
+                [_id(row[_TRACE_ID]) for row in self._scores],
+                {"version": [FROM_THE_LOG] * len(self._scores)},
+            ),
+            token=token,
+        )
+
+    def _of_each_span(self, values: Sequence[T]) -> list[T]:
+        return list(chain.from_iterable(map(repeat, values, self._lengths)))
+
+    def _days(self) -> bytes:
+        """Rows that tell when new traces were first seen."""
+        rows = zip(self._ids, self._traces, self._seen, self._are_new, strict=True)
+        found = [(id, trace[0], seen, 1) for id, trace, seen, is_new in rows if is_new]
+        return native.block(DAY_TYPES, list(zip(*found, strict=True)))
+
+
+def _id(trace_id: str) -> bytes:
+    """A number of 128 bits, its last byte first."""
+    return bytes.fromhex(trace_id)[::-1]
+
+
+def _block(
+    types: Mapping[str, str], rows: Sequence[Row], ids: Sequence[bytes], behind: Mapping[str, Sequence[int]]
+) -> bytes:
+    """Rows of index/rows/columns.py with ids as numbers, and with what stands behind them."""
+    columns: list[Sequence[Any]] = [*zip(*rows, strict=True)]
+    if columns:
+        columns[_TRACE_ID] = ids
+    return native.block(types, [*columns, *behind.values()])
 
 
 def csv_of(rows: Iterable[Sequence[Any]]) -> str:
@@ -79,8 +150,3 @@ def csv_of(rows: Iterable[Sequence[Any]]) -> str:
 def encoded(text: str) -> bytes:
     """As UTF-8. What JSON text of an attribute held may be no text at all (a lone surrogate)."""
     return text.encode(errors="replace")
-
-
-def days_of(traces: Mapping[TraceKey, int]) -> str:
-    """Rows that tell when traces were first seen."""
-    return csv_of((int(trace_id, 16), number, seen, 1) for (number, trace_id), seen in traces.items())
