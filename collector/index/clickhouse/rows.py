@@ -9,9 +9,9 @@ a place in the log (labels, a backfill) counts from the version that it read.
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
-from typing import Any, TypeVar
+from typing import Any
 
 from collector.index.clickhouse import native
 from collector.index.clickhouse.schema import SCORES_NEVER_NULL, types_of
@@ -26,7 +26,8 @@ _CHANGES_BITS = 16
 # of a place in the log, so that a version has 63 bits
 _PLACE_MASK = (1 << 47) - 1
 _TRACE_ID = 1
-T = TypeVar("T")
+# more rows than these leave the processor's cache before they are written
+BLOCK_SPANS = 1000
 
 
 def version_of(trace: Gathered) -> int:
@@ -64,29 +65,55 @@ class RowsOfTraces:
     token: str | None = None
 
 
+@dataclass(slots=True)
+class _Some:
+    """Rows of some traces, and of each trace its id, its number of spans, when it was seen, its version."""
+
+    traces: list[Row] = field(default_factory=list)
+    spans: list[Row] = field(default_factory=list)
+    ids: list[bytes] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    are_new: list[bool] = field(default_factory=list)
+
+    def trace_block(self) -> bytes:
+        return _block(TRACE_TYPES, self.traces, self.ids, self.versions)
+
+    def span_block(self) -> bytes:
+        ids, seen, versions = map(self._of_each_span, (self.ids, self.seen, self.versions))
+        return _block(SPAN_TYPES, self.spans, ids, seen, versions)
+
+    def day_block(self) -> bytes:
+        """Rows that tell when new traces were first seen."""
+        rows = zip(self.ids, self.traces, self.seen, self.are_new, strict=True)
+        found = [(id, trace[0], seen, 1) for id, trace, seen, is_new in rows if is_new]
+        return native.block(DAY_TYPES, list(zip(*found, strict=True)))
+
+    def _of_each_span(self, values: Sequence[Any]) -> list[Any]:
+        return list(chain.from_iterable(map(repeat, values, self.lengths)))
+
+
 class RowCollector:
     """Takes the rows of traces, and gives them as ClickHouse stores them."""
 
     def __init__(self) -> None:
-        self._traces: list[Row] = []
-        self._spans: list[Row] = []
+        self._some = _Some()
         self._scores: list[Row] = []
-        # of each trace its id, how many spans it has, when it was first seen, its version
-        self._ids: list[bytes] = []
-        self._lengths: list[int] = []
-        self._seen: list[int] = []
-        self._versions: list[int] = []
-        self._are_new: list[bool] = []
+        self._traces, self._spans, self._days = bytearray(), bytearray(), bytearray()
 
     def put(self, trace: Gathered, rows: TraceRows) -> None:
         """All rows of one trace."""
-        self._traces.append(rows.trace)
-        self._spans += rows.spans
-        self._ids.append(_id(rows.trace[_TRACE_ID]))
-        self._lengths.append(len(rows.spans))
-        self._seen.append(trace.seen_unix_ns or 0)
-        self._versions.append(version_of(trace))
-        self._are_new.append(not trace.version)
+        some = self._some
+        some.traces.append(rows.trace)
+        some.spans += rows.spans
+        some.ids.append(_id(rows.trace[_TRACE_ID]))
+        some.lengths.append(len(rows.spans))
+        some.seen.append(trace.seen_unix_ns or 0)
+        some.versions.append(version_of(trace))
+        some.are_new.append(not trace.version)
+        if len(some.spans) >= BLOCK_SPANS:
+            self._write()
 
     def put_scores(self, rows: Sequence[Row]) -> None:
         """Rows of scores."""
@@ -94,35 +121,21 @@ class RowCollector:
 
     def blocks(self, *, token: str | None) -> RowsOfTraces:
         """What was put."""
+        self._write()
+        ids = [_id(row[_TRACE_ID]) for row in self._scores]
         return RowsOfTraces(
-            traces=_block(TRACE_TYPES, self._traces, self._ids, {"version": self._versions}),
-            spans=_block(
-                SPAN_TYPES,
-                self._spans,
-                self._of_each_span(self._ids),
-                {
-                    "seen_unix_ns": self._of_each_span(self._seen),
-                    "version": self._of_each_span(self._versions),
-                },
-            ),
-            days=self._days(),
-            scores=_block(
-                SCORE_TYPES,
-                self._scores,
-                [_id(row[_TRACE_ID]) for row in self._scores],
-                {"version": [FROM_THE_LOG] * len(self._scores)},
-            ),
+            traces=bytes(self._traces),
+            spans=bytes(self._spans),
+            days=bytes(self._days),
+            scores=_block(SCORE_TYPES, self._scores, ids, [FROM_THE_LOG] * len(ids)),
             token=token,
         )
 
-    def _of_each_span(self, values: Sequence[T]) -> list[T]:
-        return list(chain.from_iterable(map(repeat, values, self._lengths)))
-
-    def _days(self) -> bytes:
-        """Rows that tell when new traces were first seen."""
-        rows = zip(self._ids, self._traces, self._seen, self._are_new, strict=True)
-        found = [(id, trace[0], seen, 1) for id, trace, seen, is_new in rows if is_new]
-        return native.block(DAY_TYPES, list(zip(*found, strict=True)))
+    def _write(self) -> None:
+        some, self._some = self._some, _Some()
+        self._traces += some.trace_block()
+        self._spans += some.span_block()
+        self._days += some.day_block()
 
 
 def _id(trace_id: str) -> bytes:
@@ -131,13 +144,13 @@ def _id(trace_id: str) -> bytes:
 
 
 def _block(
-    types: Mapping[str, str], rows: Sequence[Row], ids: Sequence[bytes], behind: Mapping[str, Sequence[int]]
+    types: Mapping[str, str], rows: Sequence[Row], ids: Sequence[bytes], *behind: Sequence[int]
 ) -> bytes:
     """Rows of index/rows/columns.py with ids as numbers, and with what stands behind them."""
     columns: list[Sequence[Any]] = [*zip(*rows, strict=True)]
     if columns:
         columns[_TRACE_ID] = ids
-    return native.block(types, [*columns, *behind.values()])
+    return native.block(types, [*columns, *behind])
 
 
 def csv_of(rows: Iterable[Sequence[Any]]) -> str:
