@@ -21,6 +21,7 @@ from collector.spans.conventions import (
     TABLE,
     CostSource,
     ObservationKind,
+    Row,
     Source,
 )
 from collector.spans.plausible import FIRST_WORD, first_token_seconds, sound_cost
@@ -39,7 +40,6 @@ MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 # longer values are decoded each time
 MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 64, 16_384
-OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
 
 
 def export_facts(
@@ -131,13 +131,12 @@ def _facts(
     scored: list[bytes] | None = None,
 ) -> SpanFacts:
     telling, attributes, common = _told(span, view, is_marked=is_marked)
-    if scored is not None and (telling.has_scores or (span.events and _has_result(span))):
+    events, links = span.events, span.links
+    if scored is not None and (telling.has_scores or (events and _has_result(span))):
         scored.append(span.span_id)
     readable, kind = common.plan, common.kind
-    tokens, excluded = _tokens(readable.counts, attributes)
     said, by = read(readable.varying, attributes)
     start, end = _times(span)
-    cost, source = _cost(said, by, common, attributes, tokens, start)
     values = {
         **common.facts,
         **said,
@@ -147,22 +146,25 @@ def _facts(
         "parent_span_id": span.parent_span_id.hex() or None,
         "start_unix_ns": start,
         "end_unix_ns": end,
-        "tokens": tokens,
-        "input_excluded_cache": excluded,
-        "cost_usd": cost,
-        "cost_source": source,
     }
+    tokens = NO_TOKENS
+    if readable.counts:
+        tokens, values["input_excluded_cache"] = _tokens(readable.counts, attributes)
+        values["tokens"] = tokens
     if readable.sums:
         values["aggregated_tokens"], _ = _tokens(readable.sums, attributes)
+    if tokens is not NO_TOKENS or "cost_usd" in said:
+        cost = _cost(said, by, common, attributes, tokens, start)
+        values["cost_usd"], values["cost_source"] = cost
     if "session" in said:
-        values["session"] = _session(said, by, attributes, kind)
+        values["session"] = _session(said, by, readable.sessions, attributes, kind)
     if FIRST_WORD in said:
         values[FIRST_WORD] = first_token_seconds(said, by, end - start)
     if telling.may_have_tags:
         values["tags"] = tags_of(attributes)
-    if span.links:
+    if links:
         values["links"] = _links(span)
-    if span.events and "finish_reason" not in values:
+    if events and "finish_reason" not in values:
         values["finish_reason"] = _finish_reason_in_events(span, kind)
     if span.status.code == Status.STATUS_CODE_ERROR:
         values |= _error(span, common)
@@ -171,8 +173,6 @@ def _facts(
 
 def _tokens(readable: Readable, attributes: Attributes) -> tuple[Tokens, bool]:
     """The counts, and whether the input came without its cached part."""
-    if not readable:
-        return NO_TOKENS, False
     counts, by = read(readable, attributes)
     return read_tokens(counts, excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache)
 
@@ -318,7 +318,11 @@ def _times(span: Span) -> tuple[int, int]:
 
 
 def _session(
-    said: Mapping[str, Any], by: Mapping[str, Source], attributes: Attributes, kind: ObservationKind
+    said: Mapping[str, Any],
+    by: Mapping[str, Source],
+    sources: Row,
+    attributes: Attributes,
+    kind: ObservationKind,
 ) -> str | None:
     """The session that the client named.
 
@@ -328,8 +332,9 @@ def _session(
     session: str | None = said.get("session")
     if session is None or by["session"].key != "session.id" or session != said.get("conversation"):
         return session
-    others = first(OTHER_SESSIONS, attributes, kind, session_id)
-    return others[0] if others else None
+    others = [each for each in sources if each.key != "session.id"]
+    found = first(others, attributes, kind, session_id)
+    return found[0] if found else None
 
 
 def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:

@@ -25,12 +25,16 @@ Readable = tuple[tuple[str, Callable[[Any], Any], Row], ...]
 
 
 class Plan(NamedTuple):
-    """What can be read of a span at all: facts, its counts of tokens, and their sums over a run."""
+    """What can be read of a span at all: facts, its counts of tokens, and their sums over a run.
+
+    `sessions` are the attributes that its session may stand in.
+    """
 
     repeated: Readable
     varying: Readable
     counts: Readable
     sums: Readable
+    sessions: Row
 
 
 # facts that are others in each trace or span; `repeated` are those of which there are few
@@ -59,7 +63,10 @@ def may_repeat(key: str) -> bool:
 def plan(names: tuple[str, ...], kind: ObservationKind) -> Plan:
     """For a span of this kind; `names` are the attributes with a row that it has."""
     there = frozenset(names)
-    return Plan(*(_readable(table, there, kind) for table in (_REPEATED, _VARYING, _COUNTS, AGGREGATED)))
+    tables = (_REPEATED, _VARYING, _COUNTS, AGGREGATED)
+    repeated, varying, counts, sums = (_readable(table, there, kind) for table in tables)
+    sessions = next((sources for fact, _, sources in varying if fact == "session"), ())
+    return Plan(repeated=repeated, varying=varying, counts=counts, sums=sums, sessions=sessions)
 
 
 def _readable(table: Mapping[str, Row], there: frozenset[str], kind: ObservationKind) -> Readable:

@@ -72,11 +72,11 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     repeated._remembered.clear()
     for number in range(10):
         export = ExportTraceServiceRequest()
-        said = {"gen_ai.request.model": f"model-{number}"}
+        said = {"gen_ai.request.model": f"one-of-many-{number}"}
         long = {"gen_ai.agent.name": "a" * repeated.MAX_REMEMBERED_BYTES}
         spans = export.resource_spans.add().scope_spans.add().spans
         spans.extend((otlp_span(said), otlp_span(said | long)))
         [known, other] = export_facts(Export.FromString(export.SerializeToString()))
-        assert known.model == other.model == f"model-{number}"
+        assert known.model == other.model == f"one-of-many-{number}"
         assert len(repeated._remembered) <= 3
         assert all(len(str(said)) < repeated.MAX_REMEMBERED_BYTES for said in repeated._remembered)
