@@ -50,7 +50,7 @@ def remembered(
     telling: TellingNames, encoded: Mapping[str, bytes], span_name: str, decode: Callable[[bytes], Any]
 ) -> Repeated:
     """The same, of attributes as their bytes; `telling` is of names that hold no objects."""
-    said = (telling, span_name, *[encoded[name] for name in telling.repeated])
+    said: tuple[Any, ...] = (telling, span_name, *[encoded[name] for name in telling.repeated])
     found = _remembered.get(said)
     if found is None:
         found = repeated(telling, {name: decode(encoded[name]) for name in telling.repeated}, span_name)
