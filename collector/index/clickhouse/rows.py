@@ -81,8 +81,8 @@ class _Some:
         return _block(TRACE_TYPES, self.traces, self.ids, self.versions)
 
     def span_block(self) -> bytes:
-        ids, seen, versions = map(self._of_each_span, (self.ids, self.seen, self.versions))
-        return _block(SPAN_TYPES, self.spans, ids, seen, versions)
+        of_each = self._of_each_span
+        return _block(SPAN_TYPES, self.spans, of_each(self.ids), of_each(self.seen), of_each(self.versions))
 
     def day_block(self) -> bytes:
         """Rows that tell when new traces were first seen."""
