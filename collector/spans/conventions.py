@@ -38,6 +38,9 @@ class ObservationKind(StrEnum):
     MEMORY = "MEMORY"
     OTHER = "OTHER"
 
+    # as fast as that of any text, which it equals; an enum's own is a call of a function
+    __hash__ = str.__hash__
+
 
 class CostSource(StrEnum):
     """Who computed a cost: the client, MLflow, or the public price list (prices.py)."""
@@ -46,6 +49,8 @@ class CostSource(StrEnum):
     MLFLOW = "mlflow"
     TABLE = "table"
     NONE = "none"
+
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,27 +21,25 @@ from collector.spans.conventions import (
     TABLE,
     CostSource,
     ObservationKind,
+    Row,
     Source,
 )
-from collector.spans.kind_table import ROLL_UPS
-from collector.spans.kinds import kind_of
-from collector.spans.plausible import first_token_seconds, sound_cost
+from collector.spans.plausible import FIRST_WORD, first_token_seconds, sound_cost
 from collector.spans.readers import session_id, shortened, text
-from collector.spans.reading import Attributes, Readable, first, plan, read
+from collector.spans.reading import Attributes, Readable, first, read
+from collector.spans.repeated import Repeated, remembered, repeated
 from collector.spans.tags import tags_of
 from collector.spans.told_names import RESULT, TellingNames, telling_names
-from collector.spans.usage import PRICED_KINDS, listed_cost, read_tokens
+from collector.spans.usage import listed_cost, read_tokens
 from collector.spans.usage_objects import open_objects
 from collector.spans.values import MAX_LINKS, NO_TOKENS, RETRIES, SpanFacts, SpanLink, Tokens, made_of
 from collector.spans.vocabulary import FINISH_EVENTS, finish_reason_of
 
 View = Mapping[str, AnyValue] | None
-TOOL_SPAN_PREFIX, TOOL_METHOD = "execute_tool ", ".__call__"
 MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 # longer values are decoded each time
 MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 64, 16_384
-OTHER_SESSIONS = tuple(each for each in TABLE["session"] if each.key != "session.id")
 
 
 def export_facts(
@@ -74,7 +72,7 @@ def facts(span: Span, resource_attributes: Attributes, *, is_marked: bool = Fals
     return _facts(span, _resource_facts(resource_attributes), is_marked=is_marked)
 
 
-ResourceFacts = Mapping[str, str | None]
+ResourceFacts = Mapping[str, str]
 
 
 def resource_facts(attributes: Iterable[KeyValue], faults: Faults | None = None) -> ResourceFacts:
@@ -85,7 +83,7 @@ def resource_facts(attributes: Iterable[KeyValue], faults: Faults | None = None)
         if faults is None:
             raise
         faults.add(error)
-        return dict.fromkeys(RESOURCE_TABLE)
+        return {}
 
 
 def span_facts(
@@ -132,72 +130,70 @@ def _facts(
     is_marked: bool = False,
     scored: list[bytes] | None = None,
 ) -> SpanFacts:
-    telling, attributes = _told(span, view)
-    if scored is not None and (telling.has_scores or (span.events and _has_result(span))):
+    telling, attributes, common = _told(span, view, is_marked=is_marked)
+    events, links = span.events, span.links
+    if scored is not None and (telling.has_scores or (events and _has_result(span))):
         scored.append(span.span_id)
-    if is_marked:
-        telling = telling_names(tuple(clients_own(attributes)))
-    open_objects(telling.objects, attributes)
-    kind = kind_of(telling.kinds, attributes, span.name)
-    readable = plan(telling.of_rows, kind)
-    tokens, excluded = _tokens(readable.counts, attributes)
-    aggregated, _ = _tokens(readable.sums, attributes)
-    said, by = read(readable.facts, attributes)
+    readable, kind = common.plan, common.kind
+    said, by = read(readable.varying, attributes)
     start, end = _times(span)
-    values = said | _said_by_span(span, said) | _said_by_resource(resource, said)
-    values["start_unix_ns"], values["end_unix_ns"] = start, end
-    values["kind"] = kind
-    values["is_http"] = telling.is_http and kind not in PRICED_KINDS
-    values["is_roll_up"] = telling.may_roll_up and _is_roll_up(attributes)
-    values["tool"] = said.get("tool") or _tool_from_name(span, kind)
-    values["session"] = _session(said, by, attributes, kind)
-    values["tokens"], values["aggregated_tokens"] = tokens, aggregated
-    values["input_excluded_cache"] = excluded
-    values["cost_usd"], values["cost_source"] = _cost(said, by, attributes, kind, tokens, start)
-    values["time_to_first_token_seconds"] = first_token_seconds(said, by, end - start)
-    values["finish_reason"] = said.get("finish_reason") or _finish_reason_in_events(span, kind)
-    values["tags"] = tags_of(attributes) if telling.may_have_tags else ()
+    values = {
+        **common.facts,
+        **said,
+        **resource,
+        "trace_id": span.trace_id.hex(),
+        "span_id": span.span_id.hex(),
+        "parent_span_id": span.parent_span_id.hex() or None,
+        "start_unix_ns": start,
+        "end_unix_ns": end,
+    }
+    tokens = NO_TOKENS
+    if readable.counts:
+        tokens, values["input_excluded_cache"] = _tokens(readable.counts, attributes)
+        values["tokens"] = tokens
+    if readable.sums:
+        values["aggregated_tokens"], _ = _tokens(readable.sums, attributes)
+    if tokens is not NO_TOKENS or "cost_usd" in said:
+        cost = _cost(said, by, common, attributes, tokens, start)
+        values["cost_usd"], values["cost_source"] = cost
+    if "session" in said:
+        values["session"] = _session(said, by, readable.sessions, attributes, kind)
+    if FIRST_WORD in said:
+        values[FIRST_WORD] = first_token_seconds(said, by, end - start)
+    if telling.may_have_tags:
+        values["tags"] = tags_of(attributes)
+    if links:
+        values["links"] = _links(span)
+    if events and "finish_reason" not in values:
+        values["finish_reason"] = _finish_reason_in_events(span, kind)
+    if span.status.code == Status.STATUS_CODE_ERROR:
+        values |= _error(span, common)
     return made_of(SpanFacts, values)
 
 
 def _tokens(readable: Readable, attributes: Attributes) -> tuple[Tokens, bool]:
     """The counts, and whether the input came without its cached part."""
-    if not readable:
-        return NO_TOKENS, False
     counts, by = read(readable, attributes)
     return read_tokens(counts, excludes_cache="input_tokens" in by and by["input_tokens"].excludes_cache)
 
 
-def _said_by_span(span: Span, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside its attributes: ids, name, links, and whether and why it failed."""
-    is_error = span.status.code == Status.STATUS_CODE_ERROR
-    error_type = (said.get("error_type") or _exception(span, "type")) if is_error else None
+def _error(span: Span, common: Repeated) -> dict[str, Any]:
+    """Why a span has failed."""
+    error_type = common.error_type or _exception(span, "type")
+    caused = error_type if error_type in RETRIES else None
     return {
-        "trace_id": span.trace_id.hex(),
-        "span_id": span.span_id.hex(),
-        "parent_span_id": span.parent_span_id.hex() or None,
-        "name": shortened(span.name),
-        "links": _links(span) if span.links else (),
-        "is_error": is_error,
+        "is_error": True,
         "error_type": error_type,
-        "error_message": _error_message(span) if is_error else None,
-        "retry_cause": said.get("retry_cause") or (error_type if error_type in RETRIES else None),
-    }
-
-
-def _said_by_resource(resource: ResourceFacts, said: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "service": resource["service"],
-        "service_version": resource["service_version"] or said.get("service_version"),
-        "environment": resource["environment"] or said.get("environment"),
+        "error_message": _error_message(span),
+        "retry_cause": common.facts.get("retry_cause") or caused,
     }
 
 
 def _cost(
     said: Mapping[str, Any],
     by: Mapping[str, Source],
+    common: Repeated,
     attributes: Attributes,
-    kind: ObservationKind,
     tokens: Tokens,
     start_unix_ns: int,
 ) -> tuple[float | None, CostSource]:
@@ -205,9 +201,10 @@ def _cost(
     if "cost_usd" in said:
         if said["cost_usd"] or not tokens.total:
             return said["cost_usd"], by["cost_usd"].cost
-        if other := first(TABLE["cost_usd"], attributes, kind, sound_cost):
+        if other := first(TABLE["cost_usd"], attributes, common.kind, sound_cost):
             return other[0], other[1].cost
-    return listed_cost(kind, tokens, said.get("model"), said.get("provider"), start_unix_ns)
+    model, provider = common.facts.get("model"), common.facts.get("provider")
+    return listed_cost(common.kind, tokens, model, provider, start_unix_ns)
 
 
 def _resource_facts(attributes: Attributes) -> ResourceFacts:
@@ -215,26 +212,35 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
         fact: first(sources, attributes, ObservationKind.OTHER, text)
         for fact, sources in RESOURCE_TABLE.items()
     }
-    return {fact: value and value[0] for fact, value in found.items()}
+    return {fact: value[0] for fact, value in found.items() if value}
 
 
-def _told(span: Span, view: View) -> tuple[TellingNames, dict[str, Any]]:
-    """What the names tell, and the attributes that any fact may stand in, decoded; most are others."""
-    if view is not None:
+def _told(span: Span, view: View, *, is_marked: bool) -> tuple[TellingNames, dict[str, Any], Repeated]:
+    """What the names tell, the attributes that facts are left to be read from, and what is read of others."""
+    if view is None and not isinstance(span, Span):
+        encoded: Mapping[str, bytes] = span.attributes
+        telling = telling_names(tuple(encoded))
+        if telling.is_plain:
+            common = remembered(telling, encoded, span.name, _value)
+            return telling, {key: _value(encoded[key]) for key in telling.varying}, common
+        attributes = {key: _value(encoded[key]) for key in telling.told}
+    elif view is not None:
         telling = telling_names(tuple(view))
         # by far the most are texts
-        return telling, {key: (value := view[key]).string_value or decode(value) for key in telling.told}
-    if isinstance(span, Span):
+        attributes = {key: (value := view[key]).string_value or decode(value) for key in telling.told}
+    else:
         telling = telling_names(tuple([each.key for each in span.attributes]))
         wanted = frozenset(telling.told)
-        return telling, {each.key: decode(each.value) for each in span.attributes if each.key in wanted}
-    encoded: Mapping[str, bytes] = span.attributes
-    telling = telling_names(tuple(encoded))
-    told = {}
-    for key in telling.told:
-        value = _remembered.get(encoded[key])
-        told[key] = _decoded(encoded[key]) if value is None else value
-    return telling, told
+        attributes = {each.key: decode(each.value) for each in span.attributes if each.key in wanted}
+    if is_marked:
+        telling = telling_names(tuple(clients_own(attributes)))
+    open_objects(telling.objects, attributes)
+    return telling, attributes, repeated(telling, attributes, span.name)
+
+
+def _value(encoded: bytes) -> Any:
+    value = _remembered.get(encoded)
+    return _decoded(encoded) if value is None else value
 
 
 # values of few bytes, of which there are few: names of models, numbers of tokens
@@ -292,13 +298,6 @@ def clients_own(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-def _is_roll_up(attributes: Attributes) -> bool:
-    for key, values in ROLL_UPS.items():
-        if key in attributes and str(attributes[key]).lower() in values:
-            return True
-    return False
-
-
 def _links(span: Span) -> tuple[SpanLink, ...]:
     """The first of its links that have ids of OTLP's length, each once."""
     found = dict.fromkeys(
@@ -319,7 +318,11 @@ def _times(span: Span) -> tuple[int, int]:
 
 
 def _session(
-    said: Mapping[str, Any], by: Mapping[str, Source], attributes: Attributes, kind: ObservationKind
+    said: Mapping[str, Any],
+    by: Mapping[str, Source],
+    sources: Row,
+    attributes: Attributes,
+    kind: ObservationKind,
 ) -> str | None:
     """The session that the client named.
 
@@ -329,14 +332,9 @@ def _session(
     session: str | None = said.get("session")
     if session is None or by["session"].key != "session.id" or session != said.get("conversation"):
         return session
-    others = first(OTHER_SESSIONS, attributes, kind, session_id)
-    return others[0] if others else None
-
-
-def _tool_from_name(span: Span, kind: ObservationKind) -> str | None:
-    if kind is not ObservationKind.TOOL:
-        return None
-    return text(span.name.removeprefix(TOOL_SPAN_PREFIX).removesuffix(TOOL_METHOD))
+    others = [each for each in sources if each.key != "session.id"]
+    found = first(others, attributes, kind, session_id)
+    return found[0] if found else None
 
 
 def _finish_reason_in_events(span: Span, kind: ObservationKind) -> str | None:

@@ -9,7 +9,7 @@ from collector.spans.readers import amount
 NANOSECONDS = 1_000_000_000
 # two clocks, or two readings of one: the span's and the one that timed the first token
 CLOCK_SECONDS = 0.01
-_NAME = "time_to_first_token_seconds"
+FIRST_WORD = "time_to_first_token_seconds"
 
 
 def first_token_seconds(said: Mapping[str, Any], by: Mapping[str, Source], duration_ns: int) -> float | None:
@@ -18,11 +18,11 @@ def first_token_seconds(said: Mapping[str, Any], by: Mapping[str, Source], durat
     Seconds that don't are milliseconds under a name for seconds (strands-agents writes `timeToFirstByteMs`
     into `gen_ai.server.time_to_first_token`); if these don't either, nothing is known.
     """
-    if _NAME not in said:
+    if FIRST_WORD not in said:
         return None
     longest = duration_ns / NANOSECONDS + CLOCK_SECONDS
-    seconds: float = said[_NAME] / by[_NAME].divisor
-    if seconds > longest and by[_NAME].divisor == 1:
+    seconds: float = said[FIRST_WORD] / by[FIRST_WORD].divisor
+    if seconds > longest and by[FIRST_WORD].divisor == 1:
         seconds /= 1000
     return seconds if seconds <= longest else None
 

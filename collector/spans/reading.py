@@ -25,22 +25,48 @@ Readable = tuple[tuple[str, Callable[[Any], Any], Row], ...]
 
 
 class Plan(NamedTuple):
-    """What can be read of a span at all: facts, its counts of tokens, and their sums over a run."""
+    """What can be read of a span at all: facts, its counts of tokens, and their sums over a run.
 
-    facts: Readable
+    `sessions` are the attributes that its session may stand in.
+    """
+
+    repeated: Readable
+    varying: Readable
     counts: Readable
     sums: Readable
+    sessions: Row
 
 
-_OTHERS = {fact: sources for fact, sources in TABLE.items() if fact not in AGGREGATED}
+# facts that are others in each trace or span; `repeated` are those of which there are few
+VARYING = frozenset(
+    {"session", "conversation", "user", "trace_name", "cost_usd", "time_to_first_token_seconds"}
+)
+_VARYING = {fact: TABLE[fact] for fact in TABLE if fact in VARYING}
+_REPEATED = {fact: TABLE[fact] for fact in TABLE if fact not in VARYING and fact not in AGGREGATED}
 _COUNTS = {fact: TABLE[fact] for fact in AGGREGATED}
+# attributes that a fact of VARYING, or a count, may stand in
+VARYING_KEYS = frozenset(
+    source.key
+    for table in (_VARYING, _COUNTS, AGGREGATED)
+    for sources in table.values()
+    for source in sources
+)
+_REPEATED_KEYS = frozenset(source.key for sources in _REPEATED.values() for source in sources)
+
+
+def may_repeat(key: str) -> bool:
+    """Whether an attribute may say what spans say again and again, or the kind of a span."""
+    return key in _REPEATED_KEYS or key not in VARYING_KEYS
 
 
 @lru_cache(maxsize=4096)
 def plan(names: tuple[str, ...], kind: ObservationKind) -> Plan:
     """For a span of this kind; `names` are the attributes with a row that it has."""
     there = frozenset(names)
-    return Plan(*(_readable(table, there, kind) for table in (_OTHERS, _COUNTS, AGGREGATED)))
+    tables = (_REPEATED, _VARYING, _COUNTS, AGGREGATED)
+    repeated, varying, counts, sums = (_readable(table, there, kind) for table in tables)
+    sessions = next((sources for fact, _, sources in varying if fact == "session"), ())
+    return Plan(repeated=repeated, varying=varying, counts=counts, sums=sums, sessions=sessions)
 
 
 def _readable(table: Mapping[str, Row], there: frozenset[str], kind: ObservationKind) -> Readable:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from collector.spans.conventions import HTTP_MARKS, TAG_PREFIXES
 from collector.spans.keys import KEYS
 from collector.spans.kind_table import KINDS, ROLL_UPS
+from collector.spans.reading import VARYING_KEYS, may_repeat
 from collector.spans.tags import MAX_NAME_CHARACTERS, NOT_TAGS
 from collector.spans.usage_objects import OBJECTS
 
@@ -21,9 +22,13 @@ MAX_REMEMBERED_NAMES, MAX_REMEMBERED_CHARACTERS = 200, 10_000
 MAX_REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# compared by which it is: the same names have the same one, as long as they are remembered
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TellingNames:
     """`told` are those that any fact may stand in, `of_rows` those of them with a row in the table.
+
+    `repeated` say what is the same in many spans, `varying` the rest. `is_plain`: neither objects nor tags
+    are among them, so the facts are read from each attribute as it stands.
 
     `kinds` may name the span's kind, the best first; `objects` hold objects to be opened. `has_scores`: a
     judgement may stand in one of the names. `may_have_tags`, `may_roll_up`: what they say is to be looked at.
@@ -31,12 +36,15 @@ class TellingNames:
 
     told: tuple[str, ...]
     of_rows: tuple[str, ...]
+    repeated: tuple[str, ...]
+    varying: tuple[str, ...]
     kinds: tuple[str, ...]
     objects: tuple[str, ...]
     is_http: bool
     may_have_tags: bool
     may_roll_up: bool
     has_scores: bool
+    is_plain: bool
 
 
 # spans of one kind have the same names in the same order
@@ -57,15 +65,20 @@ def telling_names(names: tuple[str, ...]) -> TellingNames:
 
 def _telling_names(names: tuple[str, ...]) -> TellingNames:
     told = tuple(filter(may_tell, dict.fromkeys(names)))
+    objects = tuple(filter(OBJECTS.__contains__, told))
+    may_have_tags = not NOT_TAGS.issuperset(told)
     return TellingNames(
         told=told,
         of_rows=tuple(filter(KEYS.__contains__, told)),
+        repeated=tuple(filter(may_repeat, told)),
+        varying=tuple(filter(VARYING_KEYS.__contains__, told)),
         kinds=tuple(filter(told.__contains__, KINDS)),
-        objects=tuple(filter(OBJECTS.__contains__, told)),
+        objects=objects,
         is_http=not HTTP_MARKS.isdisjoint(told),
-        may_have_tags=not NOT_TAGS.issuperset(told),
+        may_have_tags=may_have_tags,
         may_roll_up=not ROLL_UPS.keys().isdisjoint(told),
         has_scores=any(part in name for name in names for part in SCORE_NAME_PARTS),
+        is_plain=not objects and not may_have_tags,
     )
 
 

@@ -94,9 +94,12 @@ def total(tree: Tree, using: Counted) -> Totals:
 
 def tokens_of(span: SpanFacts) -> Tokens:
     """What a span's tokens are: on a model call its own, elsewhere a sum over the run if there is one."""
+    own, run = span.tokens, span.aggregated_tokens
+    if own is run:  # nobody said, as on most spans
+        return own
     if span.kind in MODEL_KINDS:
-        return span.tokens if span.tokens.known else span.aggregated_tokens
-    return span.aggregated_tokens if span.aggregated_tokens.known else span.tokens
+        return own if own.known else run
+    return run if run.known else own
 
 
 def add_costs(spans: Iterable[SpanFacts]) -> float | None:

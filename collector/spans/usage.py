@@ -25,14 +25,16 @@ def read_tokens(found: Mapping[str, int], *, excludes_cache: bool = False) -> tu
     """What was found, put in order, and whether the input came without its cached part (counting rule 2)."""
     if not found:
         return NO_TOKENS, False
-    given, output = found.get("input_tokens"), found.get("output_tokens")
-    cache_read, cache_write = found.get("cache_read_tokens"), found.get("cache_write_tokens")
-    cached = (cache_read or 0) + (cache_write or 0)
-    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
-    taken = given + cached if given is not None and excluded else given
     counts = {FIELDS[name]: count for name, count in found.items()}
-    put_in_order = {"input": taken, "total": _total(taken, output, found.get("total_tokens"))}
-    return made_of(Tokens, counts | put_in_order), excluded
+    given = counts.get("input")
+    cached = (counts.get("cache_read") or 0) + (counts.get("cache_write") or 0)
+    excluded = given is not None and cached > 0 and (excludes_cache or given < cached)
+    if given is not None and excluded:
+        counts["input"] = given = given + cached
+    total = _total(given, counts.get("output"), counts.get("total"))
+    if total is not None:
+        counts["total"] = total
+    return made_of(Tokens, counts), excluded
 
 
 def _total(taken: int | None, output: int | None, given: int | None) -> int | None:

@@ -1,21 +1,15 @@
-"""Entries of the log -> rows as ClickHouse takes them, as CSV. Runs in processes beside it."""
+"""Entries of the log -> rows as ClickHouse takes them. Runs in processes beside it."""
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from collector.index.clickhouse.rows import (
+    RowCollector,
     RowsOfTraces,
-    as_stored,
-    changes_of,
     comes_again,
-    days_of,
-    encoded,
-    score_as_stored,
 )
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
-from collector.index.rows.rows import TraceRows
 from collector.model.faults import Faults
 
 
@@ -91,33 +85,8 @@ class _Made:
     """Rows of traces as they are made."""
 
     def __init__(self, preview_characters: int) -> None:
-        self._traces, self._spans, self._scores = (io.BytesIO() for _ in range(3))
-        self._new: dict[TraceKey, int] = {}
-        self._seen: dict[TraceKey, int] = {}
-        self.writer = RowWriter(
-            self._traces,
-            self._spans,
-            self._scores,
-            preview_characters,
-            stored_as=self._stored_as,
-            score_stored_as=score_as_stored,
-            comes_again=comes_again,
-        )
-
-    def _stored_as(self, trace: Gathered, rows: TraceRows) -> TraceRows:
-        seen = self._seen[rows.trace[0], rows.trace[1]] = trace.seen_unix_ns or 0
-        if not trace.version:
-            self._new[rows.trace[0], rows.trace[1]] = seen
-        return as_stored(trace, rows)
+        self._rows = RowCollector()
+        self.writer = RowWriter(self._rows, preview_characters, comes_again)
 
     def rows(self, *, token: str | None) -> RowsOfTraces:
-        # of a trace that can't be stored there is nothing to tell
-        fresh = {key: spans for key, spans in self.writer.fresh.items() if key in self._seen}
-        return RowsOfTraces(
-            traces=self._traces.getvalue(),
-            spans=self._spans.getvalue(),
-            days=encoded(days_of(self._new)),
-            scores=self._scores.getvalue(),
-            changes=encoded(changes_of(fresh, self._seen)),
-            token=token,
-        )
+        return self._rows.blocks(fresh=self.writer.fresh, token=token)

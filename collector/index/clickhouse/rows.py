@@ -9,9 +9,12 @@ a place in the log (labels, a backfill) counts from the version that it read.
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
+from collector.index.clickhouse import native
+from collector.index.clickhouse.schema import SCORES_NEVER_NULL, types_of
 from collector.index.rows.columns import SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
 from collector.index.rows.gathered import Gathered, TraceKey
 from collector.index.rows.rows import Row, TraceRows
@@ -22,10 +25,9 @@ FROM_THE_LOG = 1
 _CHANGES_BITS = 16
 # of a place in the log, so that a version has 63 bits
 _PLACE_MASK = (1 << 47) - 1
-# behind the columns of index/rows/columns.py
-BEHIND_TRACES = ("version",)
-BEHIND_SPANS = ("seen_unix_ns", "version")
 _TRACE_ID = 1
+# more rows than these leave the processor's cache before they are written
+BLOCK_SPANS = 1000
 
 
 def version_of(trace: Gathered) -> int:
@@ -38,34 +40,28 @@ def comes_again(trace: Gathered, before: Gathered) -> bool:
     return 0 < (trace.sequence & _PLACE_MASK) << _CHANGES_BITS <= before.version
 
 
-def as_stored(trace: Gathered, rows: TraceRows) -> TraceRows:
-    """The rows of a trace with its id as a number, in digits, and with what stands behind them."""
-    version = version_of(trace)
-    begin = (rows.trace[0], str(int(rows.trace[_TRACE_ID], 16)))
-    behind = (trace.seen_unix_ns or 0, version)
-    return TraceRows(
-        trace=begin + rows.trace[_TRACE_ID + 1 :] + (version,),
-        spans=[begin + row[_TRACE_ID + 1 :] + behind for row in rows.spans],
-    )
-
-
 def score_as_stored(row: Row, version: int = FROM_THE_LOG) -> Row:
     """The row of a score with its trace's id as a number, and its version behind it."""
     return (row[0], int(row[_TRACE_ID], 16), *row[_TRACE_ID + 1 :], version)
 
 
-SCORE_NAMES = (*(column.name for column in SCORE_COLUMNS), *BEHIND_TRACES)
-TRACE_NAMES = (*(column.name for column in TRACE_COLUMNS), *BEHIND_TRACES)
-SPAN_NAMES = (*(column.name for column in SPAN_COLUMNS), *BEHIND_SPANS)
+_VERSION = {"version": "UInt64"}
+SCORE_TYPES = {**types_of(SCORE_COLUMNS, SCORES_NEVER_NULL), **_VERSION}
+TRACE_TYPES = {**types_of(TRACE_COLUMNS), **_VERSION}
+SPAN_TYPES = {**types_of(SPAN_COLUMNS), "seen_unix_ns": "Int64", **_VERSION}
+DAY_TYPES = {"trace_id": "UInt128", "experiment": "Int64", "seen_unix_ns": "Int64", **_VERSION}
+SCORE_NAMES, TRACE_NAMES, SPAN_NAMES = map(tuple, (SCORE_TYPES, TRACE_TYPES, SPAN_TYPES))
+DAY_NAMES = tuple(DAY_TYPES)
 assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsOfTraces:
-    """Rows on their way into the tables, as CSV. `days` say when traces that are new were seen.
+    """Rows on their way into the tables, as blocks (native.py), which may stand behind each other.
 
-    `changes` are notes for those who follow traces (changes.py): what is new of each.
-    `token` tells these rows from all others, and is the same when they come again; None: they come once.
+    `days` say when traces that are new were seen; `changes` are notes for those who follow traces
+    (changes.py), as CSV: what is new of each. `token` tells these rows from all others, and is the same when
+    they come again; None: they come once.
     """
 
     traces: bytes
@@ -74,6 +70,99 @@ class RowsOfTraces:
     scores: bytes = b""
     changes: bytes = b""
     token: str | None = None
+
+
+@dataclass(slots=True)
+class _Some:
+    """Rows of some traces, and of each trace its id, its number of spans, when it was seen, its version."""
+
+    traces: list[Row] = field(default_factory=list)
+    spans: list[Row] = field(default_factory=list)
+    ids: list[bytes] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    are_new: list[bool] = field(default_factory=list)
+
+    def trace_block(self) -> bytes:
+        return _block(TRACE_TYPES, self.traces, self.ids, self.versions)
+
+    def span_block(self) -> bytes:
+        of_each = self._of_each_span
+        return _block(SPAN_TYPES, self.spans, of_each(self.ids), of_each(self.seen), of_each(self.versions))
+
+    def day_block(self) -> bytes:
+        """Rows that tell when new traces were first seen."""
+        rows = zip(self.ids, self.traces, self.seen, self.are_new, strict=True)
+        found = [(id, trace[0], seen, 1) for id, trace, seen, is_new in rows if is_new]
+        return native.block(DAY_TYPES, list(zip(*found, strict=True)))
+
+    def _of_each_span(self, values: Sequence[Any]) -> list[Any]:
+        return list(chain.from_iterable(map(repeat, values, self.lengths)))
+
+
+class RowCollector:
+    """Takes the rows of traces, and gives them as ClickHouse stores them."""
+
+    def __init__(self) -> None:
+        self._some = _Some()
+        self._scores: list[Row] = []
+        self._traces, self._spans, self._days = bytearray(), bytearray(), bytearray()
+        self._seen: dict[TraceKey, int] = {}
+
+    def put(self, trace: Gathered, rows: TraceRows) -> None:
+        """All rows of one trace."""
+        some = self._some
+        some.traces.append(rows.trace)
+        some.spans += rows.spans
+        some.ids.append(_id(rows.trace[_TRACE_ID]))
+        some.lengths.append(len(rows.spans))
+        some.seen.append(trace.seen_unix_ns or 0)
+        some.versions.append(version_of(trace))
+        some.are_new.append(not trace.version)
+        self._seen[rows.trace[0], rows.trace[_TRACE_ID]] = trace.seen_unix_ns or 0
+        if len(some.spans) >= BLOCK_SPANS:
+            self._write()
+
+    def put_scores(self, rows: Sequence[Row]) -> None:
+        """Rows of scores."""
+        self._scores += rows
+
+    def blocks(self, *, fresh: Mapping[TraceKey, str], token: str | None) -> RowsOfTraces:
+        """What was put, with notes of the spans that are `fresh`."""
+        self._write()
+        # of a trace that can't be stored there is nothing to tell
+        told = {key: spans for key, spans in fresh.items() if key in self._seen}
+        ids = [_id(row[_TRACE_ID]) for row in self._scores]
+        return RowsOfTraces(
+            traces=bytes(self._traces),
+            spans=bytes(self._spans),
+            days=bytes(self._days),
+            scores=_block(SCORE_TYPES, self._scores, ids, [FROM_THE_LOG] * len(ids)),
+            changes=encoded(changes_of(told, self._seen)),
+            token=token,
+        )
+
+    def _write(self) -> None:
+        some, self._some = self._some, _Some()
+        self._traces += some.trace_block()
+        self._spans += some.span_block()
+        self._days += some.day_block()
+
+
+def _id(trace_id: str) -> bytes:
+    """A number of 128 bits, its last byte first."""
+    return bytes.fromhex(trace_id)[::-1]
+
+
+def _block(
+    types: Mapping[str, str], rows: Sequence[Row], ids: Sequence[bytes], *behind: Sequence[int]
+) -> bytes:
+    """Rows of index/rows/columns.py with ids as numbers, and with what stands behind them."""
+    columns: list[Sequence[Any]] = [*zip(*rows, strict=True)]
+    if columns:
+        columns[_TRACE_ID] = ids
+    return native.block(types, [*columns, *behind])
 
 
 def csv_of(rows: Iterable[Sequence[Any]]) -> str:
@@ -86,11 +175,6 @@ def csv_of(rows: Iterable[Sequence[Any]]) -> str:
 def encoded(text: str) -> bytes:
     """As UTF-8. What JSON text of an attribute held may be no text at all (a lone surrogate)."""
     return text.encode(errors="replace")
-
-
-def days_of(traces: Mapping[TraceKey, int]) -> str:
-    """Rows that tell when traces were first seen."""
-    return csv_of((int(trace_id, 16), number, seen, 1) for (number, trace_id), seen in traces.items())
 
 
 def changes_of(fresh: Mapping[TraceKey, str], seen: Mapping[TraceKey, int]) -> str:

@@ -83,11 +83,16 @@ class ReplacingTable:
     granularity: int = 8192
 
 
+def types_of(columns: Sequence[Column], never_null: Set[str] = _NEVER_NULL) -> dict[str, str]:
+    """The types of columns, by name."""
+    return {column.name: clickhouse_type(column, never_null) for column in columns}
+
+
 def _listed(columns: Sequence[Column], never_null: Set[str] = _NEVER_NULL) -> list[str]:
-    return [f'"{column.name}" {clickhouse_type(column, never_null)}' for column in columns]
+    return [f'"{name}" {type}' for name, type in types_of(columns, never_null).items()]
 
 
-_OF_SCORES = frozenset({"key", "time_unix_ns", "seen_unix_ns", "from_mlflow", "judge"})
+SCORES_NEVER_NULL = frozenset({"key", "time_unix_ns", "seen_unix_ns", "from_mlflow", "judge"})
 
 
 _SEEN = "toDateTime(intDiv(seen_unix_ns, 1000000000), 'UTC')"
@@ -114,7 +119,7 @@ TABLES = (
     ),
     ReplacingTable(
         name="scores",
-        columns=(*_listed(SCORE_COLUMNS, _OF_SCORES), *_VERSION),
+        columns=(*_listed(SCORE_COLUMNS, SCORES_NEVER_NULL), *_VERSION),
         key="experiment, trace_id, key",
     ),
     ReplacingTable(

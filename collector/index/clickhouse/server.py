@@ -122,15 +122,16 @@ class ClickhouseServer:
         columns: Sequence[str],
         rows: bytes,
         *,
+        format: str = "CSV",
         compression: str | None = None,
         token: str | None = None,
     ) -> None:
-        """Rows as CSV. Those that come again under the same `token` are passed over."""
+        """Rows in a format of ClickHouse's. Those that come again under the same `token` are passed over."""
         settings = {**WRITING, "insert_deduplication_token": token} if token else dict(WRITING)
         names = [f'"{name}"' for name in columns]
         self._asked(
             lambda client: client.raw_insert(
-                table, names, rows, settings=settings, fmt="CSV", compression=compression
+                table, names, rows, settings=settings, fmt=format, compression=compression
             ),
             None,
         )

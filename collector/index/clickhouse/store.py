@@ -18,6 +18,7 @@ from typing import Any
 
 from collector.index.clickhouse import changes
 from collector.index.clickhouse.rows import (
+    DAY_NAMES,
     SCORE_NAMES,
     SPAN_NAMES,
     TRACE_NAMES,
@@ -42,7 +43,6 @@ else:
 
 ZSTD_LEVEL = 1
 LABEL_NAMES = (*(column.name for column in LABEL_COLUMNS), "version", "is_deleted")
-DAY_NAMES = ("trace_id", "experiment", "seen_unix_ns", "version")
 EXPERIMENT_NAMES = ("number", "id", "name", "version", "is_deleted")
 _FACTS = ", ".join(f'"{column.name}"' for column in FACT_COLUMNS)
 # traces of an experiment that are moved at a time
@@ -128,7 +128,7 @@ class ClickhouseStore:
             if block:
                 token = None if rows.token is None else f"{rows.token}-{table}"
                 compressed = zstd.compress(block, ZSTD_LEVEL)
-                self.server.insert(table, names, compressed, compression="zstd", token=token)
+                self.server.insert(table, names, compressed, format="Native", compression="zstd", token=token)
         if rows.changes:
             changes.note(self.server, rows.changes, token=rows.token)
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from collector.index.rows.csv_text import csv_text
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
+from collector.index.rows.rows import Row, TraceRows
 from collector.journal.sqlite.reader import open_reader
 from collector.model.batch import Position
 from collector.model.faults import Faults
@@ -73,8 +76,24 @@ def _paths(into: Path, name: str) -> tuple[Path, Path, Path]:
 def open_rows(into: Path, name: str, preview_characters: int) -> Iterator[RowWriter]:
     """Files for rows, called `name`. Raises OSError."""
     with ExitStack() as stack:
-        traces, spans, scores = (stack.enter_context(path.open("wb")) for path in _paths(into, name))
-        yield RowWriter(traces, spans, scores, preview_characters)
+        files = [stack.enter_context(path.open("wb")) for path in _paths(into, name)]
+        yield RowWriter(_CsvFiles(*files), preview_characters)
+
+
+@dataclass(frozen=True, slots=True)
+class _CsvFiles:
+    """Takes rows as CSV."""
+
+    traces: BinaryIO
+    spans: BinaryIO
+    scores: BinaryIO
+
+    def put(self, _: Gathered, rows: TraceRows) -> None:
+        self.traces.write(csv_text([rows.trace]))
+        self.spans.write(csv_text(rows.spans))
+
+    def put_scores(self, rows: Sequence[Row]) -> None:
+        self.scores.write(csv_text(rows))
 
 
 def batch_of(into: Path, name: str, rows: RowWriter, unreadable: Sequence[int]) -> Batch:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import BinaryIO
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.index.rows.csv_text import csv_text
 from collector.index.rows.rows import Row, TraceRows, score_row, trace_rows
 from collector.model.batch import Signal
 from collector.model.connected import connected
@@ -86,25 +85,30 @@ class Gathered:
     version: int = 0
 
 
+class RowSink(Protocol):
+    """Where an engine's rows go."""
+
+    def put(self, trace: Gathered, rows: TraceRows) -> None:
+        """All rows of one trace."""
+
+    def put_scores(self, rows: Sequence[Row]) -> None:
+        """Rows of scores."""
+
+
 class RowWriter:
-    """Writes rows of `traces`, `spans`, `scores` as CSV; `stored_as` makes of them what an engine stores.
+    """Makes rows of `traces`, `spans` and `scores`, and puts them into an engine's `sink`.
 
     `comes_again` says whether what came of a trace was stored, and may not have been told: it counts as new.
     """
 
     def __init__(
         self,
-        traces: BinaryIO,
-        spans: BinaryIO,
-        scores: BinaryIO,
+        sink: RowSink,
         preview_characters: int,
-        stored_as: Callable[[Gathered, TraceRows], TraceRows] | None = None,
-        score_stored_as: Callable[[Row], Row] | None = None,
         comes_again: Callable[[Gathered, Gathered], bool] | None = None,
     ) -> None:
-        self._traces, self._spans, self._scores = traces, spans, scores
+        self._sink = sink
         self._preview_characters = preview_characters
-        self._stored_as, self._score_stored_as = stored_as, score_stored_as
         self._comes_again = comes_again
         self.keys: list[TraceKey] = []
         self.fresh: dict[TraceKey, str] = {}
@@ -115,10 +119,7 @@ class RowWriter:
         rows = self._rows(key, trace)
         if rows is None:
             return
-        if self._stored_as is not None:
-            rows = self._stored_as(trace, rows)
-        self._traces.write(csv_text([rows.trace]))
-        self._spans.write(csv_text(rows.spans))
+        self._sink.put(trace, rows)
         self.keys.append(key)
 
     def note_fresh(self, key: TraceKey, trace: Gathered, before: Gathered | None) -> None:
@@ -132,10 +133,7 @@ class RowWriter:
 
     def write_scores(self, scores: Sequence[ScoreFact], *, experiment: int, seen_unix_ns: int) -> None:
         """Rows of scores."""
-        rows = [score_row(each, experiment, seen_unix_ns=seen_unix_ns) for each in scores]
-        if self._score_stored_as is not None:
-            rows = [self._score_stored_as(row) for row in rows]
-        self._scores.write(csv_text(rows))
+        self._sink.put_scores([score_row(each, experiment, seen_unix_ns=seen_unix_ns) for each in scores])
 
     def _rows(self, key: TraceKey, trace: Gathered) -> TraceRows | None:
         """Its rows; where a bug keeps them from being made, those of its bare spans. None: not even those."""

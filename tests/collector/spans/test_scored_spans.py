@@ -46,7 +46,7 @@ def test_a_bug_in_reading_facts_costs_no_scores(monkeypatch: pytest.MonkeyPatch)
     def bug(*_: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(facts, "kind_of", bug)
+    monkeypatch.setattr(facts, "read", bug)
     scored: list[bytes] = []
     found = list(export_facts(payload("pydantic_ai_v5_plain"), faults=Faults(), scored=scored))
     assert [each.span_id for each in found] == [id.hex() for id in scored]
