@@ -91,9 +91,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
             settings, access, metrics, labels=labels, answering=mirror, traffic=mlflow.traffic
         )
         proxy = await opened(proxied)
-        receiver, grpc = await opened(
-            open_receivers(settings, journal.log, bounds, access, experiments, metrics)
-        )
+        receivers = open_receivers(settings, journal.log, bounds, access, experiments, metrics)
+        receiver, grpc = await opened(receivers)
         live = await opened(open_live(index, settings.live))
         running = replace(running, grpc=grpc, live=live)
         keeping = open_keeper(settings, archive, journal, mlflow, index, carriers, access.log, metrics)
