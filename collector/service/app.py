@@ -51,8 +51,7 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
     Raises Misconfigured before it listens.
     """
     close_to_others(settings.data_dir, settings.auth.tokens_file)
-    does, metrics = frozenset(settings.roles), Metrics()
-    keep = settings.sampling
+    does, keep, metrics = frozenset(settings.roles), settings.sampling, Metrics()
     behind = None if keep is None else SAMPLING
     scores_to = INDEX if settings.index.enabled else None
     async with AsyncExitStack() as stack:
