@@ -198,6 +198,7 @@ def running(mlflow_server: MlflowServer, data_dir: Path, environment: Mapping[st
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_random_questions_have_mlflows_answers(each_world: World) -> None:
     world = each_world
+    world.wait_until_answered()
     answered, reasons = Counter[bool](), Counter[str]()
     for _ in range(world.questions):
         question = world.question()
@@ -225,6 +226,8 @@ def test_answers_stay_mlflows_while_everything_changes(each_world: World) -> Non
             assert same(ours, after), differing(question, ours, after, mark)
         answered += mark is not None
     assert answered > world.least_answered, world.sidespan.health()["parts"]["questions"]
+    # what is still to be delivered would be a change that the other service doesn't know of
+    world.sidespan.wait_delivered(60)
 
 
 @pytest.mark.timeout(300)
@@ -265,6 +268,7 @@ def test_odd_traces_have_mlflows_answers(each_world: World, untold: bool) -> Non
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_random_searches_have_mlflows_answers(each_world: World) -> None:
     world = each_world
+    world.wait_until_answered()
     answered, pages = 0, 0
     for _ in range(world.questions // 6):
         question: Question | None = world.search()
@@ -292,6 +296,7 @@ def test_searches_stay_mlflows_while_everything_changes(world: World) -> None:
             assert same(ours, after), differing(question, ours, after, mark)
         answered += mark is not None
     assert answered > QUESTIONS // 30, world.sidespan.health()["parts"]["questions"]
+    world.sidespan.wait_delivered(60)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ export function durationsDiffer(which, a, b) {
 /**
  * Of two means, by Welch's test: the spreads may differ, and the values needn't be normal where there are enough of
  * them. {said, low, high}: between `low` and `high` is the difference b - a in 99 of a hundred such samples.
- * Source: https://www.itl.nist.gov/div898/handbook/eda/section3/eda353.htm
+ * Source: www.itl.nist.gov/div898/handbook/eda/section3/eda353.htm
  * @param {{n: number, mean: number | null, deviation: number | null}} a
  * @param {{n: number, mean: number | null, deviation: number | null}} b
  */
@@ -59,7 +59,7 @@ export function meansDiffer(a, b) {
 
 /**
  * The two-sided 1 % quantile of Student's t, by the first terms of its expansion: right to a thousandth from 19 on.
- * Source: https://personal.math.ubc.ca/~cbm/aands/page_949.htm (26.7.5)
+ * Source: personal.math.ubc.ca/~cbm/aands/page_949.htm (26.7.5)
  */
 function studentQuantile(freedom) {
   const z = BEYOND_CHANCE;
