@@ -26,7 +26,7 @@ async def stalling() -> AsyncIterator[tuple[Mlflow, asyncio.Event, asyncio.Event
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()

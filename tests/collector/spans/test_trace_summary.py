@@ -213,7 +213,7 @@ def test_rule_1_an_internal_agent_that_counts_no_cache_takes_nothing_from_its_ca
 def test_links_to_other_spans_are_shown() -> None:
     link = SpanLink(trace_id="ab" * 16, span_id="cd" * 8)
     found = summary_of(spanfacts("a", None, AGENT, links=(link,)))
-    assert found.to_json()["spans"][0]["links"] == ({"trace_id": "ab" * 16, "span_id": "cd" * 8},)
+    assert found.to_json()["spans"][0]["links"] == [{"trace_id": "ab" * 16, "span_id": "cd" * 8}]
     printed = io.StringIO()
     render_trace(json.loads(json.dumps(found.to_json())), Console(file=printed, width=200))
     assert f"links to {'ab' * 16}" in printed.getvalue()
