@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -30,7 +31,7 @@ from collector.model.errors import Misconfigured, Rejected
 from collector.otlp.codec import decode
 from collector.otlp.media import Encoding
 from collector.receivers.grpc.opening import INSTALL_IT, check_grpc, is_installed
-from collector.settings import Engine, ReceiverSettings, Settings, is_loopback
+from collector.settings import Engine, MlflowSettings, ReceiverSettings, Settings, is_loopback
 
 CLOCK_SECONDS = 5.0
 SERVICE_SECONDS = 3.0
@@ -54,7 +55,7 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]
     yield _check_grpc(settings.receiver, health)
     for check in check_questions(health):
         yield check
-    async with open_mlflow(settings.mlflow, max_connections=2) as mlflow:
+    async with open_mlflow(_mlflow_in_use(settings.mlflow, health), max_connections=2) as mlflow:
         reachable = await probe(mlflow)
         yield DoctorCheck(
             name="mlflow",
@@ -67,6 +68,17 @@ async def examine(settings: Settings, *, url: str) -> AsyncIterator[DoctorCheck]
             yield await _check_traces_endpoint(mlflow)
             for experiment in _experiments(settings):
                 yield await _check_experiment(experiment, settings, mlflow)
+
+
+def _mlflow_in_use(settings: MlflowSettings, health: dict[str, Any] | remote.CannotReach) -> MlflowSettings:
+    """Where the service has MLflow, unless one is named: `sidespan up` starts its own at a free port."""
+    if isinstance(health, remote.CannotReach) or "url" in settings.model_fields_set:
+        return settings
+    told = health.get("parts", {}).get("mlflow", {}).get("url") or ""
+    # settings may hold a token: it stays on this machine
+    return (
+        settings.model_copy(update={"url": told}) if is_loopback(urlsplit(told).hostname or "") else settings
+    )
 
 
 def _check_data_dir(data_dir: Path) -> DoctorCheck:

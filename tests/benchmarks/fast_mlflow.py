@@ -206,7 +206,7 @@ def post(url: str, document: Mapping[str, Any]) -> tuple[Any, str | None]:
 def _rounded(answer: Mapping[str, Any]) -> list[Any]:
     """What is compared: sums of 600,000 doubles depend on their order."""
     return [
-        (each["dimensions"], {name: f"{value:.9g}" for name, value in each["values"].items()})
+        (each.get("dimensions", {}), {name: f"{value:.9g}" for name, value in each["values"].items()})
         for each in answer["data_points"]
     ]
 

@@ -60,6 +60,17 @@ def test_the_main_job_tells_one_story_and_ctrl_c_stops_every_child(tmp_path: Pat
             assert channel.unary_unary(CHECK)(b"", timeout=60) == SERVING
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
             assert b"MLflow" in page.read()
+        # the command that it says to try next
+        examined = subprocess.run(
+            [sys.executable, "-m", "collector", "doctor", "--url", f"http://127.0.0.1:{port}"],
+            env=os.environ | {"SIDESPAN_DATA_DIR": str(tmp_path / "data")},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert re.search(r"^ok +mlflow: http", examined.stdout, re.MULTILINE), examined.stdout
+        assert examined.returncode == 0, examined.stdout
         assert _processes_with(str(tmp_path))
         # a terminal's Ctrl-C goes to the whole foreground group
         os.killpg(job.pid, signal.SIGINT)
