@@ -65,6 +65,11 @@ FOUND = {
     "order_by": ["timestamp_ms DESC"],
     "max_results": 100,
 }
+# MLflow finds the first soon, and looks at every span for the second
+SEARCHES = {
+    "traces by a span name that each has": FOUND,
+    "traces by a span name that none has": {**FOUND, "filter": "span.name = 'nowhere'"},
+}
 
 
 def run(directory: Path) -> None:
@@ -132,17 +137,15 @@ def ask(service: Sidespan, server: MlflowServer) -> None:
 
 
 def search(service: Sidespan, server: MlflowServer) -> None:
-    """One page of traces, by the name of a span."""
-    theirs, _, theirs_ms = _timed(server.url + SEARCH, FOUND)
-    times = []
-    for _ in range(ASKED):
-        ours, mark, ours_ms = _timed(service.url + SEARCH, FOUND)
-        assert ours == theirs
-        times.append(ours_ms)
-        if mark is None:
-            print(f"   traces by span name: MLflow answers, in {ours_ms:,.0f} ms (bar {BAR_MS})")
-            return
-    _print("traces by span name", times, theirs_ms)
+    """Pages of traces, by the name of a span."""
+    for name, question in SEARCHES.items():
+        theirs, _, theirs_ms = _timed(server.url + SEARCH, question)
+        times = []
+        for _ in range(ASKED):
+            ours, mark, ours_ms = _timed(service.url + SEARCH, question)
+            assert mark == "index" and ours == theirs
+            times.append(ours_ms)
+        _print(name, times, theirs_ms)
 
 
 def _print(name: str, times: Sequence[float], theirs_ms: float) -> None:
