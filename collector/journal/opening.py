@@ -1,6 +1,6 @@
 """The log of one service, in the form that the settings name."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,9 @@ class LogReaders:
 
 @asynccontextmanager
 async def open_journal_of(
-    settings: Settings, readers: LogReaders, metrics: Metrics
+    settings: Settings, readers: LogReaders, metrics: Metrics, *, requests: Callable[[], int]
 ) -> AsyncIterator[Journal]:
-    """The log, until the block ends. Raises Misconfigured."""
+    """The log, until the block ends; `requests` says how many are in flight. Raises Misconfigured."""
     place = settings.log_place
     who: dict[str, Any] = {
         "consumers": readers.consumers,
@@ -52,9 +52,8 @@ async def open_journal_of(
         return
     assert place.folder is not None
     with _alone(settings.data_dir, beside=place.folder):
-        async with open_journal(
-            place.folder, settings=settings.journal, observe_skipped=metrics.count_skipped, **who
-        ) as own:
+        who |= {"observe_skipped": metrics.count_skipped, "requests": requests}
+        async with open_journal(place.folder, settings=settings.journal, **who) as own:
             yield own
 
 

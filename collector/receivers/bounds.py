@@ -20,6 +20,10 @@ class InFlightBounds:
         self.stopping = False
         self.draining = False
 
+    def count(self) -> int:
+        """The requests that are in flight."""
+        return self.requests
+
     def request(self) -> "Reservation":
         """A place for one request, held until the reservation ends. Raises Unavailable if there is none."""
         if self.draining:

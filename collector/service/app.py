@@ -58,7 +58,8 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         opened = stack.enter_async_context
         mlflow = await opened(open_mlflow_of(settings))
         experiments = experiments_of(settings, mlflow)
-        journal = await opened(open_journal_of(settings, readers_of(settings), metrics))
+        readers, bounds = readers_of(settings), bounds_of(settings)
+        journal = await opened(open_journal_of(settings, readers, metrics, requests=bounds.count))
         carriers = sampler = index = indexer = labels = router = None
         backends: Sequence[Backend] = ()
         if Role.ROUTE in does:
@@ -78,7 +79,6 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Running]]
         deliver = [journal.consumer(name) for name in (DELIVERY, LOGS)]
         if Role.PROXY in does and index is not None:
             labels = LabelFeed(index, mlflow, deliver)
-        bounds = bounds_of(settings)
         mirror = answering_of(settings, index, mlflow, metrics)
         others = {"sampling": sampler, "index": indexer, "labels": labels, "route": router, "mirror": mirror}
         beside = {**others, **catching_up(settings, index, mirror, mlflow, metrics, deliver=deliver)}

@@ -15,7 +15,7 @@ from collector.journal.sqlite import letters, notes, ownership, reading, subscri
 from collector.journal.sqlite import statements as sqlite
 from collector.journal.sqlite.lock import only_process
 from collector.journal.sqlite.opening import FILE_NAME, open_file
-from collector.journal.sqlite.writer import JournalFile, ObserveCommit
+from collector.journal.sqlite.writer import CountRequests, JournalFile, ObserveCommit
 from collector.model.batch import (
     DeadLetter,
     Draft,
@@ -53,11 +53,13 @@ async def open_journal(
     log_followers: Sequence[str] = (),
     observe_commit: ObserveCommit = lambda seconds: None,
     observe_skipped: ObserveSkipped = lambda consumer, spans: None,
+    requests: CountRequests = lambda: 0,
 ) -> AsyncIterator["SqliteJournal"]:
     """The journal in `data_dir`, until the block ends.
 
     `consumers` and `followers` read spans, `log_consumers` and `log_followers` log records; a name may stand
     in both. `observe_skipped` hears, in another thread, what was deleted before a follower had read it.
+    `requests` says how many requests are in flight: a commit waits a moment for those that are being read.
     A file of an earlier version is brought up to this one. A file that is broken is set aside and what is
     readable in it is carried over.
     Raises Misconfigured: the directory is in use, can't be written, or the disk is full.
@@ -69,7 +71,7 @@ async def open_journal(
         except (sqlite3.OperationalError, sqlite3.NotSupportedError, OSError) as error:
             raise Misconfigured(f"journal {path} can't be opened: {error}") from error
         journal = SqliteJournal(
-            JournalFile(path, db, settings=settings, observe_commit=observe_commit),
+            JournalFile(path, db, settings=settings, observe_commit=observe_commit, requests=requests),
             settings=settings,
             consumers=consumers,
             followers=followers,

@@ -6,12 +6,13 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
+from collector.journal.sqlite import writer
 from collector.journal.sqlite.journal import SqliteJournal, open_journal
 from collector.journal.sqlite.opening import FILE_NAME
 from collector.model.batch import Draft, Position, Route
@@ -35,7 +36,11 @@ def draft(number: int, payload: bytes | None = None) -> Draft:
 
 @asynccontextmanager
 async def journal_in(
-    directory: Path, commits: list[float] | None = None, *, max_notes: int = SETTINGS.max_notes
+    directory: Path,
+    commits: list[float] | None = None,
+    *,
+    max_notes: int = SETTINGS.max_notes,
+    requests: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[SqliteJournal]:
     async with open_journal(
         directory,
@@ -43,6 +48,7 @@ async def journal_in(
         consumers=("delivery",),
         keep_claims=1000,
         observe_commit=(commits if commits is not None else []).append,
+        requests=requests,
     ) as journal:
         yield journal
 
@@ -70,6 +76,28 @@ async def test_requests_that_wait_together_share_commits(tmp_path: Path) -> None
         await asyncio.gather(*(journal.log.append([draft(n)]) for n in range(500)))
         assert sorted(await payloads(journal)) == [n.to_bytes(16, "big") for n in range(500)]
     assert len(commits) < 100
+
+
+async def test_a_commit_waits_for_requests_that_are_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GATHER_SECONDS", 2.0)
+    commits: list[float] = []
+    async with journal_in(tmp_path, commits, requests=lambda: 2) as journal:
+        first = asyncio.create_task(journal.log.append([draft(1)]))
+        await asyncio.sleep(0.1)
+        await asyncio.gather(first, journal.log.append([draft(2)]))
+        assert len(commits) == 1
+
+
+async def test_a_commit_waits_for_nobody_where_all_requests_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GATHER_SECONDS", 600.0)
+    async with journal_in(tmp_path, requests=lambda: 1) as journal:
+        for number in range(3):
+            await journal.log.append([draft(number)])
+        assert len(await payloads(journal)) == 3
 
 
 async def during_a_commit(journal: SqliteJournal, count: int) -> list[asyncio.Task[Position]]:
