@@ -2,8 +2,8 @@
 
     trace ids -> one snapshot for each hundred of them -> {table: {column: values}}
 
-The file is only ever read. A snapshot is short, because MLflow can't commit while one is held. Little is in
-doubt here, unlike in what MLflow's API tells (rows.py): each value is what MLflow would count.
+The file is only ever read. A snapshot is short, because MLflow can't commit while one is held. Nothing is in
+doubt here, as it may be in what MLflow's API tells (rows.py): each value is what MLflow would count.
 
 Source: SqlTraceInfo, SqlSpan, SqlAssessments, SqlTraceTag and SqlTraceMetadata,
 https://github.com/mlflow/mlflow/blob/master/mlflow/store/tracking/dbmodels/models.py.
@@ -28,11 +28,6 @@ AT_ONCE = 100
 Columns = Mapping[str, Mapping[str, list[Any]]]
 
 _WHOLE = " AND ".join(f"typeof(t.{name}) IN ('integer', 'null')" for name in ("execution_time_ms", *TOKENS))
-# MLflow 3.17 took spans of a trace for another experiment too, and passes over them in a search
-_AT_HOME = (
-    "NOT EXISTS (SELECT 1 FROM spans AS s WHERE s.trace_id = t.request_id"
-    " AND s.experiment_id IS NOT t.experiment_id)"
-)
 _SHORT = f"length(a.value) <= {MAX_VALUE_CHARACTERS}"
 _OF_A_TRACE = {
     "experiment": "t.experiment_id",
@@ -46,7 +41,7 @@ _TRACES = {
     "name": "t.trace_name",
     "session": "t.session_id",
     **{name: f"t.{name}" for name in TOKENS},
-    "spans_are_held": _AT_HOME,
+    "spans_are_held": "1",
     "is_whole": f"({_WHOLE})",
 }
 _SPANS = {

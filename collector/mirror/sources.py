@@ -19,7 +19,7 @@ from collector.mirror.watched import TracePage, WatchedDatabase
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
-CHECK_AGAIN_SECONDS = 60.0
+CHECK_AGAIN_SECONDS = 50.0
 # of one request: MLflow reads every span of each into memory
 PART = 50
 
@@ -80,6 +80,9 @@ class MirrorSource(Protocol):
     async def count(self, experiment_id: str, *, view: str) -> int:
         """How many TRACES, or ASSESSMENTS."""
 
+    def doubt(self) -> None:
+        """Something that was written is not to be seen: ask MLflow again whether this is its database."""
+
     async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """Traces, and what the next page comes after; "": it was the last."""
 
@@ -101,6 +104,9 @@ class ApiSource:
     async def count(self, experiment_id: str, *, view: str) -> int:
         """As in the protocol."""
         return await _told_count(self.api, experiment_id, view)
+
+    def doubt(self) -> None:
+        """As in the protocol: there is no other one."""
 
     async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """As in the protocol."""
@@ -191,6 +197,10 @@ class DatabaseSource:
             return await count(experiment_id)
         except DatabaseAway:
             raise NotAnswered(PassOnReason.FAILED) from None
+
+    def doubt(self) -> None:
+        """As in the protocol."""
+        self._checked.clear()
 
     async def _check(self, experiment_id: str) -> None:
         """Raises NotAnswered: this file isn't the database of the MLflow that is asked."""

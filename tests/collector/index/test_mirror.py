@@ -224,19 +224,6 @@ def test_what_mlflows_database_holds_takes_the_place_of_what_was_there(
     assert by_value == {"doubt": PassOnReason.UNREADABLE.value}
 
 
-def test_spans_that_mlflow_keeps_under_another_experiment_are_doubted(
-    store: MirrorStore, tmp_path: Path
-) -> None:
-    file = tmp_path / "mlflow.db"
-    fill_database(file)
-    with closing(sqlite3.connect(file)) as db:
-        db.execute("UPDATE spans SET experiment_id = 2 WHERE name = 'open'")
-        db.commit()
-    store.pull({"file": str(file), "trace_ids": ["tr-1"], "gone": [], "experiments": ["1"]})
-    assert find(store, "span.name = 'open'") == {"doubt": PassOnReason.HELD_IN_PART.value}
-    assert ask(store, "TRACES", "trace_count")["rows"] == [(1,)]
-
-
 def test_a_database_that_is_not_there_is_away(store: MirrorStore, tmp_path: Path) -> None:
     asked = {"file": str(tmp_path / "none.db"), "trace_ids": ["tr-1"], "gone": [], "experiments": ["1"]}
     with pytest.raises(DatabaseAway):
@@ -253,7 +240,7 @@ def fill_database(file: Path) -> None:
             f"""
             CREATE TABLE trace_info (request_id TEXT PRIMARY KEY, experiment_id INTEGER, timestamp_ms BIGINT,
                 execution_time_ms BIGINT, status TEXT, trace_name TEXT, session_id TEXT, {tokens});
-            CREATE TABLE spans (trace_id TEXT, experiment_id INTEGER, name TEXT, type TEXT, status TEXT,
+            CREATE TABLE spans (trace_id TEXT, name TEXT, type TEXT, status TEXT,
                 start_time_unix_nano BIGINT, end_time_unix_nano BIGINT, input_cost DOUBLE,
                 output_cost DOUBLE, total_cost DOUBLE, model_name TEXT, model_provider TEXT);
             CREATE TABLE trace_tags (request_id TEXT, key TEXT, value TEXT);
@@ -264,8 +251,8 @@ def fill_database(file: Path) -> None:
             INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, status)
                 VALUES ('tr-1', 1, 5, 'OK'), ('tr-2', 2, 5, 'OK');
             INSERT INTO spans VALUES
-                ('tr-1', 1, 'a' || char(0) || 'b', 'LLM', 'OK', 1000000, 4999999, NULL, NULL, 0.1, 'm', 'p'),
-                ('tr-1', 1, 'open', NULL, 'OK', 1000000, NULL, NULL, NULL, NULL, NULL, NULL);
+                ('tr-1', 'a' || char(0) || 'b', 'LLM', 'OK', 1000000, 4999999, NULL, NULL, 0.1, 'm', 'p'),
+                ('tr-1', 'open', NULL, 'OK', 1000000, NULL, NULL, NULL, NULL, NULL, NULL);
             INSERT INTO trace_tags VALUES ('tr-1', 'team', 'blue'), ('tr-1', 'long', printf('%300c', 'x'));
             INSERT INTO assessments VALUES
                 ('a-1', 'tr-1', 1, 5, 'why', 'feedback', printf('%200c', 'x'), NULL, 1);

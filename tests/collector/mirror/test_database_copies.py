@@ -199,6 +199,37 @@ async def test_a_copy_of_the_database_that_mlflow_has_left_behind_is_no_answer(
         assert why.value.reason is PassOnReason.OTHER_DATABASE
 
 
+async def test_a_copy_of_the_database_is_found_by_the_first_write_that_it_lacks(
+    file: Path, tmp_path: Path
+) -> None:
+    left_behind = tmp_path / "backup.db"
+    left_behind.write_bytes(file.read_bytes())
+    async with copied(left_behind, Rows(), Api(file)) as copies:
+        await covered(copies)
+        write = copies.writes.begins("1")
+        rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+        write.ended(["tr-3"])
+        with pytest.raises(NotAnswered) as why:
+            await copies.cover(["1"])
+        assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
+async def test_a_copy_of_the_database_to_which_nobody_writes_is_found_in_the_end(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind = tmp_path / "backup.db"
+    left_behind.write_bytes(file.read_bytes())
+    async with copied(left_behind, Rows(), Api(file)) as copies:
+        await covered(copies)
+        rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+        await copies.cover(["1"])
+        monkeypatch.setattr(copies_module, "PROVE_AGAIN_SECONDS", 0.0)
+        copies._source.doubt()
+        with pytest.raises(NotAnswered) as why:
+            await copies.cover(["1"])
+        assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
 async def test_a_database_that_is_written_while_mlflow_counts_is_taken_for_its_own(file: Path) -> None:
     class Busy(Api):
         async def trace_metrics(self, document: Mapping[str, Any]) -> MlflowAnswer:

@@ -1,5 +1,6 @@
 """Traces on their way back from an archive of which a part is damaged, and those that MLflow has already."""
 
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -9,17 +10,21 @@ from typing import Any
 
 import pytest
 
+from collector.delivery.mlflow.turns import Turns
 from collector.model.errors import Reason, Unavailable
 from collector.model.experiment import ExperimentReference
 from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, open_catalogue
+from collector.retention.cleaner import ArchiveTrouble, Cleaner
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged
 from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
+from collector.retention.opening import open_archive
 from collector.retention.restore import RESTORED_AT_ONCE, CannotRestore, Restorer
 from collector.retention.rules import RetainedTrace, read_stored
 from collector.retention.source import StoreTrouble
-from collector.retention.store import open_files
+from collector.retention.store import RemoteFiles, open_files
+from collector.settings import CleanupSettings, Settings
 from tests.collector.retention.test_archive import DAY, trace
 
 LATER = "2026-02-01"
@@ -125,6 +130,45 @@ async def test_what_mlflow_has_no_longer_is_restored_again(archive: Archive, sta
     log = Taking()
     await keeper(archive, log, Having()).restore_trace(f"{1:032x}")
     assert (len(log.taken), archive.catalogue.counts()) == (1, {"7": {"restored": 1}})
+
+
+async def test_an_archive_that_is_away_at_the_start_keeps_no_spans_from_being_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleanup = CleanupSettings(archive_url=f"memory://{uuid.uuid4().hex}/archive")
+    settings = Settings(data_dir=tmp_path / "data", cleanup=cleanup)
+    async with open_archive(settings) as found:
+        assert found is not None
+        archived(found, 1)
+    other = Settings(data_dir=tmp_path / "other", cleanup=cleanup)
+    with monkeypatch.context() as away:
+        away.setattr(RemoteFiles, "names", _away)
+        opening = open_archive(other)
+        again = await opening.__aenter__()
+        assert again is not None
+        with pytest.raises(ArchiveTrouble, match="can't be read"):
+            await cleaner(again, Having()).settle()
+    assert again.catalogue.counts() == {}
+    await cleaner(again, Having()).settle()
+    assert again.catalogue.counts() == {"7": {"archived": 1}}
+    await opening.__aexit__(None, None, None)
+
+
+def _away(*_: Any) -> Iterator[str]:
+    raise ConnectionError("the object store is away")
+
+
+def cleaner(archive: Archive, store: Any) -> Cleaner:
+    return Cleaner(
+        store=store,
+        archive=archive,
+        marks=Marks(index=None),
+        turns=Turns(),
+        waiting=(),
+        settings=CleanupSettings(),
+        tell=lambda _: None,
+        now_unix_ns=lambda: 2,
+    )
 
 
 @pytest.mark.parametrize(
