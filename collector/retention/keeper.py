@@ -88,6 +88,8 @@ class Keeper:
     async def restore_trace(self, trace_id: str) -> dict[str, Any]:
         """As in the protocol."""
         known = await asyncio.to_thread(self.archive.known, [trace_id])
+        if not known and not self.archive.is_caught_up:
+            raise CannotRestore("the archive was away at the start, and has not been read since")
         if not known:
             raise BadParameter("trace_id", trace_id, "the archive does not have this trace")
         if known[trace_id].state in IN_MLFLOW:

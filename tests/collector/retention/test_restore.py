@@ -149,6 +149,8 @@ async def test_an_archive_that_is_away_at_the_start_keeps_no_spans_from_being_ta
         with pytest.raises(ArchiveTrouble, match="can't be read"):
             await cleaner(again, Having()).settle()
     assert again.catalogue.counts() == {}
+    with pytest.raises(CannotRestore, match="was away"):
+        await keeper(again, Taking(), Having()).restore_trace(f"{1:032x}")
     await cleaner(again, Having()).settle()
     assert again.catalogue.counts() == {"7": {"archived": 1}}
     await opening.__aexit__(None, None, None)
