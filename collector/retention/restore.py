@@ -60,7 +60,8 @@ class Restorer:
 
         Raises CannotRestore: none of those that are left can be restored.
         """
-        restored, after, trouble = 0, "", None
+        restored, after = 0, ""
+        trouble: CannotRestore | None = None
         while not restored and (ids := await self._archived(experiment_id, after)):
             restored, after = len(ids), ids[-1]
             try:
