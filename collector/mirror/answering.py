@@ -86,7 +86,7 @@ class MirrorAnswering:
             if not rows:
                 return NOTHING
             try:
-                body = await read_page(self.api, question, [row[0] for row in rows])
+                body = await read_page(self.api, question, rows)
                 found = search_answer(question, rows, body)
             except (MlflowUnreachable, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
                 raise NotAnswered(PassOnReason.FAILED) from None

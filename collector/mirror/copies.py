@@ -39,6 +39,8 @@ _log = logging.getLogger("sidespan.mirror")
 # how long MLflow's count is remembered, and what comes between two listings because of it
 REMEMBER_SECONDS = 3.0
 LIST_AGAIN_SECONDS = 30.0
+# how long it is believed that nothing changes in MLflow's database
+PROVE_AGAIN_SECONDS = 60.0
 # how often MLflow's database is looked at without a question
 LOOK_SECONDS = 1.0
 # reading all again because somebody else has written, or because somebody might have: that many times as
@@ -92,10 +94,11 @@ class Copies:
         if self._life != self._store.life:
             self.writes.note(())  # has `run` see it
             raise NotAnswered(PassOnReason.INDEX_AWAY)
+        ends = self.writes.ends
         state = None if self.proof is None else await self.proof.look()
         number = self.writes.number
         copies = [await self._copy(id) for id in experiment_ids]
-        if state is not None and all(copy.proven == state for copy in copies):
+        if state is not None and self._are_proven(copies, state, ends):
             return copies
         if self.writes.backlog > MAX_BACKLOG or self.writes.is_lost(experiment_ids):
             raise NotAnswered(PassOnReason.WRITES_PENDING)
@@ -105,8 +108,17 @@ class Copies:
         for copy in copies:
             self._check_listed(copy)
             async with copy.counting:
-                await self._compare(copy, state)
+                await self._compare(copy, state, ends)
         return copies
+
+    def _are_proven(self, copies: Sequence[Copy], state: DatabaseState, ends: int) -> bool:
+        """Whether nothing was committed since. Writes that commit nothing are a reason to look closer."""
+        if any(copy.proven != state for copy in copies):
+            return False
+        if any(copy.proven_ends != ends for copy in copies):
+            self._source.doubt()
+            return False
+        return all(time.monotonic() - copy.counted_at < PROVE_AGAIN_SECONDS for copy in copies)
 
     def _check_listed(self, copy: Copy) -> None:
         """Raises NotAnswered: something was written since it was listed, nobody knows what."""
@@ -154,8 +166,8 @@ class Copies:
             copy.checked = 0 if self.proof is None else self.proof.ours
             self.writes.note(())
 
-    async def _compare(self, copy: Copy, state: DatabaseState | None) -> None:
-        """Raises NotAnswered: MLflow counts other traces. `state`: of its database, before."""
+    async def _compare(self, copy: Copy, state: DatabaseState | None, ends: int) -> None:
+        """Raises NotAnswered: MLflow counts other traces. `state`, `Writes.ends`: as they were before."""
         now = time.monotonic()
         is_fresh = now - copy.counted_at < REMEMBER_SECONDS and copy.counted_others == self.writes.others
         if is_fresh and state is None:
@@ -166,7 +178,8 @@ class Copies:
             if copy.total == copy.count and (
                 state is None or await self._assessments_agree(copy.experiment_id)
             ):
-                copy.counted_at, copy.counted_others, copy.proven = now, others, state
+                copy.counted_at, copy.counted_others = now, others
+                copy.proven, copy.proven_ends = state, ends
                 return
             among = [copy.experiment_id]
             if self.writes.number == number and self.writes.is_settled(number, among):

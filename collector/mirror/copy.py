@@ -27,8 +27,10 @@ class Copy:
     # when the last listing was done, and how long it took
     finished_at: float = float("-inf")
     took_seconds: float = 0.0
-    # the state of MLflow's database at which the rows were proven; DatabaseProof.ours at the last listing
+    # the state of MLflow's database at which the rows were proven, and Writes.ends before;
+    # DatabaseProof.ours at the last listing
     proven: DatabaseState | None = None
+    proven_ends: int = 0
     checked: int = 0
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     types: TypeProof = field(default_factory=TypeProof)

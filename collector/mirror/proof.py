@@ -37,13 +37,14 @@ class DatabaseProof:
             except DatabaseAway:
                 raise NotAnswered(PassOnReason.FAILED) from None
             if self._seen is not None and state != self._seen:
-                self._note()
+                # a file that was put in its place is no write of ours, whatever was on its way
+                self._note(may_be_ours=state.opened == self._seen.opened)
             self._seen, self._mark = state, mark
             return state
 
-    def _note(self) -> None:
+    def _note(self, *, may_be_ours: bool) -> None:
         assert self._mark is not None
-        if self.writes.were_any_since(self._mark):
+        if may_be_ours and self.writes.were_any_since(self._mark):
             self.ours += 1
         else:
             self.elsewhere += 1

@@ -36,9 +36,12 @@ async def read_traces(
     return found
 
 
-async def read_page(api: MlflowApi, question: SearchQuestion, trace_ids: Sequence[str]) -> bytes:
-    """What MLflow says of these traces, in the question's form. Raises MlflowUnreachable, NotAnswered."""
-    document = question_for(question, trace_ids)
+async def read_page(api: MlflowApi, question: SearchQuestion, rows: Sequence[Sequence[Any]]) -> bytes:
+    """What MLflow says of these traces (`rows` as PAGE of search_sql.py), in the question's form.
+
+    Raises MlflowUnreachable, NotAnswered.
+    """
+    document = question_for(question, rows)
     ask = api.search_page if question.form is SearchForm.V3 else api.search_page_v2
     answer = await ask(document)
     if answer.status != 200 or answer.is_cut:

@@ -202,17 +202,20 @@ def _offset(token: str) -> int:
     return offset
 
 
-def question_for(question: SearchQuestion, trace_ids: Sequence[str]) -> dict[str, Any]:
+def question_for(question: SearchQuestion, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """What MLflow is asked in its place: a body (V3), or parameters (V2), for one page of these traces.
 
-    Raises NotAnswered for ids that can't be asked for.
+    `rows` as PAGE of search_sql.py. Raises NotAnswered for ids that can't be asked for.
     """
-    if not all(map(_TRACE_ID.fullmatch, trace_ids)):
+    trace_ids, times = [row[0] for row in rows], [row[1] for row in rows]
+    if not all(map(_TRACE_ID.fullmatch, trace_ids)) or min(times) < 0:
         raise NotAnswered(PassOnReason.UNREADABLE)
     listed = ", ".join(f"'{id}'" for id in trace_ids)
+    # without their time SQLite looks for the ids among all traces of the experiment
+    between = f"attributes.timestamp_ms >= {min(times)} AND attributes.timestamp_ms <= {max(times)}"
     ids = [str(id) for id in question.experiment_ids]
     asked = {
-        "filter": f"attributes.request_id IN ({listed})",
+        "filter": f"{between} AND attributes.request_id IN ({listed})",
         "max_results": question.limit,
         "order_by": list(question.asked_order),
     }

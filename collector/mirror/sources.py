@@ -19,7 +19,7 @@ from collector.mirror.watched import TracePage, WatchedDatabase
 from collector.mlflow.client import MlflowUnreachable
 from collector.mlflow.rest import MAX_TRACES, MlflowApi
 
-CHECK_AGAIN_SECONDS = 60.0
+CHECK_AGAIN_SECONDS = 50.0
 # of one request: MLflow reads every span of each into memory
 PART = 50
 
@@ -80,6 +80,9 @@ class MirrorSource(Protocol):
     async def count(self, experiment_id: str, *, view: str) -> int:
         """How many TRACES, or ASSESSMENTS."""
 
+    def doubt(self) -> None:
+        """Something that was written is not to be seen: ask MLflow again whether this is its database."""
+
     async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """Traces, and what the next page comes after; "": it was the last."""
 
@@ -100,18 +103,10 @@ class ApiSource:
 
     async def count(self, experiment_id: str, *, view: str) -> int:
         """As in the protocol."""
-        metric = {"TRACES": "trace_count", "ASSESSMENTS": "assessment_count"}[view]
-        document = {
-            "experiment_ids": [experiment_id],
-            "view_type": view,
-            "metric_name": metric,
-            "aggregations": [{"aggregation_type": "COUNT"}],
-        }
-        try:
-            answer = read_document(await self.api.trace_metrics(document))
-            return int(answer["data_points"][0]["values"]["COUNT"])
-        except (MlflowUnreachable, LookupError, TypeError, ValueError):
-            raise NotAnswered(PassOnReason.FAILED) from None
+        return await _told_count(self.api, experiment_id, view)
+
+    def doubt(self) -> None:
+        """As in the protocol: there is no other one."""
 
     async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """As in the protocol."""
@@ -157,6 +152,22 @@ class ApiSource:
         return [*await self._told(trace_ids[:half]), *await self._told(trace_ids[half:])]
 
 
+async def _told_count(api: MlflowApi, experiment_id: str, view: str) -> int:
+    """How many MLflow itself counts. Raises NotAnswered."""
+    metric = {"TRACES": "trace_count", "ASSESSMENTS": "assessment_count"}[view]
+    document = {
+        "experiment_ids": [experiment_id],
+        "view_type": view,
+        "metric_name": metric,
+        "aggregations": [{"aggregation_type": "COUNT"}],
+    }
+    try:
+        answer = read_document(await api.trace_metrics(document))
+        return int(answer["data_points"][0]["values"]["COUNT"])
+    except (MlflowUnreachable, LookupError, TypeError, ValueError):
+        raise NotAnswered(PassOnReason.FAILED) from None
+
+
 def _add(rows: Rows, info: Mapping[str, Any], spans: Sequence[Mapping[str, Any]] | None) -> None:
     try:
         add_trace(rows, info, spans)
@@ -187,6 +198,10 @@ class DatabaseSource:
         except DatabaseAway:
             raise NotAnswered(PassOnReason.FAILED) from None
 
+    def doubt(self) -> None:
+        """As in the protocol."""
+        self._checked.clear()
+
     async def _check(self, experiment_id: str) -> None:
         """Raises NotAnswered: this file isn't the database of the MLflow that is asked."""
         now = time.monotonic()
@@ -196,11 +211,23 @@ class DatabaseSource:
             answer = read_document(await self.api.experiment(experiment_id))["experiment"]
             ours = await self.database.experiment(experiment_id)
             theirs = (int(answer["creation_time"]), str(answer["artifact_location"]))
+            is_it = ours == theirs and await self._counts_agree(experiment_id)
         except (MlflowUnreachable, DatabaseAway, LookupError, TypeError, ValueError):
             raise NotAnswered(PassOnReason.FAILED) from None
-        if ours != theirs:
+        if not is_it:
             raise NotAnswered(PassOnReason.OTHER_DATABASE)
         self._checked[experiment_id] = now + CHECK_AGAIN_SECONDS
+
+    async def _counts_agree(self, experiment_id: str) -> bool:
+        """Whether MLflow has as many traces as the file: an old copy of it has the same experiments.
+
+        True also where the file changes meanwhile: then nobody can tell, and the next check will.
+        Raises DatabaseAway, NotAnswered.
+        """
+        before = await self.database.look()
+        theirs = await _told_count(self.api, experiment_id, "TRACES")
+        ours = await self.database.count(experiment_id)
+        return ours == theirs or await self.database.look() != before
 
     async def page(self, experiment_id: str, after: str) -> tuple[TracePage, str]:
         """As in the protocol."""

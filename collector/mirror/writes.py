@@ -27,6 +27,8 @@ class Writes:
 
     matters: Callable[[str | None], bool]
     number: int = 0
+    # how many writes have ended
+    ends: int = 0
     # the end of the last write of which nobody knows what it has changed
     unknown_at: int = 0
     # how often something else was written, which may have changed traces behind our back
@@ -82,6 +84,7 @@ class Writes:
     ) -> None:
         """It has its answer, or nobody waits for one any more."""
         self.number += 1
+        self.ends += 1
         self._touched[self._open.pop(begun, experiment_id)] = self.number
         if self.matters(experiment_id):
             self._note(trace_ids, begun)

@@ -38,6 +38,8 @@ class Archive:
     files: ArchiveFiles
     catalogue: Catalogue
     lease: Lease
+    # whether the catalogue knows what the manifests say
+    is_caught_up: bool = False
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def write(
@@ -109,6 +111,7 @@ class Archive:
         with self._writing:
             for name in self.files.names(MANIFEST):
                 self._catch_up(name.removesuffix(MANIFEST))
+        self.is_caught_up = True
 
     def _catch_up(self, file: str) -> None:
         """Before each write too, for `append` cuts off what the catalogue doesn't know."""

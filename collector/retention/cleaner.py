@@ -281,12 +281,21 @@ class Cleaner:
 
         And about those that MLflow had the last time: it may have been deleting them still.
         """
+        await self._catch_up()
         await self.marks.ready()
         for state in (ArchiveState.DELETING, ArchiveState.WRITTEN):
             after = ""
             while page := await self._page(state, after):
                 await self._settle(page, out_of=state)
                 after = page[-1]
+
+    async def _catch_up(self) -> None:
+        """Where the archive was away at the start."""
+        if not self.archive.is_caught_up:
+            try:
+                await asyncio.to_thread(self.archive.catch_up)
+            except (OSError, ArchiveDamaged) as error:
+                raise ArchiveTrouble(f"the archive can't be read: {error}") from error
 
     async def _page(self, state: ArchiveState, after: str) -> list[str]:
         ids = partial(self.archive.catalogue.ids, state, after=after, limit=self.store_page)

@@ -13,11 +13,13 @@ import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.retention.rules import read_stored
 from collector.spans.mlflow_trace import stored_span
 
 if sys.version_info >= (3, 14):
@@ -32,6 +34,9 @@ OPTIONS: Mapping[int, int] = {
 # of a frame, unpacked; an answer of MLflow's from which one is made has 64 MiB at most
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 DATA, MANIFEST = ".otlp.zst", ".manifest.jsonl"
+# checked when a manifest is read, for whoever can write to the store may have put it there
+TraceId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
 class ArchiveDamaged(Exception):
@@ -42,8 +47,8 @@ class ArchiveDamaged(Exception):
 class ArchivedTrace:
     """A trace in a frame; `info` is all that MLflow said of it beside its spans."""
 
-    trace_id: str
-    spans: int
+    trace_id: TraceId
+    spans: Count
     info: Mapping[str, Any]
 
 
@@ -51,8 +56,8 @@ class ArchivedTrace:
 class FrameRecord:
     """A line of the manifest."""
 
-    offset: int
-    bytes: int
+    offset: Count
+    bytes: Count
     sha256: str
     archived_unix_ns: int
     rule: str
@@ -154,11 +159,13 @@ def to_line(record: FrameRecord) -> bytes:
 def from_line(line: bytes) -> FrameRecord:
     """Raises ArchiveDamaged: it is no line of a manifest."""
     try:
-        document = json.loads(line)
-        traces = tuple(ArchivedTrace(**each) for each in document.pop("traces"))
-        return FrameRecord(**document, traces=traces)
+        record = msgspec.convert(json.loads(line), FrameRecord)
+        strange = [each for each in record.traces if read_stored(each.info).trace_id != each.trace_id]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArchiveDamaged(f"a line of the manifest can't be read: {error}") from error
+        raise ArchiveDamaged(f"a line of the manifest can't be read: {error!r}") from error
+    if strange:
+        raise ArchiveDamaged(f"what the manifest says of trace {strange[0].trace_id} is of another one")
+    return record
 
 
 def read_manifest(text: bytes) -> tuple[list[FrameRecord], int]:

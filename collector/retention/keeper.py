@@ -25,6 +25,8 @@ RETRY_SECONDS = 30.0
 # between looks at whether spans of restored traces have arrived, and at whether any were restored
 ARRIVING_SECONDS = 0.2
 COMPLETE_SECONDS = 10.0
+# who has the trace besides the archive, unless somebody has deleted it there
+IN_MLFLOW = (ArchiveState.WRITTEN, ArchiveState.RETURNED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,8 +88,12 @@ class Keeper:
     async def restore_trace(self, trace_id: str) -> dict[str, Any]:
         """As in the protocol."""
         known = await asyncio.to_thread(self.archive.known, [trace_id])
+        if not known and not self.archive.is_caught_up:
+            raise CannotRestore("the archive was away at the start, and has not been read since")
         if not known:
             raise BadParameter("trace_id", trace_id, "the archive does not have this trace")
+        if known[trace_id].state in IN_MLFLOW:
+            await self._need_gone(trace_id)
         await self._need_experiment(known[trace_id].experiment_id)
         spans = await self.restorer.restore([trace_id])
         self._restored.set()
@@ -185,6 +191,17 @@ class Keeper:
 
     def _progress(self, reports: Sequence[RuleReport]) -> None:
         self._state.rules = [report.to_json() for report in reports]
+
+    async def _need_gone(self, trace_id: str) -> None:
+        """Raises CannotRestore: it would put what was archived over what people have changed since."""
+        try:
+            there = await self.cleanup.cleaner.store.infos([f"tr-{trace_id}"])
+        except CleanupTrouble as error:
+            raise CannotRestore(f"whether MLflow has the trace can't be asked: {error}") from error
+        if there:
+            raise CannotRestore(
+                "MLflow has this trace: to have it as it was archived, delete it in MLflow first"
+            )
 
     async def _need_experiment(self, experiment_id: str) -> None:
         """Raises CannotRestore: what is restored into a deleted experiment would end as dead letters."""

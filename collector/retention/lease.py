@@ -87,14 +87,18 @@ class Lease:
         self._until_unix_ns = record.until_unix_ns
 
     def check(self) -> None:
-        """Raises ArchiveTaken: it ran out meanwhile, and another service may have written too."""
-        if self._until_unix_ns <= self.now_unix_ns():
+        """Raises ArchiveTaken: it ran out meanwhile, and another service may have written too; OSError.
+
+        The file is read, for by another service's clock it may have run out before.
+        """
+        found = self._found()
+        if self._until_unix_ns <= self.now_unix_ns() or found is None or found.owner != self.owner:
             self._until_unix_ns = 0
-            raise _taken(self._found())
+            raise _taken(found)
 
     def leave(self) -> None:
         """Let others write. Raises OSError."""
-        if self._until_unix_ns > self.now_unix_ns():
+        if self._until_unix_ns and (found := self._found()) is not None and found.owner == self.owner:
             self.files.remove(FILE)
         self._until_unix_ns = 0
 

@@ -1,5 +1,6 @@
 """Retention, from the settings."""
 
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -29,13 +30,18 @@ from collector.telemetry.metrics import Metrics
 from collector.telemetry.supervision import RestartPause, supervised
 from proxy.logs import Line, WritesRequests
 
+_log = logging.getLogger("sidespan.retention")
+
 ARCHIVE_FOLDER = "archive"
 RESTART_PAUSE = RestartPause(first_seconds=1.0, max_seconds=30.0)
 
 
 @asynccontextmanager
 async def open_archive(settings: Settings) -> AsyncIterator[Archive | None]:
-    """The archive, until the block ends; None: there are no rules, and never were. Raises Misconfigured."""
+    """The archive, until the block ends; None: there are no rules, and never were.
+
+    Raises Misconfigured: it or its catalogue may not be read, or its settings are wrong.
+    """
     files = open_files(settings.cleanup.archive_url, settings.data_dir / ARCHIVE_FOLDER)
     is_there = (settings.data_dir / FILE_NAME).exists() or (settings.data_dir / ARCHIVE_FOLDER).exists()
     if not (settings.retention or is_there or settings.cleanup.archive_url):
@@ -46,8 +52,10 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive | None]:
         archive = open_archive_of(files, catalogue, where=where)
         try:
             archive.catch_up()
-        except (OSError, ArchiveDamaged) as error:
+        except PermissionError as error:
             raise Misconfigured(f"the archive at {files.url} can't be read: {error}") from error
+        except (OSError, ArchiveDamaged) as error:  # taking spans must not hang on it; a run waits for it
+            _log.warning("the archive can't be read yet", extra={"url": files.url, "reason": str(error)})
         yield archive
 
 

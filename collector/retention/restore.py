@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from collector.index.protocol import IndexAway
@@ -28,6 +29,10 @@ PORTION_BYTES = 8 * 1024 * 1024
 
 class CannotRestore(SidespanError):
     """The archive can't be read, or the journal takes nothing now; the message says which."""
+
+
+class CannotRead(CannotRestore):
+    """A file of the archive is damaged, or isn't there; others may be whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +58,28 @@ class Restorer:
     async def experiment(self, experiment_id: str) -> tuple[int, int]:
         """Send some of an experiment's traces back; how many, and how many are left.
 
-        Raises CannotRestore: none of those that come next can be restored.
+        Raises CannotRestore: none of those that are left can be restored.
         """
-        catalogue = self.archive.catalogue
-        page = await asyncio.to_thread(
-            catalogue.ids, ArchiveState.ARCHIVED, experiment_id=experiment_id, limit=RESTORED_AT_ONCE
-        )
-        ids = [trace_id for trace_id, _ in page]
-        restored = len(ids)
-        try:
-            await self.restore(ids)
-        except CannotRestore:
-            restored = await self._one_by_one(ids)
-            if not restored:
-                raise
-        counts = await asyncio.to_thread(catalogue.counts)
+        restored, after = 0, ""
+        trouble: CannotRestore | None = None
+        while not restored and (ids := await self._archived(experiment_id, after)):
+            restored, after = len(ids), ids[-1]
+            try:
+                await self.restore(ids)
+            except CannotRestore as error:
+                restored, trouble = await self._one_by_one(ids), error
+                if not isinstance(error, CannotRead):
+                    break
+        if trouble is not None and not restored:
+            raise trouble
+        counts = await asyncio.to_thread(self.archive.catalogue.counts)
         return restored, counts.get(experiment_id, {}).get(ArchiveState.ARCHIVED, 0)
+
+    async def _archived(self, experiment_id: str, after: str) -> list[str]:
+        """Some of an experiment's traces that only the archive has, in the order of their ids."""
+        ids = partial(self.archive.catalogue.ids, experiment_id=experiment_id, limit=RESTORED_AT_ONCE)
+        page = await asyncio.to_thread(ids, ArchiveState.ARCHIVED, after=after)
+        return [trace_id for trace_id, _ in page]
 
     async def _one_by_one(self, trace_ids: Sequence[str]) -> int:
         """How many could be restored: a damaged file must not keep back what other files hold."""
@@ -90,7 +101,9 @@ class Restorer:
             drafts = await asyncio.to_thread(lambda: [_draft(self.archive, trace) for trace in traces])
             infos = await asyncio.to_thread(self.archive.infos, traces)
             await self.log.append(drafts)
-        except (OSError, ArchiveDamaged) as error:
+        except (FileNotFoundError, ArchiveDamaged) as error:
+            raise CannotRead(f"the archive can't be read: {error}") from error
+        except OSError as error:
             raise CannotRestore(f"the archive can't be read: {error}") from error
         except Unavailable as error:
             raise CannotRestore(f"the journal takes nothing now: {error}") from error

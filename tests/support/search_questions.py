@@ -1,5 +1,6 @@
 """Random valid questions to MLflow's traces/search, and how they are asked in both of its forms."""
 
+import base64
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,17 @@ SPAN_CONDITIONS = (
     "span.type IN ('AGENT', 'own kind')",
     "span.status = 'ERROR'",
     "span.status != 'OK'",
+    # what a parser may stumble over, or a comparison take for more than it is
+    "span.name = ''",
+    "span.name LIKE ''",
+    "span.name LIKE '__é%'",
+    "span.name ILIKE '%_%B'",
+    "span.name NOT IN ('', \"a b\", 'no -- comment', '/* none */')",
+    "span.name != ' AND span.name = '",
+    "span.name IN ('(', ')', 'z', '%')",
+    "span.type LIKE '%' AND span.type != ''",
+    "span.type NOT IN ('null', 'NULL', '日本')",
+    "span.status ILIKE 'er%'",
 )
 TRACE_CONDITIONS = (
     "trace.status = 'OK'",
@@ -44,6 +56,14 @@ TRACE_CONDITIONS = (
     "attributes.execution_time_ms > 1000",
     "execution_time <= 1500",
     "execution_time_ms != 5",
+    "trace.status ILIKE 'ok'",
+    "status NOT IN ('OK', 'ok')",
+    "attributes.name LIKE '_l%'",
+    "tags.team = ''",
+    "tags.order.by = 'blue'",
+    'metadata.`mlflow.trace.session` LIKE "session _"',
+    "execution_time >= 0",
+    "timestamp != 0",
 )
 FIELDS = ("timestamp_ms", "timestamp", "execution_time_ms", "status", "name", "request_id")
 PREFIXES = ("", "attributes.", "trace.")
@@ -66,8 +86,13 @@ def random_search(dice: random.Random, experiment_ids: Sequence[str], *, around_
     if dice.random() < 0.6:
         question["order_by"] = [
             f"{dice.choice(PREFIXES)}{each}{dice.choice(('', ' ASC', ' DESC'))}"
-            for each in dice.sample(FIELDS[1:], dice.randint(1, 2))
+            for each in dice.sample(FIELDS[1:], dice.randint(1, 3))
         ]
+    if dice.random() < 0.1:
+        question["experiment_ids"] *= 2
+    if dice.random() < 0.1:
+        token = json.dumps({"offset": dice.choice((1, 3, 17, 100_000))})
+        question["page_token"] = base64.b64encode(token.encode()).decode()
     if dice.random() < 0.8:
         question["max_results"] = dice.choice((1, 2, 5, 10, 25, 200))
     return question

@@ -245,6 +245,8 @@ async def test_a_store_that_was_lost_is_filled_again() -> None:
         await covered(copies)
         store.life, store.ids = 2, Counter()
         assert await refused(copies) is PassOnReason.INDEX_AWAY
-        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while await refused(copies) is PassOnReason.INDEX_AWAY:  # until the task that fills it looks
+                await asyncio.sleep(0.001)
         await covered(copies)
         assert store.ids == {"tr-1": 1}

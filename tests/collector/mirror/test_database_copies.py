@@ -21,13 +21,21 @@ CREATED_MS = 1_790_000_000_000
 
 
 class Api:
-    """MLflow's API, which is asked for an experiment alone."""
+    """MLflow's API, which is asked for an experiment and its count of traces alone."""
 
     created_ms = CREATED_MS
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
     async def experiment(self, experiment_id: str) -> MlflowAnswer:
         found = {"creation_time": str(self.created_ms), "artifact_location": f"files:/{experiment_id}"}
         return MlflowAnswer(status=200, body=json.dumps({"experiment": found}).encode(), headers={})
+
+    async def trace_metrics(self, document: Mapping[str, Any]) -> MlflowAnswer:
+        [(count,)] = rows(self.file, "SELECT count(*) FROM trace_info WHERE experiment_id = 1")
+        found = {"data_points": [{"values": {"COUNT": float(count)}}]}
+        return MlflowAnswer(status=200, body=json.dumps(found).encode(), headers={})
 
 
 class Rows:
@@ -89,7 +97,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @asynccontextmanager
 async def copied(file: Path, store: Rows, api: Any = None) -> AsyncIterator[Copies]:
-    copies = Copies(api or Api(), store, max_traces=1000, database=WatchedDatabase(file))
+    copies = Copies(api or Api(file), store, max_traces=1000, database=WatchedDatabase(file))
     running = asyncio.create_task(copies.run())
     yield copies
     running.cancel()
@@ -171,12 +179,82 @@ async def test_more_traces_than_are_held_are_listed(file: Path, monkeypatch: pyt
 
 
 async def test_the_database_of_another_mlflow_is_no_answer(file: Path) -> None:
-    api = Api()
+    api = Api(file)
     api.created_ms += 1
     async with copied(file, Rows(), api) as copies:
         with pytest.raises(NotAnswered) as why:
             await copies.cover(["1"])
         assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
+async def test_a_copy_of_the_database_that_mlflow_has_left_behind_is_no_answer(
+    file: Path, tmp_path: Path
+) -> None:
+    left_behind = tmp_path / "backup.db"
+    left_behind.write_bytes(file.read_bytes())
+    rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+    async with copied(left_behind, Rows(), Api(file)) as copies:
+        with pytest.raises(NotAnswered) as why:
+            await copies.cover(["1"])
+        assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
+async def test_a_copy_of_the_database_is_found_by_the_first_write_that_it_lacks(
+    file: Path, tmp_path: Path
+) -> None:
+    left_behind = tmp_path / "backup.db"
+    left_behind.write_bytes(file.read_bytes())
+    async with copied(left_behind, Rows(), Api(file)) as copies:
+        await covered(copies)
+        write = copies.writes.begins("1")
+        rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+        write.ended(["tr-3"])
+        with pytest.raises(NotAnswered) as why:
+            await copies.cover(["1"])
+        assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
+async def test_a_copy_of_the_database_to_which_nobody_writes_is_found_in_the_end(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind = tmp_path / "backup.db"
+    left_behind.write_bytes(file.read_bytes())
+    async with copied(left_behind, Rows(), Api(file)) as copies:
+        await covered(copies)
+        rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+        await copies.cover(["1"])
+        monkeypatch.setattr(copies_module, "PROVE_AGAIN_SECONDS", 0.0)
+        copies._source.doubt()
+        with pytest.raises(NotAnswered) as why:
+            await copies.cover(["1"])
+        assert why.value.reason is PassOnReason.OTHER_DATABASE
+
+
+async def test_a_database_that_is_written_while_mlflow_counts_is_taken_for_its_own(file: Path) -> None:
+    class Busy(Api):
+        async def trace_metrics(self, document: Mapping[str, Any]) -> MlflowAnswer:
+            told = await super().trace_metrics(document)
+            rows(file, "INSERT INTO trace_info VALUES ('tr-3', 1, 7, 'new')")
+            return told
+
+    store = Rows()
+    async with copied(file, store, Busy(file)) as copies:
+        await covered(copies)
+        assert store.names["tr-3"] == "new"
+
+
+async def test_a_file_in_the_place_of_mlflows_is_no_write_of_ours(file: Path, tmp_path: Path) -> None:
+    store = Rows()
+    async with copied(file, store) as copies:
+        await covered(copies)
+        write = copies.writes.begins("1")
+        other = tmp_path / "other.db"
+        other.write_bytes(file.read_bytes())
+        rename(other, "tr-1", "new")
+        other.replace(file)
+        write.ended([])
+        assert PassOnReason.CHANGED_ELSEWHERE in await covered(copies)
+        assert store.names["tr-1"] == "new"
 
 
 async def test_listings_are_told_of(file: Path) -> None:

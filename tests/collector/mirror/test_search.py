@@ -113,14 +113,16 @@ def test_searches_that_are_not_about_spans_are_quick(text: str) -> None:
 
 def test_mlflow_is_asked_for_the_traces_alone() -> None:
     question = read(order_by=["name DESC"], max_results=2, page_token=page_token(40))
-    assert question_for(question, ["tr-1", "tr-2"]) == {
+    assert question_for(question, [["tr-1", 7], ["tr-2", 5]]) == {
         "locations": [PLACE],
-        "filter": "attributes.request_id IN ('tr-1', 'tr-2')",
+        "filter": "attributes.timestamp_ms >= 5 AND attributes.timestamp_ms <= 7"
+        " AND attributes.request_id IN ('tr-1', 'tr-2')",
         "max_results": 2,
         "order_by": ["name DESC"],
     }
-    with pytest.raises(NotAnswered):
-        question_for(question, ["it's"])
+    for row in (["it's", 5], ["tr-1", -5]):
+        with pytest.raises(NotAnswered):
+            question_for(question, [row])
 
 
 def test_a_page_goes_on_where_it_began() -> None:

@@ -46,7 +46,10 @@ def commit(file: Path, *traces: str, experiment: int = 1) -> None:
         db.commit()
 
 
-async def test_each_commit_is_another_state(file: Path, watched: WatchedDatabase) -> None:
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
+async def test_each_commit_is_another_state(file: Path, watched: WatchedDatabase, mode: str) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
     first = await watched.look()
     assert await watched.look() == first
     commit(file, "tr-1")
@@ -61,6 +64,35 @@ async def test_another_file_in_its_place_is_another_state(file: Path, watched: W
     other.write_bytes(file.read_bytes())
     other.replace(file)
     assert await watched.look() != first
+
+
+async def test_a_link_to_another_file_is_another_state(file: Path) -> None:
+    other, link = file.with_name("other.db"), file.with_name("link?mode=rwc#.db")
+    other.write_bytes(file.read_bytes())
+    link.symlink_to(file)
+    watched = WatchedDatabase(link)
+    first = await watched.look()
+    commit(file, "tr-1")
+    second = await watched.look()
+    assert second != first
+    assert await watched.count("1") == 1
+    link.unlink()
+    link.symlink_to(other)
+    assert await watched.look() != second
+    assert await watched.count("1") == 0
+    watched.close()
+
+
+async def test_a_database_with_a_log_that_nobody_else_holds_open_is_read(
+    file: Path, watched: WatchedDatabase
+) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA journal_mode = wal")
+    commit(file, "tr-1")
+    assert not file.with_name(f"{file.name}-wal").exists()
+    assert await watched.count("1") == 1
+    commit(file, "tr-2")
+    assert await watched.count("1") == 2
 
 
 async def test_a_file_that_is_not_there_is_away(tmp_path: Path) -> None:

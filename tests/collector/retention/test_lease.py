@@ -49,6 +49,18 @@ def test_a_lease_that_was_left_or_has_run_out_is_anybodys(files: LeaseFiles) -> 
         two.take()
 
 
+def test_a_lease_that_another_clock_has_ended_counts_no_more(files: LeaseFiles) -> None:
+    slow, fast = Clock(), Clock()
+    fast.now += HELD_NS + 1
+    one, two = lease(files, slow, "one"), lease(files, fast, "two")
+    one.take()
+    two.take()
+    with pytest.raises(ArchiveTaken, match="host of two"):
+        one.check()
+    one.leave()
+    two.check()
+
+
 def test_a_service_that_was_killed_goes_on_with_its_lease(files: LeaseFiles) -> None:
     clock = Clock()
     lease(files, clock, "one").take()
