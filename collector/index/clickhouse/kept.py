@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.index.clickhouse.daily import DailyNumbers, among_days, daily
-from collector.index.clickhouse.schema import DAILY, DAILY_KEPT_SECONDS, DAILY_NUMBERS, DAY, Layout
+from collector.index.clickhouse.schema import (
+    DAILY,
+    DAILY_KEPT_SECONDS,
+    DAILY_NUMBERS,
+    DAY,
+    LOCAL,
+    Layout,
+)
 from collector.index.clickhouse.server import ClickhouseServer, Rows
 from collector.index.protocol import BatchRefused, IndexFailure, QueryTimedOut
 from collector.index.sql.stats import Numbers
@@ -111,26 +118,28 @@ class KeptNumbers:
         # the copy that is asked may be behind the one whose parts were listed
         if self._layout.replicated or time.monotonic() < self._refused_until:
             return None
-        stored = {self._layout.stored(name): name for name in ("traces", "spans", DAILY_NUMBERS)}
-        cluster = self._layout.cluster
-        source = f"cluster('{cluster}', system.parts)" if cluster else "system.parts"
-        found = self.server.rows(
-            "SELECT table, partition, sum(cityHash64(name, hash_of_all_files)), sum(rows),"
-            f" max(modification_time) <= now() - {QUIET_SECONDS}, sum(bytes_on_disk) FROM {source}"
-            " WHERE database = ? AND active AND has(?, table) GROUP BY table, partition ORDER BY partition",
-            [self._layout.database, list(stored)],
-            final=False,
-        )
         other = self.server.rows(
             "SELECT sum(cityHash64(number, ifNull(id, ''), ifNull(name, ''))) FROM experiments"
         )
         tables: dict[str, list[StoredDay]] = {"traces": [], "spans": [], DAILY_NUMBERS: []}
         size = 0
-        for table, day, parts, rows, is_quiet, size_bytes in found:
-            each = StoredDay(day=day, parts=parts, rows=rows, is_quiet=bool(is_quiet))
-            tables[stored[table]].append(each)
-            size += size_bytes if stored[table] == DAILY_NUMBERS else 0
+        for table, day, parts, rows, is_quiet, size_bytes in self._partitions():
+            name = table.removesuffix(LOCAL)
+            tables[name].append(StoredDay(day=day, parts=parts, rows=rows, is_quiet=bool(is_quiet)))
+            size += size_bytes if name == DAILY_NUMBERS else 0
         return StoredDays(tables=tables, other=other[0][0] or 0, has_room=size < MOST_BYTES)
+
+    def _partitions(self) -> Rows:
+        cluster = self._layout.cluster
+        source = f"cluster('{cluster}', system.parts)" if cluster else "system.parts"
+        stored = [self._layout.stored(name) for name in ("traces", "spans", DAILY_NUMBERS)]
+        return self.server.rows(
+            "SELECT table, partition, sum(cityHash64(name, hash_of_all_files)), sum(rows),"
+            f" max(modification_time) <= now() - {QUIET_SECONDS}, sum(bytes_on_disk) FROM {source}"
+            " WHERE database = ? AND active AND has(?, table) GROUP BY table, partition ORDER BY partition",
+            [self._layout.database, stored],
+            final=False,
+        )
 
 
 class NumbersNow:
