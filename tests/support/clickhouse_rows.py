@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from collector.index.clickhouse.book import ExperimentBook
+from collector.index.clickhouse.kept import KeptNumbers
 from collector.index.clickhouse.lookups import ClickhouseTables
 from collector.index.clickhouse.make import rewritten
 from collector.index.clickhouse.preparing import prepare
@@ -21,6 +22,7 @@ from collector.spans.values import SpanFacts
 from tests.support.clickhouse_server import ClickhouseStage
 from tests.support.indexed import BEGIN_NS
 
+DAY_NS = 86_400 * 10**9
 # so long ago that nothing leaves while it is tested, and not so long that times end
 MAX_AGE_SECONDS = 30 * 365 * 86_400.0
 
@@ -31,6 +33,11 @@ class FilledTables:
 
     store: ClickhouseStore
     db: ClickhouseTables
+    layout: Layout
+
+    def day_by_day(self) -> ClickhouseTables:
+        """The same tables as they are now, asked with what is kept of their days."""
+        return replace(self.db, kept=KeptNumbers(self.store.server, self.layout).now())
 
     def counts(self) -> tuple[int, int]:
         """Traces and spans."""
@@ -49,7 +56,7 @@ def tables_on(servers: ClickhouseStage) -> Iterator[FilledTables]:
     )
     prepare(server, layout)
     try:
-        yield FilledTables(ClickhouseStore(server), ClickhouseTables(server))
+        yield FilledTables(ClickhouseStore(server), ClickhouseTables(server), layout)
     finally:
         server.close()
 
@@ -61,11 +68,12 @@ def put_rows(
     experiment: ExperimentReference | None = None,
     run_id: str | None = None,
 ) -> None:
-    """One batch, as `put` of tests/support/indexed.py."""
+    """One batch, as `put` of tests/support/indexed.py; its traces were first seen on one of three days."""
     number = ExperimentBook(tables.store).number_of(experiment or ExperimentReference(id="1", name="shop"))
     found: dict[TraceKey, Gathered] = {}
     for span in spans:
-        new = Gathered(run_id=run_id, seen_unix_ns=BEGIN_NS)
+        seen = BEGIN_NS + int(span.trace_id, 16) % 3 * DAY_NS
+        new = Gathered(run_id=run_id, seen_unix_ns=seen)
         found.setdefault((number, span.trace_id), new).spans.append(span)
     stored = tables.store.stored(list(found))
     whole = {key: with_stored(trace, stored.get(key)) for key, trace in found.items()}

@@ -9,6 +9,7 @@ server.py      statements over HTTP; preparing.py: the tables made ready at the 
 store.py       what is stored of traces, and every change; book.py: experiments
 take.py        the sentence: read on -> rows -> put
 lookups.py     what is asked beside the questions of index/sql/
+daily.py       numbers day by day (pure); kept.py: which of them are kept, and answers from them
 engine.py      the verbs of the index; examining.py: for `sidespan doctor`; opening.py: the door
 """
 

@@ -19,6 +19,7 @@ from starlette.concurrency import iterate_in_threadpool
 from collector.index.clickhouse import lookups
 from collector.index.clickhouse.book import ExperimentBook
 from collector.index.clickhouse.changes import changed
+from collector.index.clickhouse.kept import KeptNumbers
 from collector.index.clickhouse.lookups import ClickhouseTables
 from collector.index.clickhouse.make import rewritten
 from collector.index.clickhouse.preparing import prepare, size_bytes
@@ -80,6 +81,7 @@ class ClickhouseIndex:
         self._layout = layout
         self._preview_characters = settings.preview_characters
         self._store = ClickhouseStore(server)
+        self._kept = KeptNumbers(server, layout)
         self._consumer = consumer
         self._taker = None if consumer is None else self._entry_taker(consumer, settings)
         self._fault_log = FaultLog()
@@ -129,7 +131,7 @@ class ClickhouseIndex:
         asked = Asked(
             parameters=query.parameters, now_unix_ns=time.time_ns(), experiments=query.experiment_ids
         )
-        tables = ClickhouseTables(self._server)
+        tables = ClickhouseTables(self._server, self._kept.now())
         answer = await self._run(lambda: answers.answer(tables, query, asked, NO_FOLDER))
         if isinstance(answer, Export):
             chunks = iterate_in_threadpool(answer.chunks())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.index.clickhouse.dialect import CLICKHOUSE, ClickhouseDialect
+from collector.index.clickhouse.kept import NumbersNow
 from collector.index.clickhouse.server import ClickhouseServer
 from collector.index.protocol import ExperimentCounts, IndexState
 from collector.index.queries.filters import Selection
@@ -13,6 +14,7 @@ from collector.index.rows.columns import FACT_COLUMNS
 from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
+from collector.index.sql.stats import Numbers
 from collector.index.sql.tables import TablePage, scores_sql
 from collector.index.sql.where import Query
 from collector.spans.labels import TraceLabels
@@ -27,11 +29,17 @@ class ClickhouseTables:
     """The tables as index/sql/answers.py asks them."""
 
     server: ClickhouseServer
+    kept: NumbersNow | None = None
     dialect: ClickhouseDialect = CLICKHOUSE
 
     def fetch(self, query: Query) -> list[tuple[Any, ...]]:
         """As in the protocol."""
         return self.server.rows(*query)
+
+    def numbers(self, numbers: Numbers) -> list[tuple[Any, ...]]:
+        """As in the protocol: of what is kept of days, as far as possible."""
+        found = None if self.kept is None else self.kept.rows(numbers)
+        return self.fetch(numbers.sql(self.dialect)) if found is None else found
 
     def export(
         self, page: TablePage, *, limit: int, format: str, temporary: Path

@@ -6,6 +6,7 @@
     scores           what was said of traces; what MLflow says has the higher version
     trace_days       trace id -> when it was first seen: which day's partition holds it
     changes          which traces have new spans, for those who follow them (changes.py); no row is replaced
+    daily_numbers    what the rows of a day come to, for questions that come again (daily.py); for a day only
     sidespan_schema  the version of all this, on each server
 
 A row's key and partition never change, or a newer row could not replace it. So traces and spans stand in the
@@ -96,6 +97,8 @@ SCORES_NEVER_NULL = frozenset({"key", "time_unix_ns", "seen_unix_ns", "from_mlfl
 
 
 _SEEN = "toDateTime(intDiv(seen_unix_ns, 1000000000), 'UTC')"
+# the partition of a row of `traces` or `spans`
+DAY = f"toDate({_SEEN})"
 _VERSION = ("version UInt64", "is_deleted UInt8 DEFAULT 0")
 _STARTS = "INDEX starts start_unix_ns TYPE minmax GRANULARITY 1"
 TABLES = (
@@ -103,13 +106,13 @@ TABLES = (
         name="traces",
         columns=(*_listed(TRACE_COLUMNS), *_VERSION, _STARTS),
         key="experiment, trace_id",
-        partition=f"toDate({_SEEN})",
+        partition=DAY,
     ),
     ReplacingTable(
         name="spans",
         columns=(*_listed(SPAN_COLUMNS), "seen_unix_ns Int64", *_VERSION, _STARTS),
         key="experiment, trace_id, span_id",
-        partition=f"toDate({_SEEN})",
+        partition=DAY,
     ),
     ReplacingTable(
         name="labels",
@@ -145,6 +148,21 @@ _NOTED = "toDateTime(intDiv(position, 1000000000), 'UTC')"
 # twice as long as changes are told; a part leaves as a whole
 _CHANGES_KEPT_SECONDS = 1800
 
+DAILY_NUMBERS = "daily_numbers"
+# a row a day and group of a question: sums, values, different values, each in the order of the question's own
+DAILY: Mapping[str, str] = {
+    "day": "Date",
+    "step": "Int64",
+    "dimensions": "Array(Nullable(String))",
+    "whole": "Array(Nullable(Int64))",
+    "decimal": "Array(Nullable(Float64))",
+    "wholes": "Array(Array(Int64))",
+    "decimals": "Array(Array(Float64))",
+    "different": "Array(Array(UInt128))",
+}
+DAILY_KEPT_SECONDS = 20 * 3600
+_DAILY_LEAVE_SECONDS = 24 * 3600
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -175,7 +193,7 @@ def creation(layout: Layout) -> list[str]:
     for table in TABLES:
         statements.append(_creation(table, layout))
         statements += _distributed(table.name, table.sharding, layout)
-    return [*statements, *changes_creation(layout)]
+    return [*statements, *_second(layout)]
 
 
 def _distributed(name: str, sharding: str, layout: Layout) -> list[str]:
@@ -224,6 +242,28 @@ def changes_creation(layout: Layout) -> list[str]:
     ]
 
 
+def daily_creation(layout: Layout) -> list[str]:
+    """The statements that make the table of daily numbers."""
+    stored = layout.stored(DAILY_NUMBERS)
+    columns = (
+        "kept UInt64",
+        *(f"{name} {type}" for name, type in DAILY.items()),
+        "made DateTime DEFAULT now()",
+    )
+    return [
+        f"CREATE TABLE IF NOT EXISTS {stored} ({', '.join(columns)})"
+        f" ENGINE = {_engine('MergeTree', stored, layout)} PARTITION BY toStartOfHour(made)"
+        f" ORDER BY (kept, day) TTL made + INTERVAL {_DAILY_LEAVE_SECONDS} SECOND"
+        f" SETTINGS {_settings({'ttl_only_drop_parts': 1}, layout)}",
+        *_distributed(DAILY_NUMBERS, "rand()", layout),
+    ]
+
+
+def _second(layout: Layout) -> list[str]:
+    """What the second version has beside the first."""
+    return [*changes_creation(layout), *daily_creation(layout)]
+
+
 def _engine(name: str, stored: str, layout: Layout, arguments: str = "") -> str:
     """The engine of a table, or its form with copies."""
     if not layout.replicated:
@@ -244,7 +284,7 @@ def retention(layout: Layout) -> list[str]:
     return [f"ALTER TABLE {layout.stored(table.name)} {change}" for table in TABLES if table.leaves]
 
 
-STEPS: Mapping[int, Callable[[Layout], Sequence[str]]] = {1: changes_creation}
+STEPS: Mapping[int, Callable[[Layout], Sequence[str]]] = {1: _second}
 """From each earlier version: the statements that lead to the next, which change nothing if they run again."""
 
 

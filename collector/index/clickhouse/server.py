@@ -116,6 +116,12 @@ class ClickhouseServer:
         bound, parameters = bind(sql, values)
         self._asked(lambda client: client.command(bound, parameters=parameters), host)
 
+    def keep(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """INSERT the rows of a question, which it reads as `rows` does."""
+        bound, parameters = bind(sql, values)
+        settings = {**READING, **self._bound_of_time(), "distributed_foreground_insert": 1}
+        self._asked(lambda client: client.command(bound, parameters=parameters, settings=settings), None)
+
     def insert(
         self,
         table: str,

@@ -16,6 +16,7 @@ from collector.index.rows.columns import FACT_COLUMNS
 from collector.index.rows.one_trace import IndexedTrace
 from collector.index.rows.rows import facts_of_row, pairs_of
 from collector.index.sql.selection import where_experiments
+from collector.index.sql.stats import Numbers
 from collector.index.sql.tables import TablePage, scores_sql
 from collector.index.sql.where import Query
 from collector.spans.labels import TraceLabels
@@ -35,6 +36,10 @@ class DuckdbTables:
     def fetch(self, query: Query) -> list[tuple[Any, ...]]:
         """As in the protocol."""
         return self.db.execute(query[0], query[1]).fetchall()
+
+    def numbers(self, numbers: Numbers) -> list[tuple[Any, ...]]:
+        """As in the protocol."""
+        return self.fetch(numbers.sql(self.dialect))
 
     def export(
         self, page: TablePage, *, limit: int, format: str, temporary: Path

@@ -26,7 +26,7 @@ from collector.index.queries.tables import (
     traces_query,
 )
 from collector.index.sql.dialect import Dialect
-from collector.index.sql.stats import Groups, groups_sql, range_sql, series_sql, total_sql
+from collector.index.sql.stats import Groups, Numbers, groups_sql, range_sql
 from collector.index.sql.tables import TablePage, table_sql
 from collector.index.sql.where import Query
 
@@ -52,6 +52,9 @@ class SqlTables(Protocol):
 
     def fetch(self, query: Query) -> list[tuple[Any, ...]]:
         """The rows of an answer."""
+
+    def numbers(self, numbers: Numbers) -> list[tuple[Any, ...]]:
+        """The rows of `numbers.sql`, whichever way the engine finds them."""
 
     def export(
         self, page: TablePage, *, limit: int, format: str, temporary: Path
@@ -128,7 +131,7 @@ def compare(db: SqlTables, asked: Asked) -> dict[str, Any]:
     tops = zip_longest(*(_top_groups(db, each) for each in sides.values()))
     groups = list(dict.fromkeys(tuple(row[:by]) for rank in tops for row in rank if row is not None))
     found = {side: _values_by_group(db, each, groups) for side, each in sides.items()}
-    total = {side: db.fetch(total_sql(each, db.dialect))[0] for side, each in sides.items()}
+    total = {side: _total(db, each) for side, each in sides.items()}
     return {
         "of": asks.of,
         "by": asks.by,
@@ -195,10 +198,10 @@ def _answer(db: SqlTables, asks: StatsQuery, *, total: bool = True) -> dict[str,
         "more_groups": False,
     }
     if total:
-        answer["total"] = dict(zip(asks.metrics, db.fetch(total_sql(asks, db.dialect))[0], strict=True))
+        answer["total"] = dict(zip(asks.metrics, _total(db, asks), strict=True))
     groups: list[Sequence[Any]] = []
     if asks.by:
-        rows = db.fetch(groups_sql(asks, db.dialect))
+        rows = db.numbers(Numbers(asks=asks))
         answer["more_groups"] = len(rows) > asks.top
         groups = [row[: len(asks.by)] for row in rows[: asks.top]]
         answer["groups"] = [
@@ -208,6 +211,10 @@ def _answer(db: SqlTables, asks: StatsQuery, *, total: bool = True) -> dict[str,
     if asks.bucket is not None:
         _add_series(db, asks, answer, groups)
     return answer
+
+
+def _total(db: SqlTables, asks: StatsQuery) -> Sequence[Any]:
+    return db.numbers(Numbers(asks=asks, in_total=True))[0]
 
 
 def _add_series(
@@ -220,7 +227,7 @@ def _add_series(
     step = bucket_seconds(asks, begin, end)
     answer["bucket_seconds"] = step
     series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for number, *row in db.fetch(series_sql(asks, db.dialect, step, groups)):
+    for number, *row in db.numbers(Numbers(asks=asks, step_seconds=step, groups=groups)):
         key = tuple(row[: len(asks.by)])
         values = dict(zip(asks.metrics, row[len(asks.by) :], strict=True))
         series.setdefault(key, []).append({"start_unix_ns": number * step * NS_A_SECOND, "values": values})
@@ -239,7 +246,7 @@ def _key(db: SqlTables, asks: StatsQuery, row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _top_groups(db: SqlTables, asks: StatsQuery) -> Sequence[Sequence[Any]]:
-    return db.fetch(groups_sql(asks, db.dialect))[: asks.top] if asks.by else []
+    return db.numbers(Numbers(asks=asks))[: asks.top] if asks.by else []
 
 
 def _values_by_group(

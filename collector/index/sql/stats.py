@@ -1,6 +1,7 @@
 """Numbers as SQL: metric x breakdown x time bucket. Pure."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
@@ -30,32 +31,60 @@ Groups = Sequence[Sequence[object]]
 """The dimensions of each of some groups, as the rows of an answer have them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Rows of numbers: in total, of the first groups, or along the time axis, there only of `groups`."""
+
+    asks: StatsQuery
+    in_total: bool = False
+    step_seconds: int | None = None
+    groups: Groups = ()
+
+    def sql(self, dialect: Dialect) -> Query:
+        """The question for all rows at once."""
+        if self.in_total:
+            return total_sql(self.asks, dialect)
+        if self.step_seconds is None:
+            return groups_sql(self.asks, dialect)
+        return series_sql(self.asks, dialect, self.step_seconds, self.groups)
+
+
 def groups_sql(query: StatsQuery, dialect: Dialect, groups: Groups | None = None) -> Query:
     """A row a group: its dimensions, then its metrics, the first by order; of `groups` only, if given."""
     limit = query.top + 1 if groups is None else len(groups)
     columns = [*_dimensions(query), *_metrics(query, dialect)]
     names = [f"d{n}" for n in range(len(query.by))]
+    sql, values = _grouped(query, dialect, columns, names, groups)
+    return f"{sql} {order_sql(query)} LIMIT {limit}", values
+
+
+def order_sql(query: StatsQuery) -> str:
+    """The order of groups, among equals that of their dimensions."""
     by_dimension = query.order in query.by
     key = f"d{query.by.index(query.order)}" if by_dimension else f"m{query.metrics.index(query.order)}"
     direction = "DESC" if query.descending else "ASC"
-    ties = "".join(f", {name}" for name in names)
-    sql, values = _grouped(query, dialect, columns, names, groups)
-    return f"{sql} ORDER BY {key} {direction} NULLS LAST{ties} LIMIT {limit}", values
+    ties = "".join(f", d{n}" for n in range(len(query.by)))
+    return f"ORDER BY {key} {direction} NULLS LAST{ties}"
 
 
 def total_sql(query: StatsQuery, dialect: Dialect) -> Query:
     """One row: the metrics over everything that is meant."""
-    source, values = _source(query, dialect, Where(), rows_for_lists=False)
+    source, values = source_sql(query, dialect, Where(), rows_for_lists=False)
     return f"SELECT {', '.join(_metrics(query, dialect, of_groups=False))} FROM {source}", values
 
 
 def series_sql(query: StatsQuery, dialect: Dialect, step_seconds: int, groups: Groups) -> Query:
     """A row a step and group: the step's number since 1970, the dimensions, the metrics; of `groups` only."""
-    step = dialect.whole_division("start_unix_ns", step_seconds * NS_A_SECOND)
+    step = step_sql(dialect, step_seconds)
     columns = [f"{step} AS step", *_dimensions(query), *_metrics(query, dialect, step=step)]
     keys = ["step", *(f"d{n}" for n in range(len(query.by)))]
     sql, values = _grouped(query, dialect, columns, keys, groups if query.by else None)
     return f"{sql} ORDER BY {', '.join(keys)}", values
+
+
+def step_sql(dialect: Dialect, step_seconds: int) -> str:
+    """The number of a step since 1970."""
+    return dialect.whole_division("start_unix_ns", step_seconds * NS_A_SECOND)
 
 
 def _grouped(
@@ -64,10 +93,10 @@ def _grouped(
     """SELECT and GROUP BY; of `groups` only, if given."""
     group = f" GROUP BY {', '.join(keys)}" if keys else ""
     if groups is None or not _looks_at_others(query):
-        only = Where() if groups is None else _among(query.by, groups, partial(_dimension, query))
-        source, values = _source(query, dialect, only)
+        only = Where() if groups is None else _among(query.by, groups, partial(dimension_sql, query))
+        source, values = source_sql(query, dialect, only)
         return f"SELECT {', '.join(columns)} FROM {source}{group}", values
-    source, values = _source(query, dialect, Where())
+    source, values = source_sql(query, dialect, Where())
     chosen = _among(query.by, groups, lambda name: f"d{query.by.index(name)}")
     sql = f"SELECT * FROM (SELECT {', '.join(columns)} FROM {source}{group}) WHERE {chosen.sql}"
     return sql, [*values, *chosen.values]
@@ -80,7 +109,7 @@ def _looks_at_others(query: StatsQuery) -> bool:
 
 def range_sql(query: StatsQuery, dialect: Dialect) -> Query:
     """The first and the last start of what is meant."""
-    source, values = _source(query, dialect, Where(), rows_for_lists=False)
+    source, values = source_sql(query, dialect, Where(), rows_for_lists=False)
     return f"SELECT min(start_unix_ns), max(start_unix_ns) FROM {source}", values
 
 
@@ -88,41 +117,45 @@ def metric_sql(metric: StatsMetric, table: CountedTable, dialect: Dialect, share
     """One metric. `shares` are all percentiles that are asked of its value: they are worked out at once."""
     match metric:
         case Count(where=where):
-            return f"count(*){_among_rows(where, table)}"
+            return f"count(*){filter_sql(where, table)}"
         case CountDistinct(value=value):
             return f"count(DISTINCT {table.value(value)})"
         case Sum(value=value, where=where, per_unit=unit, decimals=decimals):
-            total = f"sum({_if(where, table, table.value(value))}){_per(unit)}"
+            total = f"sum({if_sql(where, table, table.value(value))}){per_unit_sql(unit)}"
             return total if decimals is None else f"round({total}, {decimals})"
         case Mean(value=value, per_unit=unit):
-            return f"avg({table.value(value)}){_per(unit)}"
+            return f"avg({table.value(value)}){per_unit_sql(unit)}"
         case Deviation(value=value, per_unit=unit):
-            return f"round({dialect.deviation(table.value(value))}{_per(unit)}, {COST_DECIMALS})"
+            return f"round({dialect.deviation(table.value(value))}{per_unit_sql(unit)}, {COST_DECIMALS})"
         case Maximum(value=value, per_unit=unit):
-            return f"max({table.value(value)}){_per(unit)}"
+            return f"max({table.value(value)}){per_unit_sql(unit)}"
         case Percentile(value=value, share=share, per_unit=unit):
-            return f"{dialect.quantile(table.value(value), shares, shares.index(share))}{_per(unit)}"
+            return f"{dialect.quantile(table.value(value), shares, shares.index(share))}{per_unit_sql(unit)}"
         case Share(where=where, among=among):
-            return f"avg({_if(among, table, f'CAST(({table.conditions[where]}) AS INTEGER)')})"
+            return f"avg({if_sql(among, table, f'CAST(({table.conditions[where]}) AS INTEGER)')})"
         case Ratio(dividend=dividend, divisor=divisor, divisor_per_unit=unit):
-            return f"sum({table.value(dividend)}) / nullif(sum({table.value(divisor)}{_per(unit)}), 0)"
+            return (
+                f"sum({table.value(dividend)}) / nullif(sum({table.value(divisor)}{per_unit_sql(unit)}), 0)"
+            )
         case ShareWithin(where=where):
-            return f"count(*){_among_rows(where, table)}"
+            return f"count(*){filter_sql(where, table)}"
         case _ as never:
             assert_never(never)
 
 
-def _per(unit: int) -> str:
+def per_unit_sql(unit: int) -> str:
+    """Behind a number, in another unit."""
     return "" if unit == 1 else f" / {unit:.0e}"
 
 
-def _if(condition: str, table: CountedTable, value: str) -> str:
+def if_sql(condition: str, table: CountedTable, value: str) -> str:
     """The value of the rows for which a condition holds."""
     # an aggregate's FILTER would do, but between shards ClickHouse confuses the names of such sums
     return f"CASE WHEN {table.conditions[condition]} THEN {value} END" if condition else value
 
 
-def _among_rows(condition: str, table: CountedTable) -> str:
+def filter_sql(condition: str, table: CountedTable) -> str:
+    """Behind an aggregate: only the rows for which a condition holds."""
     return f" FILTER (WHERE {table.conditions[condition]})" if condition else ""
 
 
@@ -150,7 +183,7 @@ def _of_others(rows: str, same: Sequence[str]) -> str:
 
 def _in_common(query: StatsQuery, metric: ShareWithin, step: str) -> list[str]:
     """What groups share that differ in the metric's dimension only."""
-    dimensions = [_dimension(query, name) for name in query.by if name != metric.dimension]
+    dimensions = [dimension_sql(query, name) for name in query.by if name != metric.dimension]
     return [step, *dimensions] if step else dimensions
 
 
@@ -159,10 +192,11 @@ def _value_of(metric: StatsMetric) -> str:
 
 
 def _dimensions(query: StatsQuery) -> list[str]:
-    return [f"{_dimension(query, name)} AS d{n}" for n, name in enumerate(query.by)]
+    return [f"{dimension_sql(query, name)} AS d{n}" for n, name in enumerate(query.by)]
 
 
-def _dimension(query: StatsQuery, name: str) -> str:
+def dimension_sql(query: StatsQuery, name: str) -> str:
+    """What sets groups apart, over the rows of `source_sql`."""
     is_each = name in query.entity.lists or name in query.entity.joined
     return f"each_{name}" if is_each else COUNTED[query.of].columns[name]
 
@@ -178,10 +212,17 @@ def _among(by: Sequence[str], groups: Groups, column: Callable[[str], str]) -> W
     return among
 
 
-def _source(query: StatsQuery, dialect: Dialect, only: Where, *, rows_for_lists: bool = True) -> Query:
-    """FROM and WHERE; lists that set groups apart get a row for each of their values."""
+def source_sql(
+    query: StatsQuery, dialect: Dialect, only: Where, *, rows_for_lists: bool = True, also: str = ""
+) -> Query:
+    """FROM and WHERE; lists that set groups apart get a row for each of their values.
+
+    `also` is one more condition of the table's rows, without values.
+    """
     table = COUNTED[query.of]
     where = where_selected(query.selection, table.columns, dialect)
+    if also:
+        where.add(also)
     values = [*where.values, *only.values]
     if query.of == "sessions":
         return f"{_sessions_sql(where, dialect)} WHERE {only.sql}", values

@@ -177,6 +177,25 @@ def test_tables_of_an_earlier_version_are_brought_up_to_date(
         assert preparing.stored_version(server, layout) == SCHEMA_VERSION + 1
 
 
+@pytest.mark.parametrize("servers", ["clickhouse", "clickhouse_cluster"])
+def test_tables_of_the_first_version_get_what_the_second_has(
+    servers: str, request: pytest.FixtureRequest
+) -> None:
+    with tables_on(request.getfixturevalue(servers)) as tables:
+        put_rows(tables, made_spans(range(3)))
+        server, layout = tables.store.server, tables.layout
+        added = {"changes", "daily_numbers"}
+        for host in server.hosts:
+            for name in added | {layout.stored(each) for each in added}:
+                server.command(f"DROP TABLE IF EXISTS {name} SYNC", host=host)
+            server.command("TRUNCATE TABLE sidespan_schema", host=host)
+            server.command("INSERT INTO sidespan_schema (version) VALUES (1)", host=host)
+        preparing.prepare(server, layout)
+        assert count(server, "traces") == 3
+        assert [count(server, name) for name in sorted(added)] == [0, 0]
+        assert preparing.stored_version(server, layout) == SCHEMA_VERSION
+
+
 async def test_retention_follows_the_setting_and_takes_whole_days(clickhouse: ClickhouseStage) -> None:
     place = clickhouse.place()
     for seconds in (1e9, 86_400.0 * 30):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from collector.index.clickhouse import kept
 from collector.index.duckdb.lookups import DuckdbTables
 from collector.index.queries.stats import ENTITIES
 from collector.index.queries.tables import ERROR_SORTS, SESSION_SORTS, TRACE_SORTS
@@ -72,18 +73,24 @@ def _batches(spans: Sequence[SpanFacts], choose: random.Random) -> list[list[Spa
 def both(
     clickhouse: ClickhouseStage, clickhouse_cluster: ClickhouseStage, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
+        # however little there is, and however new it is
+        monkeypatch.setattr(kept, "WORTH_ROWS", 0)
+        monkeypatch.setattr(kept, "QUIET_SECONDS", -1)
         store = stack.enter_context(store_in(tmp_path_factory.mktemp("index")))
         put(store, _shop(), experiment=SHOP, run_id="run-1")
         put(store, _desk(), experiment=DESK)
         for experiment in (SHOP, DESK):
             put_scores(store, _scores(experiment), experiment=experiment)
-        on_servers = {}
+        on_servers: dict[str, SqlTables] = {}
         for servers in (clickhouse, clickhouse_cluster):
             tables = stack.enter_context(tables_on(servers))
             _fill(tables)
             assert tables.counts() == store.counts()
-            on_servers[servers.cluster or "one server"] = tables.db
+            name = servers.cluster or "one server"
+            on_servers[name] = tables.db
+            if servers.cluster:
+                on_servers[f"{name}, day by day"] = tables.day_by_day()
         yield Both(DuckdbTables(store.db), on_servers)
 
 
