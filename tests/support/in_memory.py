@@ -1,7 +1,7 @@
 """A folder in memory for what a run of the tests writes.
 
-Hundreds of services and three MLflow servers each write to databases of their own. On a disk, each commit waits
-until the disk has it, and no test asks whether it does: those about crashes kill processes, not the machine.
+Hundreds of services and three MLflow servers each write to databases of their own. On a disk, each commit
+waits until the disk has it. No test asks whether it does: those about crashes kill processes only.
 """
 
 import os

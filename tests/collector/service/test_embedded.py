@@ -51,8 +51,8 @@ async def test_the_mlflow_of_a_killed_process_is_ended(
 @pytest.mark.parametrize(
     ("environment", "catalog"),
     [
-        pytest.param({}, "", id="its_own"),
-        pytest.param({"MLFLOW_MODEL_CATALOG_URI": "file:///prices"}, "file:///prices", id="one_that_is_named"),
+        pytest.param({}, "", id="none"),
+        pytest.param({"MLFLOW_MODEL_CATALOG_URI": "file:///prices"}, "file:///prices", id="one_named"),
     ],
 )
 async def test_it_takes_prices_from_no_other_catalog(
