@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.forked import end_forkers
+from tests.support.in_memory import folder_in_memory, remove
 from tests.support.kafka_brokers import Broker, Brokers, kafka
 from tests.support.longest import order_of
 from tests.support.mlflow_server import MlflowServer
@@ -27,6 +28,25 @@ SCALE_SECONDS = 600
 
 # hundreds of tests start a service: importing it each time would take minutes
 Sidespan.forks = True
+# MLflow, in agents too, asks GitHub for the prices of each provider: it waits for seconds where there is no
+# network, and counts other costs from one day to the next where there is
+os.environ["MLFLOW_MODEL_CATALOG_URI"] = ""
+IN_MEMORY = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the files of a run in memory, if there is room and nobody has said where they belong."""
+    elsewhere = config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    if not elsewhere and not hasattr(config, "workerinput") and (folder := folder_in_memory()):
+        config.option.basetemp = config.stash[IN_MEMORY] = folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Of a run that fails, what the failed tests wrote is there until the next run."""
+    if exitstatus == pytest.ExitCode.OK and (folder := session.config.stash.get(IN_MEMORY, None)):
+        remove(folder)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ _log = logging.getLogger("sidespan.embedded")
 
 STOP_SECONDS = 8.0
 HOME, DATABASE = "mlflow", "mlflow.db"
+# https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+CATALOG = "MLFLOW_MODEL_CATALOG_URI"
 RESTART_PAUSE = RestartPause(first_seconds=2.0, max_seconds=2.0)
 
 
@@ -89,9 +91,18 @@ async def _start(home: Path, port: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what would steer MLflow elsewhere; its job runner is off, the proxy denies jobs."""
+    """Ours without what would steer MLflow elsewhere; its job runner is off, the proxy denies jobs.
+
+    Unless the environment names a catalog of prices, MLflow takes the one it comes with. Else it would ask
+    GitHub while it takes in the first trace of a provider, and without a network hold that trace up for
+    seconds (mlflow/utils/providers.py).
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_"))}
-    return kept | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return kept | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        CATALOG: os.environ.get(CATALOG, ""),
+    }
 
 
 async def _stop(home: Path, child: asyncio.subprocess.Process) -> None:

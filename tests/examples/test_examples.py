@@ -14,6 +14,7 @@ import pytest
 
 from collector.cli import remote
 from tests.instrumentation.test_situations import clean
+from tests.support.forked import PYDANTIC_AI, run_forked
 from tests.support.mlflow_server import MlflowServer
 from tests.support.sidespan import Sidespan
 
@@ -36,20 +37,21 @@ class Place:
 
     def run(self, *command: str, **environment: str) -> str:
         """What it printed."""
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-            env=clean(
-                SIDESPAN_ENDPOINT=self.service.url,
-                SIDESPAN_EXPERIMENT=self.id,
-                SIDESPAN_EXPERIMENT_NAME=self.name,
-                MLFLOW_DISABLE_TELEMETRY="true",
-                **environment,
-            ),
+        environment = clean(
+            SIDESPAN_ENDPOINT=self.service.url,
+            SIDESPAN_EXPERIMENT=self.id,
+            SIDESPAN_EXPERIMENT_NAME=self.name,
+            MLFLOW_DISABLE_TELEMETRY="true",
+            **environment,
         )
+        if command[0] == sys.executable:
+            done = run_forked(
+                *command[1:], imported=PYDANTIC_AI, environment=environment, timeout_seconds=100
+            )
+        else:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=100, check=False, env=environment
+            )
         assert done.returncode == 0, done.stderr
         self.service.wait_delivered(60)
         return done.stdout

@@ -331,15 +331,8 @@ def example(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         for k, v in os.environ.items()
         if not k.startswith(("SIDESPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_"))
     }
-    return subprocess.run(
-        [sys.executable, "examples/weather_agent.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=REPOSITORY,
-        env=clean | environment,
-    )
+    script = str(REPOSITORY / "examples/weather_agent.py")
+    return run_forked(script, *arguments, imported=PYDANTIC_AI, environment=clean | environment)
 
 
 def test_the_weather_agent_prints_its_answer_and_its_trace(recorder: Recorder) -> None:

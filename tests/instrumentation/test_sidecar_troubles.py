@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.instrumentation.recorder import recording
-from tests.instrumentation.test_situations import ROOT, clean
+from tests.instrumentation.test_situations import clean
+from tests.support.forked import PYDANTIC_AI, run_forked
 from tests.support.mlflow_server import MlflowServer
 from tests.support.ports import free_port
 from tests.support.sidespan import Sidespan
@@ -44,14 +45,11 @@ TROUBLES: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 def median_ms(endpoint: str) -> float:
     """Of an agent's run of 20 model and tool calls, in a process that sends to `endpoint`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.overhead_agent", "sidespan", endpoint, "15"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        cwd=ROOT,
-        env=clean(),
+    done = run_forked(
+        *("-m", "tests.benchmarks.overhead_agent", "sidespan", endpoint, "15"),
+        imported=PYDANTIC_AI,
+        environment=clean(),
+        timeout_seconds=100,
     )
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "can't be sent" in line]) <= 1

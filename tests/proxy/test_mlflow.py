@@ -89,7 +89,7 @@ def test_mlflows_python_client_does_its_work_through_us(mlflow_server: MlflowSer
             text=True,
             timeout=110,
             cwd=tmp_path,
-            env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_MODEL_CATALOG_URI": ""},
             check=False,
         )
     finally:

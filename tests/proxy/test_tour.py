@@ -88,7 +88,11 @@ class Guide:
                 text=True,
                 cwd=ROOT,
                 env=kept
-                | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"},
+                | {
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+                    "MLFLOW_MODEL_CATALOG_URI": "",
+                },
             )
 
     def tour(self, direct: str, through: str, name: str, *, big_bytes: int = MIB) -> dict[str, Any]:

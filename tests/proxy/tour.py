@@ -21,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 import mlflow
+import mlflow.sklearn
+import sklearn.linear_model
 from mlflow.tracking._tracking_service import utils
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "log_everything.py"
@@ -77,10 +79,19 @@ def tour(example: ModuleType, direct: str, through: str, name: str, big_bytes: i
     print(json.dumps(found, default=str), flush=True)
 
 
+def save_a_model() -> None:
+    """MLflow imports five hundred modules with the first one."""
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.sklearn.save_model(
+            sklearn.linear_model.LinearRegression(), f"{folder}/model", pip_requirements=["scikit-learn"]
+        )
+
+
 def main() -> None:
     example = load_example()
-    for module in ("pandas", "sklearn.linear_model", "mlflow.sklearn"):  # which steps import
+    for module in ("pandas", "matplotlib.pyplot"):  # which steps import
         importlib.import_module(module)
+    save_a_model()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -115,7 +115,7 @@ def start_forked(
     stderr: Path,
     folder: Path = ROOT,
 ) -> Forked:
-    """Start `-c CODE …` or `-m MODULE …` where the modules of `imported` are imported already.
+    """Start `-c CODE …`, `-m MODULE …` or `SCRIPT …` where the modules of `imported` are imported already.
 
     What it prints is added to the files.
     """

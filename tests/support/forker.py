@@ -63,7 +63,7 @@ def _tell_ends(running: dict[int, int]) -> None:
 
 
 def _become(program: dict[str, Any]) -> None:
-    """Run `-c CODE …` or `-m MODULE …` as a Python of its own would; its end is the end of this process."""
+    """Run the program as a Python of its own would; its end is the end of this process."""
     os.environ.clear()
     os.environ.update(program["environment"])
     os.chdir(program["folder"])
@@ -72,13 +72,22 @@ def _become(program: dict[str, Any]) -> None:
         os.dup2(file, descriptor)
         os.close(file)
     sys.stdin = os.fdopen(0)
-    how, what, *arguments = program["arguments"]
-    if how == "-m":
-        sys.argv = [what, *arguments]
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [how, *arguments]
-        exec(compile(what, "<string>", "exec"), vars(sys.modules["__main__"]))
+    _run(*program["arguments"])
+
+
+def _run(how: str, *arguments: str) -> None:
+    """As in `python -c CODE …`, `python -m MODULE …` and `python SCRIPT …`."""
+    match how:
+        case "-m":
+            sys.argv = [*arguments]
+            runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        case "-c":
+            sys.argv = [how, *arguments[1:]]
+            exec(compile(arguments[0], "<string>", "exec"), vars(sys.modules["__main__"]))
+        case script:
+            sys.argv = [script, *arguments]
+            sys.path.insert(0, os.path.dirname(script))
+            runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ LONGEST = (
     "instrumentation/test_sidecar_troubles.py",
     "examples/test_examples.py",
     "system/test_page_lists.py",
+    "system/test_page_choosing.py",
     "collector/sampling/test_sampling_volume.py",
     "collector/delivery/test_backends.py",
     "system/test_private.py",

@@ -53,11 +53,15 @@ class MlflowServer:
 
     def start(self, *, wait: bool = True) -> None:
         log = (self.directory / "mlflow.log").open("ab")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_"))}
+        # PYTEST_…: MLflow's store would look at each session for a write, as in MLflow's own tests
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OTEL_", "PYTEST_"))
+        }
         environment |= {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_MODEL_CATALOG_URI": "",  # see tests/conftest.py
             # it starts a second sooner
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
         }

@@ -18,6 +18,14 @@ def test_it_has_its_own_arguments_environment_and_folder(tmp_path: Path) -> None
     assert done.stdout == f"['-c', 'x'] {tmp_path} {{'A': 'b'}}\n"
 
 
+def test_a_script_finds_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("NAME = 'beside'\n")
+    script = tmp_path / "script.py"
+    script.write_text("import sys, beside; print(__name__, __file__, sys.argv, beside.NAME)\n")
+    done = run_forked(str(script), "x", imported=(), environment=os.environ)
+    assert done.stdout == f"__main__ {script} {[str(script), 'x']} beside\n"
+
+
 @pytest.mark.parametrize(
     ("code", "expected"),
     [

@@ -16,6 +16,7 @@ import pytest
 
 from tests.proxy.test_clients import Issuer
 from tests.support.fake_mlflow import FakeMlflow, running
+from tests.support.forked import sidespan_command
 from tests.support.grpc_calls import CHECK, SERVING, TRACES, Called, Metadata, failed
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, export
@@ -134,14 +135,10 @@ class TestExporters:
             assert channel.unary_unary(CHECK)(b"", timeout=10) == SERVING
 
     def test_the_doctor_finds_it(self, shared: Sidespan) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "collector", "doctor", "--json", "--url", shared.url],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=os.environ
-            | {"SIDESPAN_MLFLOW__URL": shared.mlflow_url, "SIDESPAN_DATA_DIR": str(shared.data_dir)},
+        done = sidespan_command(
+            *("doctor", "--json", "--url", shared.url),
+            SIDESPAN_MLFLOW__URL=shared.mlflow_url,
+            SIDESPAN_DATA_DIR=str(shared.data_dir),
         )
         checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
         assert checks["otlp/grpc"]["ok"]

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.cli import remote
+from tests.support.forked import sidespan_command
 from tests.support.logs import any_value, logs, record, result
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import all_spans, export, new_span_id, new_trace_id
@@ -453,13 +452,7 @@ def test_an_evaluation_whose_trace_never_comes_becomes_a_dead_letter(
 
 
 def cli(service: Sidespan, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "collector", *command, "--url", service.url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = sidespan_command(*command, "--url", service.url)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,8 +1,6 @@
 """Retention on a real MLflow: what goes, what stays, and that it comes back as it was."""
 
 import json
-import subprocess
-import sys
 import time
 import urllib.request
 import uuid
@@ -15,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.cli import remote
 from collector.retention.frames import count_spans, zstd
+from tests.support.forked import sidespan_command
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import DATA, agent_export, all_spans, export, new_span_id
 from tests.support.retained import V3, Retained, call
@@ -396,8 +395,9 @@ def test_the_commands_plan_run_and_restore(retained: Retained) -> None:
     (trace_id,) = retained.send(export(), id)
 
     def sidespan(*words: str) -> str:
-        command = [sys.executable, "-m", "collector", *words, "--url", retained.service.url]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        done = sidespan_command(*words, "--url", retained.service.url)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert trace_id in sidespan("retention", "plan", "--limit", "5")
     assert f"({id})  archive: 1 traces deleted" in sidespan("retention", "run")
@@ -408,7 +408,6 @@ def test_the_commands_plan_run_and_restore(retained: Retained) -> None:
 def test_rules_need_the_embedded_journal(tmp_path: Path) -> None:
     settings = tmp_path / "sidespan.toml"
     settings.write_text('[journal]\nurl = "kafka://127.0.0.1:1/x"\n[index]\nenabled = false\n' + RULES)
-    command = [sys.executable, "-m", "collector", "serve", "--config", str(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = sidespan_command("serve", "--config", str(settings))
     assert done.returncode == 2
     assert "retention: the rules need the embedded journal" in done.stderr

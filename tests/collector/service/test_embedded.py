@@ -1,5 +1,6 @@
 """The MLflow of `sidespan up`: it belongs to one process at a time."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,3 +46,30 @@ async def test_the_mlflow_of_a_killed_process_is_ended(
 ) -> None:
     async with embedded_mlflow(tmp_path):
         assert server.wait(timeout=60) != 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "catalog"),
+    [
+        pytest.param({}, "", id="none"),
+        pytest.param({"MLFLOW_MODEL_CATALOG_URI": "file:///prices"}, "file:///prices", id="one_named"),
+    ],
+)
+async def test_it_takes_prices_from_no_other_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], catalog: str
+) -> None:
+    """MLflow's default is GitHub's, and without a network the first trace of a provider waits for it."""
+    monkeypatch.delenv("MLFLOW_MODEL_CATALOG_URI", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told, server = tmp_path / "told", tmp_path / "server"
+    server.write_text(
+        f'#!/bin/sh\necho "${{MLFLOW_MODEL_CATALOG_URI-unset}}" > {told}.new\n'
+        f"mv {told}.new {told}\nexec sleep 60\n"
+    )
+    server.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(server))
+    async with embedded_mlflow(tmp_path / "data"), asyncio.timeout(60):
+        while not told.exists():
+            await asyncio.sleep(0.02)
+    assert told.read_text() == f"{catalog}\n"
