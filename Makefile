@@ -58,9 +58,10 @@ $(MCP_CHECKS)/node_modules/.installed: $(MCP_CHECKS)/package.json $(MCP_CHECKS)/
 	@touch $@
 
 # one process: brokers, ClickHouse and MLflow are enough for a small machine
+# what brokers write is too much for memory, where other tests have their files
 test-scale: $(STAMP)
 	@$(NEED_JAVA)
-	@$(BIN)/python -m pytest -m scale
+	@PYTEST_DEBUG_TEMPROOT=$${TMPDIR:-/tmp} $(BIN)/python -m pytest -m scale
 
 test-mlflow-3.17: $(STAMP) $(MLFLOW_3_17)/.installed
 	@SIDESPAN_TEST_MLFLOW_PYTHON=$(MLFLOW_3_17)/bin/python $(BIN)/python -m pytest $(ASK_MLFLOW)

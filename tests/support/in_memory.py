@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
+# https://docs.kernel.org/admin-guide/cgroup-v2.html#memory
+CONTAINER = Path("/sys/fs/cgroup")
 PREFIX = "sidespan-tests-"
 # a run writes about 1 GB, half of it one file of MLflow's; its processes take some more
 FREE_BYTES = 3 * 2**30
@@ -37,7 +39,12 @@ def remove(folder: Path) -> None:
 
 def _available_bytes() -> int:
     lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    try:
+        allowed, used = ((CONTAINER / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:
+        return free
+    return free if allowed == "max" else min(free, int(allowed) - int(used))
 
 
 def _remove_left_over() -> None:

@@ -41,3 +41,20 @@ def test_without_room_they_are_where_pytest_puts_them(
 def test_without_such_a_file_system_too(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_memory, "MEMORY", memory / "none")
     assert in_memory.folder_in_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "room"),
+    [
+        pytest.param("max", True, id="as_much_as_there_is"),
+        pytest.param("1001", True, id="enough"),
+        pytest.param("1000", False, id="too_little"),
+    ],
+)
+def test_what_a_container_may_take_counts(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, room: bool
+) -> None:
+    monkeypatch.setattr(in_memory, "CONTAINER", memory)
+    (memory / "memory.max").write_text(f"{allowed}\n")
+    (memory / "memory.current").write_text("1000\n")
+    assert (in_memory.folder_in_memory() is not None) is room
