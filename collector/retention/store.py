@@ -202,6 +202,10 @@ class RemoteFiles:
             self._system.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
             return False
+        except OSError:  # not all stores with the protocol of S3 say which condition did not hold
+            if self.size(name):
+                return False
+            raise
         return True
 
     def replace(self, name: str, data: bytes) -> None:

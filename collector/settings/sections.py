@@ -382,7 +382,7 @@ class Settings(Section):
                 "of its own; choose another, or 0 to switch it off"
             )
         check_roles(self.roles, self.log_place, self.index_place, foreign_topics=self.kafka.foreign_topics)
-        check_tables(self.roles, self.log_place, self.alerts, self.forward, self.retention)
+        check_tables(self.roles, self.log_place, self.alerts, self.forward, self.retention, self.cleanup)
         if self.server.takeover and not self.log_place.engine.is_embedded:
             raise ValueError(
                 "server.takeover: there is no journal to hand over where replicas share one; start the new "
