@@ -121,8 +121,8 @@ class MlflowSettings(Section):
     """The database behind MLflow, where `proxy.answer_from_index` is `auto`; `sidespan up` sets it."""
     database_file: Path | None = None
     """MLflow's SQLite file, if this machine has it and it is on a local disk; `sidespan up` sets it. Then the
-    copy for `proxy.answer_from_index` is read from there, and each change to it is noticed. Sidespan only
-    reads the file."""
+    copy for `proxy.answer_from_index` and the spans that `[[retention]]` rules archive are read from there.
+    Sidespan only reads the file."""
     lookup_timeout_seconds: float = Field(1.0, gt=0)
     """How long a receiver waits to learn whether an experiment exists before it accepts the spans anyway."""
 

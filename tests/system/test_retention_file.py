@@ -2,7 +2,7 @@
 
 import sqlite3
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -87,7 +87,7 @@ def captured() -> Iterator[ExportTraceServiceRequest]:
         yield from files.requests(capture.parent)
 
 
-def send(mlflow: MlflowServer, requests: Iterator[ExportTraceServiceRequest], experiment_id: str) -> None:
+def send(mlflow: MlflowServer, requests: Iterable[ExportTraceServiceRequest], experiment_id: str) -> None:
     """Straight to MLflow: spans as others send them, which lack what Sidespan adds."""
     headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": experiment_id}
     for request in requests:
@@ -124,8 +124,9 @@ def without_the_type(span: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("requests", [odd_traces, captured])
 def test_the_file_holds_each_span_as_the_api_tells_it(mlflow_server: MlflowServer, requests: Any) -> None:
     id = mlflow_server.create_experiment(f"file {requests.__name__}")
-    send(mlflow_server, requests(), id)
-    ids = sorted({f"tr-{id.hex()}" for request in requests() for id in trace_ids_of(request)})
+    sent = list(requests())
+    send(mlflow_server, sent, id)
+    ids = sorted({f"tr-{id.hex()}" for request in sent for id in trace_ids_of(request)})
     by_file, by_api = told_by_file(mlflow_server, id), told_by_api(mlflow_server, ids)
     assert len(by_file) > 50
     assert by_file.keys() == by_api.keys()
