@@ -31,6 +31,8 @@ DAY_MS = 86_400_000
 MAX_READ = 100
 # the least of what is asked for at once
 LEAST: Mapping[str, int] = {"page": 100, "whole": 4, "infos": 10, "look_again": 50, "delete": 50}
+# 500: one of them holds what OTLP can't, a number over 64 bits for example
+WHOLE = (200, 500)
 # what MLflow says of a description that it will never take
 DESCRIBED = (200, 400, 404, 413, 422)
 
@@ -161,7 +163,7 @@ class TraceStore:
     async def whole(self, traces: Sequence[RetainedTrace]) -> AsyncIterator[list[Mapping[str, Any]]]:
         """These traces with their spans, as MLflow's JSON has them, some at a time.
 
-        One that is missing is gone, or too large to be read. From the file, `trace_info` is what was given.
+        One that is missing is gone, or MLflow can't tell it. From the file, `trace_info` is what was given.
         """
         for first in range(0, len(traces), MAX_READ):
             some = traces[first : first + MAX_READ]
@@ -176,17 +178,21 @@ class TraceStore:
                 yield each
 
     async def _whole(self, ids: Sequence[str]) -> AsyncIterator[list[Mapping[str, Any]]]:
-        """From the API."""
+        """From the API, but those that it can't tell, which spoil the answer for the others."""
         left = list(ids)
         while left:
             some = left[: self._at_once("whole", MAX_READ)]
-            answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
-            while answer.is_cut and len(some) > 1:
+            answer = await self._asked_whole(some)
+            while (answer.is_cut or answer.status != 200) and len(some) > 1:
                 some = some[: len(some) // 2]
-                answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
+                answer = await self._asked_whole(some)
             del left[: len(some)]
-            if not answer.is_cut:
+            if answer.status == 200 and not answer.is_cut:
                 yield (await self._document(answer)).get("traces") or []
+
+    async def _asked_whole(self, ids: Sequence[str]) -> MlflowAnswer:
+        asking = self._api.traces(ids)
+        return await self._answer(asking, of="whole", count=len(ids), statuses=WHOLE)
 
     async def _pieces(
         self, of: str, ids: Sequence[str], ask: Callable[[Sequence[str]], Awaitable[MlflowAnswer]]

@@ -89,6 +89,22 @@ async def test_no_more_is_read_at_once_than_one_answer_may_hold(monkeypatch: pyt
     assert found == [id for id in sizes if id != "tr-3"]  # that is too large alone
 
 
+async def test_a_trace_that_mlflow_can_not_tell_keeps_no_other_one_back() -> None:
+    ids = [f"tr-{number}" for number in range(7)]
+
+    async def traces(request: web.Request) -> web.Response:
+        asked = request.query.values()
+        failed = web.json_response({"error_code": "INTERNAL_ERROR"}, status=500)
+        return (
+            failed if "tr-3" in asked else web.json_response({"traces": [{"trace_id": id} for id in asked]})
+        )
+
+    async with asking(traces) as store:
+        asked = [RetainedTrace(id=id, started_unix_ms=0, size_bytes=0, info={}) for id in ids]
+        found = [each["trace_id"] async for some in store.whole(asked) for each in some]
+    assert found == [id for id in ids if id != "tr-3"]
+
+
 async def test_links_are_looked_for_among_the_traces_that_are_to_go() -> None:
     asked: list[str] = []
 
