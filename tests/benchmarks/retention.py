@@ -131,7 +131,7 @@ def _value(name: str, key: str) -> str:
 
 def _measure(retained: Retained) -> None:
     calls, before = _calls(retained), _ids(retained)
-    stored = {id: retained.stored(id) for id in random.Random(1).sample(before[:BESIDE], COMPARED)}
+    stored = {id: retained.stored(id) for id in random.Random(1).sample(before[: BESIDE + ALONE], COMPARED)}
     print(f"   {len(before):,} traces; spans from {'the file' if WITH_FILE else 'the API'}", flush=True)
     ratios: dict[str, list[float]] = {}
     gone, took, size = 0, 0.0, 500
