@@ -56,7 +56,7 @@ def _told(span: Mapping[str, Any]) -> dict[str, Any]:
         document["kind"] = _one_of(KINDS, kind)
     if events := [_event(each) for each in span.get("events") or ()]:
         document["events"] = events
-    if links := list(_links(span.get("links") or ())):
+    if links := list(_links(span.get("links") or [])):
         document["links"] = links
     return document
 
