@@ -43,15 +43,16 @@ def _told(span: Mapping[str, Any]) -> dict[str, Any]:
     document = {
         "trace_id": _base64(span["trace_id"], length=16),
         "span_id": _base64(span["span_id"], length=8),
-        "name": _text(span["name"]),
-        "start_time_unix_nano": _time(span["start_time_unix_nano"]),
         "status": _status(span["status"]),
         "attributes": [_entry(key, _loaded(value)) for key, value in span["attributes"].items()],
+        **_set(
+            name=_text(span["name"]),
+            start_time_unix_nano=_time(span["start_time_unix_nano"]),
+            end_time_unix_nano=_time(span.get("end_time_unix_nano") or 0),
+        ),
     }
     if span["parent_span_id"]:
         document["parent_span_id"] = _base64(span["parent_span_id"], length=8)
-    if ended := _time(span.get("end_time_unix_nano") or 0):
-        document["end_time_unix_nano"] = ended
     if kind := span.get("kind"):  # older versions don't tell it
         document["kind"] = _one_of(KINDS, kind)
     if events := [_event(each) for each in span.get("events") or ()]:
@@ -70,7 +71,7 @@ def _status(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"time_unix_nano": _time(event["time_unix_nano"]), "name": _text(event["name"])}
+    told = _set(time_unix_nano=_time(event["time_unix_nano"]), name=_text(event["name"]))
     attributes = [_entry(key, value) for key, value in (event.get("attributes") or {}).items()]
     return told | ({"attributes": attributes} if attributes else {})
 
@@ -99,7 +100,12 @@ def _loaded(stored: Any) -> Any:
 
 
 def _entry(key: str, value: Any) -> dict[str, Any]:
-    return {"key": _text(key)} | ({} if value is None else {"value": _value(value)})
+    return _set(key=_text(key)) | ({} if value is None else {"value": _value(value)})
+
+
+def _set(**fields: Any) -> dict[str, Any]:
+    """JSON of protobuf leaves out what is empty or 0."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def _value(value: Any) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def odd_trace(value: AnyValue) -> ExportTraceServiceRequest:
     link.attributes.add(key="odd").value.CopyFrom(value)
     failed.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message="é"))
     passed.status.CopyFrom(Status(code=Status.STATUS_CODE_OK, message="lost"))
-    running.end_time_unix_nano = 0
+    running.end_time_unix_nano, running.name = 0, ""
     return request
 
 
