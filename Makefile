@@ -26,7 +26,7 @@ PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 MLFLOW_3_17 := $(VENV)/mlflow-3.17
 MLFLOW_3_17_LOCK := tests/system/mlflow_3_17.lock
 ASK_MLFLOW := tests/system/test_main_path.py tests/system/test_harmonise.py tests/system/test_poison.py \
-  tests/system/test_scores.py tests/system/test_fast_mlflow.py \
+  tests/system/test_scores.py tests/system/test_fast_mlflow.py tests/system/test_retention_file.py \
   tests/proxy/test_catalog_contract.py tests/proxy/test_same_route.py tests/proxy/test_same_answers.py \
   tests/proxy/test_reads_write_nothing.py tests/proxy/test_rights_on_mlflow.py
 # Kafka's brokers run on Java and come by Maven

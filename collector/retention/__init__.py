@@ -6,6 +6,7 @@
 rules.py      what a rule says of a trace                                    pure
 frames.py     the format of the archive's files                              pure
 source.py     MLflow, asked one thing at a time
+spans_file.py MLflow's SQLite file, where it is at hand
 pace.py       how fast, and behind whom
 store.py      a folder, or what fsspec reaches
 lease.py      which service writes to the archive

@@ -20,6 +20,7 @@ from collector.retention.catalogue import ArchiveState
 from collector.retention.frames import ArchiveDamaged
 from collector.retention.marks import Marks
 from collector.retention.rules import (
+    ATTACHMENT,
     Protected,
     RetainedTrace,
     is_fresh,
@@ -27,7 +28,7 @@ from collector.retention.rules import (
     protection,
     read_stored,
     says_the_same,
-    size_of,
+    spans_text,
 )
 from collector.retention.source import CleanupTrouble, TraceStore
 from collector.settings import CleanupSettings, RetentionSettings
@@ -105,8 +106,8 @@ class Cleaner:
             kept["pending"] += len(ours) - len(free)
             copies: dict[str, ArchivedCopy] = {}
             if rule.action == "archive":
-                copies = await self._archived(experiment_id, rule, free)
-                kept["unreadable"] += len(free) - len(copies)
+                copies = await self._archived(experiment_id, rule, free, kept)
+                kept["unreadable"] += len(free) - len(copies) - kept["attachments"]
                 free = [trace for trace in free if trace.id in copies]
             gone = await self._deleted(experiment_id, rule, free, copies, turn, kept)
         size = sum(trace.size_bytes or copies[trace.id].bytes for trace in gone if trace.id in copies)
@@ -150,16 +151,22 @@ class Cleaner:
         return [trace for trace in traces if bytes.fromhex(trace.trace_id) not in busy]
 
     async def _archived(
-        self, experiment_id: str, rule: RetentionSettings, traces: Sequence[RetainedTrace]
+        self,
+        experiment_id: str,
+        rule: RetentionSettings,
+        traces: Sequence[RetainedTrace],
+        kept: Counter[str],
     ) -> dict[str, ArchivedCopy]:
         """Those that the archive holds now, by MLflow's id."""
         copies: dict[str, ArchivedCopy] = {}
         held: list[Mapping[str, Any]] = []
         sizes: dict[str, int] = {}
-        async for some in self.store.whole([trace.id for trace in traces]):
+        async for some in self.store.whole(traces):
+            found = await asyncio.to_thread(_sizes, some, rule)
+            kept["attachments"] += len(some) - len(found)
             # of others MLflow has more than it says, as older versions kept it in files
-            held += (each for each in some if each.get("spans"))
-            sizes |= await asyncio.to_thread(_sizes, some)
+            held += (each for each in some if found.get(_id_of(each)))
+            sizes |= found
             if len(held) >= self.settings.batch_traces or sum(sizes.values()) >= MAX_HELD_BYTES:
                 copies |= await self._write_days(experiment_id, rule, held, sizes)
                 held, sizes = [], {}
@@ -367,8 +374,11 @@ def _id_of(trace: Mapping[str, Any]) -> str:
     return str(trace["trace_info"]["trace_id"])
 
 
-def _sizes(traces: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    return {_id_of(trace): size_of(trace) for trace in traces}
+def _sizes(traces: Sequence[Mapping[str, Any]], rule: RetentionSettings) -> dict[str, int]:
+    """Of each trace but those whose spans name files, which the archive doesn't hold; 0: there are none."""
+    texts = {_id_of(trace): spans_text(trace) for trace in traces}
+    is_any = "attachments" in rule.even_if
+    return {id: len(text) for id, text in texts.items() if is_any or ATTACHMENT not in text}
 
 
 def _copy(trace: Mapping[str, Any], size: int) -> ArchivedCopy:

@@ -6,7 +6,7 @@ for each experiment -> for each of its rules -> oldest traces first -> protected
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from collector.model.experiment import ExperimentReference
@@ -26,6 +26,8 @@ from collector.settings import RetentionSettings
 LINKED_SECONDS = 1.0
 MOST_BATCHES = 20
 MAX_LISTED = 1000
+# in the batch that tells whether MLflow's file can be read
+PROVING_TRACES = 10
 # traces of which a plan reads the spans, to estimate the size of all
 SAMPLED = 20
 
@@ -49,7 +51,7 @@ class RuleReport:
     newest_unix_ms: int | None = None
     kept: Counter[str] = field(default_factory=Counter)
     trace_ids: list[str] = field(default_factory=list)
-    sample: list[str] = field(default_factory=list)
+    sample: list[RetainedTrace] = field(default_factory=list)
 
     def add(self, trace: RetainedTrace, *, listed: int) -> None:
         """A trace that would go."""
@@ -58,7 +60,7 @@ class RuleReport:
         if not trace.size_bytes:
             self.unsized += 1
             # ids are random: the smallest ones are a fair sample
-            self.sample = sorted([*self.sample, trace.id])[:SAMPLED]
+            self.sample = sorted([*self.sample, trace], key=lambda each: each.id)[:SAMPLED]
         self._span_time(trace)
         if len(self.trace_ids) < listed:
             self.trace_ids.append(trace.trace_id)
@@ -77,7 +79,7 @@ class RuleReport:
 
     def to_json(self) -> dict[str, Any]:
         """As the API has it."""
-        document = asdict(self) | {"kept": dict(self.kept)}
+        document = asdict(replace(self, sample=[])) | {"kept": dict(self.kept)}
         del document["sample"]
         return document
 
@@ -117,8 +119,8 @@ class Cleanup:
             sizes = await self._sizes(report.sample)
             report.bytes += round(sum(sizes) / max(1, len(sizes)) * report.unsized)
 
-    async def _sizes(self, ids: Sequence[str]) -> list[int]:
-        return [size_of(each) async for some in self.cleaner.store.whole(ids) for each in some]
+    async def _sizes(self, traces: Sequence[RetainedTrace]) -> list[int]:
+        return [size_of(each) async for some in self.cleaner.store.whole(traces) for each in some]
 
     async def run(self, *, progress: Callable[[Sequence[RuleReport]], None]) -> list[RuleReport]:
         """Carry the rules out; `progress` hears of each batch. Raises CleanupTrouble, IndexAway."""
@@ -151,6 +153,8 @@ class Cleanup:
     def _batch_traces(self) -> int:
         """How many traces to delete together: more where it takes long to find out what is linked."""
         settings, store = self.cleaner.settings, self.cleaner.store
+        if store.is_proving:
+            return min(PROVING_TRACES, settings.batch_traces)
         longer = math.ceil(store.linked_seconds / LINKED_SECONDS)
         return settings.batch_traces * min(MOST_BATCHES, max(1, longer))
 
@@ -208,8 +212,9 @@ class Cleanup:
         return [(experiment, rules) for experiment, rules in found if rules]
 
     def forget(self) -> None:
-        """Ask anew what is protected."""
+        """Ask anew what is protected, and whose the file is."""
         self._protected = None
+        self.cleaner.store.forget()
 
 
 def _report(rule: RetentionSettings, experiment: ExperimentReference) -> RuleReport:

@@ -24,6 +24,7 @@ from collector.retention.keeper import Keeper
 from collector.retention.marks import Marks
 from collector.retention.restore import LateSpans, Restorer
 from collector.retention.source import TraceStore
+from collector.retention.spans_file import SpansFile
 from collector.retention.store import open_files
 from collector.settings import Settings
 from collector.telemetry.metrics import Metrics
@@ -47,6 +48,12 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive | None]:
     if not (settings.retention or is_there or settings.cleanup.archive_url):
         yield None
         return
+    if not settings.log_place.engine.is_embedded:  # other replicas would deliver spans of archived traces
+        raise Misconfigured(
+            f"{settings.data_dir} says what is archived, and with {settings.log_place.engine.product} as "
+            "the journal no process can act on that: restore what you need with the embedded journal, then "
+            f"remove {FILE_NAME}* and {ARCHIVE_FOLDER}/ from there (docs/retention.md)"
+        )
     with closing(open_catalogue(settings.data_dir)) as catalogue:
         where = f"{socket.gethostname()} {settings.data_dir.absolute()}"
         archive = open_archive_of(files, catalogue, where=where)
@@ -91,7 +98,12 @@ async def open_keeper(
         labels = {"rule": deletion.rule, "action": deletion.action}
         metrics.retention_traces.labels(**labels).inc(len(deletion.trace_ids))
 
-    store = TraceStore(mlflow=mlflow, share=settings.cleanup.mlflow_share)
+    file = settings.mlflow.database_file
+    store = TraceStore(
+        mlflow=mlflow,
+        share=settings.cleanup.mlflow_share,
+        file=None if file is None else SpansFile(file),
+    )
     waiting = [journal.consumer(name) for name in (DELIVERY, LOGS)]
     cleaner = Cleaner(
         store=store,

@@ -18,7 +18,7 @@ MAX_PAUSE_SECONDS = 30.0
 # what is to be done is done in the end, though there are others all the time: this share of the time is ours
 LEAST_SHARE = 0.03
 # of the share that is set, what is taken while there are others
-SHARE_BESIDE_OTHERS = 0.5
+SHARE_BESIDE_OTHERS = 0.25
 # how long a request may take MLflow: beside others in proportion to their usual time
 QUIET_SECONDS = 0.5
 BESIDE_OTHERS = 0.6

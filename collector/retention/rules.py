@@ -13,6 +13,8 @@ from collector.settings import CleanupSettings, RetentionSettings
 
 # mlflow/tracing/constant.py, TraceMetadataKey
 SOURCE_RUN, SIZE_STATS, SIZE_BYTES = "mlflow.sourceRun", "mlflow.trace.sizeStats", "mlflow.trace.sizeBytes"
+# how a span names a file that was logged with it: mlflow/tracing/attachments.py, Attachment.ref
+ATTACHMENT = "mlflow-attachment:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,13 @@ def read_stored(info: Mapping[str, Any]) -> RetainedTrace:
 
 def size_of(trace: Mapping[str, Any]) -> int:
     """The bytes of a trace's spans as MLflow's JSON has them, which is nearly what its database holds."""
+    return len(spans_text(trace))
+
+
+def spans_text(trace: Mapping[str, Any]) -> str:
+    """A trace's spans in JSON; "": MLflow tells none."""
     spans = trace.get("spans")
-    return len(json.dumps(spans, separators=(",", ":"))) if spans else 0
+    return json.dumps(spans, separators=(",", ":")) if spans else ""
 
 
 def says_the_same(info: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from collector.retention.rules import (
     read_stored,
     search_filter,
 )
+from collector.retention.spans_file import SpansFile
 from collector.settings import RetentionSettings
 
 TIMEOUT_SECONDS = 60.0
@@ -29,7 +30,9 @@ DAY_MS = 86_400_000
 # traces with their spans in one request
 MAX_READ = 100
 # the least of what is asked for at once
-LEAST: Mapping[str, int] = {"page": 50, "whole": 4, "infos": 10, "look_again": 20, "delete": 20}
+LEAST: Mapping[str, int] = {"page": 100, "whole": 4, "infos": 10, "look_again": 50, "delete": 50}
+# 500: one of them holds what OTLP can't, a number over 64 bits for example
+WHOLE = (200, 500)
 # what MLflow says of a description that it will never take
 DESCRIBED = (200, 400, 404, 413, 422)
 
@@ -50,17 +53,29 @@ class TraceRefused(StoreTrouble):
 class TraceStore:
     """The traces of one MLflow server. Each verb raises StoreTrouble.
 
-    `linked_seconds` is how long it took the last time to ask what is linked, pauses included.
+    `linked_seconds` is how long it took the last time to ask what is linked, pauses included. `file` is
+    MLflow's database, if it is at hand.
     """
 
     mlflow: Mlflow
     share: float
+    file: SpansFile | None = None
     linked_seconds: float = 0.0
     pace: MlflowPace = field(init=False)
     _datasets: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pace = MlflowPace(traffic=self.mlflow.traffic, share=self.share)
+
+    @property
+    def is_proving(self) -> bool:
+        """Whether the next deletion will say that spans can be read from the file, which saves most time."""
+        return self.file is not None and self.file.is_untried
+
+    def forget(self) -> None:
+        """A run begins: whether the file is MLflow's has to be seen anew."""
+        if self.file:
+            self.file.doubt()
 
     async def experiments(self) -> list[ExperimentReference]:
         """Those that aren't deleted."""
@@ -145,21 +160,39 @@ class TraceStore:
                 found[trace.id] = trace
         return found
 
-    async def whole(self, ids: Sequence[str]) -> AsyncIterator[list[Mapping[str, Any]]]:
-        """These traces (tr-...) with their spans, as MLflow's JSON has them, some at a time.
+    async def whole(self, traces: Sequence[RetainedTrace]) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """These traces with their spans, as MLflow's JSON has them, some at a time.
 
-        One that is missing is gone, or too large to be read.
+        One that is missing is gone, or MLflow can't tell it. From the file, `trace_info` is what was given.
         """
+        for first in range(0, len(traces), MAX_READ):
+            some = traces[first : first + MAX_READ]
+            found = await self.file.spans(some) if self.file else {}
+            if found:
+                yield [
+                    {"trace_info": trace.info, "spans": found[trace.id]}
+                    for trace in some
+                    if trace.id in found
+                ]
+            async for each in self._whole([trace.id for trace in some if trace.id not in found]):
+                yield each
+
+    async def _whole(self, ids: Sequence[str]) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """From the API, but those that it can't tell, which spoil the answer for the others."""
         left = list(ids)
         while left:
             some = left[: self._at_once("whole", MAX_READ)]
-            answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
-            while answer.is_cut and len(some) > 1:
+            answer = await self._asked_whole(some)
+            while (answer.is_cut or answer.status != 200) and len(some) > 1:
                 some = some[: len(some) // 2]
-                answer = await self._answer(self._api.traces(some), of="whole", count=len(some))
+                answer = await self._asked_whole(some)
             del left[: len(some)]
-            if not answer.is_cut:
+            if answer.status == 200 and not answer.is_cut:
                 yield (await self._document(answer)).get("traces") or []
+
+    async def _asked_whole(self, ids: Sequence[str]) -> MlflowAnswer:
+        asking = self._api.traces(ids)
+        return await self._answer(asking, of="whole", count=len(ids), statuses=WHOLE)
 
     async def _pieces(
         self, of: str, ids: Sequence[str], ask: Callable[[Sequence[str]], Awaitable[MlflowAnswer]]
@@ -177,7 +210,10 @@ class TraceStore:
 
     async def delete(self, experiment_id: str, ids: Sequence[str]) -> int:
         """Delete traces (tr-...) of an experiment; how many MLflow had."""
+        held = await self.file.held(ids) if self.file else frozenset[str]()
         answer = await self._ask(self._api.delete_traces(experiment_id, ids), of="delete", count=len(ids))
+        if self.file:
+            await self.file.deleted(ids, held)
         return int(answer.get("traces_deleted") or 0)
 
     async def describe(self, info: Mapping[str, Any]) -> None:

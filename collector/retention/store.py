@@ -19,6 +19,8 @@ from collector.model.errors import Misconfigured
 
 COPIED_BYTES = 1024 * 1024
 LOCK = "lock"
+# fsspec's names of stores without folders
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 
 
 class ArchiveFiles(Protocol):
@@ -186,7 +188,7 @@ class RemoteFiles:
     def append(self, name: str, data: bytes, *, at: int) -> None:
         """As in the protocol."""
         path, unfinished = self._path(name), f"{self._path(name)}.new"
-        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._make_folder(path.rpartition("/")[0])
         with self._system.open(unfinished, "wb") as target:
             for start in range(0, at, COPIED_BYTES):
                 target.write(self._system.cat_file(path, start=start, end=min(at, start + COPIED_BYTES)))
@@ -197,11 +199,15 @@ class RemoteFiles:
     def create(self, name: str, data: bytes) -> bool:
         """As in the protocol."""
         self._system.invalidate_cache()
-        self._system.makedirs(self._root, exist_ok=True)
+        self._make_folder(self._root)
         try:
             self._system.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
             return False
+        except OSError:  # not all stores with the protocol of S3 say which condition did not hold
+            if self.size(name):
+                return False
+            raise
         return True
 
     def replace(self, name: str, data: bytes) -> None:
@@ -217,6 +223,12 @@ class RemoteFiles:
     def writing(self) -> AbstractContextManager[None]:
         """As in the protocol."""
         return nullcontext()
+
+    def _make_folder(self, path: str) -> None:
+        """Object stores have none, and would make a bucket where its name is misspelt."""
+        protocol = self._system.protocol
+        if OBJECT_STORES.isdisjoint([protocol] if isinstance(protocol, str) else protocol):
+            self._system.makedirs(path, exist_ok=True)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

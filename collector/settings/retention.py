@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from collector.settings.section import Section
 
-Protection = Literal["assessments", "dataset", "run", "tag"]
+Protection = Literal["assessments", "attachments", "dataset", "run", "tag"]
 DAY_SECONDS = 86_400.0
 
 
@@ -14,7 +14,7 @@ class RetentionSettings(Section):
     """Traces that leave MLflow, and what becomes of them. A trace goes by the first rule that selects it.
 
     Traces with assessments, in a dataset, linked to a run or tagged to be kept stay, unless `even_if` names
-    the reason.
+    the reason; so do traces with attachments where `action` is `archive`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -34,7 +34,8 @@ class RetentionSettings(Section):
     """`archive` writes the spans to the archive, reads them back, and then deletes the trace; `delete` only
     deletes it."""
     even_if: tuple[Protection, ...] = ()
-    """Protections that this rule sets aside: `assessments`, `dataset`, `run`, `tag`."""
+    """Protections that this rule sets aside: `assessments`, `dataset`, `run`, `tag`; and `attachments`, by
+    which the archive takes a trace without the files that its spans name."""
 
     @field_validator("name")
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from collector.settings.engines import Engine, EnginePlace
-from collector.settings.retention import RetentionSettings
+from collector.settings.retention import CleanupSettings, RetentionSettings
 
 
 class Role(StrEnum):
@@ -53,8 +53,9 @@ def check_tables(
     alerts: Sequence[object],
     forward: Sequence[object],
     retention: Sequence[RetentionSettings],
+    cleanup: CleanupSettings,
 ) -> None:
-    """Raises ValueError: what `[[alerts]]`, `[[forward]]` and `[[retention]]` ask for can't be done here."""
+    """Raises ValueError: this process can't do what these tables of the settings ask for."""
     if alerts and not {Role.INDEX, Role.QUERY} <= set(roles):
         raise ValueError(
             f"alerts: are evaluated by one process with the roles index and query, and this one has "
@@ -68,11 +69,23 @@ def check_tables(
         )
     if len({rule.name for rule in retention}) < len(retention):
         raise ValueError("retention: two rules have the same name")
-    if retention and not (log.engine.is_embedded and set(roles) == set(ALL_ROLES)):
-        raise ValueError(
-            "retention: the rules need the embedded journal and all roles in one process, which alone knows "
-            "what is archived: leave them out of these settings (docs/retention.md)"
-        )
+    if not (log.engine.is_embedded and set(roles) == set(ALL_ROLES)):
+        _check_no_retention(log, retention, cleanup)
+
+
+def _check_no_retention(
+    log: EnginePlace, retention: Sequence[RetentionSettings], cleanup: CleanupSettings
+) -> None:
+    """Raises ValueError: rules or an archive are asked for, and this process can have neither."""
+    where = "one of several processes" if log.engine.is_embedded else f"a replica on {log.engine.product}"
+    why = (
+        "need the embedded journal and all roles in one process, which alone knows what is archived, and "
+        f"this is {where}: leave them out of these settings (docs/retention.md)"
+    )
+    if retention:
+        raise ValueError(f"retention: the rules {why}")
+    if changed := sorted(cleanup.model_fields_set):
+        raise ValueError(f"cleanup.{changed[0]}: the archive and its rules {why}")
 
 
 def _check_embedded(roles: Sequence[Role], log: EnginePlace, index: EnginePlace | None) -> None:

@@ -121,8 +121,8 @@ class MlflowSettings(Section):
     """The database behind MLflow, where `proxy.answer_from_index` is `auto`; `sidespan up` sets it."""
     database_file: Path | None = None
     """MLflow's SQLite file, if this machine has it and it is on a local disk; `sidespan up` sets it. Then the
-    copy for `proxy.answer_from_index` is read from there, and each change to it is noticed. Sidespan only
-    reads the file."""
+    copy for `proxy.answer_from_index` and the spans that `[[retention]]` rules archive are read from there.
+    Sidespan only reads the file."""
     lookup_timeout_seconds: float = Field(1.0, gt=0)
     """How long a receiver waits to learn whether an experiment exists before it accepts the spans anyway."""
 
@@ -382,7 +382,7 @@ class Settings(Section):
                 "of its own; choose another, or 0 to switch it off"
             )
         check_roles(self.roles, self.log_place, self.index_place, foreign_topics=self.kafka.foreign_topics)
-        check_tables(self.roles, self.log_place, self.alerts, self.forward, self.retention)
+        check_tables(self.roles, self.log_place, self.alerts, self.forward, self.retention, self.cleanup)
         if self.server.takeover and not self.log_place.engine.is_embedded:
             raise ValueError(
                 "server.takeover: there is no journal to hand over where replicas share one; start the new "

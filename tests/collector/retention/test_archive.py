@@ -1,6 +1,10 @@
 """The archive's files: what a crash leaves behind, what damage does, and other stores than a folder."""
 
+import errno
 import os
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,8 +19,11 @@ from collector.retention.archive import Archive, open_archive_of
 from collector.retention.catalogue import ArchiveState, open_catalogue
 from collector.retention.frames import DATA, MANIFEST, ArchiveDamaged, count_spans
 from collector.retention.lease import ArchiveTaken
+from collector.retention.opening import open_archive
 from collector.retention.restore import PORTION_BYTES, RESTORED_AT_ONCE, portions
 from collector.retention.store import ArchiveFiles, RemoteFiles, open_files
+from collector.settings import Settings
+from tests.support.s3 import S3Server, s3_server
 
 DAY = "2026-01-31"
 
@@ -46,11 +53,22 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> ArchiveFiles:
     if request.param == "folder":
         return open_files(None, tmp_path / "archive")
-    return open_files(f"memory://{uuid.uuid4().hex}/archive", tmp_path)
+    if request.param == "memory":
+        return open_files(f"memory://{uuid.uuid4().hex}/archive", tmp_path)
+    server: S3Server = request.getfixturevalue("s3")
+    return open_files(f"s3://{server.new_bucket()}/archive", tmp_path)
 
 
 @pytest.fixture
@@ -257,3 +275,80 @@ def test_traces_of_large_frames_are_restored_few_at_a_time(archive: Archive) -> 
     ]
     assert list(portions([small, *large, last])) == [[small, large[0]], [large[1], last]]
     assert [len(each) for each in portions([small] * (RESTORED_AT_ONCE + 1))] == [RESTORED_AT_ONCE, 1]
+
+
+async def test_a_replica_does_not_start_beside_what_says_that_traces_are_archived(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    open_catalogue(folder).close()
+    settings = Settings.model_validate(
+        {
+            "data_dir": str(folder),
+            "journal": {"url": "kafka://127.0.0.1:1/x"},
+            "index": {"enabled": False},
+        }
+    )
+    with pytest.raises(Misconfigured, match="with Kafka as the journal no process can act on that"):
+        async with open_archive(settings):
+            pass
+
+
+def test_a_file_that_is_there_is_not_made_again_whatever_the_store_calls_it(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = open_files(f"s3://{s3.new_bucket()}/archive", tmp_path)
+    assert isinstance(files, RemoteFiles)
+    assert files.create("lease.json", b"a")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold")
+
+    # other stores than Amazon's don't say which condition it was
+    monkeypatch.setattr(files._system, "pipe_file", refuse)
+    assert not files.create("lease.json", b"b")
+    assert files.read("lease.json") == b"a"
+    with pytest.raises(OSError, match="pre-conditions"):
+        files.create("other.json", b"b")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from collector.retention.archive import open_archive_of
+from collector.retention.catalogue import open_catalogue
+from collector.retention.store import open_files
+from tests.collector.retention.test_archive import trace, write
+
+url, folder, first = sys.argv[1:]
+archive = open_archive_of(open_files(url, Path(folder)), open_catalogue(Path(folder)), where="a writer")
+archive.catch_up()
+for number in range(int(first), 250):
+    write(archive, trace(number, spans=50))
+    print(number, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_an_archive_on_s3_that_is_read_and_written(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    url = f"s3://{s3.new_bucket()}/archive"
+    folder = tmp_path / "data"
+    told: set[int] = set()
+    for after_seconds in (0.0, 0.02, 0.07):  # into the write that comes next
+        first = max(told, default=0) + 10
+        command = [sys.executable, "-c", WRITER, url, str(folder), str(first)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            lines = [writer.stdout.readline() for _ in range(2)]
+            time.sleep(after_seconds)
+            writer.kill()
+            told |= {int(line) for line in (*lines, *writer.stdout)}
+    with closing(open_catalogue(folder)) as catalogue:
+        archive = open_archive_of(open_files(url, tmp_path), catalogue, where="here")
+        archive.catch_up()
+        assert {number: spans(archive, number) for number in told} == dict.fromkeys(told, 50)
+        write(archive, trace(255, spans=3))
+        assert spans(archive, 255) == 3
+    with closing(open_catalogue(tmp_path / "other")) as catalogue:
+        other = open_archive_of(open_files(url, tmp_path), catalogue, where="elsewhere")
+        with pytest.raises(ArchiveTaken, match=r"writes to the archive: here, until"):
+            write(other, trace(1))

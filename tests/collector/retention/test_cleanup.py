@@ -57,6 +57,10 @@ class FakeStore:
     steps: Steps = field(default_factory=Steps)
     in_runs: frozenset[str] = frozenset()
     linked_seconds: float = 0.0
+    is_proving: bool = False
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
 
     async def experiments(self) -> list[ExperimentReference]:
         return [ExperimentReference(id="7", name="checkout")]
@@ -76,8 +80,8 @@ class FakeStore:
     async def look_again(self, experiment_id: str, ids: Sequence[str]) -> dict[str, RetainedTrace]:
         return await self.infos(ids)
 
-    async def whole(self, ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
-        for id in ids:
+    async def whole(self, traces: Sequence[RetainedTrace]) -> AsyncIterator[list[dict[str, Any]]]:
+        for id in [each.id for each in traces]:
             self.steps.take()
             yield [self.traces[id]] if id in self.traces else []
 
@@ -218,10 +222,10 @@ async def test_a_trace_that_changes_while_it_is_archived_stays(tmp_path: Path, s
     first = next(iter(store.traces))
     read = store.whole
 
-    async def whole(ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
-        async for found in read(ids):
+    async def whole(traces: Sequence[RetainedTrace]) -> AsyncIterator[list[dict[str, Any]]]:
+        async for found in read(traces):
             yield found
-        if first in ids:
+        if first in {each.id for each in traces}:
             changed = {**store.traces[first], "trace_info": {**store.traces[first]["trace_info"], "x": 1}}
             store.traces[first] = changed
 
@@ -500,8 +504,8 @@ async def test_a_trace_that_is_linked_while_it_is_archived_stays(
     first = next(iter(store.traces))
     read = store.whole
 
-    async def whole(ids: Sequence[str]) -> AsyncIterator[list[dict[str, Any]]]:
-        async for found in read(ids):
+    async def whole(traces: Sequence[RetainedTrace]) -> AsyncIterator[list[dict[str, Any]]]:
+        async for found in read(traces):
             yield found
         store.in_runs = frozenset({first})
 
@@ -510,6 +514,20 @@ async def test_a_trace_that_is_linked_while_it_is_archived_stays(
     with closing(found.archive.catalogue):
         (report,) = await found.cleanup.run(progress=lambda _: None)
     assert (first in store.traces, report.kept) == (stays, {"run": 1} if stays else {})
+
+
+@pytest.mark.parametrize(("even_if", "stays"), [((), True), (("attachments",), False)])
+async def test_a_trace_whose_files_the_archive_does_not_hold_stays(
+    tmp_path: Path, store: FakeStore, even_if: Any, stays: bool
+) -> None:
+    first = next(iter(store.traces))
+    image = '{"image": "mlflow-attachment://6f1c?content_type=image%2Fpng&trace_id=tr-1"}'
+    store.traces[first]["spans"][0]["attributes"].append({"key": "in", "value": {"string_value": image}})
+    found = scene(tmp_path, store, Steps(), [RULE.model_copy(update={"even_if": even_if})])
+    with closing(found.archive.catalogue):
+        (report,) = await found.cleanup.run(progress=lambda _: None)
+        assert (first in found.archived()) is not stays
+    assert (first in store.traces, report.kept) == (stays, {"attachments": 1} if stays else {})
 
 
 async def test_more_go_together_where_it_takes_long_to_find_out_what_is_linked(

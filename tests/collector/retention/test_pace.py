@@ -115,7 +115,7 @@ async def test_the_pause_is_longer_beside_others(clock: Clock) -> None:
     for _ in range(2):
         async with pace.request("x", 1):
             clock.now += 0.5
-    assert clock.slept == [0.0, pytest.approx(1.5)]
+    assert clock.slept == [0.0, pytest.approx(3.5)]
 
 
 async def test_no_fewer_are_asked_for_than_make_a_difference(clock: Clock) -> None:

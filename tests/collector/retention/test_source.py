@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from collector.mlflow.client import open_mlflow
+from collector.retention.rules import RetainedTrace
 from collector.retention.source import StoreTrouble, TraceStore
 from collector.settings import MlflowSettings, RetentionSettings
 from tests.support.ports import free_port
@@ -83,8 +84,25 @@ async def test_no_more_is_read_at_once_than_one_answer_may_hold(monkeypatch: pyt
         return web.json_response({"traces": [{"trace_id": id, "x": "y" * sizes[id]} for id in asked]})
 
     async with asking(traces) as store:
-        found = [each["trace_id"] async for some in store.whole(list(sizes)) for each in some]
+        asked = [RetainedTrace(id=id, started_unix_ms=0, size_bytes=0, info={}) for id in sizes]
+        found = [each["trace_id"] async for some in store.whole(asked) for each in some]
     assert found == [id for id in sizes if id != "tr-3"]  # that is too large alone
+
+
+async def test_a_trace_that_mlflow_can_not_tell_keeps_no_other_one_back() -> None:
+    ids = [f"tr-{number}" for number in range(7)]
+
+    async def traces(request: web.Request) -> web.Response:
+        asked = request.query.values()
+        failed = web.json_response({"error_code": "INTERNAL_ERROR"}, status=500)
+        return (
+            failed if "tr-3" in asked else web.json_response({"traces": [{"trace_id": id} for id in asked]})
+        )
+
+    async with asking(traces) as store:
+        asked = [RetainedTrace(id=id, started_unix_ms=0, size_bytes=0, info={}) for id in ids]
+        found = [each["trace_id"] async for some in store.whole(asked) for each in some]
+    assert found == [id for id in ids if id != "tr-3"]
 
 
 async def test_links_are_looked_for_among_the_traces_that_are_to_go() -> None:

@@ -1,6 +1,7 @@
 """Engines by URL, roles by name: what fits together, and what is refused with its reason."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -149,3 +150,23 @@ def test_other_backends_need_the_embedded_journal() -> None:
     with pytest.raises(ValidationError, match=r"read the topic sidespan-spans and send it on"):
         Settings.model_validate({**KAFKA_AND_CLICKHOUSE, "forward": [target]})
     Settings.model_validate({"forward": [target]})
+
+
+RULE = {"name": "old", "older_than_seconds": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        pytest.param({"retention": [RULE]}, "retention:", id="rules"),
+        pytest.param({"cleanup": {"archive_url": "s3://b/p"}}, "cleanup.archive_url:", id="an_archive"),
+        pytest.param({"cleanup": {"late_spans": "reopen"}}, "cleanup.late_spans:", id="how_rules_run"),
+    ],
+)
+def test_a_replica_has_no_retention(asked: dict[str, Any], key: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"{key} .* need the embedded journal .* a replica on Kafka"
+    ) as found:
+        Settings.model_validate({**KAFKA_AND_CLICKHOUSE, **asked})
+    assert "docs/retention.md" in str(found.value)
+    Settings.model_validate(asked)
