@@ -4,6 +4,7 @@
 import { countsDiffer, sharesDiffer, sumsDiffer } from "./chance.js";
 import { Change, Meter, useAnswer } from "./components.js";
 import { address, duration, money, number, share, without } from "./parts.js";
+import { before } from "./periods.js";
 import { html } from "./view.js";
 
 const DIMENSIONS = ["agent", "model", "tool", "version", "user"];
@@ -112,17 +113,6 @@ export function driversOf(answers) {
     if (!a || Math.abs(b - a) < LEAST_CHANGE * a || sure(total) !== "yes") return [];
     return [{ title, ...shown(total), say, worse, rows, groups: largest(answers, total, change) }];
   });
-}
-
-/** The sides of a comparison of a time with the one of the same length before; null where it has no start. */
-export function before(since, until, now = Date.now() / 1000) {
-  const relative = /^-(\d+)([mhd])$/.exec(since || "");
-  const unit = { m: 60, h: 3600, d: 86400 };
-  const begin = relative ? now - Number(relative[1]) * unit[relative[2]] : Number(since);
-  const end = until ? Number(until) : now;
-  if (!begin || !(end > begin)) return null;
-  const [from, to] = [Math.floor(begin), Math.ceil(end)];
-  return { "a.since": 2 * from - to, "a.until": from, "b.since": from, "b.until": to };
 }
 
 /** A minute in which the answers stay the same, though the view is asked for again. */

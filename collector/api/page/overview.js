@@ -5,19 +5,11 @@
 import { Alerting, firingAlerts } from "./alerting.js";
 import { Chart, columns } from "./charts.js";
 import { Change, Empty, HowToSend, Select } from "./components.js";
-import { before, Drivers } from "./drivers.js";
-import {
-  address,
-  compact,
-  duration,
-  get,
-  knownFacets,
-  money,
-  number,
-  pick,
-  share,
-  without,
-} from "./parts.js";
+import { Drivers } from "./drivers.js";
+import { useFacets } from "./facets.js";
+import { OVERVIEW_FILTERS, overviewAsked, overviewPath } from "./first.js";
+import { address, compact, duration, get, money, number, share, without } from "./parts.js";
+import { before } from "./periods.js";
 import { Tops } from "./tops.js";
 import { html } from "./view.js";
 
@@ -28,36 +20,17 @@ export const RANGES = [
   ["-30d", "Last month"],
   ["0", "All time"],
 ];
-const FILTERS = [
-  "experiment_id",
-  "experiment_name",
-  "service",
-  "version",
-  "environment",
-  "agent",
-  "model",
-  "response_model",
-  "tool",
-  "user",
-  "status",
-  "score",
-];
-
 async function load({ parameters }) {
-  const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
-  const [found, facets, firing] = await Promise.all([
-    get(address("traces/overview", asked)),
-    knownFacets(),
-    firingAlerts(),
-  ]);
-  return { asked, found, facets, firing };
+  const asked = overviewAsked(parameters);
+  const [found, firing] = await Promise.all([get(overviewPath(asked)), firingAlerts()]);
+  return { asked, found, firing };
 }
 
-function Show({ data: { asked, found, facets, firing }, parameters, go }) {
+function Show({ data: { asked, found, firing }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
   const about = JSON.stringify(asked);
-  const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
-  if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
+  const bar = html`<${Bar} ...${{ parameters, asked, go }} />`;
+  if (!found.totals.count.b) return html`${bar}<${Nothing} />`;
   return html`${bar}
     <${Totals} totals=${found.totals} into=${into} />
     <${Alerting} firing=${firing} />
@@ -68,8 +41,10 @@ function Show({ data: { asked, found, facets, firing }, parameters, go }) {
 
 export const overview = { title: "Overview", load, Show, live: true };
 
-const Nothing = ({ any }) =>
-  any
+function Nothing() {
+  const facets = useFacets(0);
+  if (!facets) return html`<p class="quiet">Loading…</p>`;
+  return !facets.experiment || facets.experiment.length
     ? html`<${Empty} title="No traces match.">
         <p class="quiet">Choose a longer time range or remove filters.</p>
       <//>`
@@ -80,15 +55,18 @@ const Nothing = ({ any }) =>
           backfill --experiment NAME.
         </p>
       <//>`;
+}
 
-function Bar({ parameters, asked, facets, go }) {
-  const named = (facet) => [["", "All"], ...facets[facet].map(({ value }) => [value, value])];
+function Bar({ parameters, asked, go }) {
+  const facets = useFacets(asked);
+  const known = (facet) => facets?.[facet] || [];
+  const named = (facet) => [["", "All"], ...known(facet).map(({ value }) => [value, value])];
   const picker = (id, label, name, facet) =>
     html`<${Select}
       ...${{ id, label, options: named(facet), chosen: parameters[name] || "" }}
       onChange=${(value) => go((now) => ({ ...now, [name]: value }))}
     />`;
-  const others = FILTERS.filter(
+  const others = OVERVIEW_FILTERS.filter(
     (name) => parameters[name] && !["experiment_name", "service", "agent"].includes(name),
   );
   return html`<form class="bar" onSubmit=${(event) => event.preventDefault()}>
