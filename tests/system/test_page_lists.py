@@ -46,6 +46,10 @@ OUTSIDE = """() => [...document.querySelectorAll('.table')].filter(table => tabl
 SERIOUS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
   .filter(({impact}) => ['serious', 'critical'].includes(impact))
   .map(({id, nodes}) => [id, nodes.slice(0, 3).map(({html}) => html)])"""
+# numbers that are links: what they say, what they are called, and where they lead
+LINKS = """links => links.map(link => [link.textContent, link.closest('[data-label]')?.dataset.label
+  ?? link.closest('li').querySelector('.quiet').textContent, link.getAttribute('href')])"""
+COUNT_ROWS = {"Traces", "Sessions"}
 SHIFTS = """new PerformanceObserver(list => list.getEntries().forEach(
   entry => { window.shifted = (window.shifted || 0) + (entry.hadRecentInput ? 0 : entry.value); }
 )).observe({type: 'layout-shift', buffered: true})"""
@@ -227,6 +231,31 @@ async def test_the_overview_says_what_changed_and_every_number_leads_to_its_rows
         await errors.get_by_role("link", name="unreachable").first.click()
         await expect(tab.locator("tbody tr").first).to_be_visible()
         await has_address(tab, "error=", "#/traces")
+
+
+async def test_numbers_of_the_overview_lead_to_rows_that_count_the_same(service: Sidespan) -> None:
+    async with opened(service, "#/") as tab:
+        await expect(tab.locator(".driver").first).to_be_visible()
+        for name in ("Users", "Errors"):
+            region = tab.get_by_role("region", name=name, exact=True)
+            await expect(region.locator("td.number").first).to_be_visible()
+        for place in (".numbers .value", ".numbers .number-link", "td.number a", ".driver a.number-link"):
+            links = await tab.locator(f"#view {place}").evaluate_all(LINKS)
+            assert links, place
+            for said, label, address in links:
+                rows = await rows_behind(service, tab, address)
+                some = rows > 0 or not re.search("[1-9]", said)
+                assert rows == int(said) if label in COUNT_ROWS else some, (label, said, address, rows)
+        assert await tab.locator("#view td.number:not(:has(a))").all_inner_texts() == []
+        await expect(tab.locator(".driver:not(:has(a.number-link + a.number-link))")).to_have_count(0)
+
+
+async def rows_behind(service: Sidespan, tab: Page, address: str) -> int:
+    """How many rows the list has to which a link leads."""
+    name, _, query = address.removeprefix("#/").partition("?")
+    path = "traces/errors" if name == "errors" else name
+    answer = await (await tab.request.get(f"{service.url}/-/{path}?{query}&limit=1000")).json()
+    return len(answer[name])
 
 
 async def test_two_times_are_compared_with_how_sure_it_is(service: Sidespan) -> None:

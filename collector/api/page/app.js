@@ -80,11 +80,20 @@ async function draw({ again = false } = {}) {
     at("message").textContent = "";
   } catch (error) {
     if (mine !== drawing) return;
-    if (!again) show(null);
+    if (!again) show(html`<${AfterError} here=${here} />`);
     at("message").className = "bad";
     at("message").textContent = error instanceof Error ? error.message : String(error);
   }
   tidyCharts();
+}
+
+/** What to do where a view can't be shown; what went wrong stands above it. */
+function AfterError({ here: { name, id, parameters } }) {
+  const bare = `#/${id ? `${name}/${encodeURIComponent(id)}` : name}`;
+  return html`<p class="after-error">
+    <button type="button" onClick=${() => draw()}>Try again</button>
+    ${Object.keys(parameters).length ? html`<a class="button" href=${bare}>Without filters</a>` : null}
+  </p>`;
 }
 
 /** What is known of a view before its scripts are there. */

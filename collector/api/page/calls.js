@@ -1,7 +1,7 @@
 // @ts-check
 // Calls of tools and of models as tables: how often, how fast, at what cost, with how many errors.
 
-import { Meter, Table } from "./components.js";
+import { Meter, NumberLink, Table } from "./components.js";
 import { Filters, filtersOf } from "./filters.js";
 import { CompareLink, count, NoRows } from "./lists.js";
 import { address, compact, duration, get, money, number, share, without } from "./parts.js";
@@ -10,6 +10,7 @@ import { html } from "./view.js";
 const CALLS = {
   tools: [["recovered_retries", "Retries", number.format]],
   models: [
+    ["time_to_first_token_seconds_p50", "First token p50", duration],
     ["total_tokens", "Tokens", compact],
     ["cost_usd", "Cost", money],
   ],
@@ -38,15 +39,24 @@ function callsView(of, by, title) {
     const into = (more) => `#/traces${address("", { ...rows, ...more })}`;
     const busy = found.total.self_seconds || 0;
     const value = (name, head, say) => ({ title: head, sort: name, cell: ({ values }) => say(values[name]) });
+    const linked = (name, head, say, leads) => ({
+      ...value(name, head, say),
+      cell: ({ key, values }) =>
+        html`<${NumberLink}
+          href=${key[by] === null ? "" : leads({ [by]: key[by] })}
+          said=${say(values[name])}
+        />`,
+    });
+    const intoErrors = (more) => `#/errors${address("", { ...rows, ...more })}`;
     const columns = [
       {
         title,
         cell: ({ key }) =>
           key[by] === null ? "not set" : html`<a href=${into({ [by]: key[by] })}>${key[by]}</a>`,
       },
-      value("count", "Calls", number.format),
-      value("traces", "Traces", number.format),
-      value("errors", "Errors", (said) => count(said, "bad")),
+      linked("count", "Calls", number.format, into),
+      linked("traces", "Traces", number.format, into),
+      linked("errors", "Errors", (said) => count(said, "bad"), intoErrors),
       value("error_rate", "Error rate", share),
       value("duration_seconds_p50", "p50", duration),
       value("duration_seconds_p95", "p95", duration),

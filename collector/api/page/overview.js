@@ -32,7 +32,7 @@ function Show({ data: { asked, found, firing }, parameters, go }) {
   const bar = html`<${Bar} ...${{ parameters, asked, go }} />`;
   if (!found.totals.count.b) return html`${bar}<${Nothing} />`;
   return html`${bar}
-    <${Totals} totals=${found.totals} into=${into} />
+    <${Totals} totals=${found.totals} into=${into} earlier=${earlierThan(asked)} />
     <${Alerting} firing=${firing} />
     <${Charts} ...${{ found, asked, go }} />
     <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
@@ -107,17 +107,24 @@ const TILES = [
   ["Retries", "recovered_retries", number.format, null, { sort: "-errors" }],
 ];
 
-function Totals({ totals, into }) {
+/** The time before, of which the numbers are that the totals are compared with; null where there is none. */
+function earlierThan({ since, until }) {
+  const sides = before(since, until);
+  return sides && { since: sides["a.since"], until: sides["a.until"] };
+}
+
+function Totals({ totals, into, earlier }) {
   return html`<ul class="cards numbers" aria-label="Totals">
     ${TILES.map(([label, metric, say, worse, rows]) => {
       const { a, b } = totals[metric];
       const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
       const said = b === null ? "–" : `${lower}${say(b)}`;
-      const href = rows ? into(rows) : into({}).replace("#/traces", "#/sessions");
+      const rowsOf = (more) =>
+        rows ? into({ ...rows, ...more }) : into(more).replace("#/traces", "#/sessions");
       return html`<li key=${metric}>
         <span class="quiet">${label}</span>
-        <a class="value" href=${href}>${said}</a>
-        <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+        <a class="value" href=${rowsOf({})}>${said}</a>
+        <${Change} before=${a} now=${b} worse=${worse} say=${say} href=${earlier ? rowsOf(earlier) : ""} />
       </li>`;
     })}
   </ul>`;
