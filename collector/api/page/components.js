@@ -160,9 +160,9 @@ export const Figures = ({ items }) =>
       .map(([label, said]) => html`<li key=${label}><b>${said}</b><span>${label}</span></li>`)}
   </ul>`;
 
-/** A number that leads to its rows; as text where there is no address. */
+/** A number that leads to its rows; as it is where there is no address, or nothing is said. */
 export const NumberLink = ({ href, said }) =>
-  href ? html`<a class="number-link" href=${href}>${said}</a>` : said;
+  href && said !== "" ? html`<a class="number-link" href=${href}>${said}</a>` : said;
 
 /**
  * How a number changed: more or less, by how much, and whether that is good; `worse`: more of it is bad. `from` is
