@@ -253,6 +253,17 @@ async def test_numbers_of_the_overview_lead_to_rows_that_count_the_same(service:
         await expect(tab.locator(".driver:not(:has(a.number-link + a.number-link))")).to_have_count(0)
 
 
+async def test_a_view_that_cannot_be_shown_says_what_to_do(service: Sidespan) -> None:
+    async with opened(service, "#/traces?status=nonsense") as tab:
+        await expect(tab.locator("#message")).to_contain_text("Must be one of")
+        await expect(tab.get_by_role("button", name="Try again")).to_be_visible()
+        await tab.get_by_role("link", name="Without filters").click()
+        await expect(tab.locator("tbody tr").first).to_be_visible()
+        await tab.evaluate(f"location.hash = '#/session/{'x' * 9}'")
+        await tab.get_by_role("link", name="To the list").click()
+        await expect(tab.get_by_role("link", name="chat-3")).to_be_visible()
+
+
 async def rows_behind(service: Sidespan, tab: Page, address: str) -> int:
     """How many rows the list has to which a link leads."""
     name, _, query = address.removeprefix("#/").partition("?")

@@ -88,11 +88,13 @@ async function draw({ again = false } = {}) {
 }
 
 /** What to do where a view can't be shown; what went wrong stands above it. */
-function AfterError({ here: { name, id, parameters } }) {
-  const bare = `#/${id ? `${name}/${encodeURIComponent(id)}` : name}`;
+function AfterError({ here: { name, parameters } }) {
+  const list = MENU[name];
+  const isFiltered = !list && Object.keys(parameters).length > 0;
   return html`<p class="after-error">
-    <button type="button" onClick=${() => draw()}>Try again</button>
-    ${Object.keys(parameters).length ? html`<a class="button" href=${bare}>Without filters</a>` : null}
+    <button type="button" onClick=${() => draw()}>Try again</button>${" "}
+    ${list ? html`<a class="button" href="#/${list}">To the list</a>` : null}
+    ${isFiltered ? html`<a class="button" href="#/${name}">Without filters</a>` : null}
   </p>`;
 }
 

@@ -169,7 +169,7 @@ function Palette({ close }) {
             onMouseMove=${() => setChosen(number)}
           >
             <span class="kind">${row.kind}</span> <span class="said">${row.text}</span>
-            ${row.more && html`<span class="quiet small">${row.more}</span>`}
+            ${row.more && html`<span class="quiet small more">${row.more}</span>`}
           </li>`,
       )}
     </ul>
