@@ -138,6 +138,10 @@ async def test_no_column_is_cut_and_nothing_sticks_out(service: Sidespan, width:
             await shown(tab, view, sign)
             assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
             assert await tab.evaluate(OUTSIDE) == [], view
+        await shown(tab, "#/traces", "tbody tr")
+        box, name = (tab.locator(f"tbody td:first-child {each}").first for each in (".mark", "a"))
+        (left, right) = (await box.bounding_box(), await name.bounding_box())
+        assert left and right and left["x"] + left["width"] <= right["x"], "a box stands before the name"
         await shown(tab, "#/", ".numbers > li")
         rows = await tab.locator(".numbers > li").evaluate_all(
             "tiles => tiles.map(tile => Math.round(tile.getBoundingClientRect().top))"
