@@ -258,7 +258,7 @@ async def test_numbers_of_the_overview_lead_to_rows_that_count_the_same(service:
 
 
 async def test_a_view_that_cannot_be_shown_says_what_to_do(service: Sidespan) -> None:
-    async with opened(service, "#/traces?status=nonsense") as tab:
+    async with opened(service, "#/traces?sort=nonsense") as tab:
         await expect(tab.locator("#message")).to_contain_text("Must be one of")
         await expect(tab.get_by_role("button", name="Try again")).to_be_visible()
         await tab.get_by_role("link", name="Without filters").click()

@@ -22,8 +22,8 @@ async function facets() {
 }
 
 /**
- * The values of each facet; null until they are known, empty if they can't be. `again` has them asked for again when it changes, if they
- * are old by then.
+ * The values of each facet; null until they are known, empty if they can't be. `again` has them asked for again when
+ * it changes, if they are old by then.
  */
 export function useFacets(again) {
   const [body, setBody] = useState(known.body);
