@@ -146,6 +146,8 @@ async def _opened(browser: Browser, url: str, trace_id: str) -> tuple[float, flo
     page = await browser.new_page(viewport={"width": 1280, "height": 860})
     await page.goto(f"{url}/-/#/health")
     await page.locator("#parts .good").nth(0).wait_for()
+    # whoever clicks takes longer than the page to read the scripts of its other views
+    await page.wait_for_load_state("networkidle")
     work = await _work_of(page)
     took = float(await page.evaluate(OPENED, [f"#/trace/{trace_id}", ".waterfall .row"]))
     own = await work()

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { before, driversOf } from "../../collector/api/page/drivers.js";
+import { driversOf } from "../../collector/api/page/drivers.js";
+import { before } from "../../collector/api/page/periods.js";
 
 const values = (count, errors, seconds, usd) => {
   const side = ([a, b]) => ({ a, b });

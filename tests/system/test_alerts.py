@@ -1,6 +1,7 @@
 """Alerts of the running service: told once through kills, listed, tried out, silenced, shown on the page."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -210,6 +211,13 @@ async def test_an_alert_is_listed_tried_out_silenced_and_shown(
         await expect(tab.get_by_role("region", name="Groups", exact=True)).to_contain_text("tool")
         await expect(tab.get_by_role("region", name="Channels", exact=True)).to_contain_text("hook")
         await check_readable(tab)
+        address = (
+            await table.locator("tr", has_text="failing tools").locator("a.number-link").get_attribute("href")
+        )
+        assert address and address.startswith("#/traces?tool=")
+        await tab.evaluate("location.hash = '#/'")
+        firing = tab.get_by_role("region", name="Alerts that fire").locator("li", has_text="failing tools")
+        await expect(firing.locator("a.number-link")).to_have_attribute("href", re.compile("^#/traces.tool="))
     send(watching, export(spans=1))
     until(lambda: held(watching)[0] == 3, service=watching)
     async with opened(watching, told["link"].partition("/-/")[2]) as tab:

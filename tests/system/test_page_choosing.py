@@ -2,35 +2,42 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from playwright.async_api import expect
 
-from tests.support.conversations import have_conversation
-from tests.support.otlp import agent_export, all_spans
+from tests.support.conversations import have_conversation, put
+from tests.support.layout_shift import MAX_SHIFT, shift_of, watch_shifts
+from tests.support.otlp import agent_export, all_spans, export
 from tests.support.sidespan import Sidespan
 from tests.system.test_index import NOWHERE, held, send, started, until
 from tests.system.test_page_views import opened
 
 pytestmark = pytest.mark.slow
 TRACES = 24
+# with the three turns of the session, and a call that is streamed
+HELD = TRACES + 3 + 1
+SLOW_MODEL = "slow-model"
 HOUR_NS = 3_600 * 10**9
-# what https://web.dev/articles/cls is made of; what follows a click within half a second is left out
-SHIFTS = """window.shifted = 0; new PerformanceObserver(list => list.getEntries().forEach(
-  entry => { window.shifted += entry.hadRecentInput ? 0 : entry.value; }
-)).observe({type: 'layout-shift', buffered: true})"""
-MAX_SHIFT = 0.05
-# each view, and what is there once all of it is
+# each view that needs no MLflow, and what is there once all of it is
 STILL = {
     "#/?since=-7d": (".chart canvas", ".tops .spark polyline"),
+    "#/?service=nothing": (".empty",),
     "#/traces": ("tbody tr",),
+    "#/traces?name=nothing": (".empty",),
     "#/sessions": ("tbody tr",),
     "#/errors?since=-7d": ("tbody tr", ".spark polyline"),
     "#/tools": ("tbody tr",),
+    "#/models": ("tbody tr",),
     "#/compare": ("tbody tr",),
+    "#/compare?kind=agent&since=-7d": ("#compare-a",),
+    "#/alerts": (".empty",),
     "#/health": ("#parts h3", "#letters li"),
     "#/session/weather%2F1": (".turn:nth-child(3) .message.assistant",),
+    "#/trace/{a}": (".waterfall .row",),
+    "#/trace/{a}?view=conversation": (".message.assistant",),
+    "#/beside?a={a}&b={b}": ("[aria-label=Differences] tbody tr",),
 }
 
 
@@ -47,15 +54,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidespan]:
             span.start_time_unix_nano -= (number + 1) * HOUR_NS // 2
             span.end_time_unix_nano -= (number + 1) * HOUR_NS // 2
         send(found, request, x_mlflow_experiment_id="1")
-    until(lambda: held(found)[0] == TRACES + 3, service=found)
+    send(found, streamed_call(), x_mlflow_experiment_id="1")
+    until(lambda: held(found)[0] == HELD, service=found)
     yield found
     found.kill()
+
+
+def streamed_call() -> ExportTraceServiceRequest:
+    """A call of SLOW_MODEL of a second, whose first token came after a quarter of it."""
+    request = export()
+    (span,) = all_spans(request)
+    span.start_time_unix_nano -= 10**9
+    put(span, {"gen_ai.operation.name": "chat", "gen_ai.request.model": SLOW_MODEL})
+    put(span, {"gen_ai.server.time_to_first_token": 0.25})
+    return request
 
 
 async def test_two_rows_are_chosen_by_mouse_or_keys_and_stand_side_by_side(service: Sidespan) -> None:
     async with opened(service, "#/traces?sort=-start") as tab:
         rows = tab.locator("tbody tr")
-        await expect(rows).to_have_count(TRACES + 3)
+        await expect(rows).to_have_count(HELD)
         boxes = tab.locator("tbody input.mark")
         await boxes.nth(2).check()
         chosen = tab.locator(".chosen")
@@ -119,20 +137,35 @@ async def test_means_are_compared_by_their_spread(service: Sidespan) -> None:
 @pytest.mark.parametrize("width", [768, 1280])
 async def test_nothing_moves_while_a_view_comes(service: Sidespan, width: int) -> None:
     async with opened(service, "#/traces", viewport={"width": width, "height": 900}) as tab:
-        await tab.add_init_script(SHIFTS)
+        await watch_shifts(tab)
+        answer = await (await tab.request.get(f"{service.url}/-/traces?session=weather/1")).json()
+        a, b, _ = (trace["trace_id"] for trace in answer["traces"])
         for view, signs in STILL.items():
-            shift = await shift_of(tab, f"{service.url}/-/{view}", signs)
+            shift = await shift_of(tab, f"{service.url}/-/{view.format(a=a, b=b)}", signs)
             assert shift < MAX_SHIFT, (view, shift)
 
 
-async def shift_of(tab: Page, address: str, signs: tuple[str, ...]) -> float:
-    """How far what was there moved, until all of a view is."""
-    await tab.goto("about:blank")
-    await tab.goto(address)
-    for sign in signs:
-        await expect(tab.locator(sign).nth(0)).to_be_visible(timeout=60_000)
-    await expect(tab.locator("#state")).to_have_text("Ready")
-    # entries come after the frame that they are about
-    await tab.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")
-    shifted: Any = await tab.evaluate("window.shifted")
-    return float(shifted)
+async def test_a_view_asks_its_first_question_once(service: Sidespan) -> None:
+    async with opened(service, "#/health") as tab:
+        for view, path in (("", "traces/overview?"), ("traces", "traces?"), ("errors", "traces/errors?")):
+            asked: list[str] = []
+            tab.on("request", lambda request, asked=asked: asked.append(request.url.rpartition("/-/")[2]))
+            await tab.goto("about:blank")
+            await tab.goto(f"{service.url}/-/#/{view}")
+            await expect(tab.locator("tbody tr").first).to_be_visible()
+            assert [each.startswith(path) for each in asked].count(True) == 1, asked
+
+
+async def test_the_time_to_the_first_token_is_shown_and_compared(service: Sidespan) -> None:
+    async with opened(service, "#/models?since=-7d") as tab:
+        row = tab.locator("tbody tr", has_text=SLOW_MODEL)
+        await expect(row.locator("[data-label='First token p50']")).to_have_text("250 ms")
+        await row.get_by_role("link", name=SLOW_MODEL).click()
+        await tab.locator("tbody td:first-child a").first.click()
+        await tab.locator(".waterfall .row.LLM").first.click()
+        fact = tab.locator(".panel .facts div", has_text="First token after")
+        await expect(fact).to_contain_text("250 ms")
+        await tab.evaluate("location.hash = '#/compare'")
+        compared = tab.get_by_role("region", name="Comparison")
+        row = compared.locator("tr", has=tab.get_by_role("cell", name="Time to first token p50", exact=True))
+        await expect(row).to_contain_text("250 ms")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.support.layout_shift import MAX_SHIFT, watch_shifts
 from tests.support.otlp import agent_export, all_spans
 from tests.support.sidespan import Sidespan
 from tests.system.test_index import NOWHERE, held, send, started, until
@@ -46,6 +47,10 @@ OUTSIDE = """() => [...document.querySelectorAll('.table')].filter(table => tabl
 SERIOUS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
   .filter(({impact}) => ['serious', 'critical'].includes(impact))
   .map(({id, nodes}) => [id, nodes.slice(0, 3).map(({html}) => html)])"""
+# numbers that are links: what they say, what they are called, and where they lead
+LINKS = """links => links.map(link => [link.textContent, link.closest('[data-label]')?.dataset.label
+  ?? link.closest('li').querySelector('.quiet').textContent, link.getAttribute('href')])"""
+COUNT_ROWS = {"Traces", "Sessions"}
 SHIFTS = """new PerformanceObserver(list => list.getEntries().forEach(
   entry => { window.shifted = (window.shifted || 0) + (entry.hadRecentInput ? 0 : entry.value); }
 )).observe({type: 'layout-shift', buffered: true})"""
@@ -133,6 +138,10 @@ async def test_no_column_is_cut_and_nothing_sticks_out(service: Sidespan, width:
             await shown(tab, view, sign)
             assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
             assert await tab.evaluate(OUTSIDE) == [], view
+        await shown(tab, "#/traces", "tbody tr")
+        box, name = (tab.locator(f"tbody td:first-child {each}").first for each in (".mark", "a"))
+        (left, right) = (await box.bounding_box(), await name.bounding_box())
+        assert left and right and left["x"] + left["width"] <= right["x"], "a box stands before the name"
         await shown(tab, "#/", ".numbers > li")
         rows = await tab.locator(".numbers > li").evaluate_all(
             "tiles => tiles.map(tile => Math.round(tile.getBoundingClientRect().top))"
@@ -143,11 +152,13 @@ async def test_no_column_is_cut_and_nothing_sticks_out(service: Sidespan, width:
 async def test_nothing_moves_while_the_overview_comes(service: Sidespan) -> None:
     async with opened(service, "#/traces", viewport={"width": 1280, "height": 900}) as tab:
         await expect(tab.locator("tbody tr").first).to_be_visible()
-        await tab.evaluate(SHIFTS)
+        await watch_shifts(tab)
+        await tab.reload()
+        await expect(tab.locator("tbody tr").first).to_be_visible()
         await tab.evaluate("window.shifted = 0")
         await shown(tab, "#/", ".chart canvas")
         await expect(tab.get_by_role("region", name="Errors", exact=True)).to_contain_text("unreachable")
-        assert await tab.evaluate("window.shifted") < 0.1
+        assert await tab.evaluate("window.shifted") < 2 * MAX_SHIFT
 
 
 async def test_rows_are_gone_through_opened_and_left_by_keys(service: Sidespan) -> None:
@@ -227,6 +238,42 @@ async def test_the_overview_says_what_changed_and_every_number_leads_to_its_rows
         await errors.get_by_role("link", name="unreachable").first.click()
         await expect(tab.locator("tbody tr").first).to_be_visible()
         await has_address(tab, "error=", "#/traces")
+
+
+async def test_numbers_of_the_overview_lead_to_rows_that_count_the_same(service: Sidespan) -> None:
+    async with opened(service, "#/") as tab:
+        await expect(tab.locator(".driver").first).to_be_visible()
+        for name in ("Users", "Errors"):
+            region = tab.get_by_role("region", name=name, exact=True)
+            await expect(region.locator("td.number").first).to_be_visible()
+        for place in (".numbers .value", ".numbers .number-link", "td.number a", ".driver a.number-link"):
+            links = await tab.locator(f"#view {place}").evaluate_all(LINKS)
+            assert links, place
+            for said, label, address in links:
+                rows = await rows_behind(service, tab, address)
+                some = rows > 0 or not re.search("[1-9]", said)
+                assert rows == int(said) if label in COUNT_ROWS else some, (label, said, address, rows)
+        assert await tab.locator("#view td.number:not(:has(a))").all_inner_texts() == []
+        await expect(tab.locator(".driver:not(:has(a.number-link + a.number-link))")).to_have_count(0)
+
+
+async def test_a_view_that_cannot_be_shown_says_what_to_do(service: Sidespan) -> None:
+    async with opened(service, "#/traces?sort=nonsense") as tab:
+        await expect(tab.locator("#message")).to_contain_text("Must be one of")
+        await expect(tab.get_by_role("button", name="Try again")).to_be_visible()
+        await tab.get_by_role("link", name="Without filters").click()
+        await expect(tab.locator("tbody tr").first).to_be_visible()
+        await tab.evaluate(f"location.hash = '#/session/{'x' * 9}'")
+        await tab.get_by_role("link", name="To the list").click()
+        await expect(tab.get_by_role("link", name="chat-3")).to_be_visible()
+
+
+async def rows_behind(service: Sidespan, tab: Page, address: str) -> int:
+    """How many rows the list has to which a link leads."""
+    name, _, query = address.removeprefix("#/").partition("?")
+    path = "traces/errors" if name == "errors" else name
+    answer = await (await tab.request.get(f"{service.url}/-/{path}?{query}&limit=1000")).json()
+    return len(answer[name])
 
 
 async def test_two_times_are_compared_with_how_sure_it_is(service: Sidespan) -> None:

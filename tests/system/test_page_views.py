@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from tests.collector.api.test_page import CHROMIUM, CHROMIUM_ARGUMENTS, VIEWS, check_readable
+from tests.support.layout_shift import MAX_SHIFT, shift_of, watch_shifts
 from tests.support.mlflow_server import MlflowServer
 from tests.support.otlp import agent_export, all_spans, trace_ids_of
 from tests.support.sidespan import Sidespan
@@ -172,6 +173,19 @@ async def test_runs_have_charts_and_stand_side_by_side(house: dict[str, Any]) ->
         await expect(tab.locator(".chart canvas")).to_have_count(1)
         await tab.locator(".figures").get_by_role("link", name="1", exact=True).click()
         await expect(tab.locator("tbody tr")).to_have_count(1)
+
+
+async def test_nothing_moves_while_views_of_runs_come(house: dict[str, Any]) -> None:
+    service, runs = house["service"], house["runs"]
+    views = {
+        f"#/runs?experiment_id={house['id']}": ("tbody tr",),
+        f"#/run/{runs[0]}": (".chart canvas", "tbody tr"),
+        f"#/compare?run_id={runs[0]}&run_id={runs[1]}": (".chart canvas", "tbody tr"),
+    }
+    async with opened(service, "#/traces") as tab:
+        await watch_shifts(tab)
+        for view, signs in views.items():
+            assert await shift_of(tab, f"{service.url}/-/{view}", signs) < MAX_SHIFT, view
 
 
 async def test_the_overview_follows_what_comes_in_and_an_empty_one_says_what_to_do(

@@ -1,6 +1,6 @@
 """The pages at `/-/` and `/-/docs`: files of our own and of vendor/, nothing from any other host.
 
-The scripts ask the paths of the API from the browser (app.js says which view asks what). Names and messages
+The scripts ask the paths of the API from the browser (views.js lists the views). Names and messages
 in the answers come from outside, so they are set as text only, and the policy lets nothing run but our
 scripts. There is no build step: what is served are the files here.
 

@@ -1,8 +1,8 @@
 // @ts-check
 // The alerts that fire, for the overview.
 
-import { Moment, Pill } from "./components.js";
-import { ask } from "./parts.js";
+import { Moment, NumberLink, Pill } from "./components.js";
+import { address, ask, number } from "./parts.js";
 import { html } from "./view.js";
 
 /** Those that fire or are about to; none where they can't be asked for, as for lack of rights. */
@@ -22,11 +22,18 @@ export function Alerting({ firing }) {
           html`<li key=${alert.name}>
             <${Pill} status=${alert.status} /> <a href="#/alerts">${alert.name}</a>
             <span class="quiet">${alert.summary}</span>
-            ${alert.groups
-              .slice(0, 1)
-              .map((group) => html`<span class="quiet">since <${Moment} ns=${group.since_unix_ns} /></span>`)}
+            ${alert.groups.slice(0, 1).map((group) => html`<${First} ...${group} />`)}
           </li>`,
       )}
     </ul>
   </section>`;
+}
+
+/** The group that comes first: its value now, which leads to the traces of its last window. */
+function First({ judged, filters, since_unix_ns: since }) {
+  const said = judged === null ? "no data" : number.format(Number(judged.toPrecision(4)));
+  return html`<span class="quiet">
+    now <${NumberLink} href=${filters ? `#/traces${address("", filters)}` : ""} said=${said} />, since${" "}
+    <${Moment} ns=${since} />
+  </span>`;
 }

@@ -1,34 +1,41 @@
 // @ts-check
 // Alerts with their states, and the channels that carry notifications.
 
-import { Clip, Empty, Moment, Pill, Table } from "./components.js";
-import { get, moment, number } from "./parts.js";
+import { Clip, Empty, Moment, NumberLink, Pill, Table } from "./components.js";
+import { address, get, moment, number } from "./parts.js";
 import { html } from "./view.js";
 
 const figure = (value) =>
   value === null || value === undefined ? "" : number.format(Number(value.toPrecision(4)));
+/** The value of a group, which leads to the traces of its last window. */
+const linked = (value, group) =>
+  html`<${NumberLink}
+    href=${group?.filters ? `#/traces${address("", group.filters)}` : ""}
+    said=${figure(value)}
+  />`;
 const named = (group) =>
   Object.entries(group)
     .map(([name, value]) => `${name} ${value === null ? "(none)" : value}`)
     .join(", ");
 const state = (row) => html`<${Pill} status=${row.status} />`;
 
+// the value is that of the group that comes first: one that fires, else the one with the largest sample
 const ALERTS = [
   { title: "Alert", words: true, cell: (alert) => alert.name },
   { title: "State", words: true, cell: state },
   { title: "Fires if", words: true, cell: (alert) => alert.summary },
-  { title: "Value", cell: (alert) => figure(worst(alert)) },
+  { title: "Value", cell: (alert) => linked(alert.groups[0]?.judged, alert.groups[0]) },
   { title: "Evaluated", words: true, cell: (alert) => html`<${Moment} ns=${alert.evaluated_unix_ns} />` },
   { title: "Channels", words: true, cell: (alert) => alert.channels.join(", ") || "none" },
-  { title: "Note", words: true, cell: (alert) => html`<${Clip} text=${note(alert)} />` },
+  { title: "Note", words: true, cell: note },
 ];
 
 const GROUPS = [
   { title: "Alert", words: true, cell: (row) => row.alert },
   { title: "Group", words: true, cell: (row) => named(row.group) || "all" },
   { title: "State", words: true, cell: state },
-  { title: "Value", cell: (row) => figure(row.judged) },
-  { title: "Sample", cell: (row) => figure(row.sample) },
+  { title: "Value", cell: (row) => linked(row.judged, row) },
+  { title: "Sample", cell: (row) => linked(row.sample, row) },
   { title: "Since", words: true, cell: (row) => html`<${Moment} ns=${row.since_unix_ns} />` },
   { title: "Told", words: true, cell: (row) => row.told.join(", ") || "nobody" },
 ];
@@ -44,9 +51,6 @@ const CHANNELS = [
     cell: (channel) => html`<${Clip} text=${channel.last_error || ""} tone="bad" />`,
   },
 ];
-
-/** The value of the group that the table shows first: one that fires, else the largest sample. */
-const worst = (alert) => (alert.groups.length ? alert.groups[0].judged : null);
 
 function note(alert) {
   if (alert.trouble) return `Can't be evaluated: ${alert.trouble}`;

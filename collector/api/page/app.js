@@ -7,23 +7,16 @@
 //   #/compare?a.…&b.…             two times, versions, models, …
 //   #/alerts         alerts       #/health      the service itself
 
-import { alerts } from "./alerts.js";
-import { beside } from "./beside.js";
 import { tidyCharts } from "./charts.js";
-import { health, refreshHealth } from "./health.js";
+import { refreshHealth } from "./health.js";
 import { listenToKeys, showHelp } from "./keys.js";
-import { errors, models, sessions, tools, traces } from "./lists.js";
 import { follow } from "./live.js";
-import { overview } from "./overview.js";
 import { openPalette } from "./palette.js";
 import { address, at } from "./parts.js";
 import { placeOf } from "./places.js";
-import { comparedRuns, run, runs } from "./runs.js";
 import { askToSave } from "./saving.js";
-import { session } from "./session.js";
-import { trace } from "./trace.js";
-import { versus } from "./versus.js";
 import { html, render } from "./view.js";
+import { readAllViews, viewOf, VIEW_NAMES } from "./views.js";
 
 const REFRESH_MILLISECONDS = 3000;
 const LIVE_MILLISECONDS = 5000;
@@ -31,35 +24,6 @@ const POSTPONE_MILLISECONDS = 1000;
 // pixels before the menu's current item, where it is too wide
 const MENU_MARGIN = 60;
 
-/**
- * name -> a view:
- *
- *   title     what the document is called
- *   load      place -> what it shows, asked from the API; throws an Error with a readable message
- *   Show      a component that shows it: ({data, ...place}) -> html`…`
- *   live      asked again at intervals
- *   follows   place -> the filters of the traces whose changes have it asked again; null: none
- *
- * A place is what the address says: {name, id, parameters, go}; go(parameters) changes the address, and so
- * asks and shows anew. What the view keeps by useState lives as long as name and id stay the same.
- */
-const VIEWS = {
-  "": overview,
-  traces,
-  sessions,
-  errors,
-  tools,
-  models,
-  runs,
-  run,
-  alerts,
-  trace,
-  beside,
-  session,
-  compare: versus,
-  "compare-runs": comparedRuns,
-  health,
-};
 const MENU = {
   trace: "traces",
   beside: "traces",
@@ -71,7 +35,7 @@ const MENU = {
 
 /** Where the address leads: {name, id, parameters, go}. */
 function place() {
-  const { name, id, parameters } = placeOf(location.hash, Object.keys(VIEWS));
+  const { name, id, parameters } = placeOf(location.hash, VIEW_NAMES);
   if (name === "compare" && parameters.run_id) return placed("compare-runs", "", parameters);
   return placed(name, id, parameters);
 }
@@ -89,6 +53,8 @@ function placed(name, id, parameters) {
 let drawing = 0;
 /** @type {string | null} */
 let drawnView = null;
+/** What is shown now, a view of views.js; null until its scripts are there. @type {any} */
+let view = null;
 
 function markInMenu(name) {
   for (const item of document.querySelectorAll("#menu a[data-view]")) {
@@ -103,38 +69,58 @@ async function draw({ again = false } = {}) {
   drawing += 1;
   const mine = drawing;
   const here = place();
-  const { name, id } = here;
-  const view = VIEWS[name];
-  if (!again) {
-    if (name === "trace") at("trace-id").value = id;
-    markInMenu(MENU[name] || name);
-    document.title = `${view.title} · Sidespan`;
-    at("message").className = "quiet loading";
-    at("message").textContent = "Loading…";
-    if (drawnView !== name + id) scrollTo(0, 0);
-  }
-  drawnView = name + id;
-  if (!again) followView();
+  if (!again) begin(here);
   try {
-    const data = await view.load(here);
+    const wanted = await viewOf(here.name);
     if (mine !== drawing) return; // a later call has taken over
-    show(html`<${view.Show} key=${name + id} ...${here} data=${data} />`);
+    if (!view) open(wanted, here);
+    const data = await wanted.load(here);
+    if (mine !== drawing) return;
+    show(html`<${wanted.Show} key=${here.name + here.id} ...${here} data=${data} />`);
     at("message").textContent = "";
   } catch (error) {
     if (mine !== drawing) return;
-    if (!again) show(null);
+    if (!again) show(html`<${AfterError} here=${here} />`);
     at("message").className = "bad";
     at("message").textContent = error instanceof Error ? error.message : String(error);
   }
   tidyCharts();
 }
 
+/** What to do where a view can't be shown; what went wrong stands above it. */
+function AfterError({ here: { name, parameters } }) {
+  const list = MENU[name];
+  const isFiltered = !list && Object.keys(parameters).length > 0;
+  return html`<p class="after-error">
+    <button type="button" onClick=${() => draw()}>Try again</button>${" "}
+    ${list ? html`<a class="button" href="#/${list}">To the list</a>` : null}
+    ${isFiltered ? html`<a class="button" href="#/${name}">Without filters</a>` : null}
+  </p>`;
+}
+
+/** What is known of a view before its scripts are there. */
+function begin({ name, id }) {
+  if (name === "trace") at("trace-id").value = id;
+  markInMenu(MENU[name] || name);
+  at("message").className = "quiet loading";
+  at("message").textContent = "Loading…";
+  if (drawnView !== name + id) scrollTo(0, 0);
+  drawnView = name + id;
+  view = null;
+  follow(null, drawChanges);
+}
+
+function open(opened, here) {
+  view = opened;
+  document.title = `${view.title} · Sidespan`;
+  followView(here);
+}
+
 /** Shown at once, also for those who look at the page right after. */
 const show = (shown) => render(shown, at("view"));
 
-function followView() {
-  const here = place();
-  const { follows } = VIEWS[here.name];
+function followView(here) {
+  const { follows } = view;
   follow(follows && !document.hidden ? follows(here) : null, drawChanges);
 }
 
@@ -172,8 +158,8 @@ async function keepFresh() {
 }
 
 async function keepLive() {
-  const { name, parameters } = place();
-  if (!document.hidden && VIEWS[name].live && !parameters.cursor && !reading()) await draw({ again: true });
+  const { parameters } = place();
+  if (!document.hidden && view?.live && !parameters.cursor && !reading()) await draw({ again: true });
   setTimeout(keepLive, LIVE_MILLISECONDS);
 }
 
@@ -194,14 +180,13 @@ at("open-palette").addEventListener("click", openPalette);
 at("open-help").addEventListener("click", showHelp);
 at("open-save").addEventListener("click", () => askToSave(document.title));
 document.addEventListener("visibilitychange", () => {
-  followView();
-  const { live, follows } = VIEWS[place().name];
+  if (view) followView(place());
   if (document.hidden) return;
   refreshHealth();
-  if (live || follows) draw({ again: true });
+  if (view?.live || view?.follows) draw({ again: true });
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw({ again: true }));
 
-draw();
+draw().then(readAllViews);
 keepFresh();
 setTimeout(keepLive, LIVE_MILLISECONDS);

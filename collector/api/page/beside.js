@@ -109,7 +109,9 @@ function Pair({ row, top, longest }) {
   return html`<div class=${`row pair ${span.kind}${only}`} style=${style}>
     <span class="name" title=${span.name}
       ><span class="label">${span.name}</span>
-      <span class="kind">${span.kind}${only && (a ? " only in A" : " only in B")}</span></span
+      <span class="kind"
+        >${span.kind}${only && html`<span class="wide"> only in ${a ? "A" : "B"}</span>`}</span
+      ></span
     >
     <${Side} span=${a} longest=${longest} /><${Side} span=${b} longest=${longest} />
     <span class="spent">${a && b ? change(a.duration_seconds, b.duration_seconds, duration) : ""}</span>

@@ -160,25 +160,30 @@ export const Figures = ({ items }) =>
       .map(([label, said]) => html`<li key=${label}><b>${said}</b><span>${label}</span></li>`)}
   </ul>`;
 
+/** A number that leads to its rows; as it is where there is no address, or nothing is said. */
+export const NumberLink = ({ href, said }) =>
+  href && said !== "" ? html`<a class="number-link" href=${href}>${said}</a>` : said;
+
 /**
  * How a number changed: more or less, by how much, and whether that is good; `worse`: more of it is bad. `from` is
- * what the number before is called; "": it stands elsewhere.
+ * what the number before is called; "": it stands elsewhere. `href` is the address of its rows.
  */
-export function Change({ before, now, worse = null, say, few = false, from = "was" }) {
-  if (before === null || before === undefined || now === null || now === undefined)
-    return html`<span class="quiet small"
-      >${now === null || now === undefined ? " " : "nothing before"}</span
-    >`;
+export function Change({ before, now, worse = null, say, few = false, from = "was", href = "" }) {
+  const known = (value) => value !== null && value !== undefined;
+  if (!known(before)) return html`<span class="quiet small">${known(now) ? nothingIn(from) : " "}</span>`;
+  const other =
+    from && html`<span class="quiet">(${from} <${NumberLink} href=${href} said=${say(before)} />)</span>`;
+  if (!known(now)) return html`<span class="small">${other}</span>`;
   if (before === now) return html`<span class="quiet small">no change</span>`;
   const more = now > before;
   const tone = few || worse === null ? "quiet" : more === worse ? "bad" : "good";
   const part = before ? `${more ? "+" : "−"}${percent(Math.abs(now / before - 1))}` : "new";
   return html`<span class="small ${tone}" title="before: ${say(before)}">
-    <span aria-hidden="true">${more ? "▲" : "▼"}</span> ${part}${" "}
-    ${from ? html`<span class="quiet">(${from} ${say(before)})</span>` : null}
+    <span aria-hidden="true">${more ? "▲" : "▼"}</span> ${part} ${other}
   </span>`;
 }
 
+const nothingIn = (from) => (from === "was" || !from ? "nothing before" : `nothing in ${from}`);
 const percent = (part) => (part >= 9.995 ? `${(part + 1).toFixed(0)}×` : share(part));
 
 /**

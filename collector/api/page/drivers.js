@@ -2,8 +2,9 @@
 // What changed since the time before, and what drives it: the groups that have most of the difference.
 
 import { countsDiffer, sharesDiffer, sumsDiffer } from "./chance.js";
-import { Change, Meter, useAnswer } from "./components.js";
+import { Change, Meter, NumberLink, useAnswer } from "./components.js";
 import { address, duration, money, number, share, without } from "./parts.js";
+import { before } from "./periods.js";
 import { html } from "./view.js";
 
 const DIMENSIONS = ["agent", "model", "tool", "version", "user"];
@@ -114,17 +115,6 @@ export function driversOf(answers) {
   });
 }
 
-/** The sides of a comparison of a time with the one of the same length before; null where it has no start. */
-export function before(since, until, now = Date.now() / 1000) {
-  const relative = /^-(\d+)([mhd])$/.exec(since || "");
-  const unit = { m: 60, h: 3600, d: 86400 };
-  const begin = relative ? now - Number(relative[1]) * unit[relative[2]] : Number(since);
-  const end = until ? Number(until) : now;
-  if (!begin || !(end > begin)) return null;
-  const [from, to] = [Math.floor(begin), Math.ceil(end)];
-  return { "a.since": 2 * from - to, "a.until": from, "b.since": from, "b.until": to };
-}
-
 /** A minute in which the answers stay the same, though the view is asked for again. */
 const minute = () => Math.floor(Date.now() / 60000) * 60;
 
@@ -135,6 +125,7 @@ export function Drivers({ asked, into }) {
 
 function Changes({ asked, sides, again, into }) {
   const filters = without(asked, "since", "until");
+  const earlier = { since: sides["a.since"], until: sides["a.until"] };
   const question = { ...filters, ...sides, metric: METRICS, top: 50 };
   const paths = DIMENSIONS.map((by) => address("traces/compare", { ...question, by }));
   const answers = paths.map((path) => useAnswer(path, again));
@@ -150,7 +141,7 @@ function Changes({ asked, sides, again, into }) {
           Nothing changed by a tenth or more beyond chance, or there is too little to compare with.
         </p>`
       : html`<ul class="changes">
-          ${changes.map((each) => html`<${Changed} key=${each.title} ...${each} into=${into} />`)}
+          ${changes.map((each) => html`<${Changed} key=${each.title} ...${each} into=${into} earlier=${earlier} />`)}
         </ul>`;
   const compare = `#/compare${address("", { ...filters, ...sides })}`;
   return html`<section class="changed">
@@ -159,21 +150,25 @@ function Changes({ asked, sides, again, into }) {
   </section>`;
 }
 
-function Changed({ title, a, b, say, worse, rows, groups, into }) {
+/** `earlier` is the time before, of which `a` is. */
+function Changed({ title, a, b, say, worse, rows, groups, into, earlier }) {
   return html`<li>
     <p>
       <a href=${into(rows)}><b>${title}</b> ${say(b)}</a>${" "}
-      <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+      <${Change} before=${a} now=${b} worse=${worse} say=${say} href=${into({ ...rows, ...earlier })} />
     </p>
-    ${groups.map(
-      (group) =>
-        html`<p class="driver" key=${group.dimension + group.value}>
-          <span class="quiet">${group.dimension}</span>
-          <a href=${into({ ...rows, [group.dimension]: group.value })}>${group.value}</a>
-          <${Meter} part=${group.part} />
-          <span class="quiet">${say(group.a)} → ${say(group.b)}</span>
-        </p>`,
-    )}
+    ${groups.map(({ dimension, value, part, ...group }) => {
+      const own = { ...rows, [dimension]: value };
+      return html`<p class="driver" key=${dimension + value}>
+        <span class="quiet">${dimension}</span>
+        <a href=${into(own)}>${value}</a>
+        <${Meter} part=${part} />
+        <span class="quiet">
+          <${NumberLink} href=${into({ ...own, ...earlier })} said=${say(group.a)} /> →${" "}
+          <${NumberLink} href=${into(own)} said=${say(group.b)} />
+        </span>
+      </p>`;
+    })}
     ${groups.length ? null : html`<p class="quiet">No single agent, model, tool, version or user stands out.</p>`}
   </li>`;
 }

@@ -2,6 +2,7 @@
 // What rows are filtered by; it is in the address.
 
 import { Select } from "./components.js";
+import { useFacets } from "./facets.js";
 import { without } from "./parts.js";
 import { html } from "./view.js";
 
@@ -51,19 +52,22 @@ const ALWAYS = 4;
 export const filtersOf = (what) =>
   TEXTS.filter(([name]) => what === "traces" || !TRACES_ONLY.includes(name)).map(([name]) => name);
 
+/** Of TEXTS those with these names; some only while they hold. */
+export const shownFields = (asked, names) =>
+  TEXTS.filter(([name]) => names.includes(name) && (asked[name] || !ONLY_WHEN_SET.includes(name)));
+
 /**
- * @param {{asked: any, facets: any, go: (parameters: any) => void, names?: string[]}} properties
+ * @param {{asked: any, go: (parameters: any) => void, names?: string[]}} properties
  */
-export function Filters({ asked, facets, go, names = filtersOf("traces") }) {
+export function Filters({ asked, go, names = filtersOf("traces") }) {
+  const facets = useFacets(asked);
   const change = (values) => go((now) => ({ ...asked, ...without(now, "cursor"), ...values }));
-  const shown = TEXTS.filter(
-    ([name]) => names.includes(name) && (asked[name] || !ONLY_WHEN_SET.includes(name)),
-  );
+  const shown = shownFields(asked, names);
   const isMore = shown.slice(ALWAYS).some(([name]) => asked[name]);
   const field = ([name, label, facet]) =>
     html`<${Field}
       key=${name}
-      ...${{ name, label, known: facet ? facets[facet] : null, value: asked[name] || "", change }}
+      ...${{ name, label, known: facet && facets?.[facet], value: asked[name] || "", change }}
     />`;
   return html`<form
     class="filters"

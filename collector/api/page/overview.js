@@ -5,19 +5,11 @@
 import { Alerting, firingAlerts } from "./alerting.js";
 import { Chart, columns } from "./charts.js";
 import { Change, Empty, HowToSend, Select } from "./components.js";
-import { before, Drivers } from "./drivers.js";
-import {
-  address,
-  compact,
-  duration,
-  get,
-  knownFacets,
-  money,
-  number,
-  pick,
-  share,
-  without,
-} from "./parts.js";
+import { Drivers } from "./drivers.js";
+import { useFacets } from "./facets.js";
+import { OVERVIEW_FILTERS, overviewAsked, overviewPath } from "./first.js";
+import { address, compact, duration, get, money, number, share, without } from "./parts.js";
+import { before } from "./periods.js";
 import { Tops } from "./tops.js";
 import { html } from "./view.js";
 
@@ -28,38 +20,19 @@ export const RANGES = [
   ["-30d", "Last month"],
   ["0", "All time"],
 ];
-const FILTERS = [
-  "experiment_id",
-  "experiment_name",
-  "service",
-  "version",
-  "environment",
-  "agent",
-  "model",
-  "response_model",
-  "tool",
-  "user",
-  "status",
-  "score",
-];
-
 async function load({ parameters }) {
-  const asked = { ...pick(parameters, FILTERS), since: parameters.since ?? "-24h", until: parameters.until };
-  const [found, facets, firing] = await Promise.all([
-    get(address("traces/overview", asked)),
-    knownFacets(),
-    firingAlerts(),
-  ]);
-  return { asked, found, facets, firing };
+  const asked = overviewAsked(parameters);
+  const [found, firing] = await Promise.all([get(overviewPath(asked)), firingAlerts()]);
+  return { asked, found, firing };
 }
 
-function Show({ data: { asked, found, facets, firing }, parameters, go }) {
+function Show({ data: { asked, found, firing }, parameters, go }) {
   const into = (more) => `#/traces${address("", { ...asked, ...more })}`;
   const about = JSON.stringify(asked);
-  const bar = html`<${Bar} ...${{ parameters, asked, facets, go }} />`;
-  if (!found.totals.count.b) return html`${bar}<${Nothing} any=${facets.experiment.length > 0} />`;
+  const bar = html`<${Bar} ...${{ parameters, asked, go }} />`;
+  if (!found.totals.count.b) return html`${bar}<${Nothing} />`;
   return html`${bar}
-    <${Totals} totals=${found.totals} into=${into} />
+    <${Totals} totals=${found.totals} into=${into} earlier=${earlierThan(asked)} />
     <${Alerting} firing=${firing} />
     <${Charts} ...${{ found, asked, go }} />
     <${Drivers} key=${`changes ${about}`} asked=${asked} into=${into} />
@@ -68,8 +41,10 @@ function Show({ data: { asked, found, facets, firing }, parameters, go }) {
 
 export const overview = { title: "Overview", load, Show, live: true };
 
-const Nothing = ({ any }) =>
-  any
+function Nothing() {
+  const facets = useFacets(0);
+  if (!facets) return html`<p class="quiet">Loading…</p>`;
+  return !facets.experiment || facets.experiment.length
     ? html`<${Empty} title="No traces match.">
         <p class="quiet">Choose a longer time range or remove filters.</p>
       <//>`
@@ -80,15 +55,18 @@ const Nothing = ({ any }) =>
           backfill --experiment NAME.
         </p>
       <//>`;
+}
 
-function Bar({ parameters, asked, facets, go }) {
-  const named = (facet) => [["", "All"], ...facets[facet].map(({ value }) => [value, value])];
+function Bar({ parameters, asked, go }) {
+  const facets = useFacets(asked);
+  const known = (facet) => facets?.[facet] || [];
+  const named = (facet) => [["", "All"], ...known(facet).map(({ value }) => [value, value])];
   const picker = (id, label, name, facet) =>
     html`<${Select}
       ...${{ id, label, options: named(facet), chosen: parameters[name] || "" }}
       onChange=${(value) => go((now) => ({ ...now, [name]: value }))}
     />`;
-  const others = FILTERS.filter(
+  const others = OVERVIEW_FILTERS.filter(
     (name) => parameters[name] && !["experiment_name", "service", "agent"].includes(name),
   );
   return html`<form class="bar" onSubmit=${(event) => event.preventDefault()}>
@@ -129,17 +107,24 @@ const TILES = [
   ["Retries", "recovered_retries", number.format, null, { sort: "-errors" }],
 ];
 
-function Totals({ totals, into }) {
+/** The time before, of which the numbers are that the totals are compared with; null where there is none. */
+function earlierThan({ since, until }) {
+  const sides = before(since, until);
+  return sides && { since: sides["a.since"], until: sides["a.until"] };
+}
+
+function Totals({ totals, into, earlier }) {
   return html`<ul class="cards numbers" aria-label="Totals">
     ${TILES.map(([label, metric, say, worse, rows]) => {
       const { a, b } = totals[metric];
       const lower = metric === "cost_usd" && totals.unpriced_model_calls.b ? "≥ " : "";
       const said = b === null ? "–" : `${lower}${say(b)}`;
-      const href = rows ? into(rows) : into({}).replace("#/traces", "#/sessions");
+      const rowsOf = (more) =>
+        rows ? into({ ...rows, ...more }) : into(more).replace("#/traces", "#/sessions");
       return html`<li key=${metric}>
         <span class="quiet">${label}</span>
-        <a class="value" href=${href}>${said}</a>
-        <${Change} before=${a} now=${b} worse=${worse} say=${say} />
+        <a class="value" href=${rowsOf({})}>${said}</a>
+        <${Change} before=${a} now=${b} worse=${worse} say=${say} href=${earlier ? rowsOf(earlier) : ""} />
       </li>`;
     })}
   </ul>`;

@@ -1,7 +1,7 @@
 // @ts-check
 // The command palette: views, saved views, and traces, sessions, runs and errors by what they are called.
 
-import { address, ask } from "./parts.js";
+import { address, ago, ask } from "./parts.js";
 import { forgetView, savedViews } from "./saved.js";
 import { html, render, useEffect, useRef, useState } from "./view.js";
 
@@ -26,15 +26,20 @@ const KNOWN_MILLISECONDS = 60000;
 const PAUSE_MILLISECONDS = 150;
 const TRACE_ID = /^(tr-)?[0-9a-f]{32}$/i;
 
-/** A row: what kind it is of, what it is called, where it leads; `forget` takes a saved one away. */
-const item = (kind, text, href, forget) => ({ kind, text, href, forget });
+/**
+ * A row: what kind it is of, what it is called, where it leads; `more` tells it from others that are called the
+ * same, `forget` takes a saved one away.
+ */
+const item = (kind, text, href, { more = "", forget = "" } = {}) => ({ kind, text, href, more, forget });
 
 /** What fits the words without asking the service. */
 export function known(words, saved) {
   const text = words.trim().toLowerCase();
   const fits = (name) => text.split(/\s+/).every((word) => name.toLowerCase().includes(word));
   const views = VIEWS.filter(([name]) => fits(name)).map(([name, href]) => item("view", name, href));
-  const own = saved.filter(({ name }) => fits(name)).map(({ name, hash }) => item("saved", name, hash, name));
+  const own = saved
+    .filter(({ name }) => fits(name))
+    .map(({ name, hash }) => item("saved", name, hash, { forget: name }));
   const trace = TRACE_ID.test(words.trim()) ? [item("trace", words.trim(), `#/trace/${words.trim()}`)] : [];
   return [...trace, ...own, ...views];
 }
@@ -54,7 +59,9 @@ async function asked(words) {
   const found = await Promise.all([
     runsCalled(text, rows),
     rows(address("traces", { ...filters, name: `${text}*` }), ({ traces }) =>
-      traces.map((each) => item("trace", each.name, `#/trace/${each.trace_id}`)),
+      traces.map((each) =>
+        item("trace", each.name, `#/trace/${each.trace_id}`, { more: ago(each.start_unix_ns) }),
+      ),
     ),
     rows(address("sessions", { ...filters, session: `${text}*` }), ({ sessions }) =>
       sessions.map((each) => item("session", each.session, `#/session/${encodeURIComponent(each.session)}`)),
@@ -89,7 +96,9 @@ async function runsCalled(text, rows) {
   if (!ids.length) return [];
   const path = address("runs", { experiment_id: ids, filter: runFilter(text), limit: FOUND });
   return rows(path, ({ runs }) =>
-    runs.map((run) => item("run", run.name || run.run_id, `#/run/${run.run_id}`)),
+    runs.map((run) =>
+      item("run", run.name || run.run_id, `#/run/${run.run_id}`, { more: ago(run.start_unix_ns) }),
+    ),
   );
 }
 
@@ -160,6 +169,7 @@ function Palette({ close }) {
             onMouseMove=${() => setChosen(number)}
           >
             <span class="kind">${row.kind}</span> <span class="said">${row.text}</span>
+            ${row.more && html`<span class="quiet small more">${row.more}</span>`}
           </li>`,
       )}
     </ul>

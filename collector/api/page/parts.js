@@ -4,7 +4,6 @@
 // Addresses are relative to /-/, so the page also works behind a path prefix.
 
 export const TIMEOUT_MILLISECONDS = 30000;
-const FACETS_MILLISECONDS = 30000;
 
 /**
  * An element of the page's own HTML.
@@ -33,8 +32,24 @@ export function make(tag, { text, className, children = [], ...attributes } = {}
 
 // ---- requests
 
+/** @type {Map<string, Promise<{status: number, body: any}>>} */
+const askedAhead = new Map();
+
+/** Ask now for what will be asked for in a moment: the next `ask` of this path gets the answer. */
+export function askAhead(path) {
+  const answer = answerOf(path, {});
+  answer.catch(() => undefined); // whoever asks for it is told
+  askedAhead.set(path, answer);
+}
+
 /** {status, body} of a JSON answer, whatever its status; body is null if the answer is not JSON. */
-export async function ask(path, options = {}) {
+export function ask(path, options = {}) {
+  const ahead = askedAhead.get(path);
+  askedAhead.delete(path);
+  return ahead || answerOf(path, options);
+}
+
+async function answerOf(path, options) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS), ...options });
   const body = await answer.json().catch(() => null);
   return { status: answer.status, body };
@@ -50,18 +65,6 @@ export async function get(path) {
   }
   if (answer.status !== 200 || !answer.body) throw new Error(sentence(messageOf(answer)));
   return answer.body;
-}
-
-/** @type {{at: number, body: any}} */
-const known = { at: 0, body: null };
-
-/** The values to filter by, cached, because views are redrawn every few seconds. */
-export async function knownFacets() {
-  if (Date.now() - known.at > FACETS_MILLISECONDS || !known.body.experiment.length) {
-    known.body = await get("traces/facets");
-    known.at = Date.now();
-  }
-  return known.body;
 }
 
 export function messageOf({ status, body }) {

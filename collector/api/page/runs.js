@@ -245,7 +245,7 @@ function ShowCompared({ data: { ids, sides, details } }) {
     listed.map(({ key, values, differs }) => ({ kind, key, values: values.map(say), differs }));
   const own = (title, say) => ({
     key: title,
-    kind: "traces",
+    kind: "",
     values: details.map(({ traces }) => (traces ? say(traces) : "")),
   });
   const ofTraces = [
@@ -263,7 +263,7 @@ function ShowCompared({ data: { ids, sides, details } }) {
     {
       title: "Of",
       words: true,
-      cell: ({ key, kind }) => html`${key} <span class="quiet small">${kind}</span>`,
+      cell: ({ key, kind }) => html`${key} ${kind && html`<span class="quiet small">${kind}</span>`}`,
     },
     ...ids.map((_, place) => ({
       title: named(details[place]),

@@ -3,7 +3,7 @@
 // to its rows.
 
 import { columns } from "./charts.js";
-import { Clip, Meter, Moment, Spark, Table, useAnswer } from "./components.js";
+import { Clip, Meter, Moment, NumberLink, Spark, Table, useAnswer } from "./components.js";
 import { address, compact, duration, money, number, scoreNumber, share, without } from "./parts.js";
 import { html } from "./view.js";
 
@@ -27,7 +27,7 @@ function groupColumns(title, filter, asked, cells, groups = []) {
   const linked = (group, said, rows) =>
     valueOf(group) === null || said === ""
       ? said
-      : html`<a class="number-link" href=${into(group, rows)}>${said}</a>`;
+      : html`<${NumberLink} href=${into(group, rows)} said=${said} />`;
   const named = (group) =>
     valueOf(group) === null ? "not set" : html`<a href=${into(group, {})}>${valueOf(group)}</a>`;
   const column = ([head, metric, say, rows = {}]) => ({
@@ -39,7 +39,7 @@ function groupColumns(title, filter, asked, cells, groups = []) {
     title: "Cost",
     cell: (group) =>
       html`${linked(group, money(group.values.cost_usd), { sort: "-cost" })}
-        <${Meter} part=${whole ? (group.values.cost_usd || 0) / whole : 0} />`,
+      ${group.values.cost_usd && html`<${Meter} part=${group.values.cost_usd / whole} />`}`,
   };
   return [{ title, words: true, cell: named }, ...cells.map(column), ...(groups.length ? [cost] : [])];
 }
@@ -144,7 +144,7 @@ function Errors({ asked, into, again }) {
     again,
   );
   const linked = (row, count) =>
-    html`<a class="number-link" href=${into({ error: row.error })}>${number.format(count)}</a>`;
+    html`<${NumberLink} href=${into({ error: row.error })} said=${number.format(count)} />`;
   const cells = [
     {
       title: "Message",

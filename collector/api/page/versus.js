@@ -4,9 +4,9 @@
 
 import { countsDiffer, durationsDiffer, enough, meansDiffer, sharesDiffer, sumsDiffer } from "./chance.js";
 import { Change, Empty, Select, Table } from "./components.js";
-import { before } from "./drivers.js";
 import { RANGES } from "./overview.js";
-import { address, compact, duration, get, knownFacets, money, number, share, without } from "./parts.js";
+import { address, compact, duration, get, money, number, share, without } from "./parts.js";
+import { before } from "./periods.js";
 import { html, useState } from "./view.js";
 
 const KINDS = [
@@ -77,13 +77,12 @@ async function load({ parameters }) {
   const kind = kindOf(asked);
   const chosen = kind === "time" || (side(asked, "a")[kind] && side(asked, "b")[kind]);
   const question = (more) => address("traces/compare", { ...sides, metric: METRICS, ...more });
-  const [facets, values, totals, groups] = await Promise.all([
-    knownFacets(),
+  const [values, totals, groups] = await Promise.all([
     valuesOf(kind, common(asked)),
     chosen ? get(question({})) : null,
     chosen ? get(question({ by, top: 20 })) : null,
   ]);
-  return { asked, kind, by, facets, values, totals, groups };
+  return { asked, kind, by, values, totals, groups };
 }
 
 /** What the filter may be set to, the most frequent first. */

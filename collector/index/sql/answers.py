@@ -26,7 +26,7 @@ from collector.index.queries.tables import (
     traces_query,
 )
 from collector.index.sql.dialect import Dialect
-from collector.index.sql.stats import Groups, Numbers, groups_sql, range_sql
+from collector.index.sql.stats import Groups, Numbers, counts_sql, groups_sql, range_sql
 from collector.index.sql.tables import TablePage, table_sql
 from collector.index.sql.where import Query
 
@@ -178,15 +178,16 @@ def facets(db: SqlTables, asked: Asked) -> dict[str, Any]:
         *("name", "user"),
     )
     return {
-        name: [
-            {"value": group["key"][name], "count": group["values"]["count"]}
-            for group in stats(db, with_parameters(asked, by=(name,), metric=("count",), top=("50",)))[
-                "groups"
-            ]
-            if group["key"][name] is not None
-        ]
+        name: _counts(db, with_parameters(asked, by=(name,), metric=("count",), top=("50",)))
         for name in names
     }
+
+
+def _counts(db: SqlTables, asked: Asked) -> list[dict[str, Any]]:
+    asks = question(asked)
+    rows = db.fetch(counts_sql(asks, db.dialect))
+    named = [(*_key(db, asks, row).values(), row[-1]) for row in rows]
+    return [{"value": value, "count": int(count)} for value, count in named if value is not None]
 
 
 def _answer(db: SqlTables, asks: StatsQuery, *, total: bool = True) -> dict[str, Any]:

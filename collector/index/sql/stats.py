@@ -67,6 +67,21 @@ def order_sql(query: StatsQuery) -> str:
     return f"ORDER BY {key} {direction} NULLS LAST{ties}"
 
 
+def counts_sql(query: StatsQuery, dialect: Dialect) -> Query:
+    """A row a value of one dimension: the value and how many rows have it, the most frequent first.
+
+    As groups_sql, but that lists are counted as they are stored, and only their few different texts split.
+    """
+    (name,) = query.by
+    source, values = _source(query, dialect, Where(), rows_for_lists=False)
+    each = dialect.row_for_each_of("stored") if name in query.entity.lists else "stored"
+    stored = (
+        f"SELECT {COUNTED[query.of].columns[name]} AS stored, count(*) AS n FROM {source} GROUP BY stored"
+    )
+    sql = f"SELECT d0, sum(n) AS m0 FROM (SELECT {each} AS d0, n FROM ({stored})) GROUP BY d0"
+    return f"{sql} ORDER BY m0 DESC, d0 LIMIT {query.top}", values
+
+
 def total_sql(query: StatsQuery, dialect: Dialect) -> Query:
     """One row: the metrics over everything that is meant."""
     source, values = source_sql(query, dialect, Where(), rows_for_lists=False)

@@ -203,6 +203,10 @@ def test_facets_name_what_there_is(store: Store) -> None:
     Facets.model_validate(found)
     assert {each["value"] for each in found["experiment"]} == {"shop", "desk"}
     assert {each["value"] for each in found["model"]} == {"gpt-4o", "claude-sonnet-4-5", "mistral-large"}
+    for name, values in found.items():
+        groups = ask(store, by=name, metric="count", top="50")["groups"]
+        said = [{"value": group["key"][name], "count": group["values"]["count"]} for group in groups]
+        assert values == [each for each in said if each["value"] is not None], name
 
 
 def test_an_empty_index_has_empty_answers(tmp_path: Path) -> None:
