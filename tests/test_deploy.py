@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from collector.api.own_routes import OWN_OPERATIONS
 from collector.receivers.http import PATHS
 from collector.settings import ALL_ROLES, FOREIGN_VARIABLES, Role, load
 
@@ -21,6 +22,7 @@ SCALE_COMPOSE = DEPLOY / "compose" / "scale.yaml"
 SCALE = DEPLOY / "kubernetes" / "scale.yaml"
 UNIT = DEPLOY / "systemd" / "sidespan.service"
 SOCKET = DEPLOY / "systemd" / "sidespan.socket"
+WORKLOADS = ("Deployment", "StatefulSet")
 COLLECTOR = DEPLOY / "otelcol" / "config.yaml"
 FILES = [COMPOSE, SCALE_COMPOSE, *MANIFESTS, SCALE, UNIT, SOCKET, COLLECTOR, DEPLOY / "Dockerfile"]
 
@@ -82,6 +84,31 @@ def test_kubernetes_manifests_hold_together(file: Path) -> None:
         assert any(mount["mountPath"] == "/var/lib/sidespan" for mount in sidespan["volumeMounts"])
 
 
+@pytest.mark.parametrize("file", [MANIFESTS[1], SCALE], ids=lambda file: file.name)
+def test_kubernetes_asks_where_sidespan_answers(file: Path) -> None:
+    probes = [
+        (probe["httpGet"], {port["name"] for port in container["ports"]})
+        for document in documents(file)
+        if document["kind"] in WORKLOADS
+        for container in document["spec"]["template"]["spec"]["containers"]
+        if container["name"] == "sidespan"
+        for probe in (container["livenessProbe"], container["readinessProbe"])
+    ]
+    assert probes
+    for asked, ports in probes:
+        assert asked["port"] in ports
+        assert ("GET", asked["path"]) in OWN_OPERATIONS.exact
+
+
+@pytest.mark.parametrize("file", [*MANIFESTS, SCALE], ids=lambda file: file.name)
+def test_who_is_not_root_can_read_the_secrets(file: Path) -> None:
+    """Secrets are root's files; a mode that gives others nothing needs a group (`fsGroup`)."""
+    for document in (each for each in documents(file) if each["kind"] in WORKLOADS):
+        pod = document["spec"]["template"]["spec"]
+        for volume in (each for each in pod["volumes"] if "secret" in each):
+            assert volume["secret"].get("defaultMode", 0o644) & 0o004 or pod["securityContext"]["fsGroup"]
+
+
 def test_a_gateways_service_has_both_ports_of_otlp() -> None:
     deployment = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Deployment")
     service = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "Service")
@@ -97,9 +124,6 @@ def test_a_gateway_is_the_only_one_at_its_journal() -> None:
     claim = next(d for d in documents(MANIFESTS[1]) if d["kind"] == "PersistentVolumeClaim")
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     assert {"claimName": claim["metadata"]["name"]} in [v.get("persistentVolumeClaim") for v in volumes]
-
-
-WORKLOADS = ("Deployment", "StatefulSet")
 
 
 def role_arguments(arguments: list[str]) -> tuple[str, ...]:

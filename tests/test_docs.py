@@ -2,11 +2,14 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 
 from collector.api.own_routes import OWN_OPERATIONS
 from collector.cli import commands as cli
@@ -18,6 +21,7 @@ from proxy.presets import STANDARD
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def _generator() -> ModuleType:
@@ -81,3 +85,31 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *DOCS.glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_metrics_and_settings_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    metrics = set(re.findall(r"`(sidespan_\w+)`", (DOCS / "reference.md").read_text()))
+    assert {name for name in re.findall(r"\bsidespan_\w+", text) if name not in metrics} == set()
+    settings = set(re.findall(r"^\| `([\w.]+)`", (DOCS / "settings.md").read_text(), re.MULTILINE))
+    # of mlflow. there are attributes of spans too, and clients have names of their own
+    sections = {name.split(".")[0] for name in settings if "." in name} - {"mlflow"}
+    named = {name for name in re.findall(r"`(\w+(?:\.\w+)+)`", text) if name.split(".")[0] in sections}
+    assert {name for name in named - settings if not name.startswith("policy.clients.")} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_a_page_names_can_be_given(page: Path) -> None:
+    text = page.read_text()
+    given = re.findall(r"`(sidespan [^`\n]+)`", text) + re.findall(r"^ {4}(sidespan .+)$", text, re.MULTILINE)
+    for line in given:
+        command: Any = get_command(cli.app)
+        words = shlex.split(line, comments=True)[1:]
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, line
+            command = command.commands[words.pop(0)]
+        words = words[: words.index("--")] if "--" in words else words
+        options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= options | {"--help"}, line

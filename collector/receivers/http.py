@@ -31,6 +31,7 @@ from collector.receivers.reception import (
     routing,
 )
 from collector.settings import ReceiverSettings
+from collector.telemetry.metrics import Metrics
 from proxy import check_host, check_origin
 
 # where each signal is taken; those that are no Signal are never stored
@@ -53,11 +54,16 @@ def otlp_endpoint(reception: Reception, *, allowed_hosts: tuple[str, ...]) -> AS
     return _OtlpEndpoint(reception=reception, allowed_hosts=allowed_hosts)
 
 
-async def no_receiver(scope: Scope, receive: Receive, send: Send) -> None:
+def no_receiver(metrics: Metrics) -> ASGIApp:
     """The ASGI app where a process takes no OTLP: clients keep their data, and send it again."""
     refusal = Unavailable(Reason.WRONG_ROLE, "this process takes no OTLP: it runs without the role receive")
-    content_type = _text(by_name(scope["headers"]), b"content-type")
-    await _send(failure(refusal, encoding_of(content_type) or Encoding.JSON), send)
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        metrics.requests_refused.labels(reason=refusal.reason.value).inc()
+        content_type = _text(by_name(scope["headers"]), b"content-type")
+        await _send(failure(refusal, encoding_of(content_type) or Encoding.JSON), send)
+
+    return refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ async def open_receivers(
 ) -> AsyncIterator[tuple[ASGIApp, GrpcDoor]]:
     """Both receivers, until the block ends. Raises Misconfigured."""
     if Role.RECEIVE not in settings.roles:
-        yield no_receiver, NOT_RECEIVING
+        yield no_receiver(metrics), NOT_RECEIVING
         return
     reception = open_reception(
         settings,

@@ -1,7 +1,7 @@
 """A real ClickHouse engine as a child process: its HTTP and native ports on loopback, data in a folder.
 
 The engine is chdb's, from its wheel, in an environment of its own (chdb.lock): it is 400 MB, and not a part
-of the service. It has no users, no passwords and no Keeper, so replication can't be tested with it.
+of the service. Tables with copies stay read-only in it, so replication can't be tested with it.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from collector.index.protocol import Index
 from collector.journal import Consumer
 from collector.settings import ClickhouseSettings, EnginePlace, IndexSettings
 from collector.settings.engines import INDEX_ENGINES, read_engine_url
+from tests.support.children import mortal
 from tests.support.ports import free_port
 
 LOCK = Path(__file__).with_name("chdb.lock")
@@ -64,6 +65,8 @@ class ClickhouseServer:
 
     folder: Path
     shards: Sequence["ClickhouseServer"] = ()
+    # a users.xml; without one, everybody is the user `default`, who has no password
+    users: str | None = None
     http_port: int = field(default_factory=free_port)
     tcp_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -75,9 +78,11 @@ class ClickhouseServer:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.xml").write_text(self._config(), encoding="utf-8")
+        if self.users is not None:
+            (self.folder / "users.xml").write_text(self.users, encoding="utf-8")
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [chdb_python(), "-c", SERVE, str(self.folder / "data")],
+                mortal([chdb_python(), "-c", SERVE, str(self.folder / "data")]),
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
@@ -116,8 +121,9 @@ class ClickhouseServer:
             for each in self.shards
         )
         servers = f"<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>" if shards else ""
+        users = "<users_config>users.xml</users_config>" if self.users is not None else ""
         return (
-            f"<clickhouse><listen_host>127.0.0.1</listen_host><http_port>{self.http_port}</http_port>"
+            f"<clickhouse>{users}<listen_host>127.0.0.1</listen_host><http_port>{self.http_port}</http_port>"
             f"<tcp_port>{self.tcp_port}</tcp_port>{servers}</clickhouse>"
         )
 

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.children import mortal
 from tests.support.ports import free_port
 
 POM = Path(__file__).parent / "kafka" / "pom.xml"
-LIBS = Path.home() / ".cache" / "sidespan-tests" / "kafka-4.3.1"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sidespan-tests"
+LIBS = CACHE / "kafka-4.3.1"
+FETCH_TRIES, FETCH_SECONDS = 3, 300
 CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 HEAP = "-Xmx320m"
 READY_SECONDS = 180.0
@@ -65,7 +68,9 @@ class Broker:
     def start(self) -> None:
         command = [*_java(HEAP), "kafka.Kafka", str(self.properties)]
         with (self.folder / "out.log").open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                mortal(command), cwd=self.folder, stdout=out, stderr=subprocess.STDOUT
+            )
 
     def kill(self) -> None:
         """As a machine that is lost."""
@@ -205,12 +210,18 @@ def need_java() -> None:
 
 
 def fetch_libs() -> None:
-    """Kafka's jars, fetched once."""
+    """Kafka's jars, fetched once; a registry that fails is asked again."""
     if list(LIBS.glob("kafka_2.13-*.jar")):
         return
     fetched = LIBS.with_suffix(f".{os.getpid()}")
     command = ["mvn", "-q", "-B", "-ntp", "-f", str(POM), "dependency:copy-dependencies"]
-    subprocess.run([*command, f"-DoutputDirectory={fetched}"], check=True, timeout=600)
+    for tries_left in reversed(range(FETCH_TRIES)):
+        try:
+            subprocess.run([*command, f"-DoutputDirectory={fetched}"], check=True, timeout=FETCH_SECONDS)
+            break
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            if not tries_left:
+                raise
     if not LIBS.exists():
         fetched.rename(LIBS)
 

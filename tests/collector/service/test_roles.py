@@ -121,6 +121,19 @@ async def test_what_is_not_its_role_is_refused_so_that_nothing_is_lost(
         assert (answer.status, said in await answer.text()) == (status, True)
 
 
+async def test_exports_to_who_takes_none_are_counted(log: MemoryJournal, tmp_path: Path) -> None:
+    async with (
+        process(settings_of(tmp_path, "http://127.0.0.1:9", Role.DELIVER)) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        for path in ("/v1/traces", "/v1/logs"):
+            async with client.post(f"{url}{path}", headers=PROTOBUF) as answer:
+                assert answer.status == 503
+        async with client.get(f"{url}/-/metrics") as answer:
+            counted = await answer.text()
+    assert 'sidespan_requests_refused_total{reason="wrong_role"} 2.0' in counted
+
+
 # those that need more than a log are in tests/system/test_scale.py
 @pytest.mark.parametrize("role", [Role.RECEIVE, Role.DELIVER, Role.QUERY, Role.PROXY])
 async def test_each_role_answers_probes_and_metrics(log: MemoryJournal, tmp_path: Path, role: Role) -> None:

@@ -9,15 +9,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
 
 from collector.journal.kafka.journal import KafkaJournal
-from collector.model.errors import Unavailable
+from collector.model.errors import Reason, Unavailable
+from tests.support.children import mortal
 from tests.support.kafka_brokers import Brokers, kafka
-from tests.support.kafka_logs import KafkaLogPlace, draft, place_of, until
+from tests.support.kafka_logs import KafkaLogPlace, draft, place_of, take_all, until
 from tests.support.timing import Late, patient
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
@@ -82,7 +83,7 @@ class Deliverers:
     def start(self) -> "subprocess.Popen[bytes]":
         told = {"hosts": self.place.hosts, "replicas": self.place.replicas, "name": self.place.name}
         command = [sys.executable, "-m", "tests.support.kafka_deliverer", json.dumps(told)]
-        self.running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        self.running.append(subprocess.Popen(mortal(command), stderr=subprocess.DEVNULL))
         return self.running[-1]
 
     def stop(self) -> None:
@@ -206,3 +207,38 @@ async def test_a_lost_broker_costs_time_and_nothing_else(
         await expect_once(journal, sent)
     if sent.slowest_seconds >= TAKEN_OVER_SECONDS:
         raise Late(f"an acknowledgement took {sent.slowest_seconds:.0f} s")
+
+
+async def test_without_enough_copies_nothing_is_acknowledged_and_nothing_is_lost(
+    three_brokers: Brokers,
+) -> None:
+    place = place_of(three_brokers, more={"delivery_timeout_seconds": 2})
+    await in_step(three_brokers)
+    async with place.open() as journal:
+        await journal.log.append([draft(b"before")])
+        lost = three_brokers.brokers[1:]
+        for broker in lost:
+            broker.kill()
+        with pytest.raises(Unavailable) as refused:
+            await journal.log.append([draft(b"refused")])
+        assert refused.value.reason is Reason.JOURNAL_FAILED
+        for broker in lost:
+            broker.start()
+        await in_step(three_brokers)
+
+        async def is_taken() -> bool:
+            try:
+                await journal.log.append([draft(b"after")])
+            except Unavailable:
+                return False
+            return True
+
+        await until(is_taken)
+        found: list[bytes] = []
+
+        async def all_are_read() -> bool:
+            with suppress(Unavailable):
+                found.extend(await take_all(journal))
+            return {b"before", b"after"} <= set(found)
+
+        await until(all_are_read)

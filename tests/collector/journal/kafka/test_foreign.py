@@ -43,12 +43,12 @@ def export(trace_ids: Sequence[bytes], *, experiment: str | None = None) -> byte
     return request.SerializeToString()
 
 
-def with_topic(brokers: Brokers) -> tuple[KafkaLogPlace, str]:
+def with_topic(brokers: Brokers, topic: str | None = None) -> tuple[KafkaLogPlace, str]:
     """A log, and a topic that others write to."""
     from confluent_kafka.admin import NewTopic
 
     place = place_of(brokers)
-    topic = f"{place.name}-otlp_spans"
+    topic = topic or f"{place.name}-otlp_spans"
     place.more["foreign_topics"] = (topic,)
     admin = place.connection().admin()
     for future in admin.create_topics([NewTopic(topic, 3, 1)]).values():
