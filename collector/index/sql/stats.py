@@ -73,7 +73,7 @@ def counts_sql(query: StatsQuery, dialect: Dialect) -> Query:
     As groups_sql, but that lists are counted as they are stored, and only their few different texts split.
     """
     (name,) = query.by
-    source, values = _source(query, dialect, Where(), rows_for_lists=False)
+    source, values = source_sql(query, dialect, Where(), rows_for_lists=False)
     each = dialect.row_for_each_of("stored") if name in query.entity.lists else "stored"
     stored = (
         f"SELECT {COUNTED[query.of].columns[name]} AS stored, count(*) AS n FROM {source} GROUP BY stored"
