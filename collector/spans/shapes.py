@@ -1,0 +1,88 @@
+"""The attributes of a span as the bytes of OTLP's KeyValues, and what follows from their names alone. Pure.
+
+    0A <length> <name> 12 <value>
+
+A KeyValue begins with its name, so spans whose attributes begin alike have the same names in the same places.
+For them it is known already which attributes tell anything, and where they stand: no other is looked at.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from collector.spans.told_names import TellingNames, telling_names
+
+# tags of protobuf's fields, wire type 2: KeyValue.key and KeyValue.value
+KEY, VALUE = 0x0A, 0x12
+# longer names have a length of two bytes
+LONG_NAME = 0x80
+MAX_REMEMBERED, MAX_REMEMBERED_NAMES, MAX_REMEMBERED_BYTES = 1024, 200, 10_000
+
+Encoded = Sequence[bytes]
+
+
+# compared by which it is, as TellingNames
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Shape:
+    """What follows from names: `told` and `varying` say where the attributes of these names stand.
+
+    `repeated` takes out those that say what is the same in many spans.
+    """
+
+    telling: TellingNames
+    told: Sequence[tuple[str, int]]
+    varying: Sequence[tuple[str, int]]
+    repeated: Callable[[Encoded], tuple[bytes, ...]]
+
+
+_remembered: dict[tuple[bytes, ...], Shape] = {}
+
+
+def shape_of(attributes: Encoded) -> Shape:
+    """What follows from the names of a span's attributes."""
+    try:
+        begins = tuple([each[: each[1] + 3] for each in attributes])
+    except IndexError:  # an attribute without anything
+        return _shape(attributes)
+    found = _remembered.get(begins)
+    if found is None:
+        found = _shape(attributes)
+        if _can_be_remembered(begins):
+            if len(_remembered) >= MAX_REMEMBERED:
+                _remembered.clear()
+            _remembered[begins] = found
+    return found
+
+
+def _shape(attributes: Encoded) -> Shape:
+    # of a name that is there twice the last wins
+    places = {KeyValue.FromString(each).key: place for place, each in enumerate(attributes)}
+    telling = telling_names(tuple(places))
+    return Shape(
+        telling=telling,
+        told=[(name, places[name]) for name in telling.told],
+        varying=[(name, places[name]) for name in telling.varying],
+        repeated=_picked([places[name] for name in telling.repeated]),
+    )
+
+
+def _picked(places: Sequence[int]) -> Callable[[Encoded], tuple[bytes, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda attributes: tuple([attributes[place] for place in places])
+
+
+def _can_be_remembered(begins: Sequence[bytes]) -> bool:
+    """Whether the names can be told by these bytes, which are few."""
+    return (
+        len(begins) <= MAX_REMEMBERED_NAMES
+        and sum(map(len, begins)) <= MAX_REMEMBERED_BYTES
+        and all(map(_is_whole_name, begins))
+    )
+
+
+def _is_whole_name(begin: bytes) -> bool:
+    """Whether the bytes end with the tag of the value, behind the name."""
+    return begin[0] == KEY and begin[1] < LONG_NAME and len(begin) == begin[1] + 3 and begin[-1] == VALUE
