@@ -240,10 +240,11 @@ def _told(span: Span, view: View, *, is_marked: bool) -> tuple[TellingNames, dic
     """What the names tell, the attributes that facts are left to be read from, and what is read of others."""
     if view is None and not isinstance(span, Span):
         encoded: Encoded = span.attributes[:]
-        shape = shape_of(encoded)
+        span_name = span.name
+        shape = shape_of(encoded, span_name)
         telling = shape.telling
         if telling.is_plain:
-            common = remembered(shape, encoded, span.name, _value)
+            common = remembered(shape, encoded, span_name, _value)
             return telling, {name: _value(encoded[place]) for name, place in shape.varying}, common
         attributes = {name: _value(encoded[place]) for name, place in shape.told}
     elif view is not None:

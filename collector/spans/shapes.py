@@ -9,17 +9,20 @@ For them it is known already which attributes tell anything, and where they stan
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import TypeVar
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from collector.spans.told_names import TellingNames, telling_names
 
 # tags of protobuf's fields, wire type 2: KeyValue.key and KeyValue.value
-KEY, VALUE = 0x0A, 0x12
+KEY, VALUE = 0x0A, b"\x12"
 # longer names have a length of two bytes
 LONG_NAME = 0x80
 MAX_REMEMBERED, MAX_REMEMBERED_NAMES, MAX_REMEMBERED_BYTES = 1024, 200, 10_000
+MAX_REMEMBERED_CHARACTERS = 200
 
+T = TypeVar("T")
 Encoded = Sequence[bytes]
 
 
@@ -28,9 +31,11 @@ Encoded = Sequence[bytes]
 class Shape:
     """What follows from names: `told` and `varying` say where the attributes of these names stand.
 
-    `repeated` takes out those that say what is the same in many spans.
+    `begins` is what the attributes begin with, up to the tag of the value; `repeated` takes out those that
+    say what is the same in many spans.
     """
 
+    begins: tuple[bytes, ...]
     telling: TellingNames
     told: Sequence[tuple[str, int]]
     varying: Sequence[tuple[str, int]]
@@ -38,29 +43,45 @@ class Shape:
 
 
 _remembered: dict[tuple[bytes, ...], Shape] = {}
+# the last one of spans with this name and so many attributes: to compare is faster than to take apart
+_latest: dict[tuple[str, int], Shape] = {}
 
 
-def shape_of(attributes: Encoded) -> Shape:
+def shape_of(attributes: Encoded, span_name: str) -> Shape:
     """What follows from the names of a span's attributes."""
-    try:
-        begins = tuple([each[: each[1] + 3] for each in attributes])
-    except IndexError:  # an attribute without anything
-        return _shape(attributes)
+    about = span_name, len(attributes)
+    latest = _latest.get(about)
+    if latest is not None and all(map(bytes.startswith, attributes, latest.begins)):
+        return latest
+    begins = tuple([each[: _end_of_name(each)] for each in attributes])
     found = _remembered.get(begins)
     if found is None:
-        found = _shape(attributes)
-        if _can_be_remembered(begins):
-            if len(_remembered) >= MAX_REMEMBERED:
-                _remembered.clear()
-            _remembered[begins] = found
+        found = _shape(attributes, begins)
+        if not _can_be_remembered(begins):
+            return found
+        _remember(_remembered, begins, found)
+    if len(span_name) <= MAX_REMEMBERED_CHARACTERS:
+        _remember(_latest, about, found)
     return found
 
 
-def _shape(attributes: Encoded) -> Shape:
+def _remember(known: dict[T, Shape], about: T, shape: Shape) -> None:
+    if len(known) >= MAX_REMEMBERED:
+        known.clear()
+    known[about] = shape
+
+
+def _end_of_name(attribute: bytes) -> int:
+    """Where the tag of the value ends, if the attribute begins with a name that isn't long."""
+    return attribute[1] + 3 if len(attribute) > 1 else 0
+
+
+def _shape(attributes: Encoded, begins: tuple[bytes, ...]) -> Shape:
     # of a name that is there twice the last wins
     places = {KeyValue.FromString(each).key: place for place, each in enumerate(attributes)}
     telling = telling_names(tuple(places))
     return Shape(
+        begins=begins,
         telling=telling,
         told=[(name, places[name]) for name in telling.told],
         varying=[(name, places[name]) for name in telling.varying],
@@ -85,4 +106,4 @@ def _can_be_remembered(begins: Sequence[bytes]) -> bool:
 
 def _is_whole_name(begin: bytes) -> bool:
     """Whether the bytes end with the tag of the value, behind the name."""
-    return begin[0] == KEY and begin[1] < LONG_NAME and len(begin) == begin[1] + 3 and begin[-1] == VALUE
+    return len(begin) > 2 and begin[0] == KEY and begin[1] < LONG_NAME and begin[begin[1] + 2 :] == VALUE

@@ -76,9 +76,12 @@ def test_a_resource_is_read_from_its_bytes() -> None:
 def test_what_is_remembered_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "MAX_REMEMBERED", 3)
     shapes._remembered.clear()
+    shapes._latest.clear()
     for number in range(10):
-        list(export_facts(Export.FromString(body_of([named(b"name-%d" % number) + said(b"x")]))))
+        attributes = [named(b"name-%d" % each) + said(b"x") for each in range(number)]
+        list(export_facts(Export.FromString(body_of(attributes))))
         assert len(shapes._remembered) <= 3
+        assert len(shapes._latest) <= 3
     shapes._remembered.clear()
     many = [named(b"name-%d" % number) + said(b"x") for number in range(shapes.MAX_REMEMBERED_NAMES + 1)]
     list(export_facts(Export.FromString(body_of(many))))
