@@ -17,9 +17,9 @@ from collector.index.clickhouse import native
 from collector.index.clickhouse.native import Coded
 from collector.index.clickhouse.schema import SCORES_NEVER_NULL, types_of
 from collector.index.rows.columns import SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
-from collector.index.rows.form import OWN_COLUMNS, REPEATED_COLUMNS
+from collector.index.rows.form import OWN_COLUMNS, REPEATED_COLUMNS, Row
 from collector.index.rows.gathered import Gathered, TraceKey
-from collector.index.rows.rows import Row, TraceRows
+from collector.index.rows.rows import TraceRows
 
 # the version of a score that the log brings: whatever MLflow says of it, at a time, is above
 FROM_THE_LOG = 1
