@@ -243,11 +243,11 @@ def _told(span: Span, view: View, *, is_marked: bool) -> tuple[TellingNames, dic
         span_name = span.name
         shape = shape_of(encoded, span_name)
         telling = shape.telling
-        if telling.is_plain:
-            common = remembered(shape, encoded, span_name, _value)
-            return telling, {name: _value(encoded[place]) for name, place in shape.varying}, common
-        attributes = {name: _value(encoded[place]) for name, place in shape.told}
-    elif view is not None:
+        places = shape.varying if telling.is_plain else shape.told
+        attributes = {name: _value(encoded[place]) for name, place in places}
+        open_objects(telling.objects, attributes)
+        return telling, attributes, remembered(shape, encoded, span_name, _value)
+    if view is not None:
         telling = telling_names(tuple(view))
         # by far the most are texts
         attributes = {key: (value := view[key]).string_value or decode(value) for key in telling.told}

@@ -48,7 +48,7 @@ _remembered: dict[tuple[Shape, str, tuple[bytes, ...]], Repeated] = {}
 
 
 def remembered(shape: Shape, encoded: Encoded, span_name: str, decode: Callable[[bytes], Any]) -> Repeated:
-    """The same, of attributes as their bytes, whose names hold no objects."""
+    """The same, of attributes as their bytes."""
     told = shape.repeated(encoded)
     said = (shape, span_name, told)
     found = _remembered.get(said)
