@@ -13,7 +13,7 @@ from collector.spans.kind_table import ROLL_UPS
 from collector.spans.kinds import kind_of
 from collector.spans.readers import shortened, text
 from collector.spans.reading import Attributes, Plan, plan, read
-from collector.spans.shapes import Encoded, Shape
+from collector.spans.shapes import AttributeShape, Encoded
 from collector.spans.told_names import TellingNames
 from collector.spans.usage import PRICED_KINDS
 
@@ -44,10 +44,12 @@ def repeated(telling: TellingNames, attributes: Attributes, span_name: str) -> R
     return Repeated(facts=facts, kind=kind, error_type=facts.pop("error_type", None), plan=left)
 
 
-_remembered: dict[tuple[Shape, str, tuple[bytes, ...]], Repeated] = {}
+_remembered: dict[tuple[AttributeShape, str, tuple[bytes, ...]], Repeated] = {}
 
 
-def remembered(shape: Shape, encoded: Encoded, span_name: str, decode: Callable[[bytes], Any]) -> Repeated:
+def remembered(
+    shape: AttributeShape, encoded: Encoded, span_name: str, decode: Callable[[bytes], Any]
+) -> Repeated:
     """The same, of attributes as their bytes."""
     told = shape.repeated(encoded)
     said = (shape, span_name, told)

@@ -28,7 +28,7 @@ Encoded = Sequence[bytes]
 
 # compared by which it is, as TellingNames
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Shape:
+class AttributeShape:
     """What follows from names: `told` and `varying` say where the attributes of these names stand.
 
     `begins` is what the attributes begin with, up to the tag of the value; `repeated` takes out those that
@@ -42,12 +42,12 @@ class Shape:
     repeated: Callable[[Encoded], tuple[bytes, ...]]
 
 
-_remembered: dict[tuple[bytes, ...], Shape] = {}
+_remembered: dict[tuple[bytes, ...], AttributeShape] = {}
 # the last one of spans with this name and so many attributes: to compare is faster than to take apart
-_latest: dict[tuple[str, int], Shape] = {}
+_latest: dict[tuple[str, int], AttributeShape] = {}
 
 
-def shape_of(attributes: Encoded, span_name: str) -> Shape:
+def shape_of(attributes: Encoded, span_name: str) -> AttributeShape:
     """What follows from the names of a span's attributes."""
     about = span_name, len(attributes)
     latest = _latest.get(about)
@@ -65,7 +65,7 @@ def shape_of(attributes: Encoded, span_name: str) -> Shape:
     return found
 
 
-def _remember(known: dict[T, Shape], about: T, shape: Shape) -> None:
+def _remember(known: dict[T, AttributeShape], about: T, shape: AttributeShape) -> None:
     if len(known) >= MAX_REMEMBERED:
         known.clear()
     known[about] = shape
@@ -76,11 +76,11 @@ def _end_of_name(attribute: bytes) -> int:
     return attribute[1] + 3 if len(attribute) > 1 else 0
 
 
-def _shape(attributes: Encoded, begins: tuple[bytes, ...]) -> Shape:
+def _shape(attributes: Encoded, begins: tuple[bytes, ...]) -> AttributeShape:
     # of a name that is there twice the last wins
     places = {KeyValue.FromString(each).key: place for place, each in enumerate(attributes)}
     telling = telling_names(tuple(places))
-    return Shape(
+    return AttributeShape(
         begins=begins,
         telling=telling,
         told=[(name, places[name]) for name in telling.told],

@@ -61,7 +61,7 @@ in_order: Callable[[Row], Row] = itemgetter(*map((*OWN_COLUMNS, *REPEATED_COLUMN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class TraceForm:
     """What traces of a form have in common: `using` names positions in the tree, `spans` are in its order."""
 
     using: Counted
@@ -69,10 +69,10 @@ class Form:
     spans: Sequence[Row]
 
 
-_remembered: dict[tuple[Any, ...], Form] = {}
+_remembered: dict[tuple[Any, ...], TraceForm] = {}
 
 
-def form_of(tree: Tree) -> Form:
+def form_of(tree: Tree) -> TraceForm:
     """The form of a trace with at least one span."""
     said = tuple(map(_form_facts, tree.spans))
     # with these, everything that the functions below look at
@@ -102,9 +102,9 @@ def _known(span: SpanFacts) -> tuple[bool, bool, bool]:
     return (False, False, has_cost) if own is run else (own.known, run.known, has_cost)
 
 
-def _form(tree: Tree, said: Sequence[Row]) -> Form:
+def _form(tree: Tree, said: Sequence[Row]) -> TraceForm:
     using = count(tree)
-    return Form(using=using, trace=_of_trace(tree, using), spans=_of_spans(tree, using, said))
+    return TraceForm(using=using, trace=_of_trace(tree, using), spans=_of_spans(tree, using, said))
 
 
 def _of_trace(tree: Tree, using: Counted) -> FormOfTrace:

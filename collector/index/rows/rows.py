@@ -12,7 +12,7 @@ from operator import add, attrgetter
 from typing import Any
 
 from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
-from collector.index.rows.form import OWN_FACTS, Form, Row, form_of, in_order, listing, values_of
+from collector.index.rows.form import OWN_FACTS, Row, TraceForm, form_of, in_order, listing, values_of
 from collector.index.rows.records import GivenOfTrace, TokensOfTrace, TraceOfSpan, TraceRecord
 from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
@@ -95,7 +95,7 @@ def trace_rows(
 
 
 def _trace_record(
-    tree: Tree, form: Form, preview_characters: int, labels: TraceLabels, given: GivenOfTrace
+    tree: Tree, form: TraceForm, preview_characters: int, labels: TraceLabels, given: GivenOfTrace
 ) -> TraceRecord:
     message, group, type = _first_error(tree, preview_characters)
     listed, using = tree.spans, form.using
