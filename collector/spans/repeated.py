@@ -57,7 +57,7 @@ def remembered(
     if found is None:
         attributes = dict(zip(shape.telling.repeated, map(decode, told), strict=True))
         found = repeated(shape.telling, attributes, span_name)
-        if len(span_name) + sum(map(len, told)) <= MAX_REMEMBERED_BYTES:
+        if shape.is_known and len(span_name) + sum(map(len, told)) <= MAX_REMEMBERED_BYTES:
             if len(_remembered) >= MAX_REMEMBERED:
                 _remembered.clear()
             _remembered[said] = found

@@ -32,10 +32,11 @@ class AttributeShape:
     """What follows from names: `told` and `varying` say where the attributes of these names stand.
 
     `begins` is what the attributes begin with, up to the tag of the value; `repeated` takes out those that
-    say what is the same in many spans.
+    say what is the same in many spans. `is_known`: other spans with these names may have this very shape.
     """
 
     begins: tuple[bytes, ...]
+    is_known: bool
     telling: TellingNames
     told: Sequence[tuple[str, int]]
     varying: Sequence[tuple[str, int]]
@@ -57,7 +58,7 @@ def shape_of(attributes: Encoded, span_name: str) -> AttributeShape:
     found = _remembered.get(begins)
     if found is None:
         found = _shape(attributes, begins)
-        if not _can_be_remembered(begins):
+        if not found.is_known:
             return found
         _remember(_remembered, begins, found)
     if len(span_name) <= MAX_REMEMBERED_CHARACTERS:
@@ -82,6 +83,7 @@ def _shape(attributes: Encoded, begins: tuple[bytes, ...]) -> AttributeShape:
     telling = telling_names(tuple(places))
     return AttributeShape(
         begins=begins,
+        is_known=_can_be_remembered(begins),
         telling=telling,
         told=[(name, places[name]) for name in telling.told],
         varying=[(name, places[name]) for name in telling.varying],

@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.spans import shapes
+from collector.spans import repeated, shapes
 from collector.spans.facts import export_facts
 from collector.spans.wire import Export
 from tests.support.spans import otlp_span
@@ -83,6 +83,8 @@ def test_what_is_remembered_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch
         assert len(shapes._remembered) <= 3
         assert len(shapes._latest) <= 3
     shapes._remembered.clear()
+    repeated._remembered.clear()
     many = [named(b"name-%d" % number) + said(b"x") for number in range(shapes.MAX_REMEMBERED_NAMES + 1)]
     list(export_facts(Export.FromString(body_of(many))))
     assert not shapes._remembered
+    assert not repeated._remembered
