@@ -12,6 +12,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.model.faults import Faults
@@ -28,6 +29,7 @@ from collector.spans.plausible import FIRST_WORD, first_token_seconds, sound_cos
 from collector.spans.readers import session_id, shortened, text
 from collector.spans.reading import Attributes, Readable, first, read
 from collector.spans.repeated import Repeated, remembered, repeated
+from collector.spans.shapes import Encoded, shape_of
 from collector.spans.tags import tags_of
 from collector.spans.told_names import RESULT, TellingNames, telling_names
 from collector.spans.usage import listed_cost, read_tokens
@@ -39,7 +41,8 @@ View = Mapping[str, AnyValue] | None
 MAX_TIME_NS = 2**63 - 1
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 # longer values are decoded each time
-MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 64, 16_384
+MAX_REMEMBERED_BYTES, MAX_REMEMBERED = 128, 16_384
+MAX_RESOURCE_BYTES, MAX_RESOURCES = 4096, 1024
 
 
 def export_facts(
@@ -55,7 +58,7 @@ def export_facts(
     the spans that may carry judgements (scores.py): their names are looked at here anyway.
     """
     for resource_spans in request.resource_spans:
-        said = resource_facts(resource_spans.resource.attributes, faults)
+        said = _resource(resource_spans.resource, faults)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 if trace_id is None or span.trace_id == trace_id:
@@ -84,6 +87,24 @@ def resource_facts(attributes: Iterable[KeyValue], faults: Faults | None = None)
             raise
         faults.add(error)
         return {}
+
+
+# the exports of a process name the same resource
+_resources: dict[bytes, ResourceFacts] = {}
+
+
+def _resource(resource: Resource | bytes, faults: Faults | None) -> ResourceFacts:
+    """What a resource says, which `wire.Export` gives as its bytes."""
+    if not isinstance(resource, bytes):
+        return resource_facts(resource.attributes, faults)
+    found = _resources.get(resource)
+    if found is None:
+        found = resource_facts(Resource.FromString(resource).attributes, faults)
+        if len(resource) <= MAX_RESOURCE_BYTES:
+            if len(_resources) >= MAX_RESOURCES:
+                _resources.clear()
+            _resources[resource] = found
+    return found
 
 
 def span_facts(
@@ -218,13 +239,15 @@ def _resource_facts(attributes: Attributes) -> ResourceFacts:
 def _told(span: Span, view: View, *, is_marked: bool) -> tuple[TellingNames, dict[str, Any], Repeated]:
     """What the names tell, the attributes that facts are left to be read from, and what is read of others."""
     if view is None and not isinstance(span, Span):
-        encoded: Mapping[str, bytes] = span.attributes
-        telling = telling_names(tuple(encoded))
-        if telling.is_plain:
-            common = remembered(telling, encoded, span.name, _value)
-            return telling, {key: _value(encoded[key]) for key in telling.varying}, common
-        attributes = {key: _value(encoded[key]) for key in telling.told}
-    elif view is not None:
+        encoded: Encoded = span.attributes[:]
+        span_name = span.name
+        shape = shape_of(encoded, span_name)
+        telling = shape.telling
+        places = shape.varying if telling.is_plain else shape.told
+        attributes = {name: _value(encoded[place]) for name, place in places}
+        open_objects(telling.objects, attributes)
+        return telling, attributes, remembered(shape, encoded, span_name, _value)
+    if view is not None:
         telling = telling_names(tuple(view))
         # by far the most are texts
         attributes = {key: (value := view[key]).string_value or decode(value) for key in telling.told}
@@ -243,13 +266,13 @@ def _value(encoded: bytes) -> Any:
     return _decoded(encoded) if value is None else value
 
 
-# values of few bytes, of which there are few: names of models, numbers of tokens
+# attributes of few bytes, of which there are few: names of models, numbers of tokens
 _remembered: dict[bytes, Any] = {}
 
 
 def _decoded(encoded: bytes) -> Any:
-    """OTLP's value as Python's, from the bytes of an AnyValue."""
-    value = decode(AnyValue.FromString(encoded))
+    """OTLP's value as Python's, from the bytes of a KeyValue."""
+    value = decode(KeyValue.FromString(encoded).value)
     # a list or an object may be changed by who reads it
     if len(encoded) <= MAX_REMEMBERED_BYTES and isinstance(value, str | int | float):
         if len(_remembered) >= MAX_REMEMBERED:

@@ -4,8 +4,17 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from collector.spans.conventions import AGGREGATED, TABLE, ObservationKind, Row, Source
+from collector.spans.conventions import (
+    AGGREGATED,
+    TABLE,
+    TAG_LISTS,
+    TAG_PREFIXES,
+    ObservationKind,
+    Row,
+    Source,
+)
 from collector.spans.readers import amount, count, member, session_id, text
+from collector.spans.usage_objects import OBJECTS
 from collector.spans.vocabulary import finish_reason, plausible_name, provider
 
 T = TypeVar("T")
@@ -27,6 +36,7 @@ Readable = tuple[tuple[str, Callable[[Any], Any], Row], ...]
 class Plan(NamedTuple):
     """What can be read of a span at all: facts, its counts of tokens, and their sums over a run.
 
+    `repeated` can be read from plain values that many spans have, `varying` is all other facts.
     `sessions` are the attributes that its session may stand in.
     """
 
@@ -56,7 +66,11 @@ _REPEATED_KEYS = frozenset(source.key for sources in _REPEATED.values() for sour
 
 def may_repeat(key: str) -> bool:
     """Whether an attribute may say what spans say again and again, or the kind of a span."""
-    return key in _REPEATED_KEYS or key not in VARYING_KEYS
+    if key in OBJECTS:
+        return False
+    if key in _REPEATED_KEYS:
+        return True
+    return key not in VARYING_KEYS and key not in TAG_LISTS and not key.startswith(TAG_PREFIXES)
 
 
 @lru_cache(maxsize=4096)
@@ -64,9 +78,16 @@ def plan(names: tuple[str, ...], kind: ObservationKind) -> Plan:
     """For a span of this kind; `names` are the attributes with a row that it has."""
     there = frozenset(names)
     tables = (_REPEATED, _VARYING, _COUNTS, AGGREGATED)
-    repeated, varying, counts, sums = (_readable(table, there, kind) for table in tables)
+    few, many, counts, sums = (_readable(table, there, kind) for table in tables)
+    repeated = tuple(each for each in few if not _in_object(each[2]))
+    varying = (*many, *(each for each in few if _in_object(each[2])))
     sessions = next((sources for fact, _, sources in varying if fact == "session"), ())
     return Plan(repeated=repeated, varying=varying, counts=counts, sums=sums, sessions=sessions)
+
+
+def _in_object(sources: Row) -> bool:
+    """Whether an object may tell it, which holds other things that differ from span to span."""
+    return any(source.key in OBJECTS for source in sources)
 
 
 def _readable(table: Mapping[str, Row], there: frozenset[str], kind: ObservationKind) -> Readable:

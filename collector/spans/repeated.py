@@ -13,6 +13,7 @@ from collector.spans.kind_table import ROLL_UPS
 from collector.spans.kinds import kind_of
 from collector.spans.readers import shortened, text
 from collector.spans.reading import Attributes, Plan, plan, read
+from collector.spans.shapes import AttributeShape, Encoded
 from collector.spans.told_names import TellingNames
 from collector.spans.usage import PRICED_KINDS
 
@@ -43,18 +44,20 @@ def repeated(telling: TellingNames, attributes: Attributes, span_name: str) -> R
     return Repeated(facts=facts, kind=kind, error_type=facts.pop("error_type", None), plan=left)
 
 
-_remembered: dict[tuple[Any, ...], Repeated] = {}
+_remembered: dict[tuple[AttributeShape, str, tuple[bytes, ...]], Repeated] = {}
 
 
 def remembered(
-    telling: TellingNames, encoded: Mapping[str, bytes], span_name: str, decode: Callable[[bytes], Any]
+    shape: AttributeShape, encoded: Encoded, span_name: str, decode: Callable[[bytes], Any]
 ) -> Repeated:
-    """The same, of attributes as their bytes; `telling` is of names that hold no objects."""
-    said: tuple[Any, ...] = (telling, span_name, *[encoded[name] for name in telling.repeated])
+    """The same, of attributes as their bytes."""
+    told = shape.repeated(encoded)
+    said = (shape, span_name, told)
     found = _remembered.get(said)
     if found is None:
-        found = repeated(telling, {name: decode(encoded[name]) for name in telling.repeated}, span_name)
-        if len(span_name) + sum(map(len, said[2:])) <= MAX_REMEMBERED_BYTES:
+        attributes = dict(zip(shape.telling.repeated, map(decode, told), strict=True))
+        found = repeated(shape.telling, attributes, span_name)
+        if shape.is_known and len(span_name) + sum(map(len, told)) <= MAX_REMEMBERED_BYTES:
             if len(_remembered) >= MAX_REMEMBERED:
                 _remembered.clear()
             _remembered[said] = found

@@ -31,6 +31,8 @@ def tags_of(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     for key in TAG_OBJECTS:
         found = {**_members(attributes.get(key)), **found}
     for key, value in attributes.items():
+        if not key.startswith(TAG_PREFIXES):
+            continue
         for prefix in TAG_PREFIXES:
             if key.startswith(prefix) and (name := key[len(prefix) :]) and (said := text(value)):
                 found.setdefault(name, said)

@@ -27,8 +27,8 @@ MAX_REMEMBERED = 1024
 class TellingNames:
     """`told` are those that any fact may stand in, `of_rows` those of them with a row in the table.
 
-    `repeated` say what is the same in many spans, `varying` the rest. `is_plain`: neither objects nor tags
-    are among them, so the facts are read from each attribute as it stands.
+    `repeated` say what is the same in many spans: plain values, neither objects nor tags. `varying` are
+    other plain values. `is_plain`: there are no objects and no tags.
 
     `kinds` may name the span's kind, the best first; `objects` hold objects to be opened. `has_scores`: a
     judgement may stand in one of the names. `may_have_tags`, `may_roll_up`: what they say is to be looked at.

@@ -69,11 +69,11 @@ def count(tree: Tree) -> Counted:
 def total(tree: Tree, using: Counted) -> Totals:
     """The trace as a whole, from its tree."""
     spans = tree.spans
-    begin, end = _bounds(tree)
+    begin, end = bounds(tree)
     failed = [span for span in spans if span.is_error]
     recovered = sum([span.is_recovered_retry for span in failed])
     return Totals(
-        name=_name(tree),
+        name=name_of(tree),
         status=_status(tree),
         start_unix_ns=begin,
         end_unix_ns=end,
@@ -82,7 +82,7 @@ def total(tree: Tree, using: Counted) -> Totals:
         environment=first_of("environment", spans),
         agent=first_of("agent", spans) or next(filter(None, map(_assumed_agent, spans)), None),
         workflow=first_of("workflow", spans),
-        session=_session(tree),
+        session=session_of(tree),
         user=first_of("user", spans),
         model_call_count=len(using.calls),
         error_span_count=len(failed) - recovered,
@@ -137,7 +137,7 @@ def _under(tree: Tree, positions: Sequence[int]) -> list[bool]:
     return covered
 
 
-def _name(tree: Tree) -> str | None:
+def name_of(tree: Tree) -> str | None:
     """The root's name; below a web server's, that of the first span that tells more (mlflow#19730)."""
     if given := first_of("trace_name", tree.spans):
         return given
@@ -163,12 +163,12 @@ def _status(tree: Tree) -> TraceStatus:
     return TraceStatus.ERROR if failed else TraceStatus.OK
 
 
-def _session(tree: Tree) -> str | None:
+def session_of(tree: Tree) -> str | None:
     """What a client named as the session, on the root first; else the conversation id of a run."""
     return first_of("session", tree.spans) or first_of("conversation", tree.spans)
 
 
-def _bounds(tree: Tree) -> tuple[int, int]:
+def bounds(tree: Tree) -> tuple[int, int]:
     """First start and last end, in nanoseconds since 1970; spans without any time don't count."""
     timed = [span for span in tree.spans if span.start_unix_ns]
     if not timed:

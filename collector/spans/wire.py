@@ -1,9 +1,8 @@
-"""OTLP's export request, read with the attributes of spans as a map from name to encoded value. Pure.
+"""OTLP's export request, read with resources and the attributes of spans as their bytes. Pure.
 
-On the wire a map is a list of messages with a key and a value, which is what KeyValue is (Protocol Buffers,
-"Maps": backwards compatibility), so the same bytes can be read as one. Of a name that is there twice the last
-wins, as everywhere here. A message within another one is written as bytes are, so the values can be read as
-bytes: most attributes of a span are never looked at, and the others say the same few things again and again.
+A message within another one is written as bytes are (Protocol Buffers, "Encoding"), so what is a message by
+OTLP's definition can be read as bytes. Most attributes of a span are never looked at, and the others say the
+same few things again and again (shapes.py).
 """
 
 from typing import Any
@@ -12,12 +11,9 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
 # imported for what they put into the pool
-from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 TRACE = "opentelemetry.proto.trace.v1"
-RESOURCE = "opentelemetry.proto.resource.v1"
 PACKAGE = "sidespan.index"
 _F = FieldDescriptorProto
 REPEATED, SINGLE = _F.LABEL_REPEATED, _F.LABEL_OPTIONAL
@@ -33,12 +29,6 @@ def _message(name: str, *fields: tuple[str, int, Any, Any, str]) -> DescriptorPr
 
 def _file() -> FileDescriptorProto:
     """The fields that facts are read from, by their numbers in opentelemetry/proto/trace/v1/trace.proto."""
-    entry = _message(
-        "AttributesEntry",
-        ("key", 1, _F.TYPE_STRING, SINGLE, ""),
-        ("value", 2, _F.TYPE_BYTES, SINGLE, ""),
-    )
-    entry.options.map_entry = True
     span = _message(
         "Span",
         ("trace_id", 1, _F.TYPE_BYTES, SINGLE, ""),
@@ -47,16 +37,15 @@ def _file() -> FileDescriptorProto:
         ("name", 5, _F.TYPE_STRING, SINGLE, ""),
         ("start_time_unix_nano", 7, _F.TYPE_FIXED64, SINGLE, ""),
         ("end_time_unix_nano", 8, _F.TYPE_FIXED64, SINGLE, ""),
-        ("attributes", 9, _F.TYPE_MESSAGE, REPEATED, f"{PACKAGE}.Span.AttributesEntry"),
+        ("attributes", 9, _F.TYPE_BYTES, REPEATED, ""),
         ("events", 11, _F.TYPE_MESSAGE, REPEATED, f"{TRACE}.Span.Event"),
         ("links", 13, _F.TYPE_MESSAGE, REPEATED, f"{TRACE}.Span.Link"),
         ("status", 15, _F.TYPE_MESSAGE, SINGLE, f"{TRACE}.Status"),
     )
-    span.nested_type.append(entry)
     scope = _message("ScopeSpans", ("spans", 2, _F.TYPE_MESSAGE, REPEATED, f"{PACKAGE}.Span"))
     resource = _message(
         "ResourceSpans",
-        ("resource", 1, _F.TYPE_MESSAGE, SINGLE, f"{RESOURCE}.Resource"),
+        ("resource", 1, _F.TYPE_BYTES, SINGLE, ""),
         ("scope_spans", 2, _F.TYPE_MESSAGE, REPEATED, f"{PACKAGE}.ScopeSpans"),
     )
     export = _message("Export", ("resource_spans", 1, _F.TYPE_MESSAGE, REPEATED, f"{PACKAGE}.ResourceSpans"))
@@ -64,7 +53,7 @@ def _file() -> FileDescriptorProto:
         name="sidespan/index.proto",
         package=PACKAGE,
         syntax="proto3",
-        dependency=[each.DESCRIPTOR.name for each in (common_pb2, resource_pb2, trace_pb2)],
+        dependency=[each.DESCRIPTOR.name for each in (trace_pb2,)],
         message_type=[span, scope, resource, export],
     )
 
@@ -76,4 +65,5 @@ def _export_class() -> Any:
 
 
 Export = _export_class()
-"""As ExportTraceServiceRequest, but `attributes` of a span are a map from name to AnyValue's bytes."""
+"""As ExportTraceServiceRequest, but `attributes` of a span are bytes of KeyValues,
+and `resource` is bytes of a Resource."""

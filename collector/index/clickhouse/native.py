@@ -9,7 +9,8 @@ https://clickhouse.com/docs/sql-reference/data-types/lowcardinality
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Values = Sequence[Any]
@@ -18,18 +19,57 @@ Encode = Callable[[Values], bytes]
 _KEYS_VERSION = (1).to_bytes(8, "little")
 _OWN_KEYS = 3 << 9
 _INDEXES = ("B", "H", "I", "Q")
+# of a column with places of one byte; NULL is one key more
+MAX_CODED, MAX_TABLE = 255, 256
 _LARGEST = {"i": 2**31 - 1, "q": 2**63 - 1, "Q": 2**64 - 1}
 _SMALLEST = {"i": -(2**31), "q": -(2**63), "Q": 0}
 
 
-def block(types: Mapping[str, str], columns: Sequence[Values]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A column of few values: each row's is at its place among `values`, at most MAX_CODED of them."""
+
+    places: bytes
+    values: Values
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def block(types: Mapping[str, str], columns: Sequence[Values | Coded]) -> bytes:
     """Columns by name with their types, and the values of each in the same order; nothing without rows."""
     if not columns or not columns[-1]:
         return b""
     parts = [_varint(len(columns)), _varint(len(columns[0]))]
     for (name, type), values in zip(types.items(), columns, strict=True):
-        parts += (_text(name), _text(type), ENCODE[type](values))
+        encoded = _coded(type, values) if isinstance(values, Coded) else ENCODE[type](values)
+        parts += (_text(name), _text(type), encoded)
     return b"".join(parts)
+
+
+def _coded(type: str, column: Coded) -> bytes:
+    places, values = column.places, column.values
+    if type == "Bool":
+        return places.translate(_table(map(int, values)))
+    if type.startswith("LowCardinality"):
+        keys = _KEYS[type](values)
+        at = {key: place for place, key in enumerate(keys)}
+        return _with_keys(
+            keys, 0, places.translate(_table(at[value or _nothing_of(keys)] for value in values))
+        )
+    if values.count(None) == len(values):  # all rows are alike
+        return ENCODE[type]([None] * len(places))
+    return ENCODE[type]([values[place] for place in places])
+
+
+def _nothing_of(keys: Sequence[str | None]) -> str | None:
+    """What stands for empty text."""
+    return None if keys[0] is None else ""
+
+
+def _table(numbers: Iterable[int]) -> bytes:
+    """What `bytes.translate` takes: at each place the number that stands for it."""
+    return bytes(numbers).ljust(MAX_TABLE, b"\0")
 
 
 def _varint(number: int) -> bytes:
@@ -83,28 +123,46 @@ def _texts_or_null(values: Values) -> bytes:
     return bytes([not value for value in values]) + _texts([value or "" for value in values])
 
 
+def _keys(values: Values) -> list[str | None]:
+    return list(dict.fromkeys(values))
+
+
+def _keys_or_null(values: Values) -> list[str | None]:
+    # NULL is the first of the keys
+    return [None, *(value for value in dict.fromkeys(values) if value)]
+
+
+_KEYS: Mapping[str, Callable[[Values], list[str | None]]] = {
+    "LowCardinality(String)": _keys,
+    "LowCardinality(Nullable(String))": _keys_or_null,
+}
+
+
 def _few_texts(values: Values) -> bytes:
-    return _keyed(values, list(dict.fromkeys(values)))
+    return _keyed(values, _keys(values))
 
 
 def _few_texts_or_null(values: Values) -> bytes:
-    # NULL is the first of the keys
-    keys = [None, *(value for value in dict.fromkeys(values) if value)]
+    keys = _keys_or_null(values)
     return _keyed(values, keys) if "" not in values else _keyed([value or None for value in values], keys)
 
 
 def _keyed(values: Values, keys: Sequence[str | None]) -> bytes:
-    """Each text once, then for each value its place among them."""
     width = 0 if len(keys) <= 1 << 8 else 1 if len(keys) <= 1 << 16 else 2
     places = dict(zip(keys, range(len(keys)), strict=True))
+    return _with_keys(keys, width, array(_INDEXES[width], map(places.__getitem__, values)).tobytes())
+
+
+def _with_keys(keys: Sequence[str | None], width: int, places: bytes) -> bytes:
+    """Each text once, then for each value its place among them."""
     return b"".join(
         (
             _KEYS_VERSION,
             (_OWN_KEYS | width).to_bytes(8, "little"),
             len(keys).to_bytes(8, "little"),
             *(_text(key or "") for key in keys),
-            len(values).to_bytes(8, "little"),
-            array(_INDEXES[width], map(places.__getitem__, values)).tobytes(),
+            (len(places) // array(_INDEXES[width]).itemsize).to_bytes(8, "little"),
+            places,
         )
     )
 

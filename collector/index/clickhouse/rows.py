@@ -14,10 +14,12 @@ from itertools import chain, repeat
 from typing import Any
 
 from collector.index.clickhouse import native
+from collector.index.clickhouse.native import Coded
 from collector.index.clickhouse.schema import SCORES_NEVER_NULL, types_of
 from collector.index.rows.columns import SCORE_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
+from collector.index.rows.form import OWN_COLUMNS, REPEATED_COLUMNS, Row
 from collector.index.rows.gathered import Gathered, TraceKey
-from collector.index.rows.rows import Row, TraceRows
+from collector.index.rows.rows import TraceRows
 
 # the version of a score that the log brings: whatever MLflow says of it, at a time, is above
 FROM_THE_LOG = 1
@@ -53,6 +55,7 @@ DAY_TYPES = {"trace_id": "UInt128", "experiment": "Int64", "seen_unix_ns": "Int6
 SCORE_NAMES, TRACE_NAMES, SPAN_NAMES = map(tuple, (SCORE_TYPES, TRACE_TYPES, SPAN_TYPES))
 DAY_NAMES = tuple(DAY_TYPES)
 assert TRACE_NAMES[_TRACE_ID] == SPAN_NAMES[_TRACE_ID] == "trace_id"
+_OWN_NAMES, _REPEATED_NAMES = ([each.name for each in part] for part in (OWN_COLUMNS, REPEATED_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,45 @@ class RowsOfTraces:
     token: str | None = None
 
 
+class _Repeated:
+    """What follows from the forms of traces, of many spans: few different rows."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Row, int] = {}
+        # by the object, which is kept
+        self._known: dict[int, tuple[Sequence[Row], Sequence[int]]] = {}
+        self._places: list[int] = []
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """The rows of a trace's spans."""
+        known = self._known.get(id(rows))
+        if known is None:
+            places = [self._rows.setdefault(row, len(self._rows)) for row in rows]
+            known = self._known[id(rows)] = (rows, places)
+        self._places += known[1]
+
+    def has_room(self, rows: Sequence[Row]) -> bool:
+        """Whether there are few enough with these ones."""
+        return id(rows) in self._known or len(self._rows) + len(rows) <= native.MAX_CODED
+
+    def columns(self) -> Mapping[str, Sequence[Any] | Coded]:
+        """Their columns by name."""
+        rows = list(self._rows)
+        if len(rows) > native.MAX_CODED:  # a trace of many different spans
+            rows = [rows[place] for place in self._places]
+            return dict(zip(_REPEATED_NAMES, zip(*rows, strict=True), strict=True))
+        places = bytes(self._places)
+        columns = zip(_REPEATED_NAMES, zip(*rows, strict=True), strict=False)
+        return {name: Coded(places, values) for name, values in columns}
+
+
 @dataclass(slots=True)
 class _Some:
     """Rows of some traces, and of each trace its id, its number of spans, when it was seen, its version."""
 
     traces: list[Row] = field(default_factory=list)
     spans: list[Row] = field(default_factory=list)
+    repeated: _Repeated = field(default_factory=_Repeated)
     ids: list[bytes] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
@@ -88,8 +124,15 @@ class _Some:
         return _block(TRACE_TYPES, self.traces, self.ids, self.versions)
 
     def span_block(self) -> bytes:
-        of_each = self._of_each_span
-        return _block(SPAN_TYPES, self.spans, of_each(self.ids), of_each(self.seen), of_each(self.versions))
+        of_each, own = self._of_each_span, [*zip(*self.spans, strict=True)]
+        columns: dict[str, Sequence[Any] | Coded] = {
+            **dict(zip(_OWN_NAMES, own, strict=False)),
+            **self.repeated.columns(),
+            "trace_id": of_each(self.ids),
+            "seen_unix_ns": of_each(self.seen),
+            "version": of_each(self.versions),
+        }
+        return native.block(SPAN_TYPES, [columns[name] for name in SPAN_NAMES]) if own else b""
 
     def day_block(self) -> bytes:
         """Rows that tell when new traces were first seen."""
@@ -112,11 +155,14 @@ class RowCollector:
 
     def put(self, trace: Gathered, rows: TraceRows) -> None:
         """All rows of one trace."""
+        if not self._some.repeated.has_room(rows.repeated):
+            self._write()
         some = self._some
         some.traces.append(rows.trace)
-        some.spans += rows.spans
+        some.spans += rows.own
+        some.repeated.add(rows.repeated)
         some.ids.append(_id(rows.trace[_TRACE_ID]))
-        some.lengths.append(len(rows.spans))
+        some.lengths.append(len(rows.own))
         some.seen.append(trace.seen_unix_ns or 0)
         some.versions.append(version_of(trace))
         some.are_new.append(not trace.version)

@@ -37,6 +37,8 @@ WINDOW_BYTES = 8 * 1024 * 1024
 PART_SPANS = 12_000
 # under it one process is as fast as several
 SHARED_FROM_SPANS = 3000
+# so much goes to a process at once: it is copied on the way, in memory that is used again and again
+SHARE_BYTES = 4 * 1024 * 1024
 IDLE_SECONDS = 30.0
 
 
@@ -143,7 +145,8 @@ class EntryTaker:
 
     def _shares(self, pieces: Sequence[LoadedPiece]) -> list[list[LoadedPiece]]:
         many = sum(piece.span_count for piece in pieces) >= SHARED_FROM_SPANS
-        shares = share_out(pieces, [1.0] * (self._crew.size if many else 1))
+        size = sum(len(piece.payload) for piece in pieces)
+        shares = share_out(pieces, [1.0] * max(self._crew.size if many else 1, size // SHARE_BYTES))
         return [[piece for piece in share if isinstance(piece, LoadedPiece)] for share in shares if share]
 
     async def _put(self, pieces: Sequence[LoadedPiece], stored: Mapping[TraceKey, Gathered]) -> MadeRows:

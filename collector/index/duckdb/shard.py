@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from collector.index.rows.csv_text import csv_text
+from collector.index.rows.form import Row
 from collector.index.rows.gathered import Gathered, Piece, RowWriter, TraceKey, write_pieces
-from collector.index.rows.rows import Row, TraceRows
+from collector.index.rows.rows import TraceRows
 from collector.journal.sqlite.reader import open_reader
 from collector.model.batch import Position
 from collector.model.faults import Faults

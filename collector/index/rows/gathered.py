@@ -21,7 +21,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.index.rows.rows import Row, TraceRows, score_row, trace_rows
+from collector.index.rows.form import Row
+from collector.index.rows.rows import TraceRows, score_row, trace_rows
 from collector.model.batch import Signal
 from collector.model.connected import connected
 from collector.model.faults import Faults

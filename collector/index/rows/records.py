@@ -3,9 +3,25 @@
 from typing import TypedDict
 
 
-class TraceLists(TypedDict):
-    """What the spans of a trace name, each once."""
+class FormOfTrace(TypedDict):
+    """What a row of `traces` says that follows from the trace's form (form.py)."""
 
+    status: str
+    complete: bool
+    missing_parents: int
+    service: str | None
+    service_version: str | None
+    environment: str | None
+    agent: str | None
+    workflow: str | None
+    span_count: int
+    model_calls: int
+    tool_calls: int
+    error_spans: int
+    recovered_retries: int
+    truncated_calls: int
+    cost_source: str
+    unpriced_model_calls: int
     agents: str | None
     models: str | None
     response_models: str | None
@@ -13,8 +29,6 @@ class TraceLists(TypedDict):
     tools: str | None
     prompts: str | None
     prompt_names: str | None
-    linked_traces: str | None
-    tags: str | None
 
 
 class GivenOfTrace(TypedDict):
@@ -44,7 +58,7 @@ class TokensOfTrace(TypedDict):
     video_output_tokens: int | None
 
 
-class TraceRecord(GivenOfTrace, TraceLists, TokensOfTrace):
+class TraceRecord(GivenOfTrace, FormOfTrace, TokensOfTrace):
     """A row of `traces`, by column."""
 
     trace_id: str
@@ -53,44 +67,25 @@ class TraceRecord(GivenOfTrace, TraceLists, TokensOfTrace):
     duration_ns: int
     root_duration_ns: int | None
     name: str
-    status: str
-    complete: bool
-    missing_parents: int
-    service: str | None
-    service_version: str | None
-    environment: str | None
-    agent: str | None
-    workflow: str | None
     session: str | None
     user: str | None
-    span_count: int
-    model_calls: int
-    tool_calls: int
-    error_spans: int
-    recovered_retries: int
-    truncated_calls: int
+    linked_traces: str | None
+    tags: str | None
     cost_usd: float | None
-    cost_source: str
-    unpriced_model_calls: int
     time_to_first_token_seconds: float | None
     error_type: str | None
     error_message: str | None
     error_group: str | None
 
 
-class SpanWithinTrace(TypedDict):
-    """What a row of `spans` says beside the facts: what the span counts for within its trace."""
+class SpanOfForm(TypedDict):
+    """What a row of `spans` says beside the facts that follows from the trace's form (form.py)."""
 
-    tags: str | None
-    links: str | None
-    error_message: str | None
-    error_group: str | None
     recovered_retry: bool
     model_call: bool
     tool_call: bool
     counts_tokens: str | None
     counts_cost: bool
-    self_ns: int
     owning_agent: str | None
 
 

@@ -6,40 +6,29 @@ Whatever the order and however often each span is there, the rows are the same.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from itertools import islice
-from operator import attrgetter, itemgetter
+from operator import add, attrgetter
 from typing import Any
 
-from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
-from collector.index.rows.records import (
-    GivenOfTrace,
-    SpanWithinTrace,
-    TokensOfTrace,
-    TraceLists,
-    TraceOfSpan,
-    TraceRecord,
-)
+from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS
+from collector.index.rows.form import OWN_FACTS, Row, TraceForm, form_of, in_order, listing, values_of
+from collector.index.rows.records import GivenOfTrace, TokensOfTrace, TraceOfSpan, TraceRecord
 from collector.index.sql.columns import SEPARATOR
 from collector.spans.conventions import TOKEN_KINDS, CostSource, ObservationKind
 from collector.spans.error_groups import normal_message
 from collector.spans.labels import NO_LABELS, TraceLabels
 from collector.spans.same_call import united
 from collector.spans.score_facts import ScoreFact
-from collector.spans.totals import Counted, count, owning_agents, tokens_of, total
+from collector.spans.totals import add_costs, bounds, first_of, name_of, session_of, tokens_of
 from collector.spans.tree import Tree, build_tree, self_times_ns
-from collector.spans.values import NO_TOKENS, SpanFacts, SpanLink, Tokens, made_of
+from collector.spans.values import NO_TOKENS, SpanFacts, SpanLink, Tokens, add_tokens, made_of
 
-Row = tuple[Any, ...]
-MAX_LISTED = 20
 _FACTS = tuple(column.fact for column in FACT_COLUMNS)
 # the counts stand together, as the fields of Tokens; most spans have none
 _FIRST_COUNT = _FACTS.index("tokens.input")
-_before_counts = attrgetter(*_FACTS[:_FIRST_COUNT])
 _counts = attrgetter(*TOKEN_KINDS)
-_start, _agent, _prompt_name = map(attrgetter, ("start_unix_ns", "agent", "prompt_name"))
-_behind_counts = attrgetter(*_FACTS[_FIRST_COUNT + 2 * len(TOKEN_KINDS) :])
+_start = attrgetter("start_unix_ns")
 _NO_COUNTS = (None,) * len(TOKEN_KINDS)
 _FIRST_SUM, _SECOND_SUM = _FIRST_COUNT + len(TOKEN_KINDS), _FIRST_COUNT + 2 * len(TOKEN_KINDS)
 # where a row holds the sums of tokens, and where its other facts
@@ -48,28 +37,15 @@ _SUMS = (
     ("aggregated_tokens", slice(_FIRST_SUM, _SECOND_SUM)),
 )
 _PLACES = tuple((fact, place) for place, fact in enumerate(_FACTS) if not _FIRST_COUNT <= place < _SECOND_SUM)
-# which of a span's sums of tokens is counted: of its own call, or over the run below it
-OWN, RUN = "own", "run"
-
-
-def values_of(record: type, columns: Sequence[Column]) -> Callable[[Any], Row]:
-    """What gives the values of a record in the order of its table's columns.
-
-    Raises TypeError where the record doesn't hold these columns and no others.
-    """
-    names = [column.name for column in columns]
-    if set(names) != set(record.__annotations__):
-        raise TypeError(f"{record.__name__} differs from its table: {names}")
-    return itemgetter(*names)
-
-
-# a row of `spans`: its ids, the facts, the span within its trace, its trace
-SPAN_IDS = ("experiment", "trace_id", "span_id", "parent_span_id")
+_OWN = [fact for fact in _FACTS if fact in OWN_FACTS]
+_before_counts, _behind_counts = (
+    attrgetter(*[fact for fact in _OWN if (_FACTS.index(fact) < _FIRST_COUNT) is before])
+    for before in (True, False)
+)
+_NOTHING = (None,) * 4
 _trace_row = values_of(TraceRecord, TRACE_COLUMNS)
-_behind_facts = SPAN_COLUMNS[len(SPAN_IDS) + len(FACT_COLUMNS) :]
-_within_trace_end = len(SpanWithinTrace.__annotations__)
-_within_trace = values_of(SpanWithinTrace, _behind_facts[:_within_trace_end])
-_trace_of_span = values_of(TraceOfSpan, _behind_facts[_within_trace_end:-1])
+# of a row of `spans` what it says of its trace stands before its own facts
+_trace_of_span = values_of(TraceOfSpan, SPAN_COLUMNS[-1 - len(TraceOfSpan.__annotations__) : -1])
 
 
 def score_row(score: ScoreFact, experiment: int, *, seen_unix_ns: int, from_mlflow: bool = False) -> Row:
@@ -84,10 +60,19 @@ def score_row(score: ScoreFact, experiment: int, *, seen_unix_ns: int, from_mlfl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRows:
-    """The rows of one trace, values in the order of the tables' columns."""
+    """The rows of one trace: TRACE_COLUMNS, and of each span OWN_COLUMNS and REPEATED_COLUMNS (form.py).
+
+    Traces of the same form share the object that `repeated` is.
+    """
 
     trace: Row
-    spans: Sequence[Row]
+    own: Sequence[Row]
+    repeated: Sequence[Row]
+
+    @property
+    def spans(self) -> Sequence[Row]:
+        """The rows of its spans, with SPAN_COLUMNS."""
+        return list(map(in_order, map(add, self.own, self.repeated)))
 
 
 def trace_rows(
@@ -102,51 +87,35 @@ def trace_rows(
     """The rows of a trace with at least one span. `preview_characters` bounds what is kept of messages."""
     said = build_tree(spans)
     tree = united(said)
-    using = count(tree)
+    form = form_of(tree)
     given = GivenOfTrace(experiment=experiment, run_id=run_id, seen_unix_ns=seen_unix_ns)
-    trace = _trace_record(tree, using, preview_characters, labels, given)
-    rows = _span_rows(tree, said, using, trace, preview_characters)
-    return TraceRows(trace=_trace_row(trace), spans=rows)
+    trace = _trace_record(tree, form, preview_characters, labels, given)
+    own = _own_rows(tree, said, trace, preview_characters)
+    return TraceRows(trace=_trace_row(trace), own=own, repeated=form.spans)
 
 
 def _trace_record(
-    tree: Tree, using: Counted, preview_characters: int, labels: TraceLabels, given: GivenOfTrace
+    tree: Tree, form: TraceForm, preview_characters: int, labels: TraceLabels, given: GivenOfTrace
 ) -> TraceRecord:
     message, group, type = _first_error(tree, preview_characters)
-    whole = total(tree, using)
-    listed = tree.spans
-    calls = [listed[position] for position in using.calls]
-    tools = [listed[position].tool for position in using.tools]
+    listed, using = tree.spans, form.using
+    start, end = bounds(tree)
     return {
         **given,
+        **form.trace,
         "trace_id": listed[0].trace_id,
         "low_ns": min(map(_start, listed)),
-        "start_unix_ns": whole.start_unix_ns,
-        "duration_ns": whole.end_unix_ns - whole.start_unix_ns,
+        "start_unix_ns": start,
+        "duration_ns": end - start,
         "root_duration_ns": listed[0].duration_ns if tree.root_count else None,
-        "name": whole.name or listed[0].trace_id,
-        "status": whole.status.value,
-        "complete": tree.root_count > 0,
-        "missing_parents": tree.missing_parents,
-        "service": whole.service,
-        "service_version": whole.service_version,
-        "environment": whole.environment,
-        "agent": whole.agent,
-        "workflow": whole.workflow,
-        "session": labels.session or whole.session,
-        "user": labels.user or whole.user,
-        **_lists(tree, calls, tools, labels),
-        "span_count": len(listed),
-        "model_calls": whole.model_call_count,
-        "tool_calls": len(tools),
-        "error_spans": whole.error_span_count,
-        "recovered_retries": whole.recovered_retry_count,
-        "truncated_calls": sum([span.is_truncated for span in calls]),
-        **_tokens(whole.tokens),
-        "cost_usd": whole.cost.usd,
-        "cost_source": "mixed" if whole.cost.source is None else whole.cost.source.value,
-        "unpriced_model_calls": whole.cost.unpriced_model_calls,
-        "time_to_first_token_seconds": _time_to_first_token(calls, whole.start_unix_ns),
+        "name": name_of(tree) or listed[0].trace_id,
+        "session": labels.session or session_of(tree),
+        "user": labels.user or first_of("user", listed),
+        "linked_traces": listing([link.trace_id for span in listed if span.links for link in span.links]),
+        "tags": listing([f"{name}={value}" if value else name for name, value in labels.over(listed)]),
+        **_tokens(add_tokens([tokens_of(listed[position]) for position in using.tokens])),
+        "cost_usd": add_costs([listed[position] for position in using.costs]),
+        "time_to_first_token_seconds": _time_to_first_token([listed[each] for each in using.calls], start),
         "error_type": type,
         "error_message": message,
         "error_group": group,
@@ -172,30 +141,8 @@ def _tokens(counts: Tokens) -> TokensOfTrace:
     }
 
 
-def _lists(
-    tree: Tree, calls: Sequence[SpanFacts], tools: Sequence[str | None], labels: TraceLabels
-) -> TraceLists:
-    spans = tree.spans
-    return {
-        "agents": _list(map(_agent, spans)) or _list(owning_agents(tree)),
-        "models": _list([span.called_model for span in calls]),
-        "response_models": _list([span.answering_model for span in calls]),
-        "providers": _list([span.provider for span in calls]),
-        "tools": _list(tools),
-        "prompts": _list([span.prompt_version or span.prompt_name for span in spans]),
-        "prompt_names": _list(map(_prompt_name, spans)),
-        "linked_traces": _list([link.trace_id for span in spans if span.links for link in span.links]),
-        "tags": _list([f"{name}={value}" if value else name for name, value in labels.over(spans)]),
-    }
-
-
-def _span_rows(
-    tree: Tree, said: Tree, using: Counted, trace: TraceRecord, preview_characters: int
-) -> Sequence[Row]:
-    calls, tokens = frozenset(using.calls), frozenset(using.tokens)
-    costs, tools = frozenset(using.costs), frozenset(using.tools)
-    agents, self_ns = owning_agents(tree), self_times_ns(tree)
-    experiment, trace_id = trace["experiment"], trace["trace_id"]
+def _own_rows(tree: Tree, said: Tree, trace: TraceRecord, preview_characters: int) -> Sequence[Row]:
+    """The OWN_COLUMNS of each span."""
     trace_of_span = _trace_of_span(
         TraceOfSpan(
             of_trace=trace["name"],
@@ -204,46 +151,40 @@ def _span_rows(
             of_run=trace["run_id"],
         )
     )
-    rows = []
-    for position, span in enumerate(tree.spans):
-        message, group = _error(span, preview_characters) if span.is_error else (None, None)
-        within_trace: SpanWithinTrace = {
-            "tags": json.dumps(span.tags) if span.tags else None,
-            "links": json.dumps([(each.trace_id, each.span_id) for each in span.links])
-            if span.links
-            else None,
-            "error_message": message,
-            "error_group": group,
-            "recovered_retry": span.is_recovered_retry if span.is_error else False,
-            "model_call": position in calls,
-            "tool_call": position in tools,
-            "counts_tokens": (OWN if tokens_of(span) is span.tokens else RUN) if position in tokens else None,
-            "counts_cost": position in costs,
-            "self_ns": self_ns[position],
-            "owning_agent": agents[position],
-        }
-        rows.append(
-            (
-                experiment,
-                trace_id,
-                int(span.span_id, 16),
-                None if span.parent_span_id is None else int(span.parent_span_id, 16),
-                *_facts_of(span),
-                *_within_trace(within_trace),
-                *trace_of_span,
-                _own_facts(said.spans[position], span),
-            )
+    ids = trace["experiment"], trace["trace_id"]
+    return [
+        (
+            *ids,
+            int(span.span_id, 16),
+            None if span.parent_span_id is None else int(span.parent_span_id, 16),
+            *_before_counts(span),
+            *_counts_of(span),
+            *_behind_counts(span),
+            *(_seldom(span, preview_characters) if span.is_error or span.tags or span.links else _NOTHING),
+            self_ns,
+            *trace_of_span,
+            _own_facts(itself, span),
         )
-    return rows
+        for span, itself, self_ns in zip(tree.spans, said.spans, self_times_ns(tree), strict=True)
+    ]
 
 
-def _facts_of(span: SpanFacts) -> Row:
-    """Its FACT_COLUMNS."""
+def _counts_of(span: SpanFacts) -> Row:
+    """Its tokens, and their sums over a run."""
     own, aggregated = span.tokens, span.aggregated_tokens
+    if own is aggregated:  # nobody said, as on most spans
+        return _NO_COUNTS + _NO_COUNTS
     counts: Row = _NO_COUNTS if own is NO_TOKENS else _counts(own)
-    counts += _NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated)
-    before: Row = _before_counts(span)
-    return before + counts + _behind_counts(span)
+    return counts + (_NO_COUNTS if aggregated is NO_TOKENS else _counts(aggregated))
+
+
+def _seldom(span: SpanFacts, preview_characters: int) -> Row:
+    """What most spans don't have: tags, links, an error's message and its group."""
+    return (
+        json.dumps(span.tags) if span.tags else None,
+        json.dumps([(each.trace_id, each.span_id) for each in span.links]) if span.links else None,
+        *(_error(span, preview_characters) if span.is_error else (None, None)),
+    )
 
 
 # what `united` changes
@@ -307,14 +248,6 @@ def pairs_of(tags: str | None) -> tuple[tuple[str, str], ...]:
     listed = (tags or "").strip(SEPARATOR).split(SEPARATOR)
     parts = (tag.partition("=") for tag in listed if tag)
     return tuple((name, value) for name, _, value in parts)
-
-
-def _list(values: Iterable[str | None]) -> str | None:
-    """Each value once, the first MAX_LISTED of them."""
-    found = dict.fromkeys(filter(None, values))
-    if not found:
-        return None
-    return f"{SEPARATOR}{SEPARATOR.join(islice(found, MAX_LISTED))}{SEPARATOR}"
 
 
 def _first_error(tree: Tree, preview_characters: int) -> tuple[str | None, str | None, str | None]:

@@ -19,8 +19,10 @@ from collector.index.duckdb.shard import write_rows
 from collector.index.duckdb.store import FILE_NAME, Store
 from collector.index.protocol import NOTHING_DELIVERED, Delivered
 from collector.index.rows.columns import FACT_COLUMNS, SPAN_COLUMNS, TRACE_COLUMNS, Column
+from collector.index.rows.form import values_of
 from collector.index.rows.gathered import Gathered, Piece, share_out
-from collector.index.rows.rows import SPAN_IDS, TraceOfSpan, facts_of_row, trace_rows, values_of
+from collector.index.rows.records import TraceOfSpan
+from collector.index.rows.rows import facts_of_row, trace_rows
 from collector.index.sql.columns import SEPARATOR
 from collector.model.experiment import ExperimentReference
 from collector.spans.conventions import ObservationKind
@@ -70,7 +72,7 @@ def test_rows_hold_the_columns_of_their_tables_in_order() -> None:
         span = dict(zip(NAMES, row, strict=True))
         ids = (span["experiment"], span["trace_id"], span["of_run"], span["of_trace"])
         assert ids == (7, spans[0].trace_id, "run", trace["name"])
-    assert tuple(NAMES[: len(SPAN_IDS)]) == SPAN_IDS
+    assert NAMES[:4] == ["experiment", "trace_id", "span_id", "parent_span_id"]
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
@@ -81,7 +83,7 @@ def test_a_row_holds_all_facts_of_its_span(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_the_same_bytes_with_attributes_as_a_map_give_the_same_facts(name: str) -> None:
+def test_the_same_bytes_with_encoded_attributes_give_the_same_facts(name: str) -> None:
     export = payload(name)
     assert list(export_facts(Export.FromString(export.SerializeToString()))) == list(export_facts(export))
 

@@ -59,6 +59,18 @@ def test_without_rows_there_is_no_block(columns: list[list[Any]]) -> None:
     assert native.block({"a": "Int32", "b": "Int32"}, columns) == b""
 
 
+@pytest.mark.parametrize(("type", "values"), [each[:2] for each in COLUMNS.values()], ids=COLUMNS)
+def test_a_column_of_few_values_is_written_as_any_other(type: str, values: Sequence[Any]) -> None:
+    few = list(values[: native.MAX_CODED])
+    places = bytes(number * 7 % len(few) for number in range(len(few) * 3))
+    coded, plain = native.Coded(places, few), [few[place] for place in places]
+    if type == "LowCardinality(String)" or "LowCardinality(Nullable" in type:
+        # the order of the keys may be another
+        plain = [*few, *plain]
+        coded = native.Coded(bytes(range(len(few))) + places, few)
+    assert native.block({"a": type}, [coded]) == native.block({"a": type}, [plain])
+
+
 @pytest.mark.scale
 def test_a_server_reads_what_was_written(clickhouse: ClickhouseStage) -> None:
     server = Connection(clickhouse.place(), ClickhouseSettings())

@@ -29,6 +29,7 @@ VALUES: list[Any] = [
     1.0,
     0.5,
     ["a", "b"],
+    None,
 ]
 SPAN_NAMES = ["chat gpt-4o", "execute_tool search", "model._prepare_chat_with_tools", ""]
 FAILED = Status(code=Status.STATUS_CODE_ERROR, message="no")
