@@ -4,9 +4,10 @@ Writes that wait together share a transaction, as appends share a commit in SQLi
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ from collector.model.errors import SidespanError
 RETRY_SECONDS = 0.2
 # so long a transaction is tried again: brokers agree on a new leader meanwhile
 TRY_SECONDS = 10.0
+# the client has been seen to wait for ever in a call that it promises to end; so long all tries of a
+# transaction may take together before that is assumed
+STALLED_SECONDS = 90.0
 # so many records at the most in one transaction
 MAX_RECORDS = 5000
 
@@ -62,9 +66,8 @@ class TransactionWriter:
     _broken: dict[int, int] = field(default_factory=dict)
     _task: "asyncio.Task[None] | None" = None
     _producer: Any = None
-    _thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="sidespan-kafka-transactions")
-    )
+    # of the transaction that may use the producer: one that stalled and wakes up may not
+    _turn: int = 0
 
     async def write(
         self,
@@ -87,21 +90,44 @@ class TransactionWriter:
         """Finish what was asked for. Twice is harmless."""
         if self._task is not None:
             await asyncio.wait([self._task])
-        self._thread.shutdown(wait=False)
         self._producer = None
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             batch = self._next()
             try:
-                written = await loop.run_in_executor(self._thread, self._commit, batch)
+                written = await self._committed(batch)
             except Exception as error:
                 self._fail(batch, error)
             else:
                 for write, offsets in zip(batch, written, strict=True):
                     if not write.done.done():
                         write.done.set_result(offsets)
+
+    async def _committed(self, batch: Sequence[_Write]) -> list[list[int]]:
+        """In a thread, which is left alone if it stalls. Raises TransactionFailed."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[list[int]]] = loop.create_future()
+        self._turn += 1
+
+        def tell(settle: Callable[[Any], None], value: Any) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(lambda: None if done.done() else settle(value))
+
+        def commit(turn: int) -> None:
+            try:
+                tell(done.set_result, self._commit(batch, turn))
+            except Exception as error:
+                tell(done.set_exception, error)
+
+        name = "sidespan-kafka-transactions"
+        threading.Thread(target=commit, args=(self._turn,), name=name, daemon=True).start()
+        try:
+            return await asyncio.wait_for(done, STALLED_SECONDS)
+        except TimeoutError as error:
+            self._turn += 1
+            self._producer = None  # a new one takes its id, and ends what it left open
+            raise TransactionFailed("the client of the brokers does not come back") from error
 
     def _next(self) -> list[_Write]:
         batch: list[_Write] = []
@@ -129,21 +155,26 @@ class TransactionWriter:
 
     # in the thread
 
-    def _commit(self, batch: Sequence[_Write]) -> list[list[int]]:
+    def _commit(self, batch: Sequence[_Write], turn: int) -> list[list[int]]:
         """Try for TRY_SECONDS. Raises TransactionFailed."""
         from confluent_kafka import KafkaException
 
         until = time.monotonic() + TRY_SECONDS
         while True:
             try:
-                return self._try(batch)
+                return self._try(batch, turn)
             except KafkaException as error:
+                self._check(turn)
                 told = error.args[0]
                 if not self._abort(told) or time.monotonic() > until:
                     raise TransactionFailed(told.str()) from error
             time.sleep(RETRY_SECONDS)
 
-    def _try(self, batch: Sequence[_Write]) -> list[list[int]]:
+    def _check(self, turn: int) -> None:
+        if turn != self._turn:
+            raise TransactionFailed("another transaction has begun meanwhile")
+
+    def _try(self, batch: Sequence[_Write], turn: int) -> list[list[int]]:
         producer = self._opened()
         offsets: dict[tuple[str, int], int] = {}
         tenures: dict[int, int] = {}
@@ -159,6 +190,7 @@ class TransactionWriter:
         if metadata is not None and offsets:
             producer.send_offsets_to_transaction(_partitions(offsets), metadata, CALL_SECONDS)
         producer.flush(CALL_SECONDS)
+        self._check(turn)
         self._end(producer)
         return written
 

@@ -1,6 +1,7 @@
 """Transactions by a client that fails as brokers make it fail."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -8,6 +9,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from collector.journal.kafka import transactions
 from collector.journal.kafka.client import KafkaConnection
 from collector.journal.kafka.records import Record
 from collector.journal.kafka.transactions import Membership, TransactionFailed, TransactionWriter
@@ -20,6 +22,9 @@ class Broker:
 
     settings: KafkaSettings = field(default_factory=KafkaSettings)
     refused: set[bytes] = field(default_factory=set)
+    # of these the client's call comes back only when it is let go
+    stalled: set[bytes] = field(default_factory=set)
+    let_go: threading.Event = field(default_factory=threading.Event)
     committed: list[bytes] = field(default_factory=list)
     passed: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -50,7 +55,8 @@ class Producer:
         self.passed = {(spot.topic, spot.partition): spot.offset for spot in spots}
 
     def flush(self, _: float) -> None:
-        pass
+        if self.broker.stalled & set(self.written):
+            assert self.broker.let_go.wait(60)
 
     def commit_transaction(self, _: float) -> None:
         if self.broker.refused & set(self.written):
@@ -84,4 +90,20 @@ async def test_what_rests_on_a_write_that_failed_is_not_written_either() -> None
     assert (broker.committed, broker.passed) == ([b"other"], offsets(3, 1))
     await writer.write([record(b"read anew")], offsets=offsets(5), tenures={0: 3})
     assert broker.committed == [b"other", b"read anew"]
+    await writer.close()
+
+
+async def test_a_client_that_never_comes_back_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "STALLED_SECONDS", 0.2)
+    broker = Broker(stalled={b"stalled"})
+    writer = broker.writer()
+    with pytest.raises(TransactionFailed, match="does not come back"):
+        await writer.write([record(b"stalled")], offsets=offsets(5), tenures={0: 1})
+    monkeypatch.undo()
+    await writer.write([record(b"read anew")], offsets=offsets(5), tenures={0: 3})
+    stalled = [each for each in threading.enumerate() if each.name == "sidespan-kafka-transactions"]
+    broker.let_go.set()
+    for thread in stalled:
+        await asyncio.to_thread(thread.join, 60)
+    assert broker.committed == [b"read anew"]
     await writer.close()
