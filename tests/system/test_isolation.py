@@ -438,7 +438,7 @@ class TestAgents:
     async def test_no_tool_reaches_what_is_the_others(self, house: House, client: str) -> None:
         other = house.worlds[OTHER[client]]
         house.sidespan.token = house.tokens["root"]
-        await asyncio.to_thread(house.sidespan.wait_delivered, 30)  # what other tests have sent
+        await asyncio.to_thread(house.sidespan.wait_delivered, 120)  # what other tests have sent
         before = house.state()
         async with connected(house.sidespan, token=house.tokens[client]) as agent:
             for name, arguments in _questions(other):
@@ -497,6 +497,7 @@ class TestAgents:
 async def test_a_client_that_only_reads_records_no_feedback(house: House) -> None:
     """Whatever the tool's hints say and the client does with them: the policy decides."""
     trace_id = house.worlds["anna"].ids[ObjectKind.TRACE]
+    await asyncio.to_thread(house.sidespan.wait_delivered, 120)  # what other tests have sent
     before = house.state()
     async with connected(house.sidespan, token=house.tokens["reader"]) as agent:
         read = await agent.call_tool("get_trace", {"trace_id": trace_id})
