@@ -35,8 +35,8 @@ CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 DAMAGED = "the journal file is damaged; restart the service to repair it"
 
 # how long a commit waits for requests that are being read, where fewer than that many share it
-GATHER_SECONDS = 0.004
-ENOUGH = 12
+GATHER_SECONDS = 0.008
+ENOUGH = 32
 
 T = TypeVar("T")
 ObserveCommit = Callable[[float], None]
