@@ -161,7 +161,7 @@ async def test_the_time_to_the_first_token_is_shown_and_compared(service: Sidesp
         row = tab.locator("tbody tr", has_text=SLOW_MODEL)
         await expect(row.locator("[data-label='First token p50']")).to_have_text("250 ms")
         await row.get_by_role("link", name=SLOW_MODEL).click()
-        await tab.locator("tbody td:first-child a").first.click()
+        await tab.locator("tbody a[href^='#/trace/']").first.click()
         await tab.locator(".waterfall .row.LLM").first.click()
         fact = tab.locator(".panel .facts div", has_text="First token after")
         await expect(fact).to_contain_text("250 ms")
